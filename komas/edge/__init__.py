@@ -1,0 +1,1 @@
+"""The way out: the only room that knows Quart and Hypercorn."""

@@ -1,0 +1,162 @@
+"""Our Hypercorn connection: one bad packet costs one connection, writes have a deadline, the app hears of draining.
+
+Hypercorn's Trio worker is replaced in three places, all of them by ``install()``, which says so loudly where they are
+no longer there (hypercorn is pinned in pyproject.toml):
+
+* an exception in one connection's protocol code ended the whole server (hypercorn#225, #228): here it ends that
+  connection, and is logged with a limit on the rate, because whoever sends the bytes decides how often it happens;
+* a write to a client that stopped reading was shielded and had no deadline, so that it held up shutdown for ever: here
+  it has ``SEND_DEADLINE_S``, and ``HURRIED_DEADLINE_S`` once the server drains;
+* the end of a response was cancelled together with Quart-Trio's request, so that keep-alive timeouts and
+  ``Connection: close`` did nothing: here the end of a response is shielded, and bounded;
+* HTTP/2 over clear text (by prior knowledge or ``Upgrade: h2c``) has no backpressure: here it is not spoken.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Final
+
+import h11
+import hypercorn.trio.run as hypercorn_run
+import trio
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+
+log = logging.getLogger("komas.connection")
+
+SEND_DEADLINE_S: Final = 10.0
+HURRIED_DEADLINE_S: Final = 1.0
+BOOKKEEPING_S: Final = 5.0
+LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
+COMPLAIN_EVERY_S: Final = 10.0
+
+_CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+_ABORTS: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit)
+
+
+class _Terminated(EventWrapper):
+    """Hypercorn's own event of draining; setting it hurries the writes that are under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections: set[Connection] = set()
+
+    async def set(self) -> None:
+        await super().set()
+        for connection in self.connections:
+            connection.hurry()
+
+
+class Context(WorkerContext):
+    """What Hypercorn keeps for one run of the server; the present one is found by ``present()``."""
+
+    def __init__(self, max_requests: int | None) -> None:
+        super().__init__(max_requests)
+        self.terminated: _Terminated = _Terminated()
+        self.complained_at = -COMPLAIN_EVERY_S
+        self.crashes = 0
+        _present.set(self)
+
+
+_present: trio.lowlevel.RunVar[Context | None] = trio.lowlevel.RunVar("komas.edge.connection", None)
+
+
+def present() -> Context | None:
+    """The context of the server that runs in this ``trio.run()``; ``None`` before one was started."""
+    return _present.get()
+
+
+class Connection(TCPServer):
+    """One client's connection."""
+
+    context: Context
+
+    async def run(self) -> None:
+        """Serve the connection; whatever goes wrong in it stays in it."""
+        self._sending: trio.CancelScope | None = None
+        self.context.terminated.connections.add(self)
+        try:
+            await super().run()
+        except _ABORTS:
+            raise
+        except BaseExceptionGroup as group:
+            aborts, failures = group.split(_ABORTS)
+            if failures is not None:
+                self._complain(failures)
+            if aborts is not None:
+                raise aborts from None
+        except Exception as error:  # noqa: BLE001 - protocol code fails in many ways over what a client can send
+            self._complain(error)
+        finally:
+            self.context.terminated.connections.discard(self)
+
+    def hurry(self) -> None:
+        """Give the write that is under way, if there is one, little more time."""
+        if self._sending is not None:
+            self._sending.deadline = min(self._sending.deadline, trio.current_time() + HURRIED_DEADLINE_S)
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+            return
+        with trio.move_on_after(BOOKKEEPING_S, shield=True):
+            if isinstance(event, Closed):
+                await self._hear_out()
+            await super().protocol_send(event)
+
+    async def _write(self, data: bytes) -> None:
+        written = False
+        async with self.send_lock:
+            deadline_s = HURRIED_DEADLINE_S if self.context.terminated.is_set() else SEND_DEADLINE_S
+            with trio.move_on_after(deadline_s, shield=True) as scope, suppress(*_CLIENT_LEFT):
+                self._sending = scope
+                await self.stream.send_all(data)
+                written = True
+            self._sending = None
+        if not written:
+            # Half of it may be out: nothing that follows could be understood.
+            await trio.aclose_forcefully(self.stream)
+            with trio.move_on_after(BOOKKEEPING_S, shield=True):
+                await self.protocol.handle(Closed())
+
+    async def _hear_out(self) -> None:
+        """Read on from a client that is answered while it still sends: closing at once would destroy the answer.
+
+        TCP resets a connection that is closed with unread bytes, and a reset discards what the client has not yet read.
+        """
+        protocol = getattr(self.protocol, "protocol", None)
+        if not isinstance(protocol, H11Protocol) or protocol.connection.their_state is not h11.SEND_BODY:
+            return
+        # BusyResourceError: the reader is reading already; AttributeError: TLS cannot be half closed.
+        with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT, trio.BusyResourceError, AttributeError):
+            await self.stream.send_eof()
+            while await self.stream.receive_some(2**16):
+                await trio.lowlevel.checkpoint()
+
+    def _complain(self, error: BaseException) -> None:
+        self.context.crashes += 1
+        now = trio.current_time()
+        if now - self.context.complained_at >= COMPLAIN_EVERY_S:
+            self.context.complained_at = now
+            log.error("connection failed", exc_info=error, extra={"failed_in_all": self.context.crashes})
+
+
+async def _http1_only(_protocol: H11Protocol, _event: h11.Request) -> None:
+    """Stay with HTTP/1.1: ``Upgrade: h2c`` is ignored, as RFC 9110 allows, and HTTP/2's preface is an unknown method."""
+
+
+def install() -> None:
+    """Put our connection in Hypercorn's place; the same for ``komas serve`` and for the ``hypercorn`` command."""
+    for owner, name, ours in (
+        (hypercorn_run, "TCPServer", Connection),
+        (hypercorn_run, "WorkerContext", Context),
+        (H11Protocol, "_check_protocol", _http1_only),
+    ):
+        if not hasattr(owner, name):
+            raise ImportError(f"hypercorn has changed: {owner} has no {name}; komas needs the release it pins")
+        setattr(owner, name, ours)

@@ -1,0 +1,1 @@
+"""The hall: everything that came in is published here once, and nobody here ever waits."""

@@ -1,0 +1,207 @@
+"""publish() and listen(); one fan-out for each stream.
+
+The hub never waits: ``publish()`` is a plain function, and whoever lags pays alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from komas.hub.interest import LINGER_S, Interest
+from komas.hub.journal import JOURNAL_LENGTH, Journal
+from komas.hub.latest import Latest
+from komas.hub.mailbox import MAILBOX_POSTS, Mailbox
+from komas.hub.policy import Batch, Item, Overflow
+from komas.model.codec import Envelope, NoticeEnvelope, Position
+from komas.model.market import Event, FeedState, FeedStatus, Gap
+from komas.model.streams import Kind, Stream
+
+
+class HubStatistics(msgspec.Struct, frozen=True):
+    """Counts of the hub: events since it was made; streams, listeners and journalled facts now."""
+
+    published: int
+    unwanted: int
+    streams: int
+    listeners: int
+    journalled: int
+    dropped: int
+
+
+class _Fanout:
+    """One life of one stream: who listens, and what was."""
+
+    __slots__ = ("epoch", "journal", "mailboxes")
+
+    def __init__(self, stream: Stream, epoch: str, journal_length: int) -> None:
+        self.epoch = epoch
+        self.mailboxes: dict[Mailbox, None] = {}
+        self.journal = Journal(stream, epoch, journal_length)
+
+
+class Listener:
+    """A place at the hub; made by ``Hub.listen()``.
+
+    ``known`` is what was there at the moment of registration: a gap notice, replayed facts, the latest of each stream.
+    It is taken first and is not bounded by the mailbox.
+    """
+
+    __slots__ = ("_mailbox", "known")
+
+    def __init__(self, mailbox: Mailbox, known: list[Item]) -> None:
+        self._mailbox = mailbox
+        self.known = known
+
+    async def take(self) -> Batch:
+        """Wait for news and take all of it; see ``Mailbox.take()`` for what it raises."""
+        return await self._mailbox.take()
+
+
+def new_epoch() -> str:
+    """A name for one life of a stream, which no other life shares."""
+    return secrets.token_hex(4)
+
+
+class Hub:
+    """Where facts come in once and go out to everybody who listens."""
+
+    def __init__(
+        self,
+        *,
+        linger_s: float = LINGER_S,
+        journal_length: int = JOURNAL_LENGTH,
+        epoch: Callable[[], str] = new_epoch,
+    ) -> None:
+        self._fanouts: dict[Stream, _Fanout] = {}
+        self._mailboxes: dict[Mailbox, None] = {}
+        self._journal_length = journal_length
+        self._epoch = epoch
+        self._published = 0
+        self._unwanted = 0
+        self._dropped = 0
+        self._draining = False
+        self.latest = Latest()
+        self.interest = Interest(opened=self._open, closed=self._close, linger_s=linger_s)
+        self.status = FeedStatus(state=FeedState.DISCONNECTED)
+
+    @property
+    def listeners(self) -> int:
+        """How many listeners there are now."""
+        return len(self._mailboxes)
+
+    def publish(self, stream: Stream, event: Event, received_ms: int) -> None:
+        """Hand one fact to everybody who listens to its stream; never waits.
+
+        Facts of a stream that nobody wants any more (some still come after an unsubscription) are counted and dropped.
+        """
+        fanout = self._fanouts.get(stream)
+        if fanout is None:
+            self._unwanted += 1
+            return
+        self._published += 1
+        envelope = Envelope(stream, event, received_ms, fanout.epoch)
+        self.latest.put(envelope)
+        if envelope.sequence is not None:
+            fanout.journal.append(envelope)
+        for mailbox in fanout.mailboxes:
+            mailbox.put(envelope)
+
+    def publish_gap(self, stream: Stream, gap: Gap) -> None:
+        """Tell listeners of a stream, and those who will replay it, that facts are missing at this place."""
+        fanout = self._fanouts.get(stream)
+        if fanout is None:
+            return
+        envelope = NoticeEnvelope(gap, stream)
+        fanout.journal.append(envelope)
+        for mailbox in fanout.mailboxes:
+            mailbox.put(envelope)
+
+    def announce(self, status: FeedStatus) -> None:
+        """Tell every listener where the feed stands."""
+        self.status = status
+        envelope = NoticeEnvelope(status)
+        for mailbox in self._mailboxes:
+            mailbox.put(envelope)
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """Give up a stream that the exchange refused: tell its listeners why, and stop wanting it."""
+        fanout = self._fanouts.get(stream)
+        if fanout is None:
+            return
+        envelope = NoticeEnvelope(FeedStatus(state=self.status.state, stream=stream.name, reason=reason), stream)
+        for mailbox in fanout.mailboxes:
+            mailbox.put(envelope)
+        self.interest.abandon(stream)
+
+    @contextmanager
+    def listen(
+        self,
+        streams: Sequence[Stream],
+        *,
+        since: Position | None = None,
+        capacity: int = MAILBOX_POSTS,
+        overflow: Overflow = Overflow.DROP_OLDEST,
+    ) -> Iterator[Listener]:
+        """Listen to streams, and so want them, until the block is left.
+
+        ``since`` asks for what came after a position; it is for a single stream, for positions are a stream's own.
+        """
+        mailbox = Mailbox(capacity, overflow)
+        # No await from here to the yield: a fact in between would be in neither `known` nor the mailbox.
+        self.interest.join(streams)
+        known = [item for stream in streams for item in self._known(stream, since)]
+        for stream in streams:
+            self._fanouts[stream].mailboxes[mailbox] = None
+        self._mailboxes[mailbox] = None
+        if self._draining:
+            mailbox.close()
+        try:
+            yield Listener(mailbox, known)
+        finally:
+            del self._mailboxes[mailbox]
+            for stream in streams:
+                if (fanout := self._fanouts.get(stream)) is not None:
+                    fanout.mailboxes.pop(mailbox, None)
+            self._dropped += mailbox.statistics().dropped
+            mailbox.close()
+            self.interest.leave(streams)
+
+    def drain(self) -> None:
+        """End every mailbox, and every one to come: listeners take what waits, then see the end."""
+        self._draining = True
+        for mailbox in self._mailboxes:
+            mailbox.close()
+
+    def statistics(self) -> HubStatistics:
+        """Counts, for telemetry."""
+        return HubStatistics(
+            published=self._published,
+            unwanted=self._unwanted,
+            streams=len(self._fanouts),
+            listeners=len(self._mailboxes),
+            journalled=sum(len(fanout.journal) for fanout in self._fanouts.values()),
+            dropped=self._dropped + sum(mailbox.statistics().dropped for mailbox in self._mailboxes),
+        )
+
+    def _known(self, stream: Stream, since: Position | None) -> list[Item]:
+        latest = self.latest.get(stream)
+        if since is None:
+            # A trade that is over is no state: a newcomer starts with the next one.
+            return [] if latest is None or stream.kind in (Kind.TRADE, Kind.AGG_TRADE) else [latest]
+        replay = self._fanouts[stream].journal.replay(since)
+        known: list[Item] = [] if replay.gap is None else [NoticeEnvelope(replay.gap, stream)]
+        known += replay.items
+        if latest is not None and latest.sequence is None:
+            known.append(latest)
+        return known
+
+    def _open(self, stream: Stream) -> None:
+        self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length)
+
+    def _close(self, stream: Stream) -> None:
+        del self._fanouts[stream]
+        self.latest.forget(stream)

@@ -1,0 +1,96 @@
+"""What happens to one listener's post while it is not looking (thinks: no trio, no clock).
+
+Three policies, by what may be lost:
+
+* **merge**: a ticker, a book ticker, an open candle replaces the one before it, at the newer one's place in the queue.
+* **drop oldest**: trades and closed candles keep their order up to ``capacity``; then the oldest goes and is counted.
+* **dismiss**: nothing may be lost; when ``capacity`` is passed, the listener is let go and comes back with a position.
+
+Invariants: no more than ``capacity`` kept items and one merged item for each key wait at any time; what is taken comes
+in the order of publication; an open candle never follows the closing of the same candle.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+import msgspec
+
+from komas.model.codec import Envelope, NoticeEnvelope
+from komas.model.market import Gap
+from komas.model.streams import Stream
+
+Item = Envelope | NoticeEnvelope
+
+_STATUS = "status"  # one place for all feed notices: only the newest is true
+
+
+class Overflow(Enum):
+    """What a full post does with one more item that must be kept."""
+
+    DROP_OLDEST = "drop_oldest"
+    DISMISS = "dismiss"
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Everything that waited, in order; ``dropped`` counts what had to go before the first of it."""
+
+    items: list[Item]
+    dropped: int
+
+
+class Post:
+    """One listener's waiting items."""
+
+    __slots__ = ("_capacity", "_dropped", "_items", "_kept", "_next_key", "_overflow", "dropped_in_all")
+
+    def __init__(self, capacity: int, overflow: Overflow) -> None:
+        self._capacity = capacity
+        self._overflow = overflow
+        self._items: dict[object, Item] = {}  # insertion order is delivery order
+        self._kept: deque[int] = deque()
+        self._next_key = 0
+        self._dropped = 0
+        self.dropped_in_all = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: Item) -> bool:
+        """Add one item; ``False`` means that the listener must be dismissed, and the item was not taken."""
+        key = merge_key(item)
+        if key is not None:
+            self._items.pop(key, None)
+            self._items[key] = item
+            return True
+        if isinstance(item, Envelope):
+            self._items.pop(item.stream, None)  # an open candle that waits is older than this closing
+        if len(self._kept) >= self._capacity:
+            if self._overflow is Overflow.DISMISS:
+                return False
+            self._drop_oldest()
+        self._next_key += 1
+        self._kept.append(self._next_key)
+        self._items[self._next_key] = item
+        return True
+
+    def take(self) -> Batch:
+        """Everything that waits; the post is empty afterwards."""
+        batch = Batch(list(self._items.values()), self._dropped)
+        self._items.clear()
+        self._kept.clear()
+        self._dropped = 0
+        return batch
+
+    def _drop_oldest(self) -> None:
+        del self._items[self._kept.popleft()]
+        self._dropped += 1
+        self.dropped_in_all += 1
+
+
+def merge_key(item: Item) -> Stream | str | None:
+    """What an item replaces, ``None`` for one that must be kept."""
+    if isinstance(item, NoticeEnvelope):
+        return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS
+    return item.stream if item.sequence is None else None

@@ -1,0 +1,1 @@
+"""What things are: streams, market facts, and the bytes of a fact."""

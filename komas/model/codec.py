@@ -1,0 +1,132 @@
+"""Envelope: a fact and its bytes, encoded once for each representation, whoever listens.
+
+A number leaves with the digits it came with. ``Decimal`` prints small numbers with an exponent (``0E-8``), which
+JSON allows and eyes and many parsers do not expect; such an event takes the slower road that writes every digit out.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from komas.model.market import Event, Gap, Notice, sequence_of
+from komas.model.streams import Stream
+
+_plain = msgspec.json.Encoder(decimal_format="number")
+
+
+def encode(value: object) -> bytes:
+    """JSON bytes of anything komas sends; a ``Decimal`` becomes a number with all its digits and no exponent."""
+    encoded = _plain.encode(value)
+    # No symbol and no field name of ours holds "E-" or "E+", so a hit is nearly always a number.
+    if b"E-" in encoded or b"E+" in encoded:
+        return _plain.encode(_written_out(msgspec.to_builtins(value, builtin_types=(Decimal,))))
+    return encoded
+
+
+def _written_out(value: object) -> object:
+    match value:
+        case Decimal():
+            return msgspec.Raw(format(value, "f").encode())
+        case dict():
+            return {key: _written_out(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_written_out(item) for item in value]
+        case _:
+            return value
+
+
+def iso_ms(epoch_ms: int) -> str:
+    """Milliseconds since the epoch as ISO 8601, UTC: ``2026-01-01T00:00:00.000Z``."""
+    seconds, milliseconds = divmod(epoch_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """What a listener reads: the envelope of the user's document."""
+
+    type: str
+    data: Event
+    timestamp: str
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A place in a stream: ``epoch`` names one unbroken life of it, ``offset`` is the exchange's number of a fact."""
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}"
+
+
+# Longer than any position that komas wrote: eight letters, a dash and the digits of a 64-bit number.
+_POSITION_LENGTH: Final = 40
+
+
+def parse_position(text: str) -> Position | None:
+    """Read ``<epoch>-<offset>``; ``None`` for what komas never wrote."""
+    epoch, dash, offset = text.partition("-")
+    known = len(text) <= _POSITION_LENGTH and dash and epoch.isalnum() and offset.isascii() and offset.isdigit()
+    return Position(epoch, int(offset)) if known else None
+
+
+class Envelope:
+    """One fact on its way: what it is, where it belongs, when it came, and its bytes when somebody needs them.
+
+    ``sequence`` is the exchange's number of a fact that must not be lost, ``None`` where the latest is enough.
+    ``received_ms`` is komas's clock at receipt, milliseconds since the epoch.
+    """
+
+    __slots__ = ("_json", "_sse", "epoch", "event", "received_ms", "sequence", "stream")
+
+    def __init__(self, stream: Stream, event: Event, received_ms: int, epoch: str = "") -> None:
+        self.stream = stream
+        self.event = event
+        self.received_ms = received_ms
+        self.epoch = epoch
+        self.sequence = sequence_of(event)
+        self._json: bytes | None = None
+        self._sse: bytes | None = None
+
+    @property
+    def json(self) -> bytes:
+        """The envelope of the user's document as JSON; encoded at the first call."""
+        if self._json is None:
+            kind = str(self.stream.kind)
+            self._json = encode(_Message(kind, self.event, iso_ms(self.received_ms)))
+        return self._json
+
+    @property
+    def sse(self) -> bytes:
+        """The same as one Server-Sent Event; facts that can be resumed from carry their position as ``id``."""
+        if self._sse is None:
+            head = b"" if self.sequence is None else f"id: {self.epoch}-{self.sequence}\n".encode()
+            self._sse = b"%bdata: %b\n\n" % (head, self.json)
+        return self._sse
+
+
+class NoticeEnvelope:
+    """One notice on its way to listeners; ``sequence`` is set for those that belong between two facts."""
+
+    __slots__ = ("_sse", "notice", "stream")
+
+    def __init__(self, notice: Notice, stream: Stream | None = None) -> None:
+        self.notice = notice
+        self.stream = stream
+        self._sse: bytes | None = None
+
+    @property
+    def sse(self) -> bytes:
+        """The notice as a named Server-Sent Event, which ``onmessage`` does not see."""
+        if self._sse is None:
+            self._sse = named_event("gap" if isinstance(self.notice, Gap) else "status", self.notice)
+        return self._sse
+
+
+def named_event(name: str, value: object) -> bytes:
+    """One Server-Sent Event with a name."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(value))

@@ -1,0 +1,159 @@
+"""Market facts and notices: one tagged union, as users see it in ``data``.
+
+Prices and quantities are ``Decimal`` and keep every digit that the exchange sent. Field names, order and meaning
+are those of the user's document; ``timestamp`` is the exchange's event time in milliseconds, a candle's is its open
+time, and a book ticker's, for which spot sends no time, is when komas received it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+
+class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What all facts share: fields answer both ``fact.price`` and ``fact["price"]``."""
+
+    def __getitem__(self, key: str) -> object:
+        if key == "type":
+            return self.__struct_config__.tag
+        if key in self.__struct_fields__:
+            return getattr(self, key)
+        raise KeyError(key)
+
+    def keys(self) -> tuple[str, ...]:
+        """Field names, so that ``dict(fact)`` works."""
+        return ("type", *self.__struct_fields__)
+
+
+class Ticker(_Fact, frozen=True, kw_only=True, tag="ticker"):
+    """Statistics of the last 24 hours, once a second at most."""
+
+    symbol: str
+    price: Decimal
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    price_change: Decimal
+    price_change_percent: Decimal
+    timestamp: int
+
+
+class MiniTicker(_Fact, frozen=True, kw_only=True, tag="mini_ticker"):
+    """The short form of the 24-hour statistics."""
+
+    symbol: str
+    price: Decimal
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    timestamp: int
+
+
+class Kline(_Fact, frozen=True, kw_only=True, tag="kline"):
+    """A candle; it is final when ``is_closed``, and ``timestamp`` is its open time."""
+
+    symbol: str
+    interval: str
+    timestamp: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    is_closed: bool
+    trades: int
+    quote_volume: Decimal
+
+
+class Trade(_Fact, frozen=True, kw_only=True, tag="trade"):
+    """One trade; ``trade_id`` rises by one for each trade of the symbol."""
+
+    symbol: str
+    trade_id: int
+    price: Decimal
+    quantity: Decimal
+    timestamp: int
+    is_buyer_maker: bool
+
+
+class AggTrade(_Fact, frozen=True, kw_only=True, tag="agg_trade"):
+    """The fills of one taker order at one price; ``trade_id`` is the aggregate's."""
+
+    symbol: str
+    trade_id: int
+    price: Decimal
+    quantity: Decimal
+    first_trade_id: int
+    last_trade_id: int
+    timestamp: int
+    is_buyer_maker: bool
+
+
+class BookTicker(_Fact, frozen=True, kw_only=True, tag="book_ticker"):
+    """Best bid and ask; ``timestamp`` is komas's time of receipt, because spot sends none."""
+
+    symbol: str
+    bid_price: Decimal
+    bid_quantity: Decimal
+    ask_price: Decimal
+    ask_quantity: Decimal
+    update_id: int
+    timestamp: int
+
+
+Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
+    """Facts of one stream that are missing: trade ids (candles: open times) from ``first`` to ``last``, both included.
+
+    ``None`` where that end is not known. ``filled`` is whether the missing facts were sent after all.
+    """
+
+    stream: str
+    first: int | None
+    last: int | None
+    filled: bool = False
+
+
+class FeedState(StrEnum):
+    """Where the conversation with the exchange stands."""
+
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+
+
+class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The feed's state as listeners see it; ``retry_in_s`` is the wait until the next dial, in seconds."""
+
+    state: FeedState
+    reason: str | None = None
+    retry_in_s: float | None = None
+    stream: str | None = None
+
+
+Notice: TypeAlias = Gap | FeedStatus
+
+
+def sequence_of(event: Event) -> int | None:
+    """The exchange's own number of a fact that must not be lost, rising within its stream; ``None`` for what may merge.
+
+    Trades and aggregate trades count by id; a closed candle by its open time.
+    """
+    match event:
+        case Trade() | AggTrade():
+            return event.trade_id
+        case Kline() if event.is_closed:
+            return event.timestamp
+        case _:
+            return None

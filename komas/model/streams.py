@@ -1,0 +1,165 @@
+"""A stream's name: parse it, render it, validate it; the catalogue of kinds and of candle intervals.
+
+A ``Stream`` is one kind of fact about one symbol. Inside komas the symbol is upper case; Binance's stream name
+has it in lower case, with a suffix that is case-sensitive: ``btcusdt@kline_1M`` is a month, ``btcusdt@kline_1m`` a
+minute (binance-spot-api-docs, web-socket-streams.md, 2026-07-21).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from komas.errors import CallerError
+
+SYMBOL_LENGTH: Final = 40  # the longest on spot in 2026 has 20 letters; room for names that are not Latin
+DEFAULT_INTERVAL: Final = "1m"
+
+_SECOND = 1_000
+_MINUTE = 60 * _SECOND
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+MONTH: Final = "1M"  # the one interval without a fixed length
+
+# Milliseconds; the order is Binance's. A calendar month has no length: see next_open_ms().
+INTERVALS: Final[dict[str, int]] = {
+    "1s": _SECOND,
+    "1m": _MINUTE,
+    "3m": 3 * _MINUTE,
+    "5m": 5 * _MINUTE,
+    "15m": 15 * _MINUTE,
+    "30m": 30 * _MINUTE,
+    "1h": _HOUR,
+    "2h": 2 * _HOUR,
+    "4h": 4 * _HOUR,
+    "6h": 6 * _HOUR,
+    "8h": 8 * _HOUR,
+    "12h": 12 * _HOUR,
+    "1d": _DAY,
+    "3d": 3 * _DAY,
+    "1w": 7 * _DAY,
+    MONTH: 31 * _DAY,
+}
+
+
+class Kind(StrEnum):
+    """The kinds of stream, as users write them in ``stream_type``."""
+
+    TICKER = "ticker"
+    MINI_TICKER = "mini_ticker"
+    KLINE = "kline"
+    TRADE = "trade"
+    AGG_TRADE = "agg_trade"
+    BOOK_TICKER = "book_ticker"
+
+
+_SUFFIXES: Final[dict[Kind, str]] = {
+    Kind.TICKER: "ticker",
+    Kind.MINI_TICKER: "miniTicker",
+    Kind.KLINE: "kline_",
+    Kind.TRADE: "trade",
+    Kind.AGG_TRADE: "aggTrade",
+    Kind.BOOK_TICKER: "bookTicker",
+}
+_KINDS: Final[dict[str, Kind]] = {suffix: kind for kind, suffix in _SUFFIXES.items() if kind is not Kind.KLINE}
+
+
+class Stream(msgspec.Struct, frozen=True, order=True):
+    """One kind of fact about one symbol; ``interval`` belongs to candles alone."""
+
+    kind: Kind
+    symbol: str
+    interval: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The exchange's name of the stream: ``btcusdt@kline_1m``."""
+        return f"{self.symbol.lower()}@{_SUFFIXES[self.kind]}{self.interval or ''}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def stream(kind: str, symbol: str, interval: str | None = None) -> Stream:
+    """Make a stream from what a user wrote; ``CallerError`` names the field that was wrong."""
+    checked = parse_kind(kind)
+    if checked is Kind.KLINE:
+        return Stream(checked, parse_symbol(symbol), parse_interval(interval or DEFAULT_INTERVAL))
+    if interval is not None:
+        raise CallerError(f"interval is for kline alone, not for {checked}", field="interval")
+    return Stream(checked, parse_symbol(symbol))
+
+
+def parse_kind(text: str) -> Kind:
+    """Read a ``stream_type``; ``CallerError`` lists the kinds there are."""
+    try:
+        return Kind(text)
+    except ValueError:
+        accepted = " ".join(Kind)
+        raise CallerError(f"unknown stream type {_shown(text)}; one of: {accepted}", field="stream_type") from None
+
+
+def parse_interval(text: str) -> str:
+    """Read a candle interval; case matters, ``1m`` is a minute and ``1M`` a month."""
+    if text in INTERVALS:
+        return text
+    raise CallerError(f"unknown interval {_shown(text)}; one of: {' '.join(INTERVALS)}", field="interval")
+
+
+def parse_symbol(text: str) -> str:
+    """Read a symbol in any case, return it in upper case.
+
+    Symbols may hold letters that are not Latin (Binance CHANGELOG, 2025-12-02), so letters and digits of any script
+    are taken; separators and whatever could break a stream's name apart are not.
+    """
+    symbol = text.strip().upper()
+    if not symbol:
+        raise CallerError("a symbol is missing; write for example BTCUSDT", field="symbols")
+    if len(symbol) > SYMBOL_LENGTH:
+        raise CallerError(f"symbol {_shown(symbol)} is longer than {SYMBOL_LENGTH} letters", field="symbols")
+    if any(mark in symbol for mark in "_-/"):
+        joined = symbol.replace("_", "").replace("-", "").replace("/", "")
+        raise CallerError(f"symbol {_shown(symbol)} has a separator; write {_shown(joined)}", field="symbols")
+    if not symbol.isalnum() or symbol.lower().upper() != symbol:
+        raise CallerError(f"symbol {_shown(symbol)} is not made of letters and digits alone", field="symbols")
+    return symbol
+
+
+def parse_name(name: str) -> Stream | None:
+    """Read the exchange's name of a stream; ``None`` for a stream that komas does not know."""
+    symbol, at, suffix = name.partition("@")
+    if not at or not symbol:
+        return None
+    kline = _SUFFIXES[Kind.KLINE]
+    if suffix.startswith(kline):
+        interval = suffix.removeprefix(kline)
+        return Stream(Kind.KLINE, symbol.upper(), interval) if interval in INTERVALS else None
+    kind = _KINDS.get(suffix)
+    return None if kind is None else Stream(kind, symbol.upper())
+
+
+def next_open_ms(interval: str, open_ms: int) -> int:
+    """Open time of the candle after the one that opened at ``open_ms`` (milliseconds since the epoch, UTC)."""
+    if interval != MONTH:
+        return open_ms + INTERVALS[interval]
+    opened = datetime.fromtimestamp(open_ms / 1000, UTC)
+    year, month = (opened.year + 1, 1) if opened.month == 12 else (opened.year, opened.month + 1)  # noqa: PLR2004 - December
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def previous_open_ms(interval: str, open_ms: int) -> int:
+    """Open time of the candle before the one that opened at ``open_ms`` (milliseconds since the epoch, UTC)."""
+    if interval != MONTH:
+        return open_ms - INTERVALS[interval]
+    opened = datetime.fromtimestamp(open_ms / 1000, UTC)
+    year, month = (opened.year - 1, 12) if opened.month == 1 else (opened.year, opened.month - 1)
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def _shown(text: str) -> str:
+    """What a user wrote, short enough and plain enough for an error message."""
+    cut = text if len(text) <= SYMBOL_LENGTH else text[:SYMBOL_LENGTH] + "…"
+    return repr(cut)

@@ -1,0 +1,292 @@
+"""Settings: option beats ``KOMAS_*`` variable beats ``komas.toml`` beats default; validated once, then frozen.
+
+Every setting is one row of ``FIELDS``: how its text is read, and what is accepted, in words. A wrong value is a
+``SettingError`` whose one line names the key, what was given and what is accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+
+from komas.errors import CallerError, SettingError
+from komas.model.streams import parse_symbol
+
+SETTINGS_FILE: Final = "komas.toml"
+ENVIRONMENT_PREFIX: Final = "KOMAS_"
+TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
+
+BINANCE_STREAM: Final = "wss://stream.binance.com:9443"
+BINANCE_REST: Final = "https://api.binance.com"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one komas process was told. Times are in seconds."""
+
+    bind: tuple[str, ...] = ("127.0.0.1:8000",)
+    upstream: str = BINANCE_STREAM
+    rest_upstream: str = ""
+    data_dir: Path = Path()
+    demo: bool = False
+    config: Path | None = None
+    admin_token: str = ""
+    cors_origins: tuple[str, ...] = ("*",)
+    trusted_proxies: tuple[str, ...] = ()
+    default_symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT")
+    heartbeat_s: float = 15.0
+    linger_s: float = 30.0
+    connect_wait_s: float = 10.0
+    graceful_timeout_s: float = 5.0
+    reconnect_attempts: int = 0
+    reconnect_max_s: float = 10.0
+    refused_max_s: float = 60.0
+    max_streams: int = 1024
+    max_symbols: int = 200
+    max_sse: int = 5000
+    max_sse_per_address: int = 500
+    mailbox: int = 2048
+    journal: int = 4096
+    log_level: str = "INFO"
+    log_format: str = "text"
+    log_days: int = 14
+
+
+class Field(msgspec.Struct, frozen=True):
+    """How one setting is read: ``parse`` raises ``ValueError``; ``accepts`` says in words what it takes."""
+
+    parse: Callable[[str], object]
+    accepts: str
+    meaning: str
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value) or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _count(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _list(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    return lambda text: tuple(parse(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _some(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    def parse_some(text: str) -> tuple[str, ...]:
+        values = _list(parse)(text)
+        if not values:
+            raise ValueError
+        return values
+
+    return parse_some
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError
+    return text
+
+
+def _ip(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        parts = urlsplit(text)
+        # .port raises ValueError on nonsense; user:password would end up in logs.
+        if parts.scheme not in schemes or not parts.hostname or parts.port == 0 or parts.username is not None:
+            raise ValueError
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError
+        return text.rstrip("/")
+
+    return parse
+
+
+def _origin(text: str) -> str:
+    if text == "*":
+        return text
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+        raise ValueError
+    return text.lower()
+
+
+def _boolean(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    try:
+        return known[text.lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+def _token(text: str) -> str:
+    if len(text) < TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError
+    return text
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        for word in words:
+            if text.lower() == word.lower():
+                return word
+        raise ValueError
+
+    return parse
+
+
+def _symbol(text: str) -> str:
+    try:
+        return parse_symbol(text)
+    except CallerError as error:
+        raise ValueError(str(error)) from error
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError
+    return Path(text).expanduser()
+
+
+_HOUR_S: Final = 3600.0
+
+FIELDS: Final[dict[str, Field]] = {
+    "bind": Field(_some(_address), "host:port, several with commas", "where to listen"),
+    "upstream": Field(_url("ws", "wss"), "ws://host:port or wss://host:port", "the exchange's stream host"),
+    "rest_upstream": Field(
+        _url("http", "https"),
+        "http://host:port or https://host:port",
+        "the exchange's REST host (default: Binance's; beside another upstream, the same host and port)",
+    ),
+    "data_dir": Field(_path, "a folder", "where logs are kept (default: the user's data folder)"),
+    "demo": Field(_boolean, "true or false", "run on a built-in simulated exchange, no internet needed"),
+    "config": Field(_path, "a hypercorn.toml file", "Hypercorn's own settings: TLS, backlog, ..."),
+    "admin_token": Field(
+        _token,
+        f"at least {TOKEN_LENGTH} printable ASCII characters without spaces",
+        "what callers that change something must send as a Bearer token",
+    ),
+    "cors_origins": Field(
+        _list(_origin), "* or origins such as https://example.com, with commas", "web pages that may read prices"
+    ),
+    "trusted_proxies": Field(_list(_ip), "IP addresses, with commas", "proxies whose X-Forwarded-For is believed"),
+    "default_symbols": Field(_some(_symbol), "symbols such as BTCUSDT, with commas", "what quick/start-prices starts"),
+    "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),
+    "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client"),
+    "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
+    "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
+    "reconnect_attempts": Field(_count(0, 10**9), "0 or more", "failed dials in a row before giving up; 0: never"),
+    "reconnect_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after network trouble"),
+    "refused_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after a refusal"),
+    "max_streams": Field(_count(1, 1024), "1 to 1024", "streams open at the exchange"),
+    "max_symbols": Field(_count(1, 1024), "1 to 1024", "symbols in one request"),
+    "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),
+    "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
+    "mailbox": Field(_count(16, 10**6), "16 to 1000000", "trades that wait for one slow SSE client"),
+    "journal": Field(_count(16, 10**6), "16 to 1000000", "trades kept for clients that come back, for each stream"),
+    "log_level": Field(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "DEBUG INFO WARNING ERROR", "least severe record"),
+    "log_format": Field(_one_of("text", "json"), "text or json", "how records look on stderr"),
+    "log_days": Field(_count(1, 3650), "1 to 3650", "days for which log files are kept"),
+}
+
+SECRETS: Final = frozenset({"admin_token"})
+
+
+def load(
+    options: Mapping[str, str | None],
+    environment: Mapping[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+) -> Settings:
+    """Read all settings; ``options`` are the command line's, ``folder`` is where ``komas.toml`` is looked for.
+
+    Raises ``SettingError`` for the first value that cannot be used.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, object] = {}
+    file = (folder or Path.cwd()) / SETTINGS_FILE
+    if file.is_file():
+        values |= _from_file(file)
+    for key in FIELDS:
+        name = ENVIRONMENT_PREFIX + key.upper()
+        if environment.get(name):
+            values[key] = _read(key, environment[name], name)
+    for key, text in options.items():
+        if text is not None:
+            values[key] = _read(key, text, "--" + key.replace("_", "-"))
+    return _completed(msgspec.convert(values, Settings))
+
+
+def _from_file(file: Path) -> dict[str, object]:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"{file.name} cannot be read: {error}") from error
+    return {key: _read(key, _as_text(key, value), f"{file.name}: {key}") for key, value in table.items()}
+
+
+def _as_text(key: str, value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str() | int() | float():
+            return str(value)
+        case list() if all(isinstance(item, str) for item in value):
+            return ",".join(value)
+        case _:
+            raise SettingError(
+                f"{SETTINGS_FILE}: {key} is a {type(value).__name__}, not a text, number or list of texts"
+            )
+
+
+def _read(key: str, text: str, named: str) -> object:
+    field = FIELDS.get(key)
+    if field is None:
+        close = difflib.get_close_matches(key, FIELDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known keys: {' '.join(FIELDS)}"
+        raise SettingError(f"{named}: unknown setting; {hint}", field=key)
+    try:
+        return field.parse(text)
+    except ValueError:
+        given = f"{len(text)} characters given" if key in SECRETS else f"got {text!r}"
+        raise SettingError(f"{named}: {given}; accepted: {field.accepts}", field=key) from None
+
+
+def _completed(settings: Settings) -> Settings:
+    """Fill in what depends on other settings or on the machine."""
+    rest = settings.rest_upstream or _rest_beside(settings.upstream)
+    folder = settings.data_dir if settings.data_dir != Path() else Path(platformdirs.user_data_dir("komas", False))
+    return msgspec.structs.replace(settings, rest_upstream=rest, data_dir=folder)
+
+
+def _rest_beside(upstream: str) -> str:
+    """The REST host that belongs to an upstream: an exchange double serves both on one port."""
+    if upstream == BINANCE_STREAM:
+        return BINANCE_REST
+    scheme, _, host = upstream.partition("://")
+    return f"{'https' if scheme == 'wss' else 'http'}://{host}"

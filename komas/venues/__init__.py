@@ -1,0 +1,1 @@
+"""The way in: one folder for each outside world, and what they share."""

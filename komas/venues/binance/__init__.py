@@ -1,0 +1,1 @@
+"""Binance spot: its facts, its wire, its conversation, its feed."""

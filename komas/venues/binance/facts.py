@@ -1,0 +1,40 @@
+"""What Binance spot says of itself: numbers and names with their sources, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+STREAM_URL: Final = "wss://stream.binance.com:9443"
+REST_URL: Final = "https://api.binance.com"
+STREAM_PATH: Final = "/stream"  # always combined: a spot bookTicker cannot be attributed without its stream's name
+
+# binance-spot-api-docs, web-socket-streams.md, 2026-07-21: more than 5 incoming messages (pings, pongs and requests
+# all count) in a second close the connection with 1008. We send at most 4 in a little more than a second, requests
+# 275 ms apart, so that a pong always has room and a jittering network cannot squeeze five of ours into one second.
+MESSAGES: Final = 4
+MESSAGES_PERIOD_S: Final = 1.05
+REQUEST_SPACING_S: Final = 0.275
+
+STREAMS_PER_CONNECTION: Final = 1024  # same page; number 1025 is answered with code 4 and a close
+
+# One SUBSCRIBE over about 8 KB is dropped without a word (ccxws#161); 200 names passed on futures in 2026-10.
+NAMES_PER_REQUEST: Final = 200
+BYTES_PER_REQUEST: Final = 8_000
+# A URL of about 8,000 characters was the measured ceiling (unicorn-binance-websocket-api#17); half of it is safe
+# through any proxy on the way.
+BYTES_PER_URL: Final = 4_000
+
+PING_EVERY_S: Final = (
+    20.0  # since 2025-02 (CHANGELOG, 2025-01-28); some deployments still ping each 180 s (go-binance#693)
+)
+TOTAL_SILENCE_S: Final = 200.0  # so nothing at all, not even a ping, for longer than that is a dead connection
+
+SHUTDOWN_STREAM: Final = "!serverShutdown"  # CHANGELOG, 2026-05-06
+SHUTDOWN_EVENT: Final = "serverShutdown"
+
+# binance-spot-api-docs, enums and general API information; an unknown symbol fails a whole call with this code.
+BAD_SYMBOL: Final = -1121
+EXCHANGE_INFO_PATH: Final = "/api/v3/exchangeInfo"
+EXCHANGE_INFO_WEIGHT: Final = 20
+WEIGHT_PER_MINUTE: Final = 6_000  # of one address, all programs together
+WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"

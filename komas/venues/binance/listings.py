@@ -1,0 +1,90 @@
+"""Which symbols the exchange lists, as far as it answers.
+
+A stream for an unknown symbol is acknowledged and then silent for ever (Binance.Net#620), so names are checked here,
+before anybody waits. Where the REST host does not answer, a name is neither known nor unknown, and is let through.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.errors import VenueError
+from komas.venues.binance import facts
+from komas.venues.rest import Rest
+
+log = logging.getLogger("komas.listings")
+
+FRESH_S: Final = 600.0  # symbols are listed a few times a week; ten minutes late is early enough for a name to be known
+RECHECK_S: Final = 60.0  # a name that is not there may have been listed since: asked again, once a minute at most
+RETRY_S: Final = 30.0
+FIRST_ANSWER_S: Final = 3.0  # how long a user's request waits for the first answer
+
+
+class _Symbol(msgspec.Struct):
+    """``{"symbol":"BTCUSDT","status":"TRADING",...}``."""
+
+    symbol: str
+    status: str = "TRADING"
+
+
+class _ExchangeInfo(msgspec.Struct):
+    """``{"timezone":"UTC","serverTime":1565246363776,"rateLimits":[...],"symbols":[...]}``."""
+
+    symbols: list[_Symbol]
+
+
+class Listings:
+    """The exchange's symbols; ``run()`` keeps them fresh."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+        self._symbols: dict[str, str] = {}  # symbol → status
+        self._asked_at = -RECHECK_S
+        self._answered = trio.Event()  # the first answer has come, or has failed to
+        self._recheck = trio.Event()
+
+    @property
+    def known(self) -> bool:
+        """Whether the exchange has ever told its symbols."""
+        return bool(self._symbols)
+
+    async def run(self) -> None:
+        """Ask at once, then now and then, and when somebody asks for a name that is not there; until cancelled."""
+        while True:
+            wait_s = await self._ask()
+            self._answered.set()
+            with trio.move_on_after(wait_s):
+                await self._recheck.wait()
+
+    async def unknown(self, symbols: Iterable[str]) -> list[str]:
+        """Those of the symbols that the exchange does not list; none while it does not answer."""
+        with trio.move_on_after(FIRST_ANSWER_S):
+            await self._answered.wait()
+        missing = self._missing(symbols)
+        if missing and trio.current_time() - self._asked_at >= RECHECK_S:
+            self._answered = trio.Event()
+            self._recheck.set()
+            with trio.move_on_after(FIRST_ANSWER_S):
+                await self._answered.wait()
+            missing = self._missing(missing)
+        return missing
+
+    def _missing(self, symbols: Iterable[str]) -> list[str]:
+        return [symbol for symbol in symbols if symbol not in self._symbols] if self._symbols else []
+
+    async def _ask(self) -> float:
+        """Ask once; returns the seconds until the next time."""
+        self._asked_at = trio.current_time()
+        self._recheck = trio.Event()
+        try:
+            info = await self._rest.get(facts.EXCHANGE_INFO_PATH, _ExchangeInfo, {"showPermissionSets": "false"})
+        except VenueError as error:
+            log.warning("symbols not checked", extra={"reason": str(error)})
+            return max(RETRY_S, error.retry_after_s or 0.0)
+        self._symbols = {listed.symbol: listed.status for listed in info.symbols}
+        return FRESH_S

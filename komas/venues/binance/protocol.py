@@ -1,0 +1,214 @@
+"""One conversation with Binance, as a state machine (thinks; time is an argument, in seconds).
+
+What is held is reconciled with what is wanted: the difference is computed anew for each request, so nothing is
+remembered twice. For each stream name:
+
+    wanted ──open_with()──▶ held                    named in the URL: the handshake is its acknowledgement
+    wanted ──next_request()──▶ asked ──ack──▶ held ──next_request()──▶ asked (to drop) ──ack──▶ gone
+                               asked ──error──▶ refused, or asked again in halves until the culprit stands alone
+                               asked ──no answer for ACK_TIMEOUT_S──▶ wanted again, ASKS times at most
+
+Requests keep within the exchange's count of messages, in a true rolling window in which pongs count too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from komas.errors import Cause, VenueError
+from komas.venues.binance import facts
+from komas.venues.binance.wire import Combined, read_error
+from komas.venues.window import RollingWindow
+
+ACK_TIMEOUT_S: Final = 10.0
+ASKS: Final = 3
+STRIKES: Final = 2
+
+SUBSCRIBE: Final = "SUBSCRIBE"
+UNSUBSCRIBE: Final = "UNSUBSCRIBE"
+
+
+class _Command(msgspec.Struct):
+    """``{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}``."""
+
+    method: str
+    params: tuple[str, ...]
+    id: int
+
+
+class _Request(msgspec.Struct):
+    method: str
+    names: tuple[str, ...]
+    asked_at: float
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The exchange's answer to a stream that it does not give: its code and its words."""
+
+    name: str
+    code: int | None
+    words: str
+
+
+class Quarantine:
+    """What is remembered from one connection to the next: names that may be why the exchange hung up.
+
+    Without it one bad name would end each connection that asks for it, and its good neighbours with it.
+    """
+
+    def __init__(self) -> None:
+        self.suspects: list[tuple[str, ...]] = []  # to be asked by themselves, the last first
+        self._strikes: dict[str, int] = {}
+
+    def split(self, names: tuple[str, ...]) -> None:
+        """Suspect each half of a batch that went wrong."""
+        middle = len(names) // 2
+        self.suspects += [names[middle:], names[:middle]]
+
+    def strike(self, name: str) -> bool:
+        """Count one hang-up on a name that was asked for alone; whether it was the last that we take."""
+        self._strikes[name] = self._strikes.get(name, 0) + 1
+        return self._strikes[name] >= STRIKES
+
+
+class Conversation:
+    """The control half of one connection: what is held, what is asked, and when the next word may be said."""
+
+    def __init__(self, quarantine: Quarantine | None = None) -> None:
+        self._quarantine = quarantine or Quarantine()
+        self._frames = RollingWindow(facts.MESSAGES, facts.MESSAGES_PERIOD_S)
+        self._spacing = RollingWindow(1, facts.REQUEST_SPACING_S)
+        self._requests: dict[int, _Request] = {}
+        self._in_flight: set[str] = set()
+        self._asks: dict[str, int] = {}
+        self._last_id = 0
+        self.held: dict[str, None] = {}
+
+    def open_with(self, wanted: Sequence[str]) -> str:
+        """Path and query for the dial: as many wanted streams as a URL takes; they cost no message."""
+        query = ""
+        for name in wanted[: facts.NAMES_PER_REQUEST]:
+            longer = f"{query}/{quote(name, safe='@')}" if query else quote(name, safe="@")
+            if len(longer) > facts.BYTES_PER_URL:
+                break
+            query = longer
+            self.held[name] = None
+        return f"{facts.STREAM_PATH}?streams={query}" if query else facts.STREAM_PATH
+
+    def sent(self, now: float) -> None:
+        """Count one frame that left, whatever it was."""
+        self._frames.record(now)
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next request may leave."""
+        return max(self._frames.wait_s(now), self._spacing.wait_s(now))
+
+    def next_request(self, wanted: Sequence[str], now: float) -> str | None:
+        """The text of the next request, ``None`` when what is held or asked for is what is wanted.
+
+        Streams that nobody wants go first: they make room. The caller sends the text, and sent() counts it.
+        """
+        method, names = self._difference(wanted)
+        if not names:
+            return None
+        self._last_id += 1
+        self._requests[self._last_id] = _Request(method, names, now)
+        self._in_flight.update(names)
+        self._spacing.record(now)
+        return msgspec.json.encode(_Command(method, names, self._last_id)).decode()
+
+    def answered(self, frame: Combined) -> tuple[Refusal, ...]:
+        """Take one reply in; returns the streams that it finally refused, which the caller must stop wanting."""
+        request = self._requests.pop(frame.id, None) if isinstance(frame.id, int) else None
+        failed = bool(bytes(frame.error)) or frame.code is not None
+        if request is None:
+            return self._unmatched(frame) if failed else ()
+        self._in_flight.difference_update(request.names)
+        if failed:
+            return self._refuse(request, *read_error(frame))
+        for name in request.names:
+            self._asks.pop(name, None)
+            if request.method == SUBSCRIBE:
+                self.held[name] = None
+            else:
+                self.held.pop(name, None)
+        return ()
+
+    def expire(self, now: float) -> None:
+        """Ask again for what was not answered; ``VenueError`` when the exchange has ignored a request too often."""
+        for number, request in list(self._requests.items()):
+            if now - request.asked_at < ACK_TIMEOUT_S:
+                continue
+            del self._requests[number]
+            self._in_flight.difference_update(request.names)
+            for name in request.names:
+                self._asks[name] = self._asks.get(name, 0) + 1
+                if self._asks[name] >= ASKS:
+                    raise VenueError(f"{request.method} was not answered {ASKS} times", cause=Cause.SILENT)
+
+    def next_expiry(self) -> float:
+        """When the oldest unanswered request has waited long enough; never, when all are answered."""
+        return min((request.asked_at + ACK_TIMEOUT_S for request in self._requests.values()), default=math.inf)
+
+    def hung_up(self, words: str) -> tuple[Refusal, ...]:
+        """The exchange closed on us for what we said: suspect what was unanswered; returns what is given up."""
+        refusals: list[Refusal] = []
+        for request in self._requests.values():
+            if request.method != SUBSCRIBE:
+                continue
+            if len(request.names) > 1:
+                self._quarantine.split(request.names)
+            elif self._quarantine.strike(request.names[0]):
+                refusals.append(Refusal(request.names[0], None, words))
+            else:
+                self._quarantine.suspects.append(request.names)
+        return tuple(refusals)
+
+    def _difference(self, wanted: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+        goal = set(wanted)
+        surplus = [name for name in self.held if name not in goal and name not in self._in_flight]
+        if surplus:
+            return UNSUBSCRIBE, _batch(surplus)
+        while self._quarantine.suspects:
+            suspects = self._quarantine.suspects.pop()
+            asked = tuple(name for name in suspects if name in goal and name not in self._in_flight)
+            if asked:
+                return SUBSCRIBE, asked
+        missing = [name for name in wanted if name not in self.held and name not in self._in_flight]
+        return SUBSCRIBE, _batch(
+            missing[: max(0, facts.STREAMS_PER_CONNECTION - len(self.held) - len(self._in_flight))]
+        )
+
+    def _refuse(self, request: _Request, code: int | None, words: str) -> tuple[Refusal, ...]:
+        if request.method == UNSUBSCRIBE:
+            raise VenueError(f"the exchange refused UNSUBSCRIBE: {words}", cause=Cause.PROTOCOL, code=code)
+        if len(request.names) > 1:
+            self._quarantine.split(request.names)
+            return ()
+        return (Refusal(request.names[0], code, words),)
+
+    def _unmatched(self, frame: Combined) -> tuple[Refusal, ...]:
+        """An error without an id that we know: the exchange could not read it, so it is about the oldest request."""
+        if not self._requests:
+            code, words = read_error(frame)
+            raise VenueError(f"the exchange answered with an error: {words}", cause=Cause.PROTOCOL, code=code)
+        request = self._requests.pop(min(self._requests))
+        self._in_flight.difference_update(request.names)
+        return self._refuse(request, *read_error(frame))
+
+
+def _batch(names: Sequence[str]) -> tuple[str, ...]:
+    """As many names as one request takes."""
+    taken: list[str] = []
+    size = len('{"method":"UNSUBSCRIBE","params":[],"id":1000000}')
+    for name in names[: facts.NAMES_PER_REQUEST]:
+        size += len(name.encode()) + len('"",')
+        if size > facts.BYTES_PER_REQUEST:
+            break
+        taken.append(name)
+    return tuple(taken)

@@ -1,0 +1,269 @@
+"""Dial a WebSocket and hold it: the only file that knows the WebSocket library (trio-websocket).
+
+Every wait here ends: trio-websocket by itself can wait for ever for a handshake, a close or a peer that went silent
+without a FIN, and hides the reason of a failed TLS handshake. So komas opens the stream itself, hands the library a
+stream that notes what passes, and turns each failure into a ``VenueError`` with its own words.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import socket as stdlib_socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+
+from komas.errors import CallerError, Cause, VenueError
+
+CONNECT_TIMEOUT_S: Final = 10.0  # DNS, TCP, TLS and the handshake together
+SEND_TIMEOUT_S: Final = 10.0
+GOODBYE_TIMEOUT_S: Final = 0.5  # for our Close frame; the peer's answer is not waited for
+
+MESSAGE_MAX_BYTES: Final = 8 * 2**20  # the largest frame asked for is an all-market array of some 100 KB
+QUEUED_MESSAGES: Final = 1024  # read ahead while facts are being published: pings behind them are answered in time
+READ_BYTES: Final = 2**16
+
+_PORTS: Final = {"ws": 80, "wss": 443}
+_POLICY_VIOLATION: Final = 1008
+_ABNORMAL: Final = 1006
+_REFUSALS: Final = range(300, 500)
+
+
+class OpenStream(Protocol):
+    """How a byte stream to a host is opened: TCP, with TLS where ``tls`` is true. Tests hand in one over memory."""
+
+    async def __call__(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+        """Connect; raise ``VenueError`` where that fails."""
+
+
+class Socket:
+    """One WebSocket conversation, from its handshake to its end."""
+
+    def __init__(self, connection: WebSocketConnection, tap: _Tap, reader: _Reader) -> None:
+        self._connection = connection
+        self._tap = tap
+        self._reader = reader
+
+    @property
+    def heard_at(self) -> float:
+        """When anything at all last came from the peer, pings included (seconds on trio's clock)."""
+        return self._tap.heard_at
+
+    async def receive(self) -> str | bytes:
+        """The next message; raises ``VenueError`` at the end of the conversation, whoever ended it."""
+        try:
+            return await self._connection.get_message()
+        except ConnectionClosed:
+            raise self._ended() from None
+
+    async def send(self, text: str) -> None:
+        """Send one text message; ``VenueError`` when the peer does not take it within ``SEND_TIMEOUT_S``."""
+        with trio.move_on_after(SEND_TIMEOUT_S):
+            try:
+                await self._connection.send_message(text)
+            except ConnectionClosed:
+                raise self._ended() from None
+            return
+        raise VenueError(f"the peer took nothing for {SEND_TIMEOUT_S:g} s", cause=Cause.SILENT)
+
+    async def close(self) -> None:
+        """Say goodbye, briefly, and close the stream; the peer may stay as long as it likes."""
+        with trio.move_on_after(GOODBYE_TIMEOUT_S, shield=True):
+            await self._connection.aclose()
+        await trio.aclose_forcefully(self._tap)
+
+    def _ended(self) -> VenueError:
+        if self._reader.error is not None:
+            return self._reader.error
+        closed = self._connection.closed
+        if closed is None or closed.code == _ABNORMAL:
+            return VenueError("the connection was cut", cause=Cause.NETWORK)
+        words = f": {closed.reason}" if closed.reason else ""
+        cause = Cause.REFUSED if closed.code == _POLICY_VIOLATION else Cause.CLOSED
+        return VenueError(
+            f"the exchange closed the connection with {closed.code}{words}", cause=cause, code=closed.code
+        )
+
+
+async def open_tcp(host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+    """Open TCP, and TLS over it; ``VenueError`` tells DNS, refusal and certificate apart."""
+    try:
+        tcp = await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        raise VenueError(_unreachable(host, port, error), cause=Cause.NETWORK) from error
+    if not tls:
+        return tcp
+    encrypted = trio.SSLStream(tcp, ssl.create_default_context(), server_hostname=host, https_compatible=True)
+    try:
+        await encrypted.do_handshake()
+    except trio.BrokenResourceError as error:
+        await trio.aclose_forcefully(encrypted)
+        raise VenueError(_untrusted(host, error), cause=Cause.NETWORK) from error
+    except BaseException:
+        await trio.aclose_forcefully(encrypted)
+        raise
+    return encrypted
+
+
+async def dial(
+    nursery: trio.Nursery,
+    url: str,
+    *,
+    sent: Callable[[], None],
+    open_stream: OpenStream = open_tcp,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> Socket:
+    """Connect to a ``ws://`` or ``wss://`` URL; the reader runs in ``nursery`` and the caller closes the socket.
+
+    ``sent`` is called for every frame that leaves, pongs included. Raises ``VenueError``, in ``timeout_s`` at most.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise CallerError(f"{url!r} is not a WebSocket address; write ws://host:port or wss://host:port")
+    port = parts.port or _PORTS[parts.scheme]
+    with trio.move_on_after(timeout_s):
+        stream = await open_stream(parts.hostname, port, tls=parts.scheme == "wss")
+        return await _handshake(nursery, _Tap(stream, sent), parts.netloc, f"{parts.path}?{parts.query}".rstrip("?"))
+    raise VenueError(f"{parts.hostname}:{port} did not answer within {timeout_s:g} s", cause=Cause.NETWORK)
+
+
+async def _handshake(nursery: trio.Nursery, tap: _Tap, host: str, resource: str) -> Socket:
+    connection: WebSocketConnection | None = None
+    try:
+        with trio.CancelScope() as scope:
+            reader = _Reader(nursery, scope)
+            connection = await wrap_client_stream(
+                cast("trio.Nursery", reader),  # it calls start_soon() alone, to start its reader
+                cast("trio.SocketStream", tap),  # any stream will do, whatever the annotation says
+                host,
+                resource,
+                message_queue_size=QUEUED_MESSAGES,
+                max_message_size=MESSAGE_MAX_BYTES,
+                receive_buffer_size=READ_BYTES,
+            )
+            tap.talking = True
+            return Socket(connection, tap, reader)
+        raise reader.error or VenueError("the handshake was cut", cause=Cause.NETWORK)
+    finally:
+        if connection is None:
+            await trio.aclose_forcefully(tap)
+
+
+class _Reader:
+    """Stands where trio-websocket expects a nursery: its reader's failures stay here and end the handshake."""
+
+    def __init__(self, nursery: trio.Nursery, handshake: trio.CancelScope) -> None:
+        self._nursery = nursery
+        self._handshake = handshake
+        self.error: VenueError | None = None
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, task, name="websocket reader")
+
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except ConnectionRejected as error:
+            self.error = _rejected(error)
+        except ConnectionClosed:
+            self.error = None  # Socket asks the connection for the code and the words
+        except Exception as error:  # noqa: BLE001 - h11 and wsproto raise several kinds over what a peer can send
+            self.error = VenueError(f"the answer is not a WebSocket handshake: {error}", cause=Cause.PROTOCOL)
+        self._handshake.cancel()
+
+
+class _Tap(trio.abc.Stream):
+    """The byte stream, with a note of when the peer was last heard and a call for every frame that leaves."""
+
+    def __init__(self, stream: trio.abc.Stream, sent: Callable[[], None]) -> None:
+        self._stream = stream
+        self._sent = sent
+        self.talking = False  # before that, what leaves is the handshake and no frame
+        self.heard_at = trio.current_time()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        # The library sends each frame by a call of its own.
+        if self.talking:
+            self._sent()
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        self.heard_at = trio.current_time()
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _rejected(error: ConnectionRejected) -> VenueError:
+    status = error.status_code
+    headers = {name.lower(): value for name, value in error.headers or ()}
+    words = _words(error.body or b"")
+    hint = "; this region is blocked: try a VPN, or wss://data-stream.binance.vision" if status == 451 else ""  # noqa: PLR2004 - HTTP
+    return VenueError(
+        f"the exchange refused the connection with HTTP {status}{f': {words}' if words else ''}{hint}",
+        cause=Cause.REFUSED if status in _REFUSALS else Cause.NETWORK,
+        status=status,
+        retry_after_s=retry_after_s(headers.get(b"retry-after", b"").decode("latin-1")),
+    )
+
+
+class _ErrorBody(msgspec.Struct):
+    """``{"code":0,"msg":"Service unavailable from a restricted location ..."}``."""
+
+    msg: str = ""
+
+
+def _words(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_ErrorBody).msg[:200]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def retry_after_s(text: str, now: Callable[[], float] = time.time) -> float | None:
+    """Read ``Retry-After`` (RFC 9110: seconds or a date) as seconds from now; ``None`` when it is absent or broken."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - now())
+
+
+def _unreachable(host: str, port: int, error: OSError) -> str:
+    reasons = _leaves(error.__cause__) if isinstance(error.__cause__, BaseExceptionGroup) else [error]
+    if any(isinstance(reason, stdlib_socket.gaierror) for reason in reasons):
+        return f"the name {host} cannot be resolved: check the internet connection and the DNS"
+    if all(isinstance(reason, ConnectionRefusedError) for reason in reasons):
+        return f"{host}:{port} refused the connection"
+    return f"{host}:{port} cannot be reached: {'; '.join(sorted({str(reason) for reason in reasons}))}"
+
+
+def _leaves(group: BaseExceptionGroup) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _untrusted(host: str, error: trio.BrokenResourceError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the TLS certificate of {host} is not trusted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS with {host} failed: {cause.reason or cause}"
+    return f"{host} cut the connection during the TLS handshake"

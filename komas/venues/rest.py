@@ -1,0 +1,109 @@
+"""Ask a venue over HTTP: the only file that knows the HTTP client (httpx).
+
+One client in the process, one weight budget: after 429 or 418 nothing is asked until the time that the venue named,
+because asking on turns the first into the second, and the second into a ban of days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import httpx
+import msgspec
+import trio
+
+from komas.errors import Cause, VenueError
+from komas.venues.dial import retry_after_s
+
+TIMEOUT_S: Final = 10.0
+# Of what the venue allows; the rest is for whoever else is behind the same address.
+WEIGHT_SHARE: Final = 0.8
+WEIGHT_WINDOW_S: Final = 60.0
+BANNED_FOR_S: Final = 60.0  # when a 429 or 418 does not say how long
+
+_TOO_MANY: Final = 429
+_BANNED: Final = 418
+_SERVER_ERRORS: Final = 500
+
+T = TypeVar("T")
+
+
+class _ErrorBody(msgspec.Struct):
+    """``{"code":-1121,"msg":"Invalid symbol."}``."""
+
+    code: int | None = None
+    msg: str = ""
+
+
+class Rest:
+    """One venue's REST host, made by ``open_rest()``."""
+
+    def __init__(self, client: httpx.AsyncClient, weight_header: str, weight_per_minute: int) -> None:
+        self._client = client
+        self._weight_header = weight_header
+        self._weight_limit = weight_per_minute * WEIGHT_SHARE
+        self._not_before = -1.0
+        self.used_weight = 0
+
+    async def get(self, path: str, result: type[T], params: Mapping[str, str] | None = None) -> T:
+        """GET one resource and decode it; ``VenueError`` for every way in which that can fail."""
+        self._check_budget()
+        try:
+            response = await self._client.get(path, params=params)
+        except httpx.HTTPError as error:
+            words = str(error) or type(error).__name__
+            raise VenueError(f"{self._client.base_url.host} cannot be asked: {words}", cause=Cause.NETWORK) from error
+        self._note_weight(response)
+        if response.status_code != httpx.codes.OK:
+            raise self._failed(response)
+        try:
+            return msgspec.json.decode(response.content, type=result)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise VenueError(f"{path} answered what komas cannot read: {error}", cause=Cause.PROTOCOL) from error
+
+    def _check_budget(self) -> None:
+        wait_s = self._not_before - trio.current_time()
+        if wait_s > 0:
+            raise VenueError(
+                f"the exchange asked to wait {wait_s:.0f} s more", cause=Cause.REFUSED, retry_after_s=wait_s
+            )
+
+    def _note_weight(self, response: httpx.Response) -> None:
+        used = response.headers.get(self._weight_header, "")
+        if used.isascii() and used.isdigit():
+            self.used_weight = int(used)
+            if self.used_weight >= self._weight_limit:
+                self._not_before = trio.current_time() + WEIGHT_WINDOW_S
+
+    def _failed(self, response: httpx.Response) -> VenueError:
+        status = response.status_code
+        wait_s = retry_after_s(response.headers.get("retry-after", ""))
+        if status in (_TOO_MANY, _BANNED):
+            wait_s = BANNED_FOR_S if wait_s is None else wait_s
+            self._not_before = trio.current_time() + wait_s
+        try:
+            body = msgspec.json.decode(response.content, type=_ErrorBody)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            body = _ErrorBody()
+        return VenueError(
+            f"the exchange answered HTTP {status}{f': {body.msg}' if body.msg else ''}",
+            cause=Cause.NETWORK if status >= _SERVER_ERRORS else Cause.REFUSED,
+            status=status,
+            retry_after_s=wait_s,
+            code=body.code,
+        )
+
+
+@asynccontextmanager
+async def open_rest(
+    base_url: str,
+    *,
+    weight_header: str,
+    weight_per_minute: int,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Rest]:
+    """Open the REST host of a venue; ``transport`` is for tests that answer in its place."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, transport=transport) as client:
+        yield Rest(client, weight_header, weight_per_minute)
