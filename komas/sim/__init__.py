@@ -1,1 +1,7 @@
-"""The room of the exchange double: it imports nothing of komas but errors."""
+"""The exchange double: a Binance on the loopback interface that can be told to misbehave."""
+
+from __future__ import annotations
+
+from komas.sim.binance import SimOptions, Simulator, simulate
+
+__all__ = ["SimOptions", "Simulator", "simulate"]
