@@ -77,8 +77,7 @@ class SyntheticPlayer:
         events: list[Event] = []
         for trade in step.trades:
             events += self.market.trade(pair, trade, step.time_ms + 1)
-            if trade.id % RECENT_DIFFS = 100  # ten seconds: no snapshot took longer
-BLOCK_ODDS == 0:
+            if trade.id % BLOCK_ODDS == 0:
                 events += self.market.block(pair, trade)
         return events + self.market.quoted(pair)
 
