@@ -147,7 +147,7 @@ class Connection(TCPServer):
 
 
 async def _http1_only(_protocol: H11Protocol, _event: h11.Request) -> None:
-    """Stay with HTTP/1.1: ``Upgrade: h2c`` is ignored, as RFC 9110 allows, and HTTP/2's preface is an unknown method."""
+    """Stay with HTTP/1.1: ``Upgrade: h2c`` is ignored (RFC 9110 allows it), HTTP/2 opens with an unknown method."""
 
 
 def install() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
+import trio
 
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.journal import JOURNAL_LENGTH, Journal
@@ -83,7 +84,7 @@ class Hub:
         self._published = 0
         self._unwanted = 0
         self._dropped = 0
-        self._draining = False
+        self.drained = trio.Event()
         self.latest = Latest()
         self.interest = Interest(opened=self._open, closed=self._close, linger_s=linger_s)
         self.status = FeedStatus(state=FeedState.DISCONNECTED)
@@ -157,7 +158,7 @@ class Hub:
         for stream in streams:
             self._fanouts[stream].mailboxes[mailbox] = None
         self._mailboxes[mailbox] = None
-        if self._draining:
+        if self.drained.is_set():
             mailbox.close()
         try:
             yield Listener(mailbox, known)
@@ -172,7 +173,7 @@ class Hub:
 
     def drain(self) -> None:
         """End every mailbox, and every one to come: listeners take what waits, then see the end."""
-        self._draining = True
+        self.drained.set()
         for mailbox in self._mailboxes:
             mailbox.close()
 

@@ -1,0 +1,5 @@
+"""``python -m komas``."""
+
+from komas.cli import main
+
+main()

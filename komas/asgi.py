@@ -1,0 +1,82 @@
+"""``app`` for the stock command: ``hypercorn --config hypercorn.toml komas.asgi:app``.
+
+The same ``open_gateway()`` as under ``komas serve``, inside the ASGI lifespan. Settings come from ``KOMAS_*`` variables
+and ``komas.toml``.
+
+Hypercorn shows a crash of its worker process as success, and lets an application crash while it goes on answering.
+So ``hypercorn.toml`` runs it in one process (``workers = 0``), this module brings the signal handling which Hypercorn
+leaves out there, and a bug in a room becomes the one exception that Hypercorn lets end the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TypeAlias
+
+import trio
+from hypercorn.utils import LifespanFailureError
+
+from komas.edge.connection import Context, install, present
+from komas.errors import SettingError
+from komas.server import Gateway, open_gateway
+from komas.settings import load
+from komas.stop import leave_at_once, stop_signals
+
+Message: TypeAlias = MutableMapping[str, object]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+log = logging.getLogger("komas.asgi")
+
+_STATE = "komas"
+
+
+async def app(scope: MutableMapping[str, object], receive: Receive, send: Send) -> None:
+    """Open the gateway for the lifespan; hand every request to it."""
+    state = scope.get("state")
+    assert isinstance(state, dict)  # Hypercorn's: what lifespan puts there, every request's scope has
+    if scope["type"] == "lifespan":
+        await _live(state, scope, receive, send)
+        return
+    gateway = state[_STATE]
+    await gateway.app(scope, receive, send)
+
+
+async def _live(state: dict[str, object], scope: MutableMapping[str, object], receive: Receive, send: Send) -> None:
+    context = present()
+    if context is None:
+        raise LifespanFailureError("startup", 'komas runs on Hypercorn with worker_class = "trio" alone')
+    try:
+        async with open_gateway(load({})) as gateway, trio.open_nursery() as nursery:
+            state[_STATE] = gateway
+            nursery.start_soon(_drain_with, context, gateway)
+            if threading.current_thread() is threading.main_thread():
+                await nursery.start(_await_signals, context)
+            await gateway.app(scope, receive, send)  # type: ignore[arg-type]  # typed by Hypercorn, structurally the same
+            nursery.cancel_scope.cancel()
+    except SettingError as error:
+        raise LifespanFailureError("startup", str(error)) from error
+    except Exception as error:
+        log.critical("a room failed", exc_info=error)
+        raise LifespanFailureError("runtime", repr(error)) from error
+
+
+async def _drain_with(context: Context, gateway: Gateway) -> None:
+    await context.terminated.wait()
+    gateway.drain()
+
+
+async def _await_signals(context: Context, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        task_status.started()
+        async for number in signals:
+            if context.terminate.is_set():
+                leave_at_once()
+            log.info("stopping", extra={"signal": signal.Signals(number).name})
+            await context.terminate.set()
+
+
+install()

@@ -1,0 +1,176 @@
+"""The command line: ``komas serve|simulate|watch``. Thin: each verb reads options and calls a room."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn
+
+import trio
+
+from komas.errors import CallerError, KomasError
+from komas.model.streams import INTERVALS
+from komas.settings import FIELDS, Settings, load
+from komas.stop import INTERRUPTED, stop_signals
+
+WRONG_USAGE: Final = 2
+FAILED: Final = 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb; the exit status is 0, 1 for a failure, 2 for a wrong option or setting."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except CallerError as error:
+        _leave(WRONG_USAGE, str(error))
+    except KomasError as error:
+        _leave(FAILED, str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BaseExceptionGroup as group:
+        _leave_with_group(group)
+
+
+def _leave(status: int, message: str) -> NoReturn:
+    sys.stderr.write(f"komas: {message}\n")
+    sys.exit(status)
+
+
+def _leave_with_group(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """One line for what the user can mend, the whole traceback for a bug."""
+    callers, rest = group.split(CallerError)
+    if rest is None and callers is not None:
+        _leave(WRONG_USAGE, str(_first(callers)))
+    system, rest = group.split(OSError)
+    if rest is None and system is not None:
+        _leave(FAILED, str(_first(system)))
+    logging.getLogger("komas").critical("komas failed", exc_info=group)
+    sys.exit(FAILED)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="komas", description="Binance market streams to browsers over SSE.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
+    _add_serve(verbs.add_parser("serve", help="serve prices, candles and trades over REST and SSE"))
+    _add_simulate(verbs.add_parser("simulate", help="be a Binance spot look-alike, from a replay or a seeded market"))
+    _add_watch(verbs.add_parser("watch", help="a live view in the terminal of what a komas server sends"))
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    for key, field in FIELDS.items():
+        name = "--" + key.replace("_", "-")
+        if key == "demo":
+            parser.add_argument(name, action="store_const", const="true", help=field.meaning)
+        else:
+            parser.add_argument(name, metavar="VALUE", help=f"{field.meaning} ({field.accepts})".replace("%", "%%"))
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    settings = load({key: getattr(options, key) for key in FIELDS})
+    # Imported by the verb that needs it: `komas --help` must not wait for a web server.
+    from komas.server import serve
+
+    trio.run(partial(serve, settings, ready=partial(_say_where, settings)))
+
+
+def _say_where(settings: Settings, binds: list[str]) -> None:
+    for bind in binds:
+        print(f"komas listens on {bind}")
+    if settings.demo:
+        symbols = ",".join(settings.default_symbols[:2])
+        print(f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:")
+        print(f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'")
+    sys.stdout.flush()
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bind", default="127.0.0.1:9443", help="host:port, one for WebSocket and REST")
+    parser.add_argument("--replay", nargs="+", type=Path, default=[], metavar="FILE.gz", help="captures to replay")
+    parser.add_argument("--speed", type=float, default=1.0, help="1 is true speed, 60 a minute a second, inf unpaced")
+    parser.add_argument("--loop", action="store_true", help="begin the replay again at its end")
+    parser.add_argument("--seed", type=int, default=1, help="of the synthetic market")
+    parser.add_argument("--symbols", default="", help="of the synthetic market, with commas")
+    parser.add_argument("--script", type=Path, help="a file of faults")
+    parser.set_defaults(run=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from komas.sim import SimOptions, Simulator, simulate
+
+    chosen = SimOptions(
+        bind=options.bind,
+        replay=tuple(options.replay),
+        speed=options.speed,
+        loop=options.loop,
+        seed=options.seed,
+        script=options.script,
+    )
+    symbols = tuple(symbol.strip().upper() for symbol in options.symbols.split(",") if symbol.strip())
+    if symbols:
+        from msgspec.structs import replace
+
+        chosen = replace(chosen, symbols=symbols)
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            simulator: Simulator = await nursery.start(simulate, chosen)
+            print(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}", flush=True)
+
+    trio.run(_until_signalled, run)
+
+
+async def _until_signalled(work: Callable[[], Awaitable[None]]) -> None:
+    """Run until it ends or a signal asks to stop; either is a success."""
+    async with trio.open_nursery() as nursery:
+
+        async def listen(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            with trio.open_signal_receiver(*stop_signals()) as signals:
+                task_status.started()
+                async for _ in signals:
+                    nursery.cancel_scope.cancel("signal")
+
+        await nursery.start(listen)
+        await work()
+        nursery.cancel_scope.cancel()
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("prices", "klines", "trades"), help="what to watch")
+    parser.add_argument("symbols", nargs="?", default="", help="symbols with commas (klines and trades: one)")
+    parser.add_argument("--server", default="http://127.0.0.1:8000", help="address of a komas server")
+    parser.add_argument("--interval", default="1m", choices=tuple(INTERVALS), metavar="1m", help="of candles")
+    parser.add_argument("--aggregate", action="store_true", help="aggregate trades instead of single ones")
+    parser.set_defaults(run=_watch)
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from komas.watch import View, watch
+
+    view = View(
+        server=options.server,
+        what=options.what,
+        symbols=options.symbols,
+        interval=options.interval,
+        aggregate=options.aggregate,
+    )
+    trio.run(_until_signalled, partial(watch, view))

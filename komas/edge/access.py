@@ -1,0 +1,99 @@
+"""Who is calling, who may change something, and which web pages may read."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from werkzeug.datastructures import Headers
+
+from komas.edge.problems import ProblemError
+from komas.settings import Settings
+
+_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """What is known of a caller before it proved anything: the peer's address, and the request's headers."""
+
+    peer: str
+    headers: Headers
+
+    def address(self, settings: Settings) -> str:
+        """The address to count by: the peer's, or what a trusted proxy says it forwards for."""
+        forwarded = self.headers.get("X-Forwarded-For", "")
+        if self.peer in settings.trusted_proxies and forwarded:
+            return forwarded.rsplit(",", 1)[-1].strip()[:64]
+        return self.peer
+
+
+def check_control(caller: Caller, settings: Settings) -> None:
+    """Raise a problem unless the caller may change something, or see the logs.
+
+    With an admin token set, it must be sent. Without one, only a program on this machine is believed: a loopback peer,
+    with nothing forwarded, that calls us by a loopback name (a web page that was rebound to 127.0.0.1 does not) and
+    does not speak for a web page of somebody else's.
+    """
+    if settings.admin_token:
+        _check_token(caller, settings.admin_token)
+        return
+    is_local = _is_loopback(caller.peer) and not any(name in caller.headers for name in _FORWARDED)
+    if not is_local or not _is_ours(caller, settings):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            "without an admin token, only programs on the server's own machine may do this;"
+            " set KOMAS_ADMIN_TOKEN and send it as 'Authorization: Bearer ...'",
+        )
+
+
+def cors(caller: Caller, settings: Settings, *, reads: bool) -> dict[str, str]:
+    """Headers that let a web page read the answer: every listed page, and with ``*`` any page, where it only reads."""
+    origin = caller.headers.get("Origin", "").lower()
+    if not origin:
+        return {}
+    if origin in settings.cors_origins:
+        return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    if "*" in settings.cors_origins and reads:
+        return {"Access-Control-Allow-Origin": "*"}
+    return {"Vary": "Origin"}
+
+
+def _check_token(caller: Caller, expected: str) -> None:
+    scheme, _, token = caller.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), expected.encode()):
+        return
+    raise ProblemError(
+        HTTPStatus.UNAUTHORIZED,
+        "this call needs 'Authorization: Bearer <admin token>'",
+        headers={"WWW-Authenticate": 'Bearer realm="komas"'},
+    )
+
+
+def _is_ours(caller: Caller, settings: Settings) -> bool:
+    host = caller.headers.get("Host", "")
+    if not _is_loopback_name(urlsplit(f"//{host}").hostname if _is_plain(host) else None):
+        return False
+    origin = caller.headers.get("Origin", "").lower()
+    return not origin or origin in settings.cors_origins or origin in (f"http://{host}", f"https://{host}")
+
+
+def _is_plain(host: str) -> bool:
+    """Whether urlsplit() may be asked: it raises on broken brackets."""
+    return host.count("[") == host.count("]") <= 1 and host.isprintable()
+
+
+def _is_loopback_name(name: str | None) -> bool:
+    return name is not None and (name == "localhost" or name.endswith(".localhost") or _is_loopback(name))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback

@@ -1,0 +1,95 @@
+"""The QuartTrio factory: routes, error handlers, and the checks that stand before every view."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from komas.edge import problems
+from komas.edge.access import Caller, check_control, cors
+from komas.edge.control import control
+from komas.edge.market import market
+from komas.edge.ops import ops
+from komas.edge.problems import ProblemError
+from komas.edge.rooms import Rooms
+from komas.errors import CallerError, VenueError
+
+log = logging.getLogger("komas.edge")
+
+BODY_BYTES = 64 * 1024  # the longest body that means anything: 200 symbols are 10 KB
+_CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_PROTECTED = frozenset({"/api/logs/today"})
+_READING = "GET, HEAD, OPTIONS"
+
+
+def create_app(rooms: Rooms) -> QuartTrio:
+    """Build the ASGI application over open rooms."""
+    app = QuartTrio(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
+    app.url_map.strict_slashes = False
+    for routes in (control(rooms), market(rooms), ops(rooms)):
+        app.register_blueprint(routes)
+    _guard(app, rooms)
+    _explain(app)
+    return app
+
+
+def _guard(app: QuartTrio, rooms: Rooms) -> None:
+    @app.before_request
+    async def check() -> Response | None:
+        if request.method == "OPTIONS":
+            return _preflight(rooms)
+        if request.method in _CHANGING or request.path in _PROTECTED:
+            check_control(_caller(), rooms.settings)
+        return None
+
+    @app.after_request
+    async def add_headers(response: Response) -> Response:
+        reads = request.method not in _CHANGING and request.path not in _PROTECTED
+        response.headers.update(cors(_caller(), rooms.settings, reads=reads))
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def _caller() -> Caller:
+    return Caller(request.remote_addr or "", request.headers)
+
+
+def _preflight(rooms: Rooms) -> Response:
+    """Answer a browser that asks before it calls: a listed page may do anything, any other may read, if it may."""
+    response = Response(b"", HTTPStatus.NO_CONTENT)
+    listed = request.headers.get("Origin", "").lower() in rooms.settings.cors_origins
+    response.headers["Access-Control-Allow-Methods"] = f"{_READING}, POST" if listed else _READING
+    headers = "Authorization, Content-Type, Last-Event-ID" if listed else "Cache-Control, Last-Event-ID"
+    response.headers["Access-Control-Allow-Headers"] = headers
+    response.headers["Access-Control-Max-Age"] = "600"
+    return response
+
+
+def _explain(app: QuartTrio) -> None:
+    @app.errorhandler(ProblemError)
+    async def problem(error: ProblemError) -> Response:
+        return problems.respond(error)
+
+    @app.errorhandler(CallerError)
+    async def caller(error: CallerError) -> Response:
+        return problems.respond(problems.from_caller(error))
+
+    @app.errorhandler(VenueError)
+    async def venue(error: VenueError) -> Response:
+        return problems.respond(problems.from_venue(error))
+
+    @app.errorhandler(HTTPException)
+    async def http(error: HTTPException) -> Response:
+        status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+        headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+        return problems.respond(ProblemError(status, error.description or "", headers=headers))
+
+    @app.errorhandler(Exception)
+    async def bug(error: Exception) -> Response:
+        log.error("request failed", exc_info=error, extra={"method": request.method, "path": request.path})
+        return problems.respond(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "komas failed; its log says why"))

@@ -1,0 +1,238 @@
+"""REST: connect, subscribe, look at prices; contract section 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from urllib.parse import quote
+
+import msgspec
+import trio
+from quart import Blueprint, Response, request
+
+from komas.edge import queries
+from komas.edge.problems import FieldError, ProblemError, from_venue, invalid
+from komas.edge.rooms import Rooms
+from komas.errors import VenueError
+from komas.model.codec import encode, iso_ms
+from komas.model.market import Event, FeedState
+from komas.model.streams import Kind, Stream
+from komas.venues.binance import facts
+
+JSON = "application/json"
+
+
+class ConnectionRow(msgspec.Struct, frozen=True):
+    """One upstream socket, as ``GET /api/ws/status`` shows it."""
+
+    url: str
+    streams: int
+    connected_at: str
+    uptime_seconds: float
+    messages_received: int
+
+
+class StatusBody(msgspec.Struct, frozen=True):
+    """``GET /api/ws/status``; ``uptime_seconds`` is the connection's, 0 while there is none."""
+
+    connected: bool
+    state: FeedState
+    url: str
+    streams: int
+    subscribers: int
+    messages_received: int
+    reconnects: int
+    last_message_at: str | None
+    uptime_seconds: float
+    reason: str | None
+    connections: tuple[ConnectionRow, ...]
+
+
+class StreamRow(msgspec.Struct, frozen=True):
+    """One stream, as ``GET /api/ws/streams`` shows it."""
+
+    stream: str
+    type: Kind
+    symbol: str
+    interval: str | None
+    health: str
+    subscribers: int
+    pinned: bool
+    last_event_at: str | None
+
+
+class StreamsBody(msgspec.Struct, frozen=True):
+    """``GET /api/ws/streams``."""
+
+    count: int
+    streams: tuple[StreamRow, ...]
+
+
+class PricesBody(msgspec.Struct, frozen=True):
+    """``GET /api/ws/prices``."""
+
+    count: int
+    prices: dict[str, Event]
+    timestamp: str
+
+
+def json_response(body: object, status: int = HTTPStatus.OK) -> Response:
+    """Answer with JSON; numbers keep their digits."""
+    return Response(encode(body), status, content_type=JSON)
+
+
+async def check_listed(rooms: Rooms, streams: Sequence[Stream], field: str = "symbols") -> None:
+    """Raise 400 for symbols that the exchange does not list, as far as it answers."""
+    missing = await rooms.listings.unknown({stream.symbol: None for stream in streams})
+    if missing:
+        raise invalid(FieldError(field, f"{symbol} is not a symbol of the exchange") for symbol in missing)
+
+
+def check_room(rooms: Rooms, streams: Sequence[Stream]) -> None:
+    """Raise 409 when the exchange connection has no room for that many more streams."""
+    interest, most = rooms.hub.interest, rooms.settings.max_streams
+    more = sum(stream not in interest for stream in streams)
+    if more and len(interest) + more > most:
+        raise ProblemError(
+            HTTPStatus.CONFLICT, f"{len(interest)} streams are open and {more} more were asked for; at most {most}"
+        )
+
+
+def control(rooms: Rooms) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("control", __name__, url_prefix="/api/ws")
+
+    @routes.get("/status")
+    async def status() -> Response:
+        return json_response(_status(rooms))
+
+    @routes.post("/connect")
+    async def connect() -> Response:
+        await _connect(rooms)
+        return json_response(_status(rooms))
+
+    @routes.post("/disconnect")
+    async def disconnect() -> Response:
+        rooms.feed.disconnect()
+        return json_response(_status(rooms))
+
+    @routes.post("/subscribe")
+    async def subscribe() -> Response:
+        wish = queries.read_wish(await _body(), rooms.settings.max_symbols)
+        await _pin(rooms, wish.streams)
+        names = [stream.name for stream in wish.streams]
+        return json_response({"subscribed": names, "streams": len(rooms.hub.interest)})
+
+    @routes.post("/unsubscribe")
+    async def unsubscribe() -> Response:
+        wish = queries.read_wish(await _body(), rooms.settings.max_symbols)
+        pinned = [stream for stream in wish.streams if rooms.hub.interest.pinned(stream)]
+        rooms.hub.interest.unpin(pinned)
+        return json_response(
+            {"unsubscribed": [stream.name for stream in pinned], "streams": len(rooms.hub.interest)},
+        )
+
+    @routes.get("/prices")
+    async def prices() -> Response:
+        text = request.args.get("symbols")
+        symbols = None if text is None else queries.read_symbols(text, rooms.settings.max_symbols)
+        found = {symbol: envelope.event for symbol, envelope in rooms.hub.latest.prices(symbols).items()}
+        return json_response(PricesBody(len(found), found, iso_ms(rooms.clock_ms())))
+
+    @routes.get("/streams")
+    async def streams() -> Response:
+        rows = tuple(_row(rooms, stream) for stream in rooms.hub.interest.streams())
+        return json_response(StreamsBody(len(rows), rows))
+
+    @routes.post("/quick/start-prices")
+    async def start_prices() -> Response:
+        text = request.args.get("symbols")
+        known = rooms.settings.default_symbols
+        symbols = known if text is None else queries.read_symbols(text, rooms.settings.max_symbols)
+        await _pin(rooms, [Stream(Kind.TICKER, symbol) for symbol in symbols])
+        url = f"/api/ws/sse/prices?symbols={quote(','.join(symbols), safe=',')}"
+        return json_response({"status": "started", "symbols": symbols, "sse_url": url})
+
+    @routes.post("/quick/stop")
+    async def stop() -> Response:
+        rooms.hub.interest.unpin(rooms.hub.interest.pins())
+        rooms.feed.disconnect()
+        return json_response({"status": "stopped"})
+
+    return routes
+
+
+async def _body() -> bytes:
+    body = await request.get_data()
+    return body if isinstance(body, bytes) else body.encode()
+
+
+async def _connect(rooms: Rooms) -> None:
+    """Ask for the connection and wait for it, within bounds; it is tried on behind the answer."""
+    rooms.feed.connect()
+    with trio.move_on_after(rooms.settings.connect_wait_s) as scope:
+        await rooms.feed.connected()
+    if scope.cancelled_caught:
+        raise _why_not(rooms, f"no connection within {rooms.settings.connect_wait_s:g} s")
+
+
+async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
+    """Pin streams and wait until the exchange has acknowledged them; they stay pinned when it takes longer."""
+    await check_listed(rooms, streams)
+    check_room(rooms, streams)
+    rooms.hub.interest.pin(streams)
+    rooms.feed.connect()
+    with trio.move_on_after(rooms.settings.connect_wait_s) as scope:
+        try:
+            await rooms.feed.acknowledged(streams)
+        except VenueError as error:
+            raise from_venue(error) from error
+    if scope.cancelled_caught:
+        raise _why_not(
+            rooms, f"not acknowledged within {rooms.settings.connect_wait_s:g} s; asked for again until it is"
+        )
+
+
+def _why_not(rooms: Rooms, what: str) -> ProblemError:
+    if rooms.feed.failure is None:
+        return ProblemError(HTTPStatus.GATEWAY_TIMEOUT, what)
+    return ProblemError(HTTPStatus.BAD_GATEWAY, f"{what}: {rooms.feed.failure}")
+
+
+def _status(rooms: Rooms) -> StatusBody:
+    counts = rooms.feed.statistics()
+    rows = tuple(
+        ConnectionRow(row.url, row.streams, iso_ms(row.connected_at_ms), row.uptime_s, row.messages_received)
+        for row in counts.connections
+    )
+    return StatusBody(
+        connected=rooms.feed.state is FeedState.CONNECTED,
+        state=rooms.feed.state,
+        url=rooms.feed.url + facts.STREAM_PATH,
+        streams=len(rooms.hub.interest),
+        subscribers=rooms.hub.listeners,
+        messages_received=counts.messages_received,
+        reconnects=counts.reconnects,
+        last_message_at=_iso(counts.last_message_ms),
+        uptime_seconds=rows[0].uptime_seconds if rows else 0.0,
+        reason=rooms.hub.status.reason,
+        connections=rows,
+    )
+
+
+def _row(rooms: Rooms, stream: Stream) -> StreamRow:
+    arrival = rooms.feed.arrival(stream)
+    return StreamRow(
+        stream=stream.name,
+        type=stream.kind,
+        symbol=stream.symbol,
+        interval=stream.interval,
+        health=rooms.feed.health(stream),
+        subscribers=rooms.hub.interest.listeners(stream),
+        pinned=rooms.hub.interest.pinned(stream),
+        last_event_at=None if arrival is None else iso_ms(arrival.at_ms),
+    )
+
+
+def _iso(epoch_ms: int | None) -> str | None:
+    return None if epoch_ms is None else iso_ms(epoch_ms)

@@ -1,0 +1,77 @@
+"""The SSE routes; contract section 3. What a client asks for is checked before the first event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quart import Blueprint, Response, request
+
+from komas.edge import queries, sse
+from komas.edge.access import Caller
+from komas.edge.control import check_listed
+from komas.edge.rooms import Rooms
+from komas.hub.hub import Hub
+from komas.model.codec import Position
+from komas.model.streams import Stream
+
+
+def market(rooms: Rooms) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("market", __name__, url_prefix="/api/ws/sse")
+
+    @routes.get("/prices")
+    async def prices() -> Response:
+        streams = queries.read_price_streams(request.args, rooms.settings.max_symbols)
+        max_rate = queries.read_rate(request.args.get("max_rate"))
+        await check_listed(rooms, streams, "symbols")
+        return _open(rooms, streams, max_rate=max_rate)
+
+    @routes.get("/klines")
+    async def klines() -> Response:
+        stream = queries.read_kline_stream(request.args)
+        await check_listed(rooms, [stream], "symbol")
+        return _open(rooms, [stream], since=sse.position_of(request.headers, request.args))
+
+    @routes.get("/trades")
+    async def trades() -> Response:
+        stream = queries.read_trade_stream(request.args)
+        await check_listed(rooms, [stream], "symbol")
+        return _open(rooms, [stream], since=sse.position_of(request.headers, request.args))
+
+    return routes
+
+
+def _open(
+    rooms: Rooms, streams: Sequence[Stream], *, since: Position | None = None, max_rate: float | None = None
+) -> Response:
+    if request.method == "HEAD":
+        return sse.head()
+    address = Caller(request.remote_addr or "", request.headers).address(rooms.settings)
+    reason = _why_busy(rooms, streams, address)
+    if reason is not None:
+        return sse.busy(reason)
+    rooms.feed.connect()
+    body = sse.EventBody(
+        rooms.hub,
+        rooms.doors,
+        streams,
+        address=address,
+        since=since,
+        heartbeat_s=rooms.settings.heartbeat_s,
+        mailbox=rooms.settings.mailbox,
+        max_rate=max_rate,
+    )
+    return sse.respond(body)
+
+
+def _why_busy(rooms: Rooms, streams: Sequence[Stream], address: str) -> str | None:
+    if rooms.draining.is_set():
+        return "the server is shutting down"
+    if _too_many(rooms.hub, streams, rooms.settings.max_streams):
+        return "too many streams are open"
+    return rooms.doors.why_full(address)
+
+
+def _too_many(hub: Hub, streams: Sequence[Stream], most: int) -> bool:
+    more = sum(stream not in hub.interest for stream in streams)
+    return more > 0 and len(hub.interest) + more > most

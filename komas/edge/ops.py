@@ -1,0 +1,96 @@
+"""Liveness, readiness, metrics, logs, the API's own description, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+
+import trio
+from prometheus_client import CONTENT_TYPE_LATEST
+from quart import Blueprint, Response, request
+
+from komas.edge import openapi, queries
+from komas.edge.control import json_response
+from komas.edge.problems import FieldError, invalid
+from komas.edge.rooms import Rooms
+from komas.model.market import FeedState
+from komas.telemetry.metrics import Sample, render
+
+LOG_LIMIT = 1000
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_PAGE = Path(__file__).parent / "static" / "index.html"
+
+
+def ops(rooms: Rooms) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("ops", __name__)
+    page = _PAGE.read_bytes()
+
+    @routes.get("/")
+    async def index() -> Response:
+        headers = {
+            "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+        }
+        return Response(page, HTTPStatus.OK, headers, content_type="text/html; charset=utf-8")
+
+    @routes.get("/healthz")
+    async def healthz() -> Response:
+        return json_response({"status": "ok"})
+
+    @routes.get("/readyz")
+    async def readyz() -> Response:
+        reasons = _why_not_ready(rooms)
+        status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+        return json_response({"status": "not ready" if reasons else "ready", "reasons": reasons}, status)
+
+    @routes.get("/metrics")
+    async def metrics() -> Response:
+        return Response(render(lambda: _samples(rooms)), HTTPStatus.OK, content_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/openapi.json")
+    async def description() -> Response:
+        return json_response(openapi.document())
+
+    @routes.get("/api/logs/today")
+    async def logs_today() -> Response:
+        level = request.args.get("level", "DEBUG").upper()
+        if level not in LEVELS:
+            raise invalid([FieldError("level", f"level is one of {' '.join(LEVELS)}, not {level[:40]!r}")])
+        limit = queries.read_count(request.args.get("limit"), "limit", default=100, most=LOG_LIMIT)
+        records = await trio.to_thread.run_sync(
+            lambda: rooms.log.today(now=datetime.now(UTC), level=level, limit=limit)
+        )
+        return json_response({"count": len(records), "records": records})
+
+    return routes
+
+
+def _why_not_ready(rooms: Rooms) -> list[str]:
+    """Reasons for which no load balancer should send clients here."""
+    reasons = ["the server is shutting down"] if rooms.draining.is_set() else []
+    wanted, state = len(rooms.hub.interest), rooms.feed.state
+    if wanted and state is not FeedState.CONNECTED:
+        because = f": {rooms.hub.status.reason}" if rooms.hub.status.reason else ""
+        reasons.append(f"{wanted} streams are wanted and the exchange is {state}{because}")
+    return reasons
+
+
+def _samples(rooms: Rooms) -> Iterable[Sample]:
+    feed, hub, doors = rooms.feed.statistics(), rooms.hub.statistics(), rooms.doors.statistics()
+    yield Sample("upstream_connected", "1 while the exchange connection is up", rooms.feed.state is FeedState.CONNECTED)
+    yield Sample("upstream_messages", "Data frames received", feed.messages_received, is_counter=True)
+    yield Sample("upstream_unreadable", "Frames that could not be read", feed.unreadable, is_counter=True)
+    yield Sample("upstream_unknown", "Frames of unknown streams", feed.unknown, is_counter=True)
+    yield Sample("upstream_repeated", "Facts received more than once", feed.repeated, is_counter=True)
+    yield Sample("upstream_gaps", "Runs of missing trades or candles", feed.gaps, is_counter=True)
+    yield Sample("upstream_reconnects", "Connections after the first", feed.reconnects, is_counter=True)
+    yield Sample("streams", "Streams wanted now", hub.streams)
+    yield Sample("published", "Facts published", hub.published, is_counter=True)
+    yield Sample("journalled", "Facts kept for clients that come back", hub.journalled)
+    yield Sample("dropped", "Facts dropped for slow clients", hub.dropped, is_counter=True)
+    yield Sample("sse_clients", "SSE clients now", doors.inside)
+    yield Sample("sse_entered", "SSE clients since the start", doors.entered, is_counter=True)
+    yield Sample("sse_turned_away", "SSE clients turned away", doors.turned_away, is_counter=True)

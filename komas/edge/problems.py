@@ -1,0 +1,72 @@
+"""Every error of the REST edge is a problem document (RFC 9457); nothing a client sends is a 500."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+import msgspec
+from quart import Response
+
+from komas.errors import CallerError, Cause, VenueError
+from komas.model.codec import encode
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One thing that was wrong with what the client sent."""
+
+    field: str
+    message: str
+
+
+class ProblemError(Exception):
+    """An answer that is an error; raised by a view, rendered by ``respond()``."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Iterable[FieldError] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = headers or {}
+
+
+def invalid(errors: Iterable[FieldError]) -> ProblemError:
+    """400 with a row for each field that was wrong."""
+    rows = tuple(errors)
+    return ProblemError(HTTPStatus.BAD_REQUEST, "; ".join(row.message for row in rows), errors=rows)
+
+
+def from_caller(error: CallerError) -> ProblemError:
+    """400 for what the caller can mend."""
+    if error.field is None:
+        return ProblemError(HTTPStatus.BAD_REQUEST, str(error))
+    return invalid([FieldError(error.field, str(error))])
+
+
+def from_venue(error: VenueError) -> ProblemError:
+    """502 with the exchange's words, 504 when it said nothing."""
+    status = HTTPStatus.GATEWAY_TIMEOUT if error.cause is Cause.SILENT else HTTPStatus.BAD_GATEWAY
+    return ProblemError(status, str(error))
+
+
+def respond(problem: ProblemError) -> Response:
+    """Render a problem document."""
+    status = HTTPStatus(problem.status)
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": problem.detail,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    return Response(encode(body), int(status), {"Content-Type": MEDIA_TYPE, **problem.headers})

@@ -1,0 +1,29 @@
+"""What the edge was handed: the rooms behind it, opened by ``komas.server``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from komas.edge.doors import Doors
+from komas.hub.hub import Hub
+from komas.settings import Settings
+from komas.telemetry.log import DailyLog
+from komas.venues.binance.feed import BinanceFeed
+from komas.venues.binance.listings import Listings
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """Every room that a request can reach; ``clock_ms`` is the wall clock, milliseconds since the epoch."""
+
+    settings: Settings
+    hub: Hub
+    feed: BinanceFeed
+    listings: Listings
+    doors: Doors
+    log: DailyLog
+    clock_ms: Callable[[], int]
+    draining: trio.Event = field(default_factory=trio.Event)

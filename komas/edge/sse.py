@@ -1,0 +1,171 @@
+"""Market events to a browser, as Server-Sent Events.
+
+The body owns the client's place at the hub: entering it subscribes, leaving it, for whatever reason, unsubscribes. One
+chunk carries everything that waited.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+import trio
+from quart import Response
+from quart.wrappers.response import ResponseBody
+from werkzeug.datastructures import Headers
+
+from komas.edge.doors import Doors
+from komas.hub.hub import Hub, Listener
+from komas.hub.policy import Item
+from komas.model.codec import NoticeEnvelope, Position, named_event, parse_position
+from komas.model.market import FeedState
+from komas.model.streams import Stream
+
+HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+RETRY_MS: Final = 2000
+BUSY_RETRY_MS: Final = (5_000, 30_000)  # spread, so that those who were turned away do not come back together
+CHUNK_BYTES: Final = 2**16  # a write must fit its deadline on a slow line
+COMMENT: Final = b": keep-alive\n\n"
+
+
+class Lagged(msgspec.Struct, frozen=True):
+    """``{"dropped": n}``: trades or closed candles that this reader was too slow for."""
+
+    dropped: int
+
+
+class EventBody(ResponseBody):
+    """The endless body of one SSE response."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        doors: Doors,
+        streams: Sequence[Stream],
+        *,
+        address: str,
+        since: Position | None = None,
+        heartbeat_s: float,
+        mailbox: int,
+        max_rate: float | None = None,
+    ) -> None:
+        self._hub = hub
+        self._doors = doors
+        self._streams = streams
+        self._address = address
+        self._since = since
+        self._heartbeat_s = heartbeat_s
+        self._mailbox = mailbox
+        self._pause_s = 0.0 if max_rate is None else 1 / max_rate
+        self._next_at = 0.0
+        self._waiting: deque[bytes] = deque()
+        self._stack = ExitStack()
+        self._listener: Listener | None = None
+
+    async def __aenter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._doors.inside(self._address))
+            place = self._hub.listen(self._streams, since=self._since, capacity=self._mailbox)
+            self._listener = stack.enter_context(place)
+            self._stack = stack.pop_all()
+        self._waiting.extend(_chunks(self._greeting(self._listener)))
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._waiting:
+            self._waiting.extend(await self._news())
+        return self._waiting.popleft()
+
+    def _greeting(self, listener: Listener) -> Iterable[bytes]:
+        yield b"retry: %d\n\n" % RETRY_MS
+        if self._hub.status.state is not FeedState.CONNECTED:
+            yield NoticeEnvelope(self._hub.status).sse
+        yield from (item.sse for item in listener.known)
+
+    async def _news(self) -> list[bytes]:
+        assert self._listener is not None  # __aenter__ ran
+        await self._keep_rate()
+        with trio.move_on_after(self._heartbeat_s):
+            try:
+                batch = await self._listener.take()
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+            return _chunks(_rendered(batch.items, batch.dropped))
+        return [COMMENT]
+
+    async def _keep_rate(self) -> None:
+        """Let events merge for a while, when the client asked for fewer; the end of the server is not waited for."""
+        if self._pause_s:
+            with trio.move_on_at(self._next_at):
+                await self._hub.drained.wait()
+            self._next_at = trio.current_time() + self._pause_s
+
+    async def convert_to_sequence(self) -> bytes:
+        """Refuse: the body has no end, so nothing may ask for all of it."""
+        raise NotImplementedError("an event stream has no end")
+
+    async def make_conditional(self, begin: int, end: int | None) -> int:
+        """Refuse: there is no range of a stream."""
+        raise NotImplementedError("an event stream has no ranges")
+
+
+def position_of(headers: Headers, query: Mapping[str, str]) -> Position | None:
+    """Where a returning client left off; nonsense is no position, for a browser cannot be told about it."""
+    text = headers.get("Last-Event-ID") or query.get("last_event_id", "")
+    return parse_position(text) if text else None
+
+
+def respond(body: EventBody) -> Response:
+    """Answer with an event stream that no time-out ends."""
+    response = Response(body, 200, HEADERS)
+    response.timeout = None
+    return response
+
+
+def head() -> Response:
+    """Answer HEAD: the same headers, no stream."""
+    return Response(b"", 200, HEADERS)
+
+
+def busy(reason: str) -> Response:
+    """Turn a client away so that it comes back: a browser's EventSource gives up for good on any status but 200."""
+    retry_ms = random.randint(*BUSY_RETRY_MS)  # noqa: S311 - spreads load, guards nothing
+    event = named_event("busy", {"reason": reason})
+    return Response(b"retry: %d\n\n%b" % (retry_ms, event), 200, HEADERS)
+
+
+def _rendered(items: Iterable[Item], dropped: int) -> Iterable[bytes]:
+    if dropped:
+        yield named_event("lagged", Lagged(dropped))
+    yield from (item.sse for item in items)
+
+
+def _chunks(events: Iterable[bytes]) -> list[bytes]:
+    """Join events into as few chunks as their size allows."""
+    chunks: list[bytes] = []
+    chunk: list[bytes] = []
+    size = 0
+    for event in events:
+        if chunk and size + len(event) > CHUNK_BYTES:
+            chunks.append(b"".join(chunk))
+            chunk, size = [], 0
+        chunk.append(event)
+        size += len(event)
+    return [*chunks, b"".join(chunk)]

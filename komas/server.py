@@ -1,0 +1,198 @@
+"""The page that opens every room in order, and leaves them in reverse.
+
+::
+
+    MARKET   Binance ─▶ venues/dial ─▶ binance/protocol ─▶ wire ─▶ feed ─▶ hub/hub ─▶ mailbox ─▶ edge/sse ─▶ browser
+                        frames        text → replies,     frame →  ids,   publish()  bounded     bytes
+                                      what is held        event    gaps   (sync)     post
+
+    venues  the way in: dial (the WebSocket library) · link (converse, back off) · backoff · window · rest · binance/
+    hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal
+    edge    the way out: connection (our Hypercorn) · app · access · queries · control · market and sse · ops
+    model   what things are: streams · market · codec            telemetry  log · metrics
+    sim     the double of the exchange; imports nothing of komas but errors
+
+The nursery is the supervisor: ``feed``, ``listings`` and the sweeper of interest run in it; the edge is served inside
+its block, so it drains before they are cancelled; a bug in any of them ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve
+from quart_trio import QuartTrio
+
+from komas.edge.app import create_app
+from komas.edge.connection import install
+from komas.edge.doors import Doors
+from komas.edge.rooms import Rooms
+from komas.errors import SettingError
+from komas.hub.hub import Hub
+from komas.model.streams import Kind, Stream
+from komas.settings import Settings
+from komas.stop import leave_at_once, stop_signals
+from komas.telemetry.log import logging_to
+from komas.venues.backoff import Patience
+from komas.venues.binance import facts
+from komas.venues.binance.feed import BinanceFeed, wall_ms
+from komas.venues.binance.listings import Listings
+from komas.venues.dial import OpenStream, open_tcp
+from komas.venues.rest import open_rest
+
+log = logging.getLogger("komas.server")
+
+
+class Gateway:
+    """The open house: the rooms, the ASGI application over them, and the way to end it."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+        self.app: QuartTrio = create_app(rooms)
+
+    def drain(self) -> None:
+        """Take no more listeners and end those there are: SSE streams finish cleanly."""
+        if not self.rooms.draining.is_set():
+            log.info("draining", extra={"listeners": self.rooms.hub.listeners})
+            self.rooms.draining.set()
+            self.rooms.hub.drain()
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: Settings,
+    *,
+    open_stream: OpenStream = open_tcp,
+    clock_ms: Callable[[], int] = wall_ms,
+) -> AsyncIterator[Gateway]:
+    """Open every room; leaving the block closes them in reverse. A bug in one of them is raised from here."""
+    with logging_to(
+        settings.data_dir / "logs",
+        level=settings.log_level,
+        as_json=settings.log_format == "json",
+        days=settings.log_days,
+    ) as daily:
+        hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
+        async with trio.open_nursery() as work, AsyncExitStack() as stack:
+            if settings.demo:
+                settings = await _simulated(settings, work)
+            rest = await stack.enter_async_context(
+                open_rest(
+                    settings.rest_upstream, weight_header=facts.WEIGHT_HEADER, weight_per_minute=facts.WEIGHT_PER_MINUTE
+                )
+            )
+            feed = BinanceFeed(
+                sink=hub,
+                wanted=hub.interest,
+                url=settings.upstream,
+                patience=_patience(settings),
+                open_stream=open_stream,
+                clock_ms=clock_ms,
+            )
+            listings = Listings(rest)
+            await work.start(feed.run, name="binance feed")
+            work.start_soon(listings.run, name="listings")
+            work.start_soon(hub.interest.sweep, name="interest sweeper")
+            if settings.demo:
+                hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
+                feed.connect()
+            yield Gateway(Rooms(settings, hub, feed, listings, Doors(settings), daily, clock_ms))
+            work.cancel_scope.cancel("the edge has drained")
+
+
+async def _simulated(settings: Settings, nursery: trio.Nursery) -> Settings:
+    """Start the exchange's double beside us, and use it as upstream."""
+    from komas.sim import SimOptions, Simulator, simulate  # noqa: PLC0415 - who serves real prices does not load it
+
+    options = SimOptions(bind="127.0.0.1:0")
+    symbols = (
+        *settings.default_symbols,
+        *(symbol for symbol in options.symbols if symbol not in settings.default_symbols),
+    )
+    simulator: Simulator = await nursery.start(
+        simulate, msgspec.structs.replace(options, symbols=symbols), name="simulated exchange"
+    )
+    return msgspec.structs.replace(settings, upstream=simulator.ws_url, rest_upstream=simulator.rest_url)
+
+
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[list[str]], None] = lambda _binds: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain; a second signal ends the process at once.
+
+    ``ready`` is called with the addresses once they accept connections.
+    """
+    install()
+    config = hypercorn_config(settings)
+    async with open_gateway(settings) as gateway, trio.open_nursery() as signals:
+        stop = trio.Event()
+        await signals.start(_await_signals, gateway, stop, name="signals")
+        async with trio.open_nursery() as edge:
+            serving = partial(hypercorn_serve, gateway.app, config, shutdown_trigger=stop.wait)
+            ready(await edge.start(serving, name="edge"))
+        signals.cancel_scope.cancel("the edge has drained")
+
+
+async def _await_signals(
+    gateway: Gateway, stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        task_status.started()
+        async for number in signals:
+            if stop.is_set():
+                leave_at_once()
+            log.info("stopping", extra={"signal": signal.Signals(number).name})
+            gateway.drain()
+            stop.set()
+
+
+def hypercorn_config(settings: Settings) -> Config:
+    """Hypercorn's settings: its file, if one was named, and what ours decide."""
+    config = Config() if settings.config is None else _config_file(settings.config)
+    config.bind = list(settings.bind)
+    config.worker_class = "trio"
+    config.workers = 1
+    config.graceful_timeout = settings.graceful_timeout_s
+    config.alpn_protocols = ["http/1.1"]
+    config.include_server_header = False
+    config.errorlog = logging.getLogger("hypercorn.error")
+    if settings.config is None:
+        config.backlog = 1024
+        config.keep_alive_timeout = 75
+        config.shutdown_timeout = 10
+        config.startup_timeout = 20
+    return config
+
+
+def _config_file(path: Path) -> Config:
+    known = {name for name in dir(Config) if not name.startswith("_")} | {"application_path"}
+    try:
+        config = Config.from_toml(path)
+        unknown = (
+            set(vars(config))
+            - known
+            - {"_log", "_bind", "_insecure_bind", "_quic_bind", "_quic_addresses", "_root_path"}
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingError(f"--config {path}: {error}") from error
+    if unknown:
+        raise SettingError(f"--config {path}: Hypercorn has no setting {' '.join(sorted(unknown))}")
+    return config
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        network_max_s=settings.reconnect_max_s,
+        refused_max_s=settings.refused_max_s,
+        attempts=settings.reconnect_attempts or None,
+    )

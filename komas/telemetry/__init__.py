@@ -1,0 +1,1 @@
+"""What we measure: records and counts, read from what the rooms hand over."""

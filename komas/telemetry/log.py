@@ -1,0 +1,153 @@
+"""Structured logs: to stderr for people, and to one JSON file a day that ``GET /api/logs/today`` reads.
+
+A record is an event with keys: modules write ``log.info("connected", extra={"streams": 3})``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, TextIO
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+_FILE_NAME: Final = "komas-%Y-%m-%d.jsonl"
+_TAIL_BYTES: Final = 8 * 2**20  # what of a day's file is read for an answer; a quiet server writes far less
+
+
+def keys_of(record: logging.LogRecord) -> dict[str, object]:
+    """The keys that a record was given in ``extra``."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one record."""
+        line: dict[str, object] = {
+            "timestamp": _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+            **keys_of(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """One line for a person: time, level, event, keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one record."""
+        # Values may come from the network: repr() keeps them on their line.
+        keys = " ".join(f"{key}={value!r}" for key, value in keys_of(record).items())
+        head = f"{_moment(record):%H:%M:%S} {record.levelname.lower():<7} {record.name}"
+        text = f"{head}: {record.getMessage()} {keys}".rstrip()
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class DailyLog(logging.Handler):
+    """A file for each day (UTC) in ``folder``; files older than ``days`` are removed."""
+
+    def __init__(self, folder: Path, days: int) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self._folder = folder
+        self._days = days
+        self._day = ""
+        self._file: TextIO | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; a full disk must not stop prices, so a failure goes to stderr alone."""
+        try:
+            file = self._open(_moment(record))
+            file.write(self.format(record) + "\n")
+            file.flush()
+        except OSError:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._day = ""
+        super().close()
+
+    def today(self, *, now: datetime, level: str = "DEBUG", limit: int) -> list[dict[str, object]]:
+        """The newest ``limit`` records of today that are at least as severe as ``level``, newest last."""
+        lowest = logging.getLevelNamesMapping()[level]
+        path = self._path(now)
+        if not path.is_file():
+            return []
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        records = [record for line in lines if (record := _read(line)) is not None]
+        return [record for record in records if _level_of(record) >= lowest][-limit:]
+
+    def _open(self, moment: datetime) -> TextIO:
+        day = moment.strftime(_FILE_NAME)
+        if self._file is None or day != self._day:
+            if self._file is not None:
+                self._file.close()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path(moment).open("a", encoding="utf-8", newline="\n")
+            self._day = day
+            self._remove_old(moment)
+        return self._file
+
+    def _path(self, moment: datetime) -> Path:
+        return self._folder / moment.strftime(_FILE_NAME)
+
+    def _remove_old(self, moment: datetime) -> None:
+        oldest = (moment - timedelta(days=self._days)).strftime(_FILE_NAME)
+        for path in self._folder.glob("komas-????-??-??.jsonl"):
+            if path.name < oldest:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterator[DailyLog]:
+    """Send every record of the process to stderr and to the daily file while the block lasts."""
+    daily = DailyLog(folder, days)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(level)
+    for handler in (terminal, daily):
+        root.addHandler(handler)
+    # These write several records for each message that passes.
+    for name in ("trio-websocket", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield daily
+    finally:
+        for handler in (terminal, daily):
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(before)
+
+
+def _moment(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
+
+
+def _read(line: str) -> dict[str, object] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None  # a line cut by a kill, or the first of the tail
+    return record if isinstance(record, dict) else None
+
+
+def _level_of(record: dict[str, object]) -> int:
+    return logging.getLevelNamesMapping().get(str(record.get("level")), 0)

@@ -1,0 +1,222 @@
+"""``komas watch``: what a komas server sends, live in the terminal, read through its own public endpoints.
+
+On a terminal it is a table that redraws itself; into a pipe it is one line for each event.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from decimal import Decimal
+from typing import Final
+
+import httpx
+import msgspec
+import trio
+from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from komas.errors import CallerError
+from komas.model.codec import iso_ms
+from komas.model.market import AggTrade, Event, Kline, MiniTicker, Ticker, Trade
+
+RETRY_S: Final = 2.0
+ROWS: Final = 20  # newest trades and candles on the screen
+READ_TIMEOUT_S: Final = 60.0  # the server sends a comment every 30 s at least
+
+
+class View(msgspec.Struct, frozen=True):
+    """What to watch, and where; ``symbols`` as a user writes them."""
+
+    server: str
+    what: str
+    symbols: str
+    interval: str = "1m"
+    aggregate: bool = False
+
+    @property
+    def path(self) -> str:
+        """The endpoint's path."""
+        return f"/api/ws/sse/{self.what}"
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The endpoint's query."""
+        if self.what == "prices":
+            return {"symbols": self.symbols}
+        if self.what == "klines":
+            return {"symbol": self.symbols, "interval": self.interval}
+        return {"symbol": self.symbols, "aggregate": str(self.aggregate).lower()}
+
+
+class _Envelope(msgspec.Struct):
+    type: str
+    data: Event
+    timestamp: str
+
+
+_decoder = msgspec.json.Decoder(_Envelope)
+
+
+async def watch(view: View, console: Console | None = None) -> None:
+    """Show events until cancelled; comes back by itself when the server was away.
+
+    Raises ``CallerError`` with the server's words when it refuses what was asked.
+    """
+    console = console or Console()
+    screen: _Screen | _Lines = _Screen(view.what, console) if console.is_terminal else _Lines()
+    timeout = httpx.Timeout(10, read=READ_TIMEOUT_S)
+    async with httpx.AsyncClient(base_url=view.server, timeout=timeout) as client:
+        if not view.symbols:
+            view = msgspec.structs.replace(view, symbols=await _running(client, view))
+        last_id = ""
+        with screen:
+            while True:
+                try:
+                    async for event in _events(client, view, last_id):
+                        last_id = event.id or last_id
+                        _show(screen, event)
+                except (httpx.HTTPError, httpx.InvalidURL) as error:
+                    screen.note(f"{view.server}: {str(error) or type(error).__name__}; trying again")
+                await trio.sleep(RETRY_S)
+
+
+async def _events(client: httpx.AsyncClient, view: View, last_id: str) -> AsyncIterator[ServerSentEvent]:
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    async with aconnect_sse(client, "GET", view.path, params=view.query, headers=headers) as source:
+        await _check(source)
+        async for event in source.aiter_sse():
+            yield event
+
+
+async def _check(source: EventSource) -> None:
+    if source.response.status_code == httpx.codes.OK:
+        return
+    await source.response.aread()
+    try:
+        problem = source.response.json()
+        raise CallerError(f"the server says: {problem['detail']}")
+    except (ValueError, KeyError, TypeError):
+        raise CallerError(f"the server answered HTTP {source.response.status_code}") from None
+
+
+async def _running(client: httpx.AsyncClient, view: View) -> str:
+    """The symbols that the server streams already, when the user named none."""
+    try:
+        response = await client.get("/api/ws/streams")
+        rows = response.raise_for_status().json()["streams"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise CallerError(f"{view.server} cannot be asked for its streams: {error}") from error
+    symbols = list(dict.fromkeys(row["symbol"] for row in rows))
+    if not symbols:
+        raise CallerError("name what to watch, for example: komas watch prices BTCUSDT,ETHUSDT")
+    return ",".join(symbols) if view.what == "prices" else str(symbols[0])
+
+
+def _show(screen: _Screen | _Lines, event: ServerSentEvent) -> None:
+    if event.event == "message":
+        screen.show(_decoder.decode(event.data).data)
+    else:
+        screen.note(f"{event.event}: {event.data}")
+
+
+class _Lines:
+    """One line for each event, for pipes and files."""
+
+    def __enter__(self) -> None:
+        """Nothing is drawn over, so nothing has to be restored."""
+
+    def __exit__(self, *_exc: object) -> None:
+        sys.stdout.flush()
+
+    def show(self, event: Event) -> None:
+        print("\t".join(_cells(event)), flush=True)
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class _Screen:
+    """A table that redraws itself."""
+
+    def __init__(self, what: str, console: Console) -> None:
+        self._what = what
+        self._rows: dict[object, Event] = {}
+        self._order: deque[object] = deque(maxlen=ROWS)
+        self._note = ""
+        self._live = Live(console=console, auto_refresh=False, screen=True)
+
+    def __enter__(self) -> None:
+        self._live.__enter__()
+
+    def __exit__(self, *_exc: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def show(self, event: Event) -> None:
+        key = _key(event)
+        if key not in self._rows:
+            if self._what != "prices" and len(self._order) == ROWS:
+                del self._rows[self._order[0]]
+            self._order.append(key)
+        self._rows[key] = event
+        self._draw()
+
+    def note(self, text: str) -> None:
+        self._note = text
+        self._draw()
+
+    def _draw(self) -> None:
+        table = Table(caption=self._note or None, expand=True)
+        events: Iterable[Event] = self._rows.values()
+        for heading in _HEADINGS[self._what]:
+            table.add_column(heading, justify="left" if heading in ("symbol", "time") else "right")
+        for event in events:
+            table.add_row(*_cells(event))
+        self._live.update(table, refresh=True)
+
+
+_HEADINGS: Final = {
+    "prices": ("time", "symbol", "price", "change %", "high", "low", "volume"),
+    "klines": ("time", "symbol", "open", "high", "low", "close", "volume", "state"),
+    "trades": ("time", "symbol", "price", "quantity", "side", "id"),
+}
+
+
+def _key(event: Event) -> object:
+    match event:
+        case Kline():
+            return event.timestamp
+        case Trade() | AggTrade():
+            return event.trade_id
+        case _:
+            return event.symbol
+
+
+def _cells(event: Event) -> tuple[str, ...]:
+    moment = iso_ms(event.timestamp)[11:23]
+    match event:
+        case Ticker():
+            change, rest = f"{event.price_change_percent:+}", _numbers(event.high, event.low, event.volume)
+            return (moment, event.symbol, _number(event.price), change, *rest)
+        case MiniTicker():
+            return (moment, event.symbol, _number(event.price), "", *_numbers(event.high, event.low, event.volume))
+        case Kline():
+            state = "closed" if event.is_closed else "open"
+            bar = _numbers(event.open, event.high, event.low, event.close, event.volume)
+            return (iso_ms(event.timestamp)[:16].replace("T", " "), event.symbol, *bar, state)
+        case Trade() | AggTrade():
+            side = "sell" if event.is_buyer_maker else "buy"
+            return (moment, event.symbol, _number(event.price), _number(event.quantity), side, str(event.trade_id))
+        case _:
+            return (moment, event.symbol, _number(event.bid_price), _number(event.ask_price))
+
+
+def _number(value: Decimal) -> str:
+    return format(value, "f")
+
+
+def _numbers(*values: Decimal) -> tuple[str, ...]:
+    return tuple(_number(value) for value in values)
