@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 import trio
 
@@ -13,6 +12,7 @@ from komas.sim.exchange import Exchange
 from komas.sim.options import Limits, SimOptions, Simulator, checked
 from komas.sim.player import Player, ReplayPlayer, SyntheticPlayer
 from komas.sim.replay import read_captures
+from komas.sim.script import read_script
 
 __all__ = ["Limits", "SimOptions", "Simulator", "make_player", "simulate"]
 
@@ -37,16 +37,28 @@ async def simulate(
     ``CallerError`` names an option that cannot be used. ``wall`` is the clock that a synthetic market starts at.
     """
     host, port = checked(options)
-    exchange = Exchange(options, make_player(options, wall), wall=wall)
-    listeners = await _listen(host, port)
-    port = listeners[0].socket.getsockname()[1]
+    faults = read_script(options.script) if options.script else ()
+    exchange = Exchange(options, make_player(options, wall), faults, wall=wall)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(exchange.play, name="tape")
-        await nursery.start(partial(trio.serve_listeners, exchange.accept, listeners, handler_nursery=nursery))
+        await nursery.start(exchange.run, name="exchange")
+        port = await nursery.start(_listen, exchange, host, port, name="listener")
         task_status.started(Simulator(f"[{host}]" if ":" in host else host, port))
 
 
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
+async def _listen(exchange: Exchange, host: str, port: int, *, task_status: trio.TaskStatus[int]) -> None:
+    """Listen for ever on one port, but for outages."""
+    async with trio.open_nursery() as handlers:
+        while True:
+            listeners = await _open(host, port)
+            port = listeners[0].socket.getsockname()[1]
+            task_status.started(port)
+            task_status = trio.TASK_STATUS_IGNORED
+            with trio.CancelScope() as exchange.listening:
+                await trio.serve_listeners(exchange.accept, listeners, handler_nursery=handlers)
+            await trio.sleep(exchange.outage_s)
+
+
+async def _open(host: str, port: int) -> list[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(port, host=host)
     except OSError as fault:

@@ -13,8 +13,10 @@ import wsproto.connection
 import wsproto.events as ws
 
 from komas.sim import frames
+from komas.sim.market import Event
 from komas.sim.options import Limits
 from komas.sim.protocol import POLICY, RollingWindow, Session
+from komas.sim.tamper import Countdown, Piece, Tamperer
 from komas.sim.web import READ_BYTES, reset
 
 GOODBYE_S = 2.0  # how long a close waits for the other side's
@@ -36,13 +38,16 @@ class Connection:
         limits: Limits,
         hear: Callable[[Connection, str], None],
         *,
+        dial: int = 1,
         micro: bool = False,
         wall: Wall = time.time,
     ) -> None:
         self.stream = stream
         self.session = session
         self.limits = limits
+        self.dial = dial
         self.micro = micro
+        self.tamperers: list[Tamperer | Countdown] = []
         self.frozen = False  # half-open: nothing is read, nothing is written
         self.messages = 0
         self.refused_for_rate = False
@@ -53,6 +58,7 @@ class Connection:
         self._outbox: list[bytes] = []
         self.waiting_bytes = 0
         self._closing = False
+        self._cutting = False
         self._scope = trio.CancelScope()
         self._wake = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
@@ -85,16 +91,44 @@ class Connection:
             self.abort()
         self._wake.unpark_all()
 
+    def offer(self, event: Event, frame: bytes) -> None:
+        """Send an event, unless a fault has other plans for it."""
+        if not self.tamperers:
+            self.push(frame)
+            return
+        pieces: list[Piece] = [event]
+        for tamperer in self.tamperers:
+            pieces = [new for old in pieces for new in (tamperer(old) if isinstance(old, Event) else [old])]
+        for piece in pieces:
+            self.push(self.encoded(piece) if isinstance(piece, Event) else piece)
+        self._retire()
+
+    def _retire(self) -> None:
+        done = [tamperer for tamperer in self.tamperers if tamperer.done]
+        self.tamperers = [tamperer for tamperer in self.tamperers if not tamperer.done]
+        for tamperer in done:
+            if isinstance(tamperer, Countdown):
+                tamperer.act()
+
+    def encoded(self, event: Event) -> bytes:
+        """The event's frame in this connection's form."""
+        return encode(event, self.session.combined, self.micro)
+
     def close(self, code: int | None, reason: str = "") -> None:
         """Say goodbye; the connection ends when the client has answered, or a little later."""
         self.push(frames.close(code, reason))
         self._closing = True
 
     def abort(self) -> None:
-        """Cut the line without a word."""
+        """Cut the line without a word, and without what waits."""
         self._closing = True
         self._scope.cancel()
         reset(self.stream)
+
+    def cut(self) -> None:
+        """Cut the line without a word once everything that waits has been sent."""
+        self._closing = self._cutting = True
+        self._wake.unpark_all()
 
     @property
     def crowded(self) -> bool:
@@ -120,7 +154,10 @@ class Connection:
                 self._room.unpark_all()
                 if self._closing and not self._outbox:
                     break
-            await trio.sleep(GOODBYE_S)
+            if self._cutting:
+                reset(self.stream)
+            else:
+                await trio.sleep(GOODBYE_S)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         self._scope.cancel()
@@ -218,3 +255,9 @@ class Connection:
 
 def _ends_frame(event: ws.Event) -> bool:
     return not isinstance(event, ws.Message) or event.frame_finished
+
+
+def encode(event: Event, combined: bool, micro: bool) -> bytes:  # noqa: FBT001  # the two halves of a form
+    """The frame of an event in one of its four forms."""
+    payload = frames.in_microseconds(event.payload) if micro else event.payload
+    return frames.text(frames.wrapped(event.stream, payload) if combined else payload)

@@ -7,80 +7,95 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
+from itertools import count
 
-import msgspec
 import trio
 
 from komas.sim import frames
-from komas.sim.connection import Connection
+from komas.sim.connection import Connection, encode
+from komas.sim.control import Desk, State
 from komas.sim.market import Event, Market
 from komas.sim.options import SimOptions
-from komas.sim.player import Played, Player
-from komas.sim.protocol import Reply, RollingWindow, Session
-from komas.sim.rest import Call, answered, failure
-from komas.sim.web import Answer, Caller, Request, Unreadable
+from komas.sim.player import Player
+from komas.sim.protocol import POLICY, Reply, RollingWindow, Session
+from komas.sim.rest import failure, refusal
+from komas.sim.saboteur import Saboteur
+from komas.sim.script import AnyFault, DelayAcks, Hang, LoseAcks, Refuse
+from komas.sim.streams import understood
+from komas.sim.web import Answer, Caller, Request, Unreadable, reset
 
 Wall = Callable[[], float]
 MS = 1_000
 DIALS_S = 300.0
-BREATH_FRAMES = 256  # a market in a hurry lets the others run after so many frames
-REST_PREFIX = "/api/v3/"
-
-
-class State(msgspec.Struct):
-    """``GET /sim/state``."""
-
-    replay_finished: bool = False
-    frames_sent: int = 0
-    connections: int = 0
-    dials: list[float] = []
-    messages_received: int = 0
-    refused_for_rate: int = 0
-    subscriptions: int = 0
-    market_time_ms: int = 0
+BREATH_STEPS = 256  # a market in a hurry lets the others run now and then
+TURN_DOWN_S = 2.0  # to get a refusal out
 
 
 class Exchange:
-    """One simulated exchange, to be run in a nursery; ``serve`` takes one TCP connection."""
+    """One simulated exchange; ``run`` plays, ``accept`` and ``serve`` take one TCP connection each."""
 
-    def __init__(self, options: SimOptions, player: Player, *, wall: Wall = time.time) -> None:
+    def __init__(
+        self, options: SimOptions, player: Player, faults: Iterable[AnyFault] = (), *, wall: Wall = time.time
+    ) -> None:
         self.options = options
         self.player = player
         self.market: Market = player.market
         self.wall = wall
         self.connections: set[Connection] = set()
         self.listeners: dict[str, dict[Connection, None]] = {}
+        self.listening = trio.CancelScope()
+        self.outage_s = 0.0
         self.state = State()
+        self.saboteur = Saboteur(self)
+        self.desk = Desk(self, self.saboteur, options, wall)
+        self.patient = math.isinf(options.speed) or not options.limits.drop_slow
+        self._faults = tuple(faults)
         self._begun_s = trio.current_time()
         self._first_listener = trio.Event()
         self._dials: dict[str, RollingWindow] = {}
+        self._streams: set[trio.abc.HalfCloseableStream] = set()
         self._retired_messages = 0
-        self.patient = math.isinf(options.speed) or not options.limits.drop_slow
+        self._playing_since_s = 0.0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Play the tape, and the faults of the script beside it."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.saboteur.run, name="saboteur")
+            self.saboteur.plan(self._faults)
+            nursery.start_soon(self._play, name="tape")
+            task_status.started()
 
     # -- the market's side
 
-    async def play(self) -> None:
-        """Play the tape from its beginning to its end, if it has one."""
+    async def _play(self) -> None:
         if self.options.replay:
             await self._first_listener.wait()
-        begun_s = trio.current_time()
-        for step, played in enumerate(self.player.play(self._elapsed_ms(begun_s)), 1):
-            await self._until(begun_s, played)
-            for event in played.events:
+        self._playing_since_s = trio.current_time()
+        for step in count(1):
+            due_ms = self.player.due_ms()
+            if due_ms is None:
+                break
+            await self._until(due_ms)
+            for event in self.player.step():
                 self.publish(event)
             if self.patient:
                 await self._wait_for_readers()
-            if step % BREATH_FRAMES == 0:
+            if step % BREATH_STEPS == 0:
                 await trio.lowlevel.checkpoint()
         self.state.replay_finished = True
 
-    def _elapsed_ms(self, begun_s: float) -> Callable[[], float]:
-        return lambda: (trio.current_time() - begun_s) * self.options.speed * MS
+    @property
+    def now_ms(self) -> int:
+        """The exchange's clock."""
+        if not self._playing_since_s or math.isinf(self.options.speed):
+            return self.player.now_ms(0.0)  # a market in a hurry is as late as its last event
+        return self.player.now_ms((trio.current_time() - self._playing_since_s) * self.options.speed * MS)
 
-    async def _until(self, begun_s: float, played: Played) -> None:
-        due_s = begun_s + played.at_ms / MS / self.options.speed
+    async def _until(self, due_ms: float) -> None:
+        due_s = self._playing_since_s + due_ms / MS / self.options.speed
         if due_s > trio.current_time():
             await trio.sleep_until(due_s)
 
@@ -95,12 +110,30 @@ class Exchange:
             return
         encoded: dict[tuple[bool, bool], bytes] = {}
         for connection in tuple(listeners):
+            if self.saboteur.troubles.stalling and self._silenced(event.stream, connection):
+                continue
             form = connection.session.combined, connection.micro
             frame = encoded.get(form)
             if frame is None:
                 frame = encoded[form] = encode(event, *form)
-            connection.push(frame)
+            connection.offer(event, frame)
             self.state.frames_sent += 1
+
+    def _silenced(self, stream: str, connection: Connection) -> bool:
+        return self.saboteur.troubles.silent(stream, connection.dial, trio.current_time())
+
+    def shift_clock(self, offset_ms: int) -> None:
+        """Set the exchange's clock against ours; a market that lives by it hurries or halts until it agrees."""
+        self.player.shift_ms = offset_ms
+
+    def go_out(self, seconds: float) -> None:
+        """Cut everything, and do not listen for so long."""
+        self.outage_s = seconds
+        self.listening.cancel()
+        for connection in tuple(self.connections):
+            connection.abort()
+        for stream in self._streams:
+            reset(stream)
 
     # -- the callers' side
 
@@ -113,68 +146,67 @@ class Exchange:
         await self.serve(stream, address)
 
     async def serve(self, stream: trio.abc.HalfCloseableStream, address: str = "") -> None:
-        """Serve one TCP connection to its end."""
+        """Serve one TCP connection to its end; the stream is closed afterwards."""
         caller = Caller(stream)
+        self._streams.add(stream)
         try:
             async with stream:
-                while (request := await caller.request()) is not None:
-                    if request.is_dial:
-                        await self._dialled(caller, request, address)
-                        return
-                    if not await caller.answer(self.answer(request), head=request.method == "HEAD"):
-                        return
-        except Unreadable as fault:
-            await self._turn_down(caller, fault.status)
+                await self._converse(caller, address)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
+        finally:
+            self._streams.discard(stream)
 
-    async def _turn_down(self, caller: Caller, status: int) -> None:
-        answer = Answer(status, b"", (("connection", "close"),))
-        with trio.move_on_after(2):
-            await caller.answer(answer)
-
-    def answer(self, request: Request) -> Answer:
-        """The answer to one HTTP request."""
-        if request.path == "/sim/state" and self.options.control:
-            return Answer(HTTPStatus.OK, msgspec.json.encode(self.snapshot()))
-        if request.path.startswith(REST_PREFIX):
-            now_ms = self.player.now_ms
-            return answered(request.path, Call(self.market, request.parameters, now_ms))
-        return failure(HTTPStatus.NOT_FOUND, 0, f"{request.path} is not here")
-
-    def snapshot(self) -> State:
-        """The state now."""
-        state = self.state
-        state.connections = len(self.connections)
-        state.messages_received = self._retired_messages + sum(each.messages for each in self.connections)
-        state.subscriptions = sum(len(each) for each in self.listeners.values())
-        state.market_time_ms = self.player.now_ms
-        return state
+    async def _converse(self, caller: Caller, address: str) -> None:
+        try:
+            while (request := await caller.request()) is not None:
+                if request.is_dial:
+                    await self._dialled(caller, request, address)
+                    return
+                self._streams.discard(caller.stream)  # whoever asks for an outage hears that it begins
+                answer = await self.desk.answer(request, address)
+                if not await caller.answer(answer, head=request.method == "HEAD"):
+                    return
+                self._streams.add(caller.stream)
+        except Unreadable as fault:
+            await _turn_down(caller, Answer(fault.status, b""))
 
     async def _dialled(self, caller: Caller, request: Request, address: str) -> None:
         self.state.dials.append(trio.current_time() - self._begun_s)
-        key = request.headers.get("sec-websocket-key", "")
-        if not self._admitted(address):
-            await caller.answer(failure(HTTPStatus.TOO_MANY_REQUESTS, -1003, "Too many connection attempts."))
+        dial = len(self.state.dials)
+        window = self._dials.setdefault(address, RollingWindow(self.options.limits.dials, DIALS_S))
+        fault = self.saboteur.troubles.dialled(dial)
+        if isinstance(fault, Hang):
+            await trio.sleep(math.inf if fault.seconds is None else fault.seconds)
+        elif isinstance(fault, Refuse):
+            await _refuse(caller, fault)
             return
-        names = path_names(request.path, request.parameters.get("streams", ""))
-        if names is None or not key:
-            await self._turn_down(caller, HTTPStatus.NOT_FOUND if names is None else HTTPStatus.BAD_REQUEST)
+        if not window.admit(trio.current_time()):
+            await _turn_down(caller, failure(HTTPStatus.TOO_MANY_REQUESTS, -1003, "Too many connection attempts."))
             return
-        session = Session(self.options.limits, combined=request.path.startswith("/stream"))
+        names, key = path_names(request.path, request.parameters.get("streams", "")), request.websocket_key
+        if names is None or key is None:
+            await _turn_down(caller, Answer(HTTPStatus.NOT_FOUND if names is None else HTTPStatus.BAD_REQUEST, b""))
+            return
+        await self._connect(caller, request, dial, names)
+
+    async def _connect(self, caller: Caller, request: Request, dial: int, names: list[str]) -> None:
+        limits = self.options.limits
+        session = Session(limits, self._known, combined=request.path.startswith("/stream"))
         micro = request.parameters.get("timeUnit", "").upper() == "MICROSECOND"
-        connection = Connection(caller.stream, session, self.options.limits, self._hear, micro=micro, wall=self.wall)
-        ahead = await caller.accept(key)
+        connection = Connection(caller.stream, session, limits, self._hear, dial=dial, micro=micro, wall=self.wall)
+        ahead = await caller.accept(request.websocket_key or "")
         self.connections.add(connection)
         try:
-            self._obey(connection, session.start(names))
+            self._follow(connection, session.start(names))
+            self.saboteur.connected(connection)
             await connection.run(ahead)
         finally:
             self._forget(connection)
 
-    def _admitted(self, address: str) -> bool:
-        window = self._dials.setdefault(address, RollingWindow(self.options.limits.dials, DIALS_S))
-        return window.admit(trio.current_time())
+    def _known(self, name: str) -> bool:
+        stream = understood(name)
+        return stream is not None and (not stream.symbol or stream.symbol in self.market.pairs)
 
     def _forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
@@ -182,14 +214,33 @@ class Exchange:
         self.state.refused_for_rate += connection.refused_for_rate
         self._drop(connection, tuple(connection.session.names))
 
-    def _hear(self, connection: Connection, text: str) -> None:
-        if len(text) > self.options.limits.subscribe_bytes:
-            return
-        self._obey(connection, connection.session.receive(text))
+    def snapshot(self) -> State:
+        """The counts of this moment."""
+        state = self.state
+        state.connections = len(self.connections)
+        state.messages_received = self._retired_messages + sum(each.messages for each in self.connections)
+        state.subscriptions = sum(len(each) for each in self.listeners.values())
+        state.market_time_ms = self.now_ms
+        return state
 
-    def _obey(self, connection: Connection, reply: Reply) -> None:
+    def _hear(self, connection: Connection, text: str) -> None:
+        """Act on a control message; one that is too long is lost without a word, as on the exchange."""
+        if len(text.encode()) > self.options.limits.subscribe_bytes:
+            return
+        read = connection.session.read(text)
+        if isinstance(read, Reply):
+            self._follow(connection, read)
+            return
+        fault = self.saboteur.troubles.asked(connection.dial) if read.method == "SUBSCRIBE" else None
+        if fault is None:
+            self._follow(connection, connection.session.perform(read))
+        else:
+            close = (POLICY, "Invalid request") if fault.close else None
+            self._follow(connection, connection.session.refuse(read, fault.code, fault.message, close))
+
+    def _follow(self, connection: Connection, reply: Reply) -> None:
         if reply.body is not None:
-            connection.push(frames.text(reply.body))
+            self._reply(connection, frames.text(reply.body))
         for name in reply.added:
             self.listeners.setdefault(name, {})[connection] = None
             self.market.want(name)
@@ -198,6 +249,15 @@ class Exchange:
             connection.close(*reply.close)
         if reply.added:
             self._first_listener.set()
+
+    def _reply(self, connection: Connection, frame: bytes) -> None:
+        match self.saboteur.troubles.replying(connection.dial):
+            case LoseAcks():
+                return
+            case DelayAcks(seconds=seconds):
+                self.saboteur.later(seconds, partial(connection.push, frame))
+            case None:
+                connection.push(frame)
 
     def _drop(self, connection: Connection, names: tuple[str, ...]) -> None:
         for name in names:
@@ -208,10 +268,16 @@ class Exchange:
                 self.market.unwant(name)
 
 
-def encode(event: Event, combined: bool, micro: bool) -> bytes:  # noqa: FBT001  # the two halves of a form
-    """The frame of an event in one of its four forms."""
-    payload = frames.in_microseconds(event.payload) if micro else event.payload
-    return frames.text(frames.wrapped(event.stream, payload) if combined else payload)
+async def _turn_down(caller: Caller, answer: Answer) -> None:
+    with trio.move_on_after(TURN_DOWN_S):
+        await caller.answer(answer._replace(headers=(*answer.headers, ("connection", "close"))))
+
+
+async def _refuse(caller: Caller, fault: Refuse) -> None:
+    if fault.status is None:
+        reset(caller.stream)
+    else:
+        await _turn_down(caller, failure(fault.status, *refusal(fault.status, fault.message), fault.retry_after))
 
 
 def path_names(path: str, streams: str) -> list[str] | None:

@@ -30,6 +30,12 @@ def text(payload: bytes) -> bytes:
     return frame(TEXT, payload)
 
 
+def payload_of(data: bytes) -> bytes:
+    """What is in one unmasked frame."""
+    size = data[1]
+    return data[{SHORT: 4, SHORT + 1: 10}.get(size, 2) :]
+
+
 def close(code: int | None, reason: str = "") -> bytes:
     """A close frame with any code at all; ``None`` sends none."""
     return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason.encode())

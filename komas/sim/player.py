@@ -1,11 +1,11 @@
-"""What drives the market: a synthetic tape or a capture, as one sequence of events that are due at their times."""
+"""What drives the market: a synthetic tape or a capture, one step after another, each due at its time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -14,33 +14,43 @@ from komas.sim.candles import MINUTE_MS
 from komas.sim.history import past
 from komas.sim.market import Event, Market
 from komas.sim.pair import Pair
-from komas.sim.replay import DEPTH, NS_PER_MS, SNAPSHOT, TOP, TRADE, Capture, Line, TradeText, event_ms, levels, payload
-from komas.sim.tape import Step, SymbolTape, Tape
+from komas.sim.replay import (
+    DEPTH,
+    NS_PER_MS,
+    SNAPSHOT,
+    TOP,
+    TRADE,
+    Capture,
+    Line,
+    SnapshotText,
+    TradeText,
+    event_ms,
+    levels,
+    payload,
+)
+from komas.sim.tape import SymbolTape, Tape
 
 RECENT_MS = MINUTE_MS  # so much of the past is real trades; what lies before is candles
 MOST_LATE_MS = 300  # E - T reached 220 ms in the captures: until then a candle waits for its last trade
+HALTED_MS = 1_000  # how often a halted symbol looks whether it trades again
 RECENT_DIFFS = 100  # ten seconds: no snapshot took longer
-BLOCK_ODDS = 5_000  # one order in so many is a block trade
-
-
-class Played(NamedTuple):
-    """Events that are due together, so many ms of market time after the beginning."""
-
-    at_ms: float
-    events: list[Event]
+BLOCK_ODDS = 5_000  # one trade in so many has a block trade beside it
 
 
 class Player(Protocol):
-    """Drives a market. ``play`` yields in the order of time; ``now_ms`` is the exchange's clock."""
+    """Drives a market: wait for ``due_ms``, then ``step``. ``shift_ms`` sets the exchange's clock against ours."""
 
     market: Market
+    shift_ms: int
 
-    @property
-    def now_ms(self) -> int:
-        """The exchange's clock."""
+    def due_ms(self) -> float | None:
+        """When the next step is due, in ms of market time since the beginning; ``None`` at the end."""
 
-    def play(self, elapsed_ms: Callable[[], float]) -> Iterator[Played]:
-        """What happens; ``elapsed_ms`` tells how much market time has passed, for what has no time of its own."""
+    def step(self) -> list[Event]:
+        """Let it happen."""
+
+    def now_ms(self, elapsed_ms: float) -> int:
+        """The exchange's clock, so much market time after the beginning."""
 
 
 class SyntheticPlayer:
@@ -49,31 +59,34 @@ class SyntheticPlayer:
     def __init__(self, symbols: Iterable[str], seed: int, start_ms: int) -> None:
         begun_ms = (start_ms - RECENT_MS) // MINUTE_MS * MINUTE_MS
         self.start_ms = start_ms
+        self.shift_ms = 0
         self.tape = Tape(symbols, seed, begun_ms)
         self.market = Market([_pair(tape, seed, begun_ms) for tape in self.tape.symbols.values()], begun_ms)
-        self._elapsed_ms: Callable[[], float] = float
         while self.tape.next_ms < start_ms:
-            self._enter(self.tape.step())
+            self._happen()
         self.market.advance(start_ms)
 
-    @property
-    def now_ms(self) -> int:
+    def now_ms(self, elapsed_ms: float) -> int:
         """The clock runs on between events."""
-        return max(self.market.now_ms, self.start_ms + int(self._elapsed_ms()))
+        return max(self.market.now_ms, self.start_ms + self.shift_ms + int(elapsed_ms))
 
-    def play(self, elapsed_ms: Callable[[], float]) -> Iterator[Played]:
-        """One step of the tape, or one turn of the market's wheel, at a time."""
-        self._elapsed_ms = elapsed_ms
-        while True:
-            tape_ms, slot_ms = self.tape.next_ms, self.market.next_slot_ms
-            at_ms = min(tape_ms, slot_ms)
-            events = self.market.advance(at_ms)
-            if tape_ms < slot_ms:
-                events += self._enter(self.tape.step())
-            yield Played(at_ms - self.start_ms, events)
+    def due_ms(self) -> float:
+        """A market that is ahead of its clock waits, one that is behind hurries."""
+        return min(self.tape.next_ms, self.market.next_slot_ms) - self.start_ms - self.shift_ms
 
-    def _enter(self, step: Step) -> list[Event]:
-        pair = self.market.pairs[step.symbol]
+    def step(self) -> list[Event]:
+        """One step of the tape, or one turn of the market's wheel."""
+        tape_ms, slot_ms = self.tape.next_ms, self.market.next_slot_ms
+        events = self.market.advance(min(tape_ms, slot_ms))
+        return events + self._happen() if tape_ms < slot_ms else events
+
+    def _happen(self) -> list[Event]:
+        tape = self.tape.next
+        pair = self.market.pairs[tape.spec.symbol]
+        if pair.status != "TRADING":
+            tape.pause(HALTED_MS)
+            return []
+        step = tape.step()
         events: list[Event] = []
         for trade in step.trades:
             events += self.market.trade(pair, trade, step.time_ms + 1)
@@ -91,31 +104,36 @@ class ReplayPlayer:
 
     def __init__(self, capture: Capture, *, loop: bool) -> None:
         self.capture = capture
-        self.loop = loop
-        pairs = [Pair(symbol, Book()) for symbol in capture.symbols]
-        self.market = Market(pairs, capture.first_ms, capture.streams)
+        self.shift_ms = 0
+        self.market = Market([Pair(symbol, Book()) for symbol in capture.symbols], capture.first_ms, capture.streams)
         self._recent: dict[str, deque[Diff]] = {}
+        self._lines = capture.passes(loop=loop)
+        self._next = next(self._lines, None)
+        self._last_ns = self._first_ns = capture.lines[0].ns
+        self._over = False
 
-    @property
-    def now_ms(self) -> int:
-        """The latest event time that was played."""
-        return self.market.now_ms
+    def now_ms(self, elapsed_ms: float) -> int:  # noqa: ARG002  # a capture's clock stands between its frames
+        """The latest event time that was played; only what asks for the time sees it shifted."""
+        return self.market.now_ms + self.shift_ms
 
-    def play(self, elapsed_ms: Callable[[], float]) -> Iterator[Played]:  # noqa: ARG002  # every frame has a time
-        """One captured frame at a time, with what follows from it."""
-        first_ns = last_ns = self.capture.lines[0].ns
-        for line in self.capture.passes(loop=self.loop):
-            yield Played((line.ns - first_ns) / NS_PER_MS, self._enter(line))
-            last_ns = line.ns
-        events = self.market.advance(self.capture.last_ms) + self.market.finish_aggregates()
-        yield Played((last_ns - first_ns) / NS_PER_MS, events)
+    def due_ms(self) -> float | None:
+        """The captured pace."""
+        if self._over:
+            return None
+        ns = self._last_ns if self._next is None else self._next.ns
+        return (ns - self._first_ns) / NS_PER_MS
 
-    def _enter(self, line: Line) -> list[Event]:
+    def step(self) -> list[Event]:
+        """One captured frame with what follows from it; in the end, what the last frames leave open."""
+        line = self._next
+        if line is None:
+            self._over = True
+            return self.market.advance(self.capture.last_ms) + self.market.finish_aggregates()
+        self._last_ns = line.ns
+        self._next = next(self._lines, None)
         events = self.market.advance(event_ms(line) - MOST_LATE_MS)
-        if not line.stream:
-            self._understand(line)
-            return events
-        events.append(Event(line.stream, payload(line)))
+        if line.stream:
+            events.append(Event(line.stream, payload(line)))
         return events + self._understand(line)
 
     def _understand(self, line: Line) -> list[Event]:

@@ -7,6 +7,7 @@ names form a set, so a duplicate changes nothing and one UNSUBSCRIBE ends it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -41,6 +42,14 @@ class RollingWindow:
         return len(self._times) <= self.limit
 
 
+class Request(NamedTuple):
+    """A control message that could be read."""
+
+    method: str
+    params: tuple[object, ...]
+    id: RequestId
+
+
 class Reply(NamedTuple):
     """What a control message leads to. ``close`` is a code and a reason; ``method`` is empty where none was read."""
 
@@ -63,8 +72,9 @@ class Refused(Exception):
 class Session:
     """What one connection has subscribed to, and whether its events are wrapped."""
 
-    def __init__(self, limits: Limits, *, combined: bool) -> None:
+    def __init__(self, limits: Limits, known: Callable[[str], bool] = bool, *, combined: bool) -> None:
         self.limits = limits
+        self._known = known
         self.combined = combined
         self.names: dict[str, None] = {}  # a set that keeps the order of LIST_SUBSCRIPTIONS
 
@@ -72,20 +82,31 @@ class Session:
         """The names in the URL, which cost no message and get no reply."""
         return self._added(names, None, body=None)
 
-    def receive(self, text: str) -> Reply:
-        """Answer one text message."""
+    def read(self, text: str) -> Request | Reply:
+        """What a text message asks for; a reply where that cannot be understood."""
         try:
-            request = msgspec.json.decode(text)
+            found = msgspec.json.decode(text)
         except msgspec.DecodeError:
-            return Reply(self.refusal(3, "Invalid JSON: expected value at line 1 column 1", None))
+            return Reply(self._refusal(3, "Invalid JSON: expected value at line 1 column 1", None))
         identity: RequestId = None
         try:
-            body = _object(request)
+            body = _object(found)
             method = _method(body)
             identity = _identity(body)
-            return self._perform(method, _params(body), identity)
+            return Request(method, tuple(_params(body)), identity)
         except Refused as refused:
-            return Reply(self.refusal(refused.code, refused.message, identity))
+            return Reply(self._refusal(refused.code, refused.message, identity))
+
+    def perform(self, request: Request) -> Reply:
+        """Do what is asked, and answer."""
+        try:
+            return self._perform(request.method, list(request.params), request.id)
+        except Refused as refused:
+            return self.refuse(request, refused.code, refused.message)
+
+    def refuse(self, request: Request, code: int, message: str, close: tuple[int, str] | None = None) -> Reply:
+        """Answer with an error."""
+        return Reply(self._refusal(code, message, request.id), request.method, close=close)
 
     def _perform(self, method: str, params: list[object], identity: RequestId) -> Reply:
         match method:
@@ -105,9 +126,12 @@ class Session:
                 return Reply(_result(self.combined, identity), method)
 
     def _added(self, names: list[str], identity: RequestId, body: bytes | None) -> Reply:
+        if self.limits.strict_names and not all(map(self._known, names)):
+            refusal = self._refusal(2, "Invalid request: invalid stream", identity)
+            return Reply(refusal, "SUBSCRIBE", close=(POLICY, "Invalid request"))
         fresh = tuple(dict.fromkeys(name for name in names if name not in self.names))
         if len(self.names) + len(fresh) > self.limits.streams:
-            refusal = self.refusal(4, "Too many subscriptions", identity)
+            refusal = self._refusal(4, "Too many subscriptions", identity)
             return Reply(refusal, "SUBSCRIBE", close=(POLICY, "Invalid request"))
         self.names.update(dict.fromkeys(fresh))
         return Reply(body, "SUBSCRIBE", added=fresh)
@@ -118,7 +142,7 @@ class Session:
             del self.names[name]
         return Reply(_result(None, identity), "UNSUBSCRIBE", removed=gone)
 
-    def refusal(self, code: int, message: str, identity: RequestId) -> bytes:
+    def _refusal(self, code: int, message: str, identity: RequestId) -> bytes:
         """An error reply in the shape that the limits ask for."""
         error = {"code": code, "msg": message}
         if self.limits.flat_errors:

@@ -16,6 +16,7 @@ from komas.sim.pair import Pair
 from komas.sim.tape import spec_for
 from komas.sim.web import Answer
 
+PREFIX = "/api/v3/"
 ROWS, MOST_ROWS = 500, 1000
 DEPTH_ROWS, MOST_DEPTH_ROWS = 100, 5000
 MOST_MS = 1 << 60
@@ -44,15 +45,30 @@ class Call(NamedTuple):
     lag_ms: int = 0
 
 
-def failure(status: int, code: int, message: str, *, retry_after_s: int | None = None) -> Answer:
+def failure(status: int, code: int, message: str, retry_after_s: int | None = None) -> Answer:
     """An error in the exchange's shape."""
     body = json.dumps({"code": code, "msg": message}).encode()
     return Answer(status, body, () if retry_after_s is None else (("retry-after", str(retry_after_s)),))
 
 
+def refusal(status: int, message: str) -> tuple[int, str]:
+    """The exchange's code and words for an HTTP status."""
+    code, words = REFUSALS.get(status, (-1000, "An unknown error occurred while processing the request."))
+    return code, message or words
+
+
+REFUSALS = {
+    403: (0, "Forbidden"),
+    418: (-1003, "Way too much request weight used; IP banned. Please use WebSocket Streams for live updates."),
+    429: (-1003, "Too many requests; please use WebSocket Streams for live updates to avoid bans."),
+    451: (0, "Service unavailable from a restricted location according to 'b. Eligibility' in the terms."),
+    503: (-1008, "Server is currently overloaded with other requests. Please try again in a few minutes."),
+}
+
+
 def answered(path: str, call: Call) -> Answer:
     """The answer to ``GET path``."""
-    endpoint = ENDPOINTS.get(path.removeprefix("/api/v3/"))
+    endpoint = ENDPOINTS.get(path.removeprefix(PREFIX))
     if endpoint is None:
         return failure(HTTPStatus.NOT_FOUND, 0, f"{path} is not here")
     try:
@@ -63,7 +79,7 @@ def answered(path: str, call: Call) -> Answer:
 
 def weight(path: str, parameters: Parameters) -> int:
     """What the call costs of the minute's budget."""
-    endpoint = ENDPOINTS.get(path.removeprefix("/api/v3/"))
+    endpoint = ENDPOINTS.get(path.removeprefix(PREFIX))
     return endpoint.weight(parameters) if endpoint else 1
 
 

@@ -8,6 +8,7 @@ on the tick grid and quantities on the step grid.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
@@ -100,6 +101,11 @@ class SymbolTape:
         self._wait()
         return Step(at_ms, spec.symbol, trades)
 
+    def pause(self, pause_ms: int) -> None:
+        """Let nothing happen for a while: trading is halted."""
+        self._at += pause_ms
+        self.next_ms = int(self._at)
+
     def _wait(self) -> None:
         rate = self.spec.orders_per_s + self.spec.quotes_per_s
         wait_s = self.dice.expovariate(rate)
@@ -187,6 +193,7 @@ class Tape:
         """When the next thing happens."""
         return min(tape.next_ms for tape in self.symbols.values())
 
-    def step(self) -> Step:
-        """Make the next thing happen; of two in one millisecond, the symbol that was listed first goes first."""
-        return min(self.symbols.values(), key=lambda tape: tape.next_ms).step()
+    @property
+    def next(self) -> SymbolTape:
+        """The symbol where it happens; of two in one millisecond, the one that was listed first."""
+        return min(self.symbols.values(), key=attrgetter("next_ms"))

@@ -38,6 +38,13 @@ class Request(NamedTuple):
         """Whether it asks for a WebSocket."""
         return self.headers.get("upgrade", "").lower() == "websocket"
 
+    @property
+    def websocket_key(self) -> str | None:
+        """The key of a handshake that RFC 6455 allows, else ``None``."""
+        if self.method != "GET" or self.headers.get("sec-websocket-version") != "13":
+            return None
+        return self.headers.get("sec-websocket-key")
+
 
 class Answer(NamedTuple):
     """An HTTP answer, JSON unless ``headers`` say otherwise."""
