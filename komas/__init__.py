@@ -1,1 +1,24 @@
-"""Komas: Binance market streams to browsers over SSE, and to Python callers, on Trio."""
+"""Komas: Binance market streams to browsers over SSE, and to Python programs, on Trio."""
+
+from __future__ import annotations
+
+from komas.client import BinanceWebSocket, CallbackError, open_binance
+from komas.errors import CallerError, Dismissed, KomasError, VenueError
+from komas.model.market import AggTrade, BookTicker, Gap, Kline, MiniTicker, Ticker, Trade
+
+__all__ = [
+    "AggTrade",
+    "BinanceWebSocket",
+    "BookTicker",
+    "CallbackError",
+    "CallerError",
+    "Dismissed",
+    "Gap",
+    "Kline",
+    "KomasError",
+    "MiniTicker",
+    "Ticker",
+    "Trade",
+    "VenueError",
+    "open_binance",
+]

@@ -11,9 +11,9 @@ leaves out there, and a bug in a room becomes the one exception that Hypercorn l
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -23,7 +23,7 @@ from komas.edge.connection import Context, install, present
 from komas.errors import SettingError
 from komas.server import Gateway, open_gateway
 from komas.settings import load
-from komas.stop import leave_at_once, stop_signals
+from komas.stop import first_signal
 
 Message: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -54,7 +54,7 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
             state[_STATE] = gateway
             nursery.start_soon(_drain_with, context, gateway)
             if threading.current_thread() is threading.main_thread():
-                await nursery.start(_await_signals, context)
+                await nursery.start(first_signal, partial(_stop, context, nursery))
             await gateway.app(scope, receive, send)  # type: ignore[arg-type]  # typed by Hypercorn, structurally the same
             nursery.cancel_scope.cancel()
     except SettingError as error:
@@ -64,19 +64,14 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
         raise LifespanFailureError("runtime", repr(error)) from error
 
 
+def _stop(context: Context, nursery: trio.Nursery, cause: str) -> None:
+    log.info("stopping", extra={"signal": cause})
+    nursery.start_soon(context.terminate.set)
+
+
 async def _drain_with(context: Context, gateway: Gateway) -> None:
     await context.terminated.wait()
     gateway.drain()
-
-
-async def _await_signals(context: Context, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    with trio.open_signal_receiver(*stop_signals()) as signals:
-        task_status.started()
-        async for number in signals:
-            if context.terminate.is_set():
-                leave_at_once()
-            log.info("stopping", extra={"signal": signal.Signals(number).name})
-            await context.terminate.set()
 
 
 install()

@@ -15,7 +15,7 @@ import trio
 from komas.errors import CallerError, KomasError
 from komas.model.streams import INTERVALS
 from komas.settings import FIELDS, Settings, load
-from komas.stop import INTERRUPTED, stop_signals
+from komas.stop import INTERRUPTED, first_signal
 
 WRONG_USAGE: Final = 2
 FAILED: Final = 1
@@ -142,14 +142,7 @@ def _simulate(options: argparse.Namespace) -> None:
 async def _until_signalled(work: Callable[[], Awaitable[None]]) -> None:
     """Run until it ends or a signal asks to stop; either is a success."""
     async with trio.open_nursery() as nursery:
-
-        async def listen(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            with trio.open_signal_receiver(*stop_signals()) as signals:
-                task_status.started()
-                async for _ in signals:
-                    nursery.cancel_scope.cancel("signal")
-
-        await nursery.start(listen)
+        await nursery.start(first_signal, nursery.cancel_scope.cancel)
         await work()
         nursery.cancel_scope.cancel()
 

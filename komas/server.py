@@ -19,7 +19,6 @@ its block, so it drains before they are cancelled; a bug in any of them ends the
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -39,7 +38,7 @@ from komas.errors import SettingError
 from komas.hub.hub import Hub
 from komas.model.streams import Kind, Stream
 from komas.settings import Settings
-from komas.stop import leave_at_once, stop_signals
+from komas.stop import first_signal
 from komas.telemetry.log import logging_to
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
@@ -136,24 +135,17 @@ async def serve(
     config = hypercorn_config(settings)
     async with open_gateway(settings) as gateway, trio.open_nursery() as signals:
         stop = trio.Event()
-        await signals.start(_await_signals, gateway, stop, name="signals")
+
+        def begin_to_stop(cause: str) -> None:
+            log.info("stopping", extra={"signal": cause})
+            gateway.drain()
+            stop.set()
+
+        await signals.start(first_signal, begin_to_stop, name="signals")
         async with trio.open_nursery() as edge:
             serving = partial(hypercorn_serve, gateway.app, config, shutdown_trigger=stop.wait)
             ready(await edge.start(serving, name="edge"))
         signals.cancel_scope.cancel("the edge has drained")
-
-
-async def _await_signals(
-    gateway: Gateway, stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.open_signal_receiver(*stop_signals()) as signals:
-        task_status.started()
-        async for number in signals:
-            if stop.is_set():
-                leave_at_once()
-            log.info("stopping", extra={"signal": signal.Signals(number).name})
-            gateway.drain()
-            stop.set()
 
 
 def hypercorn_config(settings: Settings) -> Config:

@@ -279,12 +279,12 @@ def _read(key: str, text: str, named: str) -> object:
 
 def _completed(settings: Settings) -> Settings:
     """Fill in what depends on other settings or on the machine."""
-    rest = settings.rest_upstream or _rest_beside(settings.upstream)
+    rest = settings.rest_upstream or rest_beside(settings.upstream)
     folder = settings.data_dir if settings.data_dir != Path() else Path(platformdirs.user_data_dir("komas", False))
     return msgspec.structs.replace(settings, rest_upstream=rest, data_dir=folder)
 
 
-def _rest_beside(upstream: str) -> str:
+def rest_beside(upstream: str) -> str:
     """The REST host that belongs to an upstream: an exchange double serves both on one port."""
     if upstream == BINANCE_STREAM:
         return BINANCE_REST

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Final
 
+import trio
+
 INTERRUPTED: Final = 130  # what shells report for a program that Ctrl-C ended
+
+
+ECHO_S: Final = 0.1  # a wrapper that passes Ctrl-C on doubles it: what comes sooner than that is the same one
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -20,3 +26,18 @@ def leave_at_once() -> None:
     """End the process without another word: the second Ctrl-C."""
     sys.stderr.flush()
     os._exit(INTERRUPTED)
+
+
+async def first_signal(
+    stop: Callable[[str], None], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Call ``stop`` with the name of the first signal that asks to stop; the second ends the process at once."""
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        task_status.started()
+        stopped_at: float | None = None
+        async for number in signals:
+            if stopped_at is None:
+                stopped_at = trio.current_time()
+                stop(signal.Signals(number).name)
+            elif trio.current_time() - stopped_at > ECHO_S:
+                leave_at_once()

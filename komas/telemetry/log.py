@@ -120,6 +120,8 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterato
     daily = DailyLog(folder, days)
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    # Hypercorn's own command gives its logger a handler of its own: such a record is on the terminal already.
+    terminal.addFilter(lambda record: not logging.getLogger(record.name).handlers)
     root = logging.getLogger()
     before = root.level
     root.setLevel(level)

@@ -1,0 +1,458 @@
+"""Binance streams for Python programs: ``open_binance``, and ``BinanceWebSocket`` with callbacks.
+
+Both stand on the server's own feed and hub, so they reconnect, reconcile and count like it. Nothing is dropped for a
+slow consumer: one that falls ``BACKLOG`` events behind gets ``Dismissed``, because a trade that is lost in silence is
+worse than an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final, Generic, Self, TypeAlias, TypeVar
+
+import trio
+
+from komas.errors import CallerError, Dismissed, KomasError, VenueError
+from komas.hub.hub import Hub, Listener
+from komas.hub.policy import Item, Overflow
+from komas.model.codec import Envelope
+from komas.model.market import AggTrade, BookTicker, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
+from komas.model.streams import Kind, Stream, parse_name, stream
+from komas.settings import BINANCE_STREAM, rest_beside
+from komas.venues.backoff import Patience
+from komas.venues.binance import facts
+from komas.venues.binance.feed import BinanceFeed
+from komas.venues.binance.listings import Listings
+from komas.venues.dial import OpenStream, open_tcp
+from komas.venues.rest import Rest, open_rest
+
+log = logging.getLogger("komas.client")
+
+BACKLOG: Final = 2**16  # events; some forty seconds of the busiest second ever captured
+
+E = TypeVar("E", bound=Event)
+EventCallback: TypeAlias = Callable[[Event], object]
+TickerCallback: TypeAlias = Callable[[Ticker], object] | Callable[[MiniTicker], object] | EventCallback
+
+
+class CallbackError(KomasError):
+    """A callback raised; ``stream`` is the stream whose event it was given, the cause is what it raised."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"a callback for {name} raised {type(error).__name__}: {error}")
+        self.stream = name
+        self.__cause__ = error
+
+
+class Events(Generic[E]):
+    """The events of one stream, in order: ``async for event in events``."""
+
+    def __init__(self, listener: Listener, on_gap: Callable[[Gap], object] | None) -> None:
+        self._listener = listener
+        self._on_gap = on_gap
+        self._waiting: deque[Item] = deque(listener.known)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        """Wait for the next event; ``Dismissed`` when more than ``BACKLOG`` events were left waiting."""
+        while True:
+            while self._waiting:
+                item = self._waiting.popleft()
+                if isinstance(item, Envelope):
+                    return item.event  # type: ignore[return-value]  # a stream's kind decides the type of its events
+                if self._on_gap is not None and isinstance(item.notice, Gap):
+                    self._on_gap(item.notice)
+            self._waiting.extend((await self._listener.take()).items)
+
+
+class Binance:
+    """An open conversation with Binance; made by ``open_binance()``."""
+
+    def __init__(self, hub: Hub, feed: BinanceFeed, listings: Listings) -> None:
+        self._hub = hub
+        self._feed = feed
+        self._listings = listings
+
+    @property
+    def state(self) -> FeedState:
+        """Where the conversation stands."""
+        return self._feed.state
+
+    def ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[Ticker]]:
+        """24-hour statistics, once a second at most."""
+        return self._events(stream(Kind.TICKER, symbol), None)
+
+    def mini_ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[MiniTicker]]:
+        """The short form of the 24-hour statistics."""
+        return self._events(stream(Kind.MINI_TICKER, symbol), None)
+
+    def klines(
+        self, symbol: str, interval: str = "1m", *, on_gap: Callable[[Gap], object] | None = None
+    ) -> AbstractAsyncContextManager[Events[Kline]]:
+        """Candles; ``on_gap`` is called, in order, where closed ones are missing."""
+        return self._events(stream(Kind.KLINE, symbol, interval), on_gap)
+
+    def trades(
+        self, symbol: str, *, on_gap: Callable[[Gap], object] | None = None
+    ) -> AbstractAsyncContextManager[Events[Trade]]:
+        """Every trade, by rising ``trade_id``; ``on_gap`` is called, in order, where ids are missing."""
+        return self._events(stream(Kind.TRADE, symbol), on_gap)
+
+    def agg_trades(
+        self, symbol: str, *, on_gap: Callable[[Gap], object] | None = None
+    ) -> AbstractAsyncContextManager[Events[AggTrade]]:
+        """Aggregate trades, by rising ``trade_id``; ``on_gap`` is called, in order, where ids are missing."""
+        return self._events(stream(Kind.AGG_TRADE, symbol), on_gap)
+
+    def book_ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[BookTicker]]:
+        """Best bid and ask."""
+        return self._events(stream(Kind.BOOK_TICKER, symbol), None)
+
+    @asynccontextmanager
+    async def _events(self, wanted: Stream, on_gap: Callable[[Gap], object] | None) -> AsyncIterator[Events[E]]:
+        await _check_listed(self._listings, wanted)
+        with self._hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
+            await self._feed.acknowledged([wanted])
+            yield Events(listener, on_gap)
+
+
+@asynccontextmanager
+async def open_binance(
+    url: str = BINANCE_STREAM,
+    *,
+    rest_url: str | None = None,
+    patience: Patience | None = None,
+    open_stream: OpenStream = open_tcp,
+) -> AsyncIterator[Binance]:
+    """Open a conversation with Binance, kept connected while the block lasts.
+
+    Symbols are checked against ``rest_url`` where it answers (default: Binance's, beside another ``url`` the same
+    host and port). Entering does not wait for the connection; entering a stream's block does. What the block raises
+    comes out as it is, not in a group.
+    """
+    failure: BaseException | None = None
+    async with open_rooms(url, rest_url=rest_url, patience=patience, open_stream=open_stream) as rooms:
+        feed = rooms.feed
+        async with trio.open_nursery() as nursery:
+            rooms.start_in(nursery)
+            feed.connect()
+            try:
+                yield Binance(rooms.hub, feed, rooms.listings)
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery's group
+                failure = error
+            nursery.cancel_scope.cancel("the block was left")
+    if failure is not None:
+        raise failure
+
+
+class _Rooms:
+    """The feed and its hub, for one program."""
+
+    def __init__(self, rest: Rest, url: str, patience: Patience | None, open_stream: OpenStream) -> None:
+        self.hub = Hub(linger_s=0.0)
+        self.listings = Listings(rest)
+        self.feed = BinanceFeed(
+            sink=self.hub, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
+        )
+
+    def start_in(self, nursery: trio.Nursery) -> None:
+        """Start what runs behind."""
+        for name, task in (
+            ("binance feed", self.feed.run),
+            ("listings", self.listings.run),
+            ("interest sweeper", self.hub.interest.sweep),
+        ):
+            nursery.start_soon(task, name=name)
+
+
+@asynccontextmanager
+async def open_rooms(
+    url: str, *, rest_url: str | None, patience: Patience | None, open_stream: OpenStream
+) -> AsyncIterator[_Rooms]:
+    """The rooms that both clients stand on."""
+    async with AsyncExitStack() as stack:
+        rest = await stack.enter_async_context(
+            open_rest(
+                rest_url or rest_beside(url),
+                weight_header=facts.WEIGHT_HEADER,
+                weight_per_minute=facts.WEIGHT_PER_MINUTE,
+            )
+        )
+        yield _Rooms(rest, url, patience, open_stream)
+
+
+class BinanceWebSocket:
+    """Binance with callbacks, which may be plain functions or coroutine functions.
+
+    ``connect()`` starts a background task that lasts until ``disconnect()`` or the end of ``trio.run()``;
+    ``run_forever()`` waits for it, and stops it when cancelled. Each stream's callbacks are called in order by a task
+    of the stream's own, so a slow one delays nobody else. One that raises is reported to ``on_error`` as a
+    ``CallbackError``. Prices and quantities are ``Decimal``; an event answers ``event.price`` and ``event["price"]``.
+    """
+
+    def __init__(
+        self,
+        url: str = BINANCE_STREAM,
+        *,
+        rest_url: str | None = None,
+        patience: Patience | None = None,
+        open_stream: OpenStream = open_tcp,
+    ) -> None:
+        self._open = partial(open_rooms, url, rest_url=rest_url, patience=patience, open_stream=open_stream)
+        self._rooms: _Rooms | None = None
+        self._nursery: trio.Nursery | None = None
+        self._ended = trio.Event()
+        self._failure: BaseException | None = None
+        self._on_connect: list[Callable[[], object]] = []
+        self._on_disconnect: list[Callable[[], object]] = []
+        self._on_error: list[Callable[[Exception], object]] = []
+        self._on_message: list[EventCallback] = []
+        self._on_gap: list[Callable[[Gap], object]] = []
+        self._callbacks: dict[Stream, list[EventCallback]] = {}
+        self._dispatchers: dict[Stream, trio.CancelScope] = {}
+
+    # What the program hears
+
+    def on_connect(self, callback: Callable[[], object]) -> Callable[[], object]:
+        """Call back at each connection to the exchange, the first included."""
+        self._on_connect.append(callback)
+        return callback
+
+    def on_disconnect(self, callback: Callable[[], object]) -> Callable[[], object]:
+        """Call back when a connection is lost or let go."""
+        self._on_disconnect.append(callback)
+        return callback
+
+    def on_error(self, callback: Callable[[Exception], object]) -> Callable[[Exception], object]:
+        """Call back with a ``VenueError`` for a failed connection, a ``CallbackError`` for a callback that raised."""
+        self._on_error.append(callback)
+        return callback
+
+    def on_message(self, callback: EventCallback) -> EventCallback:
+        """Call back with every event of every stream."""
+        self._on_message.append(callback)
+        return callback
+
+    def on_gap(self, callback: Callable[[Gap], object]) -> Callable[[Gap], object]:
+        """Call back where trades or closed candles are missing."""
+        self._on_gap.append(callback)
+        return callback
+
+    # What the program asks for
+
+    async def connect(self) -> None:
+        """Connect and wait until connected; tries for ever, or as often as ``patience`` allows, then ``VenueError``."""
+        if self._rooms is None:
+            self._ended, self._failure = trio.Event(), None
+            started = trio.Event()
+            # A system task, because this interface has no nursery to offer; _run() lets nothing escape into Trio.
+            trio.lowlevel.spawn_system_task(self._run, started, name="BinanceWebSocket")
+            await started.wait()
+        rooms = self._open_rooms()
+        rooms.feed.connect()
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await self._ended.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
+            await rooms.feed.connected()
+            nursery.cancel_scope.cancel()
+        self._raise_failure()
+
+    async def disconnect(self) -> None:
+        """Let the connection and all subscriptions go; ``run_forever()`` returns."""
+        if self._nursery is not None and self._rooms is not None:
+            was_connected = self._rooms.feed.state is FeedState.CONNECTED
+            self._nursery.cancel_scope.cancel("disconnect()")
+            await self._ended.wait()
+            if was_connected:
+                await self._tell(self._on_disconnect)
+
+    async def run_forever(self) -> None:
+        """Wait until ``disconnect()``; raises ``VenueError`` when the allowed attempts are used up."""
+        try:
+            await self._ended.wait()
+        finally:
+            if self._nursery is not None:
+                self._nursery.cancel_scope.cancel("run_forever() was left")
+        self._raise_failure()
+
+    async def __aenter__(self) -> Self:
+        """Connect; the connection ends with the block."""
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        with trio.move_on_after(2, shield=True):
+            await self.disconnect()
+
+    async def subscribe_ticker(self, symbol: str, callback: TickerCallback | None = None, *, mini: bool = False) -> str:
+        """24-hour statistics, in the short form with ``mini``; returns the stream's name."""
+        return await self._subscribe(stream(Kind.MINI_TICKER if mini else Kind.TICKER, symbol), callback)
+
+    async def subscribe_kline(
+        self, symbol: str, callback: Callable[[Kline], object] | EventCallback | None = None, *, interval: str = "1m"
+    ) -> str:
+        """Candles; returns the stream's name."""
+        return await self._subscribe(stream(Kind.KLINE, symbol, interval), callback)
+
+    async def subscribe_trade(
+        self,
+        symbol: str,
+        callback: Callable[[Trade], object] | Callable[[AggTrade], object] | EventCallback | None = None,
+        *,
+        aggregate: bool = False,
+    ) -> str:
+        """Trades, or aggregate trades; returns the stream's name."""
+        return await self._subscribe(stream(Kind.AGG_TRADE if aggregate else Kind.TRADE, symbol), callback)
+
+    async def subscribe_book_ticker(
+        self, symbol: str, callback: Callable[[BookTicker], object] | EventCallback | None = None
+    ) -> str:
+        """Best bid and ask; returns the stream's name."""
+        return await self._subscribe(stream(Kind.BOOK_TICKER, symbol), callback)
+
+    async def unsubscribe(self, symbol: str, stream_type: str = "ticker", *, interval: str | None = None) -> None:
+        """End one stream with all its callbacks; ``symbol`` may be the name that a subscribe call returned."""
+        wanted = parse_name(symbol) if "@" in symbol else stream(stream_type, symbol, interval)
+        if wanted is None or wanted not in self._callbacks:
+            raise CallerError(f"{symbol} ({stream_type}) is not subscribed", field="symbol")
+        del self._callbacks[wanted]
+        self._dispatchers.pop(wanted).cancel("unsubscribed")
+
+    # What runs behind
+
+    async def _subscribe(self, wanted: Stream, callback: Callable[..., object] | None) -> str:
+        rooms, nursery = self._open_rooms(), self._nursery
+        assert nursery is not None  # it lives as long as the rooms
+        await _check_listed(rooms.listings, wanted)
+        is_new = wanted not in self._callbacks
+        callbacks = self._callbacks.setdefault(wanted, [])
+        if callback is not None:
+            callbacks.append(callback)
+        if is_new:
+            self._dispatchers[wanted] = trio.CancelScope()
+            await nursery.start(
+                self._dispatch, rooms.hub, wanted, self._dispatchers[wanted], name=f"{wanted} callbacks"
+            )
+        try:
+            await rooms.feed.acknowledged([wanted])
+        except VenueError:
+            await self.unsubscribe(wanted.name)
+            raise
+        return wanted.name
+
+    def _open_rooms(self) -> _Rooms:
+        if self._rooms is None:
+            raise CallerError("not connected; await connect() first")
+        return self._rooms
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self, started: trio.Event) -> None:
+        try:
+            async with self._open() as rooms, trio.open_nursery() as nursery:
+                self._rooms, self._nursery = rooms, nursery
+                rooms.start_in(nursery)
+                await nursery.start(self._watch_state, rooms)
+                started.set()
+                await trio.sleep_forever()
+        except trio.Cancelled:
+            raise  # trio.run() is ending
+        except BaseException as error:  # noqa: BLE001 - a bug, raised again by whoever waits in run_forever()
+            self._failure = self._failure or error
+        finally:
+            self._rooms = self._nursery = None
+            self._callbacks.clear()
+            self._dispatchers.clear()
+            started.set()
+            self._ended.set()
+
+    async def _watch_state(self, rooms: _Rooms, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        was_connected = False
+        with rooms.hub.listen([]) as listener:
+            task_status.started()
+            while True:
+                await listener.take()
+                is_connected = rooms.feed.state is FeedState.CONNECTED
+                if is_connected and not was_connected:
+                    await self._tell(self._on_connect)
+                elif was_connected and not is_connected:
+                    await self._tell(self._on_disconnect)
+                was_connected = is_connected
+                if not is_connected and rooms.feed.failure is not None:
+                    await self._tell(self._on_error, rooms.feed.failure)
+                if rooms.feed.state is FeedState.DISCONNECTED and rooms.feed.failure is not None:
+                    self._failure = rooms.feed.failure
+                    assert self._nursery is not None
+                    self._nursery.cancel_scope.cancel("the allowed attempts are used up")
+
+    async def _dispatch(
+        self,
+        hub: Hub,
+        wanted: Stream,
+        scope: trio.CancelScope,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with scope:
+            while True:
+                with hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    try:
+                        await self._deliver(wanted, listener)
+                    except Dismissed as error:
+                        await self._tell(self._on_error, CallbackError(wanted.name, error))
+
+    async def _deliver(self, wanted: Stream, listener: Listener) -> None:
+        items = listener.known
+        while True:
+            for item in items:
+                if isinstance(item, Envelope):
+                    await self._tell(
+                        [*self._on_message, *self._callbacks.get(wanted, ())], item.event, name=wanted.name
+                    )
+                elif isinstance(item.notice, Gap):
+                    await self._tell(self._on_gap, item.notice, name=wanted.name)
+            items = (await listener.take()).items
+
+    async def _tell(
+        self, callbacks: Sequence[Callable[..., object]], *given: object, name: str = "the connection"
+    ) -> None:
+        """Call each; ``name`` is the stream that an error is reported with."""
+        for callback in tuple(callbacks):
+            try:
+                await _call(callback, *given)
+            except Exception as error:  # noqa: BLE001 - whatever a user's callback raises is reported, not spread
+                await self._report(CallbackError(name, error))
+
+    async def _report(self, error: CallbackError) -> None:
+        for callback in tuple(self._on_error):
+            try:
+                await _call(callback, error)
+            except Exception:
+                log.exception("on_error raised")  # an error handler that fails has nobody left to tell
+
+
+async def _call(callback: Callable[..., object], *given: object) -> None:
+    outcome = callback(*given)
+    if inspect.isawaitable(outcome):
+        await outcome
+
+
+async def _check_listed(listings: Listings, wanted: Stream) -> None:
+    if await listings.unknown([wanted.symbol]):
+        raise CallerError(f"{wanted.symbol} is not a symbol of the exchange", field="symbol")
