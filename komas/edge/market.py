@@ -50,12 +50,12 @@ def _open(
     reason = _why_busy(rooms, streams, address)
     if reason is not None:
         return sse.busy(reason)
-    rooms.feed.connect()
     body = sse.EventBody(
         rooms.hub,
         rooms.doors,
         streams,
         address=address,
+        opened=rooms.feed.connect,
         since=since,
         heartbeat_s=rooms.settings.heartbeat_s,
         mailbox=rooms.settings.mailbox,

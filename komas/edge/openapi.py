@@ -1,8 +1,309 @@
-"""The API's description."""
+"""The API's description, OpenAPI 3.1: built from the same catalogues that the views check against."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Final
+
+from komas.model.streams import INTERVALS, Kind
+
+Schema = dict[str, object]
+
+_NUMBER: Final[Schema] = {"type": "number", "description": "with every digit that the exchange sent"}
+_MOMENT: Final[Schema] = {"type": "string", "format": "date-time", "examples": ["2026-01-01T00:00:00.000Z"]}
+_MS: Final[Schema] = {"type": "integer", "description": "milliseconds since the epoch, by the exchange's clock"}
+_TEXT: Final[Schema] = {"type": "string"}
+_COUNT: Final[Schema] = {"type": "integer"}
+_FLAG: Final[Schema] = {"type": "boolean"}
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _fact(kind: Kind, **properties: Schema) -> Schema:
+    return _object(type={"const": str(kind)}, symbol=_TEXT, **properties)
+
+
+def _optional(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_CONNECTION: Final = _object(
+    url=_TEXT, streams=_COUNT, connected_at=_MOMENT, uptime_seconds=_NUMBER, messages_received=_COUNT
+)
+_STREAM: Final = _object(
+    stream=_TEXT,
+    type={"enum": [str(kind) for kind in Kind]},
+    symbol=_TEXT,
+    interval=_optional(_TEXT),
+    health={"enum": ["pending", "live", "quiet", "stale", "recovering"]},
+    subscribers=_COUNT,
+    pinned=_FLAG,
+    last_event_at=_optional(_MOMENT),
+)
+
+_SCHEMAS: Final[dict[str, Schema]] = {
+    "Ticker": _fact(
+        Kind.TICKER,
+        price=_NUMBER,
+        open=_NUMBER,
+        high=_NUMBER,
+        low=_NUMBER,
+        volume=_NUMBER,
+        quote_volume=_NUMBER,
+        price_change=_NUMBER,
+        price_change_percent=_NUMBER,
+        timestamp=_MS,
+    ),
+    "MiniTicker": _fact(
+        Kind.MINI_TICKER,
+        price=_NUMBER,
+        open=_NUMBER,
+        high=_NUMBER,
+        low=_NUMBER,
+        volume=_NUMBER,
+        quote_volume=_NUMBER,
+        timestamp=_MS,
+    ),
+    "Kline": _fact(
+        Kind.KLINE,
+        interval={"enum": list(INTERVALS)},
+        timestamp={**_MS, "description": "open time of the candle, milliseconds since the epoch"},
+        open=_NUMBER,
+        high=_NUMBER,
+        low=_NUMBER,
+        close=_NUMBER,
+        volume=_NUMBER,
+        is_closed=_FLAG,
+        trades=_COUNT,
+        quote_volume=_NUMBER,
+    ),
+    "Trade": _fact(Kind.TRADE, trade_id=_COUNT, price=_NUMBER, quantity=_NUMBER, timestamp=_MS, is_buyer_maker=_FLAG),
+    "AggTrade": _fact(
+        Kind.AGG_TRADE,
+        trade_id=_COUNT,
+        price=_NUMBER,
+        quantity=_NUMBER,
+        first_trade_id=_COUNT,
+        last_trade_id=_COUNT,
+        timestamp=_MS,
+        is_buyer_maker=_FLAG,
+    ),
+    "BookTicker": _fact(
+        Kind.BOOK_TICKER,
+        bid_price=_NUMBER,
+        bid_quantity=_NUMBER,
+        ask_price=_NUMBER,
+        ask_quantity=_NUMBER,
+        update_id=_COUNT,
+        timestamp={**_MS, "description": "komas's time of receipt: spot sends none"},
+    ),
+    "Status": _object(
+        connected=_FLAG,
+        state={"enum": ["disconnected", "connecting", "connected", "reconnecting"]},
+        url=_TEXT,
+        streams=_COUNT,
+        subscribers=_COUNT,
+        messages_received=_COUNT,
+        reconnects=_COUNT,
+        last_message_at=_optional(_MOMENT),
+        uptime_seconds={"type": "number", "description": "of the connection; 0 while there is none"},
+        reason=_optional(_TEXT),
+        connections={"type": "array", "items": _CONNECTION},
+    ),
+    "Prices": _object(
+        count=_COUNT,
+        prices={"type": "object", "additionalProperties": {"anyOf": [_ref("Ticker"), _ref("MiniTicker")]}},
+        timestamp=_MOMENT,
+    ),
+    "Streams": _object(count=_COUNT, streams={"type": "array", "items": _STREAM}),
+    "Wish": {
+        "type": "object",
+        "required": ["symbols"],
+        "additionalProperties": False,
+        "properties": {
+            "symbols": {"type": "array", "minItems": 1, "items": _TEXT, "examples": [["BTCUSDT", "ETHUSDT"]]},
+            "stream_type": {"enum": [str(kind) for kind in Kind], "default": "ticker"},
+            "interval": {"enum": list(INTERVALS), "default": "1m", "description": "of kline alone"},
+        },
+    },
+    "Problem": {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": _COUNT,
+            "detail": _TEXT,
+            "errors": {"type": "array", "items": _object(field=_TEXT, message=_TEXT)},
+        },
+    },
+}
+
+_LOGS: Final = _object(count=_COUNT, records={"type": "array", "items": {"type": "object"}})
+_EVENTS: Final = (
+    "`retry:`, then what is already known, then events. Data events have no name: "
+    '`{"type", "data", "timestamp"}`. Named notices: `status`, `gap`, `lagged`, `busy`.'
+)
+
+
+def _answer(schema: Schema, media_type: str = "application/json") -> Schema:
+    return {"description": "as described", "content": {media_type: {"schema": schema}}}
+
+
+def _problem(what: str) -> Schema:
+    return {"description": what, "content": {"application/problem+json": {"schema": _ref("Problem")}}}
+
+
+def _query(name: str, schema: Schema, *, required: bool = False, meaning: str = "") -> Schema:
+    return {"name": name, "in": "query", "required": required, "description": meaning, "schema": schema}
+
+
+def _call(
+    summary: str,
+    schema: Schema,
+    *,
+    query: tuple[Schema, ...] = (),
+    body: str | None = None,
+    controls: bool = False,
+    upstream: bool = False,
+    media_type: str = "application/json",
+    bad_input: bool = False,
+) -> Schema:
+    responses: Schema = {"200": _answer(schema, media_type)}
+    if body or query or bad_input:
+        responses["400"] = _problem("what was sent is wrong, field by field")
+    if controls:
+        responses |= {"401": _problem("the admin token is missing or wrong"), "403": _problem("not from this machine")}
+    if upstream:
+        responses |= {
+            "409": _problem("no room for more streams"),
+            "502": _problem("the exchange refused, in its own words"),
+            "504": _problem("the exchange did not answer in time"),
+        }
+    call: Schema = {"summary": summary, "responses": responses}
+    if query:
+        call["parameters"] = list(query)
+    if body:
+        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+    if controls:
+        call["security"] = [{}, {"admin": []}]
+    return call
+
+
+_SYMBOLS: Final = _query("symbols", _TEXT, required=True, meaning="symbols with commas, in any case")
+_SYMBOL: Final = _query("symbol", _TEXT, required=True, meaning="one symbol, in any case")
+_SOME_SYMBOLS: Final = _query("symbols", _TEXT, meaning="symbols with commas; all, or the default list, without it")
+_INTERVAL: Final = _query("interval", {"enum": list(INTERVALS), "default": "1m"})
+_SSE: Final = "text/event-stream"
+
+_PATHS: Final[dict[str, dict[str, Schema]]] = {
+    "/": {"get": _call("A page with live prices", _TEXT, media_type="text/html")},
+    "/api/ws/status": {"get": _call("State of the exchange connection", _ref("Status"))},
+    "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("Status"), controls=True, upstream=True)},
+    "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("Status"), controls=True)},
+    "/api/ws/subscribe": {
+        "post": _call(
+            "Pin streams: they stay open until unsubscribed",
+            _object(subscribed={"type": "array", "items": _TEXT}, streams=_COUNT),
+            body="Wish",
+            controls=True,
+            upstream=True,
+        )
+    },
+    "/api/ws/unsubscribe": {
+        "post": _call(
+            "Unpin streams; those that SSE clients use stay open for them",
+            _object(unsubscribed={"type": "array", "items": _TEXT}, streams=_COUNT),
+            body="Wish",
+            controls=True,
+        )
+    },
+    "/api/ws/prices": {"get": _call("Latest prices", _ref("Prices"), query=(_SOME_SYMBOLS,))},
+    "/api/ws/streams": {"get": _call("Open streams and their health", _ref("Streams"))},
+    "/api/ws/quick/start-prices": {
+        "post": _call(
+            "Connect and pin tickers",
+            _object(status={"const": "started"}, symbols={"type": "array", "items": _TEXT}, sse_url=_TEXT),
+            query=(_SOME_SYMBOLS,),
+            controls=True,
+            upstream=True,
+        )
+    },
+    "/api/ws/quick/stop": {
+        "post": _call("Unpin everything and disconnect", _object(status={"const": "stopped"}), controls=True)
+    },
+    "/api/ws/sse/prices": {
+        "get": {
+            **_call(
+                "Tickers, mini tickers or book tickers as Server-Sent Events",
+                _TEXT,
+                query=(
+                    _SYMBOLS,
+                    _query("stream_type", {"enum": ["ticker", "mini_ticker", "book_ticker"], "default": "ticker"}),
+                    _query("max_rate", {"type": "number"}, meaning="events a second for each symbol, at most"),
+                ),
+                media_type=_SSE,
+            ),
+            "description": _EVENTS,
+        }
+    },
+    "/api/ws/sse/klines": {
+        "get": {
+            **_call("Candles as Server-Sent Events", _TEXT, query=(_SYMBOL, _INTERVAL), media_type=_SSE),
+            "description": _EVENTS,
+        }
+    },
+    "/api/ws/sse/trades": {
+        "get": {
+            **_call(
+                "Trades as Server-Sent Events",
+                _TEXT,
+                query=(_SYMBOL, _query("aggregate", {"type": "boolean", "default": False})),
+                media_type=_SSE,
+            ),
+            "description": _EVENTS,
+        }
+    },
+    "/api/logs/today": {
+        "get": _call(
+            "Today's log records, newest last",
+            _LOGS,
+            query=(
+                _query("level", {"enum": ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], "default": "DEBUG"}),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+            ),
+            controls=True,
+        )
+    },
+    "/healthz": {"get": _call("Liveness", _object(status={"const": "ok"}))},
+    "/readyz": {
+        "get": {
+            "summary": "Readiness, with reasons",
+            "responses": {
+                "200": _answer(_object(status=_TEXT, reasons={"type": "array", "items": _TEXT})),
+                "503": _answer(_object(status=_TEXT, reasons={"type": "array", "items": _TEXT})),
+            },
+        }
+    },
+    "/metrics": {"get": _call("Counts for Prometheus", _TEXT, media_type="text/plain")},
+    "/openapi.json": {"get": _call("This description", {"type": "object"})},
+}
+
 
 def document() -> dict[str, object]:
-    """OpenAPI 3.1."""
-    return {"openapi": "3.1.0"}
+    """The whole description."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "komas", "version": version("komas"), "summary": "Binance market streams over REST and SSE"},
+        "paths": _PATHS,
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+        },
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -44,7 +44,7 @@ class Lagged(msgspec.Struct, frozen=True):
 
 
 class EventBody(ResponseBody):
-    """The endless body of one SSE response."""
+    """The endless body of one SSE response; ``opened`` is called once the streams are wanted."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class EventBody(ResponseBody):
         streams: Sequence[Stream],
         *,
         address: str,
+        opened: Callable[[], None],
         since: Position | None = None,
         heartbeat_s: float,
         mailbox: int,
@@ -62,6 +63,7 @@ class EventBody(ResponseBody):
         self._doors = doors
         self._streams = streams
         self._address = address
+        self._opened = opened
         self._since = since
         self._heartbeat_s = heartbeat_s
         self._mailbox = mailbox
@@ -77,6 +79,7 @@ class EventBody(ResponseBody):
             place = self._hub.listen(self._streams, since=self._since, capacity=self._mailbox)
             self._listener = stack.enter_context(place)
             self._stack = stack.pop_all()
+        self._opened()  # after listening, so that a first dial already names these streams
         self._waiting.extend(_chunks(self._greeting(self._listener)))
         return self
 
