@@ -59,6 +59,7 @@ class Connection:
         self.waiting_bytes = 0
         self._closing = False
         self._cutting = False
+        self._heard_goodbye = False
         self._scope = trio.CancelScope()
         self._wake = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
@@ -156,7 +157,7 @@ class Connection:
                     break
             if self._cutting:
                 reset(self.stream)
-            else:
+            elif not self._heard_goodbye:
                 await trio.sleep(GOODBYE_S)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -179,24 +180,21 @@ class Connection:
             return
 
     def _understand(self, data: bytes) -> bool:
-        """Handle whatever arrived; false when the client has said goodbye to our goodbye."""
+        """Handle whatever arrived; false when the client has answered our goodbye."""
+        if self._heard_goodbye:
+            return True  # what follows a goodbye means nothing
         self._parser.receive_data(data)
-        try:
-            return all(self._handle(event) for event in self._parser.events())
-        except wsproto.utilities.RemoteProtocolError as fault:
-            code = fault.event_hint.code if isinstance(fault.event_hint, ws.CloseConnection) else 1002
-            self.close(code, str(fault))
-            return True
+        return all(self._handle(event) for event in self._parser.events())
 
     def _handle(self, event: ws.Event) -> bool:
-        if isinstance(event, ws.CloseConnection):
+        if isinstance(event, ws.CloseConnection):  # also what the parser makes of a broken frame
             if self._closing:
                 return False
+            self._heard_goodbye = True
             self.close(event.code, event.reason or "")
-            return True
-        if not self._closing and _ends_frame(event):
-            self._count()
-        if not self._closing:
+        elif not self._closing:
+            if _ends_frame(event):
+                self._count()
             self._obey(event)
         return True
 

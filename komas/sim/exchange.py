@@ -58,7 +58,7 @@ class Exchange:
         self._dials: dict[str, RollingWindow] = {}
         self._streams: set[trio.abc.HalfCloseableStream] = set()
         self._retired_messages = 0
-        self._playing_since_s = 0.0
+        self._playing_since_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Play the tape, and the faults of the script beside it."""
@@ -73,12 +73,14 @@ class Exchange:
     async def _play(self) -> None:
         if self.options.replay:
             await self._first_listener.wait()
-        self._playing_since_s = trio.current_time()
+        begun_s = self._playing_since_s = trio.current_time()
         for step in count(1):
             due_ms = self.player.due_ms()
             if due_ms is None:
                 break
-            await self._until(due_ms)
+            due_s = begun_s + due_ms / MS / self.options.speed
+            if due_s > trio.current_time():
+                await trio.sleep_until(due_s)
             for event in self.player.step():
                 self.publish(event)
             if self.patient:
@@ -90,14 +92,9 @@ class Exchange:
     @property
     def now_ms(self) -> int:
         """The exchange's clock."""
-        if not self._playing_since_s or math.isinf(self.options.speed):
+        if self._playing_since_s is None or math.isinf(self.options.speed):
             return self.player.now_ms(0.0)  # a market in a hurry is as late as its last event
         return self.player.now_ms((trio.current_time() - self._playing_since_s) * self.options.speed * MS)
-
-    async def _until(self, due_ms: float) -> None:
-        due_s = self._playing_since_s + due_ms / MS / self.options.speed
-        if due_s > trio.current_time():
-            await trio.sleep_until(due_s)
 
     async def _wait_for_readers(self) -> None:
         for connection in [each for each in self.connections if each.crowded]:
