@@ -1,0 +1,85 @@
+"""Facts, and frames of the exchange, for tests that do not care about most of their fields."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+from komas.model.market import Kline, Ticker, Trade
+from komas.model.streams import Kind, Stream
+
+TICKER = Stream(Kind.TICKER, "BTCUSDT")
+TRADE = Stream(Kind.TRADE, "BTCUSDT")
+KLINE = Stream(Kind.KLINE, "BTCUSDT", "1m")
+
+MINUTE_MS = 60_000
+
+
+def ticker(price: str = "1.50000000", *, symbol: str = "BTCUSDT", timestamp: int = 1) -> Ticker:
+    """A ticker with one interesting number."""
+    number = Decimal(price)
+    return Ticker(
+        symbol=symbol,
+        price=number,
+        open=number,
+        high=number,
+        low=number,
+        volume=number,
+        quote_volume=number,
+        price_change=Decimal("-0.10000000"),
+        price_change_percent=Decimal("-1.190"),
+        timestamp=timestamp,
+    )
+
+
+def trade(trade_id: int, price: str = "61837.63000000") -> Trade:
+    """A trade with one interesting number."""
+    return Trade(
+        symbol="BTCUSDT",
+        trade_id=trade_id,
+        price=Decimal(price),
+        quantity=Decimal("0.02000000"),
+        timestamp=1_723_161_255_343,
+        is_buyer_maker=True,
+    )
+
+
+def kline(minute: int, *, closed: bool = False, close: str = "1.00000000") -> Kline:
+    """The candle of one minute since the epoch."""
+    number = Decimal(close)
+    return Kline(
+        symbol="BTCUSDT",
+        interval="1m",
+        timestamp=minute * MINUTE_MS,
+        open=number,
+        high=number,
+        low=number,
+        close=number,
+        volume=number,
+        is_closed=closed,
+        trades=3,
+        quote_volume=number,
+    )
+
+
+def trade_frame(trade_id: int, symbol: str = "BTCUSDT") -> str:
+    """A trade as the exchange sends it on ``/stream``."""
+    data = {
+        "e": "trade",
+        "E": 1_723_161_255_343,
+        "s": symbol,
+        "t": trade_id,
+        "p": "61837.63000000",
+        "q": "0.02000000",
+        "T": 1_723_161_255_342,
+        "m": True,
+        "M": True,
+    }
+    return json.dumps({"stream": f"{symbol.lower()}@trade", "data": data}, separators=(",", ":"))
+
+
+def ticker_frame(symbol: str = "BTCUSDT", price: str = "61837.63000000", event_ms: int = 1) -> str:
+    """A 24-hour ticker as the exchange sends it on ``/stream``."""
+    numbers = dict.fromkeys("pPwxQbBaAohlvq", "1.00000000") | {"c": price}
+    data = {"e": "24hrTicker", "E": event_ms, "s": symbol, "O": 0, "C": 1, "F": 1, "L": 2, "n": 2} | numbers
+    return json.dumps({"stream": f"{symbol.lower()}@ticker", "data": data}, separators=(",", ":"))

@@ -1,0 +1,181 @@
+"""publish() and listen(): what a listener gets, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from komas.hub.hub import Hub, Listener
+from komas.model.codec import Envelope, NoticeEnvelope, Position
+from komas.model.market import FeedState, FeedStatus, Gap
+from komas.model.streams import Kind, Stream
+from tests.builders import KLINE, TICKER, TRADE, kline, ticker, trade
+
+
+async def _events(listener: Listener) -> list[object]:
+    return [item.event for item in (await listener.take()).items if isinstance(item, Envelope)]
+
+
+async def test_everybody_who_listens_gets_it() -> None:
+    """Two listeners, one event, the same envelope."""
+    hub = Hub()
+    with hub.listen([TRADE]) as one, hub.listen([TRADE, TICKER]) as two:
+        hub.publish(TRADE, trade(1), 5)
+        first, second = (await one.take()).items, (await two.take()).items
+        assert first[0] is second[0]
+
+
+async def test_nothing_is_missed_between_what_is_known_and_what_comes() -> None:
+    """A newcomer gets the latest ticker and the current candle, then news."""
+    hub = Hub()
+    hub.interest.pin([TICKER, KLINE])
+    hub.publish(TICKER, ticker("1"), 0)
+    hub.publish(TICKER, ticker("2"), 0)
+    hub.publish(KLINE, kline(1), 0)
+    with hub.listen([TICKER, KLINE]) as listener:
+        known = [item.event for item in listener.known if isinstance(item, Envelope)]
+        assert known == [ticker("2"), kline(1)]
+        hub.publish(TICKER, ticker("3"), 0)
+        assert await _events(listener) == [ticker("3")]
+
+
+async def test_a_past_trade_is_no_state() -> None:
+    """A newcomer to trades starts with the next one."""
+    hub = Hub()
+    hub.interest.pin([TRADE])
+    hub.publish(TRADE, trade(1), 0)
+    with hub.listen([TRADE]) as listener:
+        assert listener.known == []
+
+
+async def test_a_resume_is_replayed_then_live() -> None:
+    """What was missed is known at once, what comes follows, nothing twice."""
+    hub = Hub(epoch=lambda: "now")
+    hub.interest.pin([TRADE])
+    for number in (1, 2, 3):
+        hub.publish(TRADE, trade(number), 0)
+    with hub.listen([TRADE], since=Position("now", 1)) as listener:
+        assert [item.sequence for item in listener.known if isinstance(item, Envelope)] == [2, 3]
+        hub.publish(TRADE, trade(4), 0)
+        assert await _events(listener) == [trade(4)]
+
+
+async def test_a_resumed_candle_listener_gets_the_current_candle_too() -> None:
+    """Closed candles since the position, then the open one."""
+    hub = Hub(epoch=lambda: "now")
+    hub.interest.pin([KLINE])
+    for event in (kline(1, closed=True), kline(2, closed=True), kline(3)):
+        hub.publish(KLINE, event, 0)
+    with hub.listen([KLINE], since=Position("now", 60_000)) as listener:
+        known = [item.event for item in listener.known if isinstance(item, Envelope)]
+        assert known == [kline(2, closed=True), kline(3)]
+
+
+async def test_a_resume_from_a_closed_life_starts_with_a_gap() -> None:
+    """The stream was closed in between: its new life has a new epoch."""
+    epochs = iter(["one", "two"])
+    hub = Hub(epoch=lambda: next(epochs))
+    hub.interest.pin([TRADE])
+    hub.publish(TRADE, trade(5), 0)
+    hub.interest.unpin([TRADE])
+    hub.interest.pin([TRADE])
+    with hub.listen([TRADE], since=Position("one", 5)) as listener:
+        (notice,) = listener.known
+        assert isinstance(notice, NoticeEnvelope)
+        assert notice.notice == Gap(stream="btcusdt@trade", first=6, last=None)
+
+
+async def test_facts_of_unwanted_streams_are_counted_and_dropped() -> None:
+    """A few still come after an unsubscription; an old price must not be shown later."""
+    hub = Hub()
+    hub.interest.pin([TICKER])
+    hub.publish(TICKER, ticker(), 0)
+    hub.interest.unpin([TICKER])
+    hub.publish(TICKER, ticker(), 0)
+    assert hub.latest.get(TICKER) is None
+    assert (hub.statistics().published, hub.statistics().unwanted) == (1, 1)
+
+
+async def test_a_gap_reaches_listeners_in_its_place() -> None:
+    """Between the trade before and the trade after."""
+    hub = Hub()
+    gap = Gap(stream="btcusdt@trade", first=2, last=4)
+    with hub.listen([TRADE]) as listener:
+        hub.publish(TRADE, trade(1), 0)
+        hub.publish_gap(TRADE, gap)
+        hub.publish(TRADE, trade(5), 0)
+        items = (await listener.take()).items
+        assert [item.notice if isinstance(item, NoticeEnvelope) else item.sequence for item in items] == [1, gap, 5]
+
+
+async def test_the_state_of_the_feed_reaches_everybody_a_refusal_its_stream() -> None:
+    """A refused stream is told to its listeners alone, and is wanted no more."""
+    hub = Hub()
+    with hub.listen([TICKER]) as one, hub.listen([TRADE]) as two:
+        hub.announce(FeedStatus(state=FeedState.CONNECTED))
+        hub.refuse(TRADE, "invalid stream")
+        assert len((await one.take()).items) == 1
+        state, refusal = (item.notice for item in (await two.take()).items if isinstance(item, NoticeEnvelope))
+        assert state == FeedStatus(state=FeedState.CONNECTED)
+        assert refusal == FeedStatus(state=FeedState.CONNECTED, stream="btcusdt@trade", reason="invalid stream")
+        assert hub.interest.streams() == (TICKER,)
+
+
+async def test_draining_ends_listeners_after_what_waits() -> None:
+    """Those there are, and those that come too late."""
+    hub = Hub()
+    with hub.listen([TRADE]) as listener:
+        hub.publish(TRADE, trade(1), 0)
+        hub.drain()
+        assert await _events(listener) == [trade(1)]
+        with pytest.raises(trio.EndOfChannel):
+            await listener.take()
+    with hub.listen([TRADE]) as late, pytest.raises(trio.EndOfChannel):
+        await late.take()
+
+
+async def test_leaving_leaves_nothing_behind(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    """Cancelled at its wait, a listener's counts go back to zero, and its stream closes after lingering."""
+    hub = Hub()
+    nursery.start_soon(hub.interest.sweep)
+
+    async def listen() -> None:
+        with hub.listen([TRADE, TICKER]) as listener:
+            await listener.take()
+
+    async with trio.open_nursery() as listeners:
+        for _ in range(10):
+            listeners.start_soon(listen)
+        await trio.testing.wait_all_tasks_blocked()
+        assert hub.statistics().listeners == 10
+        listeners.cancel_scope.cancel()
+    assert hub.statistics().listeners == 0
+    assert hub.interest.listeners(TRADE) == 0
+    await trio.sleep(31)
+    assert (hub.statistics().streams, hub.statistics().journalled) == (0, 0)
+
+
+async def test_a_slow_listener_pays_alone() -> None:
+    """It loses the oldest and hears how many; its neighbour loses nothing."""
+    hub = Hub()
+    with hub.listen([TRADE], capacity=16) as slow, hub.listen([TRADE]) as quick:
+        for number in range(100):
+            hub.publish(TRADE, trade(number), 0)
+        assert len((await quick.take()).items) == 100
+        batch = await slow.take()
+        assert (len(batch.items), batch.dropped) == (16, 84)
+        assert hub.statistics().dropped == 84
+
+
+async def test_prices_prefer_the_full_ticker() -> None:
+    """The mini ticker stands in where there is no other."""
+    hub = Hub()
+    mini = Stream(Kind.MINI_TICKER, "BTCUSDT")
+    hub.interest.pin([TICKER, mini])
+    hub.publish(mini, ticker("1"), 0)
+    assert hub.latest.prices()["BTCUSDT"].event["price"] == 1
+    hub.publish(TICKER, ticker("2"), 0)
+    hub.publish(mini, ticker("3"), 0)
+    assert hub.latest.prices()["BTCUSDT"].event["price"] == 2
+    assert hub.latest.prices(["ETHUSDT"]) == {}

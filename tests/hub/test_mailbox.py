@@ -1,0 +1,88 @@
+"""One wake-up carries everything; closing and dismissal reach a sleeping listener."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from komas.errors import Dismissed
+from komas.hub.mailbox import Mailbox
+from komas.hub.policy import Overflow
+from komas.model.codec import Envelope
+from tests.builders import TRADE, trade
+
+
+def _trade(number: int) -> Envelope:
+    return Envelope(TRADE, trade(number), 0)
+
+
+async def test_one_wake_up_carries_everything(autojump_clock: trio.testing.MockClock) -> None:
+    """What came while the listener slept is one batch."""
+    mailbox = Mailbox()
+    for number in (1, 2, 3):
+        mailbox.put(_trade(number))
+    assert [item.sequence for item in (await mailbox.take()).items if isinstance(item, Envelope)] == [1, 2, 3]
+    with trio.move_on_after(60) as scope:
+        await mailbox.take()
+    assert scope.cancelled_caught
+
+
+async def test_a_cancelled_take_loses_nothing() -> None:
+    """Post that arrives as the listener is cancelled is there the next time."""
+    mailbox = Mailbox()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.take)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        mailbox.put(_trade(1))
+    mailbox.put(_trade(2))
+    with trio.fail_after(1):
+        assert len((await mailbox.take()).items) == 2
+
+
+async def test_closing_lets_the_rest_be_taken() -> None:
+    """What waits is delivered, then comes the end."""
+    mailbox = Mailbox()
+    mailbox.put(_trade(1))
+    mailbox.close()
+    mailbox.put(_trade(2))
+    assert len((await mailbox.take()).items) == 2
+    with pytest.raises(trio.EndOfChannel):
+        await mailbox.take()
+
+
+async def test_a_sleeping_listener_hears_the_end() -> None:
+    """Closing wakes whoever waits."""
+    mailbox = Mailbox()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            with pytest.raises(trio.EndOfChannel):
+                await mailbox.take()
+
+        nursery.start_soon(listen)
+        await trio.testing.wait_all_tasks_blocked()
+        mailbox.close()
+
+
+async def test_a_listener_that_may_not_lose_is_dismissed() -> None:
+    """It is told at once, and counts what it took before."""
+    mailbox = Mailbox(2, Overflow.DISMISS)
+    for number in range(5):
+        mailbox.put(_trade(number))
+    with pytest.raises(Dismissed):
+        await mailbox.take()
+    assert mailbox.statistics().taken == 0
+
+
+async def test_statistics_count_what_waits_what_was_taken_and_dropped() -> None:
+    """As telemetry reads them."""
+    mailbox = Mailbox(2)
+    for number in range(5):
+        mailbox.put(_trade(number))
+    counts = mailbox.statistics()
+    assert (counts.waiting, counts.taken, counts.dropped) == (2, 0, 3)
+    await mailbox.take()
+    counts = mailbox.statistics()
+    assert (counts.waiting, counts.taken, counts.dropped) == (0, 2, 3)
