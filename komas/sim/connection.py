@@ -19,7 +19,7 @@ from komas.sim.protocol import POLICY, RollingWindow, Session
 from komas.sim.tamper import Countdown, Piece, Tamperer
 from komas.sim.web import READ_BYTES, reset
 
-GOODBYE_S = 2.0  # how long a close waits for the other side's
+GOODBYE_S = 5.0  # how long a close waits for what is still to be sent, and for the other side's answer
 MESSAGE_BYTES = 1 << 20
 ROOM_BYTES = 1 << 18  # with more than this waiting, a patient market waits too
 NORMAL, UNSUPPORTED, TOO_BIG = 1000, 1003, 1009
@@ -118,7 +118,7 @@ class Connection:
     def close(self, code: int | None, reason: str = "") -> None:
         """Say goodbye; the connection ends when the client has answered, or a little later."""
         self.push(frames.close(code, reason))
-        self._closing = True
+        self._end()
 
     def abort(self) -> None:
         """Cut the line without a word, and without what waits."""
@@ -128,7 +128,14 @@ class Connection:
 
     def cut(self) -> None:
         """Cut the line without a word once everything that waits has been sent."""
-        self._closing = self._cutting = True
+        self._cutting = True
+        self._end()
+
+    def _end(self) -> None:
+        """Take nothing more; the deadline is for a client that neither reads nor answers."""
+        if not self._closing and not self.frozen:
+            self._closing = True
+            self._scope.deadline = trio.current_time() + GOODBYE_S
         self._wake.unpark_all()
 
     @property
@@ -158,7 +165,7 @@ class Connection:
             if self._cutting:
                 reset(self.stream)
             elif not self._heard_goodbye:
-                await trio.sleep(GOODBYE_S)
+                await trio.sleep_forever()  # until the answer, or the deadline of the scope
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         self._scope.cancel()

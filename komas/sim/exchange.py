@@ -52,9 +52,11 @@ class Exchange:
         self.saboteur = Saboteur(self)
         self.desk = Desk(self, self.saboteur, options, wall)
         self.patient = math.isinf(options.speed) or not options.limits.drop_slow
+        # Without a pace and without an end, only a listener keeps it from running hot.
+        self._endless = math.isinf(options.speed) and (options.loop or not options.replay)
         self._faults = tuple(faults)
         self._begun_s = trio.current_time()
-        self._first_listener = trio.Event()
+        self._listened = trio.Event()
         self._dials: dict[str, RollingWindow] = {}
         self._streams: set[trio.abc.HalfCloseableStream] = set()
         self._retired_messages = 0
@@ -72,12 +74,14 @@ class Exchange:
 
     async def _play(self) -> None:
         if self.options.replay:
-            await self._first_listener.wait()
+            await self._listened.wait()
         begun_s = self._playing_since_s = trio.current_time()
         for step in count(1):
             due_ms = self.player.due_ms()
             if due_ms is None:
                 break
+            if self._endless and not self.listeners:
+                await self._listened.wait()
             due_s = begun_s + due_ms / MS / self.options.speed
             if due_s > trio.current_time():
                 await trio.sleep_until(due_s)
@@ -245,7 +249,7 @@ class Exchange:
         if reply.close is not None:
             connection.close(*reply.close)
         if reply.added:
-            self._first_listener.set()
+            self._listened.set()
 
     def _reply(self, connection: Connection, frame: bytes) -> None:
         match self.saboteur.troubles.replying(connection.dial):
@@ -263,6 +267,8 @@ class Exchange:
             if not listeners:
                 self.listeners.pop(name, None)
                 self.market.unwant(name)
+        if names and not self.listeners:
+            self._listened = trio.Event()
 
 
 async def _turn_down(caller: Caller, answer: Answer) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+from contextlib import suppress
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -16,7 +18,7 @@ READ_BYTES = 1 << 16
 IDLE_S = 75.0  # between requests on a connection that is kept alive
 BODY_BYTES = 1 << 20
 HALT_S = 2.0  # to get an answer out on a connection that is given up
-LINGER_NONE = {"posix": "ii", "nt": "hh"}  # struct linger has another width on Windows
+LINGER = "hh" if sys.platform == "win32" else "ii"  # struct linger: two shorts on Windows, two ints elsewhere
 
 
 class Request(NamedTuple):
@@ -148,11 +150,7 @@ def _request(head: h11.Request, body: bytes) -> Request:
 
 def reset(stream: trio.abc.AsyncResource) -> None:
     """End a TCP connection with RST, at once; what is not TCP is left to be closed by its owner."""
-    if isinstance(stream, trio.SocketStream):
-        linger = struct.pack(LINGER_NONE["nt" if trio.socket.SOL_SOCKET > 1 and _is_windows() else "posix"], 1, 0)
-        stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
+    if isinstance(stream, trio.SocketStream) and stream.socket.fileno() >= 0:
+        with suppress(OSError):  # some systems refuse options once the other side has gone
+            stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack(LINGER, 1, 0))
         stream.socket.close()
-
-
-def _is_windows() -> bool:
-    return hasattr(trio.socket, "SO_EXCLUSIVEADDRUSE")
