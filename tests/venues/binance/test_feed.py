@@ -1,0 +1,390 @@
+"""The feed against a scripted exchange, on the deterministic clock."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from komas.errors import Cause, VenueError
+from komas.hub.hub import Hub, Listener
+from komas.model.codec import Envelope, NoticeEnvelope
+from komas.model.market import FeedState, FeedStatus, Gap
+from komas.model.streams import Kind, Stream
+from komas.venues.backoff import Patience
+from komas.venues.binance.feed import BinanceFeed
+from tests.builders import TICKER, TRADE, ticker_frame, trade_frame
+from tests.venues.exchange import REFUSED, Peer, ScriptedExchange, obeying, saying
+
+
+class House:
+    """A feed with its hub, and the exchange it talks to."""
+
+    def __init__(self, nursery: trio.Nursery, patience: Patience | None) -> None:
+        self.exchange = ScriptedExchange(nursery)
+        self.hub = Hub(linger_s=0)
+        self.feed = BinanceFeed(
+            sink=self.hub,
+            wanted=self.hub.interest,
+            url="ws://exchange.test:9443",
+            patience=patience,
+            open_stream=self.exchange,
+            clock_ms=lambda: 1_770_000_000_000,
+            jitter=lambda: 1.0,
+        )
+
+
+@asynccontextmanager
+async def _house(patience: Patience | None = None) -> AsyncIterator[House]:
+    async with trio.open_nursery() as nursery:
+        house = House(nursery, patience)
+        await nursery.start(house.feed.run)
+        nursery.start_soon(house.hub.interest.sweep)
+        yield house
+        nursery.cancel_scope.cancel()
+
+
+async def _trades(listener: Listener, count: int) -> list[object]:
+    seen: list[object] = []
+    while len(seen) < count:
+        for item in (await listener.take()).items:
+            if isinstance(item, Envelope):
+                seen.append(item.sequence)
+            elif isinstance(item.notice, Gap):
+                seen.append(item.notice)
+    return seen
+
+
+async def test_what_is_wanted_is_in_the_url_and_what_comes_is_published(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The thinnest line."""
+    async with _house() as house:
+        house.exchange.script(saying(trade_frame(1), trade_frame(2), then=obeying))
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 2) == [1, 2]
+            assert house.exchange.peers[0].path == "/stream?streams=btcusdt@trade"
+            assert house.feed.holds(TRADE)
+            assert house.feed.health(TRADE) == "live"
+
+
+async def test_it_dials_only_when_asked(autojump_clock: trio.testing.MockClock) -> None:
+    """Not before connect(), not after disconnect()."""
+    async with _house() as house:
+        house.exchange.script(then=obeying)
+        house.hub.interest.pin([TRADE])
+        await trio.sleep(100)
+        assert house.exchange.dialled_at == []
+        house.feed.connect()
+        await house.feed.connected()
+        house.feed.disconnect()
+        await trio.sleep(100)
+        assert house.feed.state is FeedState.DISCONNECTED
+        assert house.exchange.dialled_at == [100]
+        house.feed.connect()
+        await house.feed.connected()
+        assert house.exchange.dialled_at == [100, 200]
+
+
+async def test_wishes_are_reconciled_while_connected(autojump_clock: trio.testing.MockClock) -> None:
+    """What is wanted later is subscribed, what nobody wants is dropped, and acknowledged() waits for the ack."""
+    async with _house() as house:
+        house.exchange.script(obeying)
+        house.feed.connect()
+        await house.feed.connected()
+        house.hub.interest.pin([TRADE, TICKER])
+        await house.feed.acknowledged([TRADE, TICKER])
+        house.hub.interest.unpin([TRADE])
+        await trio.sleep(1)
+        (peer,) = house.exchange.peers
+        assert [(request["method"], request["params"]) for _, request in peer.requests] == [
+            ("SUBSCRIBE", ["btcusdt@trade", "btcusdt@ticker"]),
+            ("UNSUBSCRIBE", ["btcusdt@trade"]),
+        ]
+        assert not house.feed.holds(TRADE)
+
+
+async def test_thousand_streams_go_out_within_the_budget(autojump_clock: trio.testing.MockClock) -> None:
+    """In batches, never more than four messages in any second."""
+    async with _house() as house:
+        house.exchange.script(obeying)
+        streams = [Stream(Kind.TICKER, f"COIN{index}USDT") for index in range(1000)]
+        house.hub.interest.pin(streams)
+        house.feed.connect()
+        await house.feed.acknowledged(streams)
+        moments = [moment for moment, _ in house.exchange.peers[0].requests]
+        assert len(moments) >= 4
+        assert all(later - earlier >= 0.25 for earlier, later in itertools.pairwise(moments))
+
+
+async def test_a_cut_reconnects_at_once_and_the_gap_is_declared(autojump_clock: trio.testing.MockClock) -> None:
+    """Trades that came while nobody was connected are named by their ids."""
+    async with _house() as house:
+        house.exchange.script(saying(trade_frame(1)), saying(trade_frame(5), then=obeying))
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 3) == [1, Gap(stream="btcusdt@trade", first=2, last=4), 5]
+        assert house.exchange.dialled_at == [0, 0]
+        assert house.feed.statistics().reconnects == 1
+        assert house.feed.statistics().gaps == 1
+
+
+async def test_dials_back_off_and_data_resets_them(autojump_clock: trio.testing.MockClock) -> None:
+    """A handshake alone resets nothing."""
+    async with _house() as house:
+        house.hub.interest.pin([TRADE])
+        house.exchange.script(REFUSED, REFUSED, saying(), REFUSED, saying(trade_frame(1)), REFUSED, REFUSED)
+        house.feed.connect()
+        await trio.sleep(16.5)
+        # The last wait is not the backoff's second: six dials in ten seconds are enough.
+        assert house.exchange.dialled_at[:7] == [0, 0, 1, 3, 7, 7, 10]
+
+
+async def test_a_refusal_waits_as_long_as_the_exchange_says(autojump_clock: trio.testing.MockClock) -> None:
+    """429 with Retry-After, and the reason is told."""
+    async with _house() as house:
+        body = b'{"code":-1003,"msg":"Too many requests"}'
+        house.exchange.script((429, {"Retry-After": "33"}, body), obeying)
+        house.feed.connect()
+        await trio.sleep(1)
+        assert house.feed.state is FeedState.RECONNECTING
+        assert house.hub.status.reason is not None
+        assert "Too many requests" in house.hub.status.reason
+        assert house.hub.status.retry_in_s == 33
+        await house.feed.connected()
+        assert house.exchange.dialled_at == [0, 33]
+
+
+async def test_attempts_run_out(autojump_clock: trio.testing.MockClock) -> None:
+    """Then it is disconnected, says why, and can be asked again."""
+    async with _house(Patience(attempts=2)) as house:
+        house.exchange.script(REFUSED, REFUSED, obeying)
+        house.feed.connect()
+        await trio.sleep(50)
+        assert house.hub.status == FeedStatus(state=FeedState.DISCONNECTED, reason="refused")
+        house.feed.connect()
+        await house.feed.connected()
+
+
+async def test_a_silent_stall_ends_the_connection(autojump_clock: trio.testing.MockClock) -> None:
+    """A connection that had something every second and then nothing, with pings answered, is replaced."""
+
+    async def stall(peer: Peer) -> None:
+        for number in range(1, 41):
+            await peer.say(trade_frame(number))
+            await trio.sleep(0.6)
+        while True:
+            await trio.sleep(5)
+            await peer.socket.ping()
+
+    async with _house() as house:
+        house.hub.interest.pin([TRADE])
+        house.exchange.script(stall, obeying)
+        house.feed.connect()
+        await trio.sleep(40)
+        assert len(house.exchange.dialled_at) == 2
+        last_data = 39 * 0.6
+        assert 10 <= house.exchange.dialled_at[1] - last_data <= 12
+
+
+async def test_a_quiet_connection_is_left_alone(autojump_clock: trio.testing.MockClock) -> None:
+    """Pings alone keep a connection without data for three minutes."""
+
+    async def quiet(peer: Peer) -> None:
+        while True:
+            await trio.sleep(20)
+            await peer.socket.ping()
+
+    async with _house() as house:
+        house.hub.interest.pin([TRADE])
+        house.exchange.script(quiet)
+        house.feed.connect()
+        await trio.sleep(1000)
+        assert house.exchange.dialled_at == [0]
+        assert house.feed.health(TRADE) == "quiet"
+
+
+async def test_not_even_a_ping_is_a_dead_connection(autojump_clock: trio.testing.MockClock) -> None:
+    """Half open: nothing at all for longer than the slowest ping."""
+    async with _house() as house:
+        house.exchange.script(obeying, obeying)
+        house.feed.connect()
+        await trio.sleep(210)
+        assert len(house.exchange.dialled_at) == 2
+
+
+@pytest.mark.parametrize(
+    "notice", ['{"e":"serverShutdown","E":1}', '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}']
+)
+async def test_a_shutdown_notice_is_acted_on_at_once(notice: str, autojump_clock: trio.testing.MockClock) -> None:
+    """In both shapes: there is no promise of time after it."""
+    async with _house() as house:
+        house.exchange.script(saying(trade_frame(1), notice, then=obeying), obeying)
+        house.hub.interest.pin([TRADE])
+        house.feed.connect()
+        await trio.sleep(1)
+        assert house.exchange.dialled_at == [0, 0]
+
+
+async def test_frames_that_cannot_be_read_are_counted_and_logged_once_a_minute(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And hurt nothing else."""
+    garbage = [
+        "{",
+        "[]",
+        '{"stream":"btcusdt@trade","data":{"t":"x"}}',
+        '{"stream":"btcusdt@news","data":{}}',
+        '{"zz":1}',
+    ]
+
+    async def act(peer: Peer) -> None:
+        for number in (1, 2, 3):
+            await peer.say(*garbage, trade_frame(number))
+            await trio.sleep(31)
+
+    async with _house() as house:
+        house.exchange.script(act)
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 3) == [1, 2, 3]
+            counts = house.feed.statistics()
+            assert (counts.unreadable, counts.unknown, counts.messages_received) == (9, 3, 9)
+            assert sum(record.message == "unreadable frame" for record in caplog.records) == 2
+
+
+async def test_data_before_and_without_an_acknowledgement_is_used(autojump_clock: trio.testing.MockClock) -> None:
+    """An event may overtake its ack."""
+
+    async def act(peer: Peer) -> None:
+        await peer.hear()
+        await peer.say(trade_frame(1))
+        await trio.sleep_forever()
+
+    async with _house() as house:
+        house.exchange.script(act)
+        house.feed.connect()
+        await house.feed.connected()
+        with house.hub.listen([TRADE]) as listener:
+            assert await _trades(listener, 1) == [1]
+            assert not house.feed.holds(TRADE)
+
+
+async def test_a_refused_stream_is_told_to_who_waits_and_who_listens(autojump_clock: trio.testing.MockClock) -> None:
+    """With the exchange's words; nobody asks for it again."""
+
+    async def act(peer: Peer) -> None:
+        request = await peer.hear()
+        await peer.say(
+            json.dumps({"error": {"code": 2, "msg": "Invalid request: invalid stream"}, "id": request["id"]})
+        )
+        await peer.obey()
+
+    async with _house() as house:
+        house.exchange.script(act)
+        house.feed.connect()
+        await house.feed.connected()
+        with house.hub.listen([TRADE]) as listener:
+            house.hub.interest.pin([TRADE])
+            with pytest.raises(VenueError, match=r"refused btcusdt@trade: Invalid request: invalid stream") as caught:
+                await house.feed.acknowledged([TRADE])
+            assert caught.value.cause is Cause.REFUSED
+            notices = [item.notice for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]
+            assert notices[-1] == FeedStatus(
+                state=FeedState.CONNECTED, stream="btcusdt@trade", reason="Invalid request: invalid stream"
+            )
+        await trio.sleep(60)
+        assert len(house.exchange.peers[0].requests) == 1
+        assert not len(house.hub.interest)
+
+
+async def test_a_url_that_the_exchange_hangs_up_on_is_not_dialled_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The streams are asked for one by one until the culprit is known; the others live."""
+
+    async def strict(peer: Peer) -> None:
+        if "bad" in peer.path:
+            await peer.socket.aclose(1008, "Invalid request")
+            return
+        await peer.say(trade_frame(1))
+        while True:
+            request = await peer.hear()
+            if any("bad" in name for name in request["params"]):  # type: ignore[attr-defined]
+                await peer.socket.aclose(1008, "Invalid request")
+                return
+            await peer.say(json.dumps({"result": None, "id": request["id"]}))
+
+    bad = Stream(Kind.TRADE, "BADUSDT")
+    async with _house() as house:
+        house.exchange.script(then=strict)
+        house.hub.interest.pin([TRADE, bad, TICKER])
+        house.feed.connect()
+        await trio.sleep(120)
+        assert set(house.hub.interest.streams()) == {TRADE, TICKER}
+        await house.feed.acknowledged([TRADE, TICKER])
+        assert len(house.exchange.dialled_at) < 12
+
+
+async def test_a_stream_that_was_unwanted_for_a_while_has_no_gap(autojump_clock: trio.testing.MockClock) -> None:
+    """What came while nobody wanted it is not missing."""
+
+    async def act(peer: Peer) -> None:
+        await peer.say(trade_frame(1))
+        await peer.acknowledge()
+        await peer.acknowledge()
+        await peer.say(trade_frame(500))
+        await trio.sleep_forever()
+
+    async with _house() as house:
+        house.exchange.script(act)
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 1) == [1]
+        await trio.sleep(5)
+        with house.hub.listen([TRADE]) as listener:
+            assert await _trades(listener, 1) == [500]
+
+
+async def test_repeats_and_reorderings_are_dropped(autojump_clock: trio.testing.MockClock) -> None:
+    """Each trade once, in order."""
+    frames = [trade_frame(number) for number in (1, 2, 2, 1, 3)]
+    async with _house() as house:
+        house.exchange.script(saying(*frames, then=obeying))
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 3) == [1, 2, 3]
+            assert house.feed.statistics().repeated == 2
+
+
+async def test_cancelled_anywhere_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
+    """At each of the first scheduler passes of a connection's life, all streams are closed and nothing hangs."""
+    for passes in range(60):
+        async with trio.open_nursery() as nursery:
+            house = House(nursery, None)
+            house.exchange.script(then=saying(trade_frame(1), then=obeying))
+            house.hub.interest.pin([TRADE])
+            await nursery.start(house.feed.run)
+            house.feed.connect()
+            for _ in range(passes):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        assert house.feed.statistics().connections == ()
+
+
+async def test_prices_are_exact(autojump_clock: trio.testing.MockClock) -> None:
+    """The exchange's digits come out at the hub."""
+    async with _house() as house:
+        house.exchange.script(saying(ticker_frame(price="0.00000001"), then=obeying))
+        with house.hub.listen([TICKER]) as listener:
+            house.feed.connect()
+            while (item := house.hub.latest.get(TICKER)) is None:
+                await listener.take()
+            assert b'"price":0.00000001,' in item.json
+            assert b'"timestamp":"2026-02-02T02:40:00.000Z"}' in item.json

@@ -1,0 +1,91 @@
+"""Known, unknown, or not answered: which symbols are let through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import trio
+import trio.testing
+
+from komas.venues.binance.listings import FIRST_ANSWER_S, RECHECK_S, Listings
+from komas.venues.rest import open_rest
+
+
+class Exchange:
+    """Answers exchangeInfo with its symbols, or fails."""
+
+    def __init__(self, *symbols: str) -> None:
+        self.symbols = list(symbols)
+        self.asked_at: list[float] = []
+        self.fails = False
+        self.hangs = False
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/api/v3/exchangeInfo"
+        self.asked_at.append(trio.current_time())
+        if self.hangs:
+            await trio.sleep_forever()
+        if self.fails:
+            return httpx.Response(503)
+        return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in self.symbols]})
+
+
+@asynccontextmanager
+async def _listings(exchange: Exchange) -> AsyncIterator[Listings]:
+    transport = httpx.MockTransport(exchange.answer)
+    async with (
+        open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
+        trio.open_nursery() as nursery,
+    ):
+        listings = Listings(rest)
+        nursery.start_soon(listings.run)
+        yield listings
+        nursery.cancel_scope.cancel()
+
+
+async def test_unknown_symbols_are_named(autojump_clock: trio.testing.MockClock) -> None:
+    """The known ones are not."""
+    async with _listings(Exchange("BTCUSDT", "币安人生USDT")) as listings:
+        assert await listings.unknown(["BTCUSDT", "NOPEUSDT", "币安人生USDT"]) == ["NOPEUSDT"]
+        assert listings.known
+
+
+async def test_an_exchange_that_does_not_answer_lets_everything_through(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A failure does at once, silence after three seconds."""
+    failing = Exchange()
+    failing.fails = True
+    async with _listings(failing) as listings:
+        assert await listings.unknown(["NOPEUSDT"]) == []
+        assert trio.current_time() == 0
+    hanging = Exchange()
+    hanging.hangs = True
+    async with _listings(hanging) as listings:
+        started = trio.current_time()
+        assert await listings.unknown(["NOPEUSDT"]) == []
+        assert trio.current_time() - started == FIRST_ANSWER_S
+
+
+async def test_a_new_listing_is_found_by_asking_again_once_a_minute(autojump_clock: trio.testing.MockClock) -> None:
+    """However often somebody asks for a name that is not there."""
+    exchange = Exchange("BTCUSDT")
+    async with _listings(exchange) as listings:
+        assert await listings.unknown(["NEWUSDT"]) == ["NEWUSDT"]
+        exchange.symbols.append("NEWUSDT")
+        assert await listings.unknown(["NEWUSDT"]) == ["NEWUSDT"]
+        await trio.sleep(RECHECK_S)
+        assert await listings.unknown(["NEWUSDT"]) == []
+        assert exchange.asked_at == [0, RECHECK_S]
+
+
+async def test_a_failure_later_keeps_what_was_known(autojump_clock: trio.testing.MockClock) -> None:
+    """An exchange that stops answering has not delisted everything."""
+    exchange = Exchange("BTCUSDT")
+    async with _listings(exchange) as listings:
+        await listings.unknown(["BTCUSDT"])
+        exchange.fails = True
+        await trio.sleep(2000)
+        assert await listings.unknown(["BTCUSDT", "NOPEUSDT"]) == ["NOPEUSDT"]

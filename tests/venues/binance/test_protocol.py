@@ -1,0 +1,191 @@
+"""One conversation: what is asked, in what portions, when, and what answers mean."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from komas.errors import VenueError
+from komas.venues.binance import facts
+from komas.venues.binance.protocol import ACK_TIMEOUT_S, Conversation, Quarantine, Refusal
+from komas.venues.binance.wire import read_frame
+
+INVALID = {"code": 2, "msg": "Invalid request: invalid stream"}
+
+
+def _names(count: int, start: int = 0) -> list[str]:
+    return [f"coin{index:04}usdt@trade" for index in range(start, start + count)]
+
+
+def _ask(conversation: Conversation, wanted: list[str], now: float = 0.0) -> tuple[str, list[str], int]:
+    text = conversation.next_request(wanted, now)
+    assert text is not None
+    request = json.loads(text)
+    return request["method"], request["params"], request["id"]
+
+
+def _answer(conversation: Conversation, number: int, error: object = None) -> tuple[Refusal, ...]:
+    body = {"result": None, "id": number} if error is None else {"error": error, "id": number}
+    return conversation.answered(read_frame(json.dumps(body)))
+
+
+def test_the_first_streams_go_into_the_url() -> None:
+    """They cost no message, and the handshake acknowledges them."""
+    conversation = Conversation()
+    assert conversation.open_with(["btcusdt@trade", "ethusdt@ticker"]) == "/stream?streams=btcusdt@trade/ethusdt@ticker"
+    assert list(conversation.held) == ["btcusdt@trade", "ethusdt@ticker"]
+    assert conversation.next_request(["btcusdt@trade", "ethusdt@ticker"], 0.0) is None
+
+
+def test_no_wish_is_a_bare_url() -> None:
+    """Connecting without streams is possible."""
+    assert Conversation().open_with([]) == "/stream"
+
+
+def test_names_that_are_not_latin_are_encoded() -> None:
+    """UTF-8 in a URL is percent-encoded."""
+    assert Conversation().open_with(["币usdt@trade"]) == "/stream?streams=%E5%B8%81usdt@trade"
+
+
+def test_the_rest_goes_in_batches() -> None:
+    """At most 200 names and 8,000 bytes a message, until all is asked for."""
+    conversation, wanted = Conversation(), _names(1000)
+    path = conversation.open_with(wanted)
+    assert len(path) <= facts.BYTES_PER_URL + 20
+    asked = list(conversation.held)
+    while (text := conversation.next_request(wanted, 0.0)) is not None:
+        request = json.loads(text)
+        assert len(request["params"]) <= 200
+        assert len(text.encode()) <= 8000
+        asked += request["params"]
+    assert asked == wanted
+
+
+@given(st.lists(st.text("abc币安人生", min_size=1, max_size=40), min_size=1, max_size=300, unique=True))
+@settings(max_examples=30)
+def test_a_batch_is_bounded_in_bytes_whatever_the_names(names: list[str]) -> None:
+    """Names that are not Latin have more bytes than letters."""
+    text = Conversation().next_request([f"{name}@trade" for name in names], 0.0)
+    assert text is not None
+    assert len(text.encode()) <= facts.BYTES_PER_REQUEST
+
+
+def test_what_is_in_flight_is_not_asked_twice() -> None:
+    """The difference counts what was asked as asked."""
+    conversation = Conversation()
+    _, _, number = _ask(conversation, _names(3))
+    assert conversation.next_request(_names(3), 1.0) is None
+    assert _answer(conversation, number) == ()
+    assert list(conversation.held) == _names(3)
+
+
+def test_what_nobody_wants_is_dropped_first() -> None:
+    """To make room for what is wanted."""
+    conversation = Conversation()
+    conversation.open_with(_names(2))
+    method, names, number = _ask(conversation, _names(2, start=1))
+    assert (method, names) == ("UNSUBSCRIBE", _names(1))
+    assert _ask(conversation, _names(2, start=1))[:2] == ("SUBSCRIBE", _names(1, start=2))
+    _answer(conversation, number)
+    assert list(conversation.held) == _names(1, start=1)
+
+
+def test_no_more_than_the_exchange_takes() -> None:
+    """The 1025th stream would cost all the others."""
+    conversation, wanted = Conversation(), _names(2000)
+    conversation.open_with(wanted)
+    while conversation.next_request(wanted, 0.0):
+        for number in list(conversation._requests):
+            _answer(conversation, number)
+    assert len(conversation.held) == 1024
+
+
+def test_a_single_refusal_is_final_and_has_the_exchanges_words() -> None:
+    """The caller stops wanting it."""
+    conversation = Conversation()
+    _, _, number = _ask(conversation, ["bad@trade"])
+    assert _answer(conversation, number, INVALID) == (Refusal("bad@trade", 2, "Invalid request: invalid stream"),)
+    assert "bad@trade" not in conversation.held
+
+
+def test_a_refused_batch_is_halved_until_the_culprit_stands_alone() -> None:
+    """Its neighbours get through."""
+    conversation, wanted, refused = Conversation(), _names(20), []
+    culprit = wanted[13]
+    for _ in range(40):
+        text = conversation.next_request([name for name in wanted if name not in refused], 0.0)
+        if text is None:
+            break
+        request = json.loads(text)
+        error = INVALID if culprit in request["params"] else None
+        refused += [refusal.name for refusal in _answer(conversation, request["id"], error)]
+    assert refused == [culprit]
+    assert sorted(conversation.held) == [name for name in wanted if name != culprit]
+
+
+def test_an_error_without_an_id_is_about_the_oldest_request() -> None:
+    """The exchange could not read the id."""
+    conversation = Conversation()
+    _ask(conversation, ["bad@trade"])
+    frame = read_frame('{"error":{"code":3,"msg":"Invalid JSON"},"id":null}')
+    assert conversation.answered(frame) == (Refusal("bad@trade", 3, "Invalid JSON"),)
+
+
+def test_an_error_about_nothing_ends_the_conversation() -> None:
+    """There is nothing that it could be about."""
+    with pytest.raises(VenueError, match="Invalid JSON"):
+        Conversation().answered(read_frame('{"error":{"code":3,"msg":"Invalid JSON"},"id":null}'))
+
+
+def test_a_reply_to_nothing_is_ignored() -> None:
+    """Late, repeated or foreign."""
+    assert Conversation().answered(read_frame('{"result":null,"id":99}')) == ()
+    assert Conversation().answered(read_frame('{"result":["a@trade"],"id":"x"}')) == ()
+
+
+def test_a_lost_acknowledgement_is_asked_for_again_three_times_at_most() -> None:
+    """Then the connection is not worth keeping."""
+    conversation, now = Conversation(), 0.0
+    for _ in range(2):
+        _ask(conversation, _names(1), now)
+        assert conversation.next_expiry() == now + ACK_TIMEOUT_S
+        now += ACK_TIMEOUT_S
+        conversation.expire(now)
+    _ask(conversation, _names(1), now)
+    with pytest.raises(VenueError, match="SUBSCRIBE was not answered 3 times"):
+        conversation.expire(now + ACK_TIMEOUT_S)
+
+
+def test_a_name_that_the_exchange_hangs_up_on_is_quarantined() -> None:
+    """Over connections, halves are asked by themselves, until one name has cost two of them."""
+    quarantine, wanted, given_up = Quarantine(), _names(4), []
+    for _ in range(12):
+        conversation = Conversation(quarantine)
+        goal = [name for name in wanted if name not in given_up]
+        while (text := conversation.next_request(goal, 0.0)) is not None:
+            request = json.loads(text)
+            if wanted[2] in request["params"]:
+                given_up += [refusal.name for refusal in conversation.hung_up("closed with 1008")]
+                break
+            _answer(conversation, request["id"])
+    assert given_up == [wanted[2]]
+
+
+def test_requests_and_pongs_share_one_window() -> None:
+    """Five frames a second close the connection: four are sent at most, requests 275 ms apart."""
+    conversation, now, sent = Conversation(), 0.0, []
+    for index in range(40):
+        now += conversation.wait_s(now)
+        sent.append(now)
+        conversation.next_request(_names(1, start=index + 1), now)
+        conversation.sent(now)
+        if index % 5 == 0:  # a ping is answered whenever it comes
+            sent.append(now)
+            conversation.sent(now)
+    for start in sent:
+        assert sum(start <= moment < start + 1.0 for moment in sent) <= 5
+    assert min(after - before for before, after in itertools.pairwise(sent) if after > before) >= 0.25

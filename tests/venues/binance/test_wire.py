@@ -1,0 +1,176 @@
+"""Payloads of the exchange, read into facts: real ones, odd ones, broken ones."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from komas.model import market
+from komas.model.streams import Kind, Stream
+from komas.venues.binance.wire import Unreadable, read_error, read_event, read_frame
+
+# One payload for each kind, with keys that the exchange sends and komas does not need.
+PAYLOADS = {
+    "btcusdt@ticker": {
+        "e": "24hrTicker", "E": 1672515782136, "s": "BTCUSDT", "p": "-0.00150000", "P": "-3.828", "w": "0.1",
+        "x": "0.1", "c": "42500.50000000", "Q": "10", "b": "0.1", "B": "1", "a": "0.1", "A": "1", "o": "42000.00000000",
+        "h": "43000.00000000", "l": "41500.00000000", "v": "15000.50000000", "q": "637507500.00000000", "O": 0, "C": 1,
+        "F": 0, "L": 1, "n": 2,
+    },
+    "btcusdt@miniTicker": {
+        "e": "24hrMiniTicker", "E": 1672515782136, "s": "BTCUSDT", "c": "0.00250000", "o": "0.00100000",
+        "h": "0.00250000", "l": "0.00100000", "v": "10000.00000000", "q": "18.00000000",
+    },
+    "btcusdt@kline_1m": {
+        "e": "kline", "E": 1672515782136, "s": "BTCUSDT",
+        "k": {
+            "t": 1672515780000, "T": 1672515839999, "s": "BTCUSDT", "i": "1m", "f": -1, "L": -1, "o": "0.00100000",
+            "c": "0.00200000", "h": "0.00250000", "l": "0.00150000", "v": "0.00000000", "n": 0, "x": True,
+            "q": "0.00000000", "V": "0", "Q": "0", "B": "0",
+        },
+    },
+    "btcusdt@trade": {
+        "e": "trade", "E": 1723161255343, "s": "BTCUSDT", "t": 3735683259, "p": "61837.63000000", "q": "0.02000000",
+        "b": 1, "a": 2, "T": 1723161255342, "m": True, "M": True,
+    },
+    "btcusdt@aggTrade": {
+        "e": "aggTrade", "E": 1672515782136, "s": "BTCUSDT", "a": 6680000000, "p": "0.00100000", "q": "100.00000000",
+        "f": 100, "l": 105, "T": 1672515782136, "m": False, "M": True,
+    },
+    "btcusdt@bookTicker": {
+        "u": 50093239212, "s": "BTCUSDT", "b": "61837.63000000", "B": "3.78826000", "a": "61837.64000000",
+        "A": "1.54698000",
+    },
+}  # fmt: skip
+
+
+def _event(name: str, payload: object) -> market.Event:
+    read = read_event(name, msgspec.Raw(json.dumps(payload).encode()), received_ms=77)
+    assert read is not None
+    return read[1]
+
+
+def test_a_ticker() -> None:
+    """The last price is ``c``; times are the exchange's."""
+    assert _event("btcusdt@ticker", PAYLOADS["btcusdt@ticker"]) == market.Ticker(
+        symbol="BTCUSDT",
+        price=Decimal("42500.50000000"),
+        open=Decimal("42000.00000000"),
+        high=Decimal("43000.00000000"),
+        low=Decimal("41500.00000000"),
+        volume=Decimal("15000.50000000"),
+        quote_volume=Decimal("637507500.00000000"),
+        price_change=Decimal("-0.00150000"),
+        price_change_percent=Decimal("-3.828"),
+        timestamp=1672515782136,
+    )
+
+
+def test_a_candle_without_a_trade() -> None:
+    """Its trade ids are -1; its time is its open time."""
+    event = _event("btcusdt@kline_1m", PAYLOADS["btcusdt@kline_1m"])
+    assert isinstance(event, market.Kline)
+    assert (event.timestamp, event.interval, event.is_closed, event.trades) == (1672515780000, "1m", True, 0)
+    assert str(event.volume) == "0E-8"
+
+
+def test_trades() -> None:
+    """Single and aggregate; old captures still carry order ids, which are ignored."""
+    single = _event("btcusdt@trade", PAYLOADS["btcusdt@trade"])
+    assert isinstance(single, market.Trade)
+    assert (single.trade_id, single.timestamp, single.is_buyer_maker) == (3735683259, 1723161255343, True)
+    aggregate = _event("btcusdt@aggTrade", PAYLOADS["btcusdt@aggTrade"])
+    assert isinstance(aggregate, market.AggTrade)
+    assert (aggregate.trade_id, aggregate.first_trade_id, aggregate.last_trade_id) == (6680000000, 100, 105)
+
+
+def test_a_book_ticker_is_stamped_by_us() -> None:
+    """Spot sends no time with it."""
+    event = _event("btcusdt@bookTicker", PAYLOADS["btcusdt@bookTicker"])
+    assert isinstance(event, market.BookTicker)
+    assert (event.update_id, event.timestamp, str(event.ask_price)) == (50093239212, 77, "61837.64000000")
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_unknown_keys_are_ignored(name: str) -> None:
+    """Binance adds keys without notice."""
+    payload = PAYLOADS[name] | {"nq": "1", "st": 1, "zz": {"deep": [None]}}
+    assert _event(name, payload) == _event(name, PAYLOADS[name])
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "1E+99999", "", "1,5", None, []])
+def test_a_number_that_is_none_is_unreadable(name: str, bad: object) -> None:
+    """In any price or quantity of any kind; nothing of it is ever sent on."""
+    text = json.dumps(PAYLOADS[name])
+    for key in ("c", "q", "p", "b"):
+        value = PAYLOADS[name].get(key)
+        if isinstance(value, str):
+            broken = text.replace(json.dumps(value), json.dumps(bad), 1)
+            with pytest.raises(Unreadable):
+                read_event(name, msgspec.Raw(broken.encode()), 0)
+            return
+
+
+@pytest.mark.parametrize("name", ["btcusdt@depth@100ms", "!miniTicker@arr", "btcusdt@news", "x"])
+def test_streams_that_komas_does_not_know_are_nothing(name: str) -> None:
+    """Counted, not fatal."""
+    assert read_event(name, msgspec.Raw(b"{}"), 0) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"x"',
+        "\x00",
+        '{"stream": 5}',
+        '{"id": {}}',
+        b"\xff\xfe{}",
+        "[" * 100_000,
+        '{"zz":' + "[" * 100_000,
+    ],
+)
+def test_a_frame_that_is_none_is_unreadable(text: str | bytes) -> None:
+    """Broken JSON, another shape, not UTF-8, nesting without end."""
+    with pytest.raises(Unreadable):
+        read_frame(text)
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    """It is a frame or it is unreadable."""
+    try:
+        frame = read_frame(text)
+    except Unreadable:
+        return
+    assert frame.stream is None or isinstance(frame.stream, str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"error":{"code":2,"msg":"Invalid request: invalid stream"},"id":1}',
+        '{"code":2,"msg":"Invalid request: invalid stream","id":1}',
+    ],
+)
+def test_errors_come_in_two_shapes(text: str) -> None:
+    """Nested on the wire, flat in the documents."""
+    assert read_error(read_frame(text)) == (2, "Invalid request: invalid stream")
+
+
+def test_a_stream_is_read_from_the_wrapper() -> None:
+    """The name decides, whatever the order of the keys."""
+    frame = read_frame('{"data":{"e":"trade"},"stream":"btcusdt@trade","new":1}')
+    assert (frame.stream, bytes(frame.data)) == ("btcusdt@trade", b'{"e":"trade"}')
+    read = read_event("btcusdt@trade", msgspec.Raw(json.dumps(PAYLOADS["btcusdt@trade"]).encode()), 0)
+    assert read is not None
+    assert read[0] == Stream(Kind.TRADE, "BTCUSDT")

@@ -1,0 +1,262 @@
+"""Every way in which a dial can fail ends within its bound, and says what it was."""
+
+from __future__ import annotations
+
+import email.utils
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+from trio_websocket import WebSocketConnection, wrap_server_stream
+
+from komas.errors import CallerError, Cause, VenueError
+from komas.venues.dial import CONNECT_TIMEOUT_S, SEND_TIMEOUT_S, Socket, _unreachable, _untrusted, dial, retry_after_s
+
+URL = "ws://exchange.test:9443/stream?streams=btcusdt@trade"
+
+
+class Door:
+    """Opens a memory stream and runs a server on its other end."""
+
+    def __init__(self, nursery: trio.Nursery, serve: Callable[[trio.abc.Stream], Awaitable[None]]) -> None:
+        self._nursery = nursery
+        self._serve = serve
+        self.ours: trio.abc.Stream | None = None
+
+    async def __call__(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+        """Open."""
+        assert (host, port, tls) == ("exchange.test", 9443, False)
+        self.ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self._serve, theirs)
+        return self.ours
+
+
+async def _fails(nursery: trio.Nursery, serve: Callable[[trio.abc.Stream], Awaitable[None]]) -> VenueError:
+    with pytest.raises(VenueError) as caught:
+        await dial(nursery, URL, sent=lambda: None, open_stream=Door(nursery, serve))
+    return caught.value
+
+
+def _answering(answer: bytes, *, close: bool = True) -> Callable[[trio.abc.Stream], Awaitable[None]]:
+    async def serve(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(answer)
+        if close:
+            await stream.aclose()
+        else:
+            await trio.sleep_forever()
+
+    return serve
+
+
+@asynccontextmanager
+async def _talking(
+    serve: Callable[[WebSocketConnection], Awaitable[None]], sent: Callable[[], None] = lambda: None
+) -> AsyncIterator[Socket]:
+    async def accept(stream: trio.abc.Stream) -> None:
+        async with trio.open_nursery() as server:
+            request = await wrap_server_stream(server, stream)
+            await serve(await request.accept())
+            server.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        socket = await dial(nursery, URL, sent=sent, open_stream=Door(nursery, accept))
+        yield socket
+        await socket.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_silence_after_the_request(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    """A server that takes the request and says nothing costs ten seconds, not for ever."""
+    error = await _fails(nursery, _answering(b"", close=False))
+    assert trio.current_time() == CONNECT_TIMEOUT_S
+    assert (error.cause, "did not answer within 10 s" in str(error)) == (Cause.NETWORK, True)
+
+
+async def test_end_of_file_during_the_handshake(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    """It is noticed at once, not after a time-out."""
+    error = await _fails(nursery, _answering(b""))
+    assert trio.current_time() == 0
+    assert (error.cause, str(error)) == (Cause.NETWORK, "the handshake was cut")
+
+
+async def test_garbage_instead_of_http(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    """Not HTTP: a protocol error with its reason."""
+    error = await _fails(nursery, _answering(b"\x00\x01 SSH-2.0-OpenSSH\r\n\r\n", close=False))
+    assert error.cause is Cause.PROTOCOL
+    assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "cause", "words"),
+    [
+        (
+            429,
+            "Retry-After: 30\r\n",
+            b'{"code":-1003,"msg":"Too many requests"}',
+            Cause.REFUSED,
+            "429: Too many requests",
+        ),
+        (418, "Retry-After: 120\r\n", b"", Cause.REFUSED, "HTTP 418"),
+        (403, "", b"<html>", Cause.REFUSED, "HTTP 403"),
+        (
+            451,
+            "",
+            b'{"code":0,"msg":"restricted location"}',
+            Cause.REFUSED,
+            "restricted location; this region is blocked",
+        ),
+        (503, "", b"", Cause.NETWORK, "HTTP 503"),
+        (200, "", b"hello", Cause.NETWORK, "HTTP 200"),
+    ],
+)
+async def test_a_refusal_carries_status_and_words(
+    status: int, headers: str, body: bytes, cause: Cause, words: str, nursery: trio.Nursery
+) -> None:
+    """A refusal by the exchange is told apart from trouble on the road."""
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode()
+    error = await _fails(nursery, _answering(head + body, close=False))
+    assert (error.status, error.cause) == (status, cause)
+    assert words in str(error)
+    assert error.retry_after_s == ({429: 30.0, 418: 120.0}.get(status))
+
+
+async def test_messages_pass_and_frames_are_counted() -> None:
+    """What is sent counts as a frame; the handshake does not; a pong does."""
+    frames = 0
+
+    def sent() -> None:
+        nonlocal frames
+        frames += 1
+
+    async def serve(server: WebSocketConnection) -> None:
+        assert await server.get_message() == "hello"
+        await server.ping(b"1770000000000")
+        await server.send_message("welcome")
+        await trio.sleep_forever()
+
+    async with _talking(serve, sent) as socket:
+        await socket.send("hello")
+        assert await socket.receive() == "welcome"
+        assert frames == 2
+
+
+async def test_a_close_has_its_code_and_words() -> None:
+    """1008 is a refusal; the reason is the exchange's."""
+
+    async def serve(server: WebSocketConnection) -> None:
+        await server.aclose(1008, "Too many requests")
+
+    async with _talking(serve) as socket:
+        with pytest.raises(VenueError, match="closed the connection with 1008: Too many requests") as caught:
+            await socket.receive()
+    assert (caught.value.cause, caught.value.code) == (Cause.REFUSED, 1008)
+
+
+async def test_a_clean_close_is_an_end_too() -> None:
+    """1001 must lead to a new dial like any other end."""
+
+    async def serve(server: WebSocketConnection) -> None:
+        await server.aclose(1001, "going away")
+
+    async with _talking(serve) as socket:
+        with pytest.raises(VenueError) as caught:
+            await socket.receive()
+    assert (caught.value.cause, caught.value.code) == (Cause.CLOSED, 1001)
+
+
+async def test_a_cut_is_an_end() -> None:
+    """EOF without a Close frame."""
+
+    async def serve(server: WebSocketConnection) -> None:
+        await server._stream.aclose()
+
+    async with _talking(serve) as socket:
+        with pytest.raises(VenueError, match="was cut") as caught:
+            await socket.receive()
+    assert caught.value.cause is Cause.NETWORK
+
+
+async def test_leaving_a_peer_that_never_hangs_up(autojump_clock: trio.testing.MockClock) -> None:
+    """A peer that sent Close and keeps TCP open, or that is dead, holds nobody up."""
+
+    async def serve(server: WebSocketConnection) -> None:
+        await trio.sleep_forever()
+
+    async with _talking(serve):
+        started = trio.current_time()
+    assert trio.current_time() - started <= 0.5
+
+
+async def test_a_peer_that_takes_nothing(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    """A send that would wait for ever ends in time, with a reason."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        async with trio.open_nursery() as server:
+            request = await wrap_server_stream(server, stream)
+            await request.accept()
+            await trio.sleep_forever()
+
+    door = Door(nursery, serve)
+    socket = await dial(nursery, URL, sent=lambda: None, open_stream=door)
+    assert isinstance(door.ours, trio.StapledStream)
+    door.ours.send_stream.send_all_hook = trio.sleep_forever
+    with pytest.raises(VenueError, match="took nothing for 10 s"):
+        await socket.send("x")
+    assert trio.current_time() == SEND_TIMEOUT_S
+    await trio.aclose_forcefully(door.ours)
+
+
+async def test_a_cancelled_dial_leaves_no_stream_open(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Cancelled in mid-handshake, the stream is closed."""
+    door = Door(nursery, _answering(b"", close=False))
+    with trio.move_on_after(1):
+        await dial(nursery, URL, sent=lambda: None, open_stream=door)
+    assert door.ours is not None
+    with pytest.raises(trio.ClosedResourceError):
+        await door.ours.send_all(b"x")
+
+
+@pytest.mark.parametrize("url", ["http://x", "x", "wss://", "ws:///stream"])
+async def test_an_address_that_is_none(url: str, nursery: trio.Nursery) -> None:
+    """The caller's mistake, said as such."""
+    with pytest.raises(CallerError, match="not a WebSocket address"):
+        await dial(nursery, url, sent=lambda: None)
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    """RFC 9110 has both; nonsense is nothing."""
+    now = time.time()
+    assert retry_after_s("30") == 30
+    date = email.utils.formatdate(now + 60, usegmt=True)
+    assert 58 <= (retry_after_s(date, lambda: now) or 0) <= 61
+    assert retry_after_s("soon") is None
+    assert retry_after_s("") is None
+
+
+def test_roads_that_fail_are_told_apart() -> None:
+    """A name without an address, a refusal, and the rest."""
+    import socket as stdlib_socket
+
+    nameless = stdlib_socket.gaierror(-2, "Name or service not known")
+    assert "cannot be resolved" in _unreachable("x.test", 1, nameless)
+    refused = OSError("all attempts failed")
+    refused.__cause__ = ExceptionGroup("", [ConnectionRefusedError(111, "refused")])
+    assert _unreachable("x.test", 1, refused) == "x.test:1 refused the connection"
+    assert "cannot be reached: [Errno 101]" in _unreachable("x.test", 1, OSError(101, "unreachable"))
+
+
+def test_tls_failures_are_told_apart() -> None:
+    """A certificate that is not trusted does not look like a network problem."""
+    untrusted = trio.BrokenResourceError()
+    verification = ssl.SSLCertVerificationError()
+    verification.verify_message = "self-signed certificate"
+    untrusted.__cause__ = verification
+    assert _untrusted("x.test", untrusted) == "the TLS certificate of x.test is not trusted: self-signed certificate"
+    assert "cut the connection during the TLS handshake" in _untrusted("x.test", trio.BrokenResourceError())

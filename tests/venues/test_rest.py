@@ -1,0 +1,94 @@
+"""REST: every failure is a VenueError, and the weight budget is kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from komas.errors import Cause, VenueError
+from komas.venues.rest import Rest, open_rest
+
+HEADER = "x-mbx-used-weight-1m"
+
+
+@asynccontextmanager
+async def _asking(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIterator[Rest]:
+    transport = httpx.MockTransport(answer)
+    async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000, transport=transport) as rest:
+        yield rest
+
+
+async def test_an_answer_is_decoded_and_its_weight_noted() -> None:
+    """Into the type that was asked for."""
+    async with _asking(lambda _request: httpx.Response(200, json={"a": 1}, headers={HEADER: "21"})) as rest:
+        assert await rest.get("/x", dict[str, int]) == {"a": 1}
+        assert rest.used_weight == 21
+
+
+@pytest.mark.parametrize(
+    ("response", "cause", "words"),
+    [
+        (
+            httpx.Response(400, json={"code": -1121, "msg": "Invalid symbol."}),
+            Cause.REFUSED,
+            "HTTP 400: Invalid symbol.",
+        ),
+        (httpx.Response(503, text="<html>"), Cause.NETWORK, "HTTP 503"),
+        (httpx.Response(451, json={"code": 0, "msg": "restricted"}), Cause.REFUSED, "HTTP 451: restricted"),
+        (httpx.Response(200, text="<html>"), Cause.PROTOCOL, "cannot read"),
+        (httpx.Response(200, json=[]), Cause.PROTOCOL, "cannot read"),
+    ],
+)
+async def test_a_failure_says_whose_it_is(response: httpx.Response, cause: Cause, words: str) -> None:
+    """With the exchange's words."""
+    async with _asking(lambda _request: response) as rest:
+        with pytest.raises(VenueError, match=words) as caught:
+            await rest.get("/x", dict[str, int])
+    assert caught.value.cause is cause
+
+
+async def test_a_host_that_cannot_be_reached() -> None:
+    """The road, not the exchange."""
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no route")
+
+    async with _asking(answer) as rest:
+        with pytest.raises(VenueError, match=r"x.test cannot be asked: no route") as caught:
+            await rest.get("/x", dict[str, int])
+    assert caught.value.cause is Cause.NETWORK
+
+
+@pytest.mark.parametrize(("status", "headers", "wait_s"), [(429, {"Retry-After": "7"}, 7), (418, {}, 60)])
+async def test_nothing_is_asked_before_the_time_that_was_named(
+    status: int, headers: dict[str, str], wait_s: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Asking on would turn 429 into 418, and 418 into days."""
+    asked_at = []
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        asked_at.append(trio.current_time())
+        return httpx.Response(200, json={}) if len(asked_at) > 1 else httpx.Response(status, headers=headers)
+
+    async with _asking(answer) as rest:
+        for _ in range(3):
+            with pytest.raises(VenueError):
+                await rest.get("/x", dict[str, int])
+        await trio.sleep(wait_s)
+        await rest.get("/x", dict[str, int])
+    assert asked_at == [0, wait_s]
+
+
+async def test_a_spent_budget_waits_for_the_next_minute(autojump_clock: trio.testing.MockClock) -> None:
+    """Before the exchange has to say so."""
+    async with _asking(lambda _request: httpx.Response(200, json={}, headers={HEADER: "4800"})) as rest:
+        await rest.get("/x", dict[str, int])
+        with pytest.raises(VenueError, match="asked to wait 60 s"):
+            await rest.get("/x", dict[str, int])
+        await trio.sleep(60)
+        await rest.get("/x", dict[str, int])

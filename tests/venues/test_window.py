@@ -1,0 +1,38 @@
+"""A rolling window is strict: in any period, no more than the limit."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from komas.venues.window import RollingWindow
+
+
+def test_the_next_act_waits_for_the_oldest_to_leave() -> None:
+    """Not for a refill."""
+    window = RollingWindow(2, 1.0)
+    window.record(0.0)
+    window.record(0.4)
+    assert window.wait_s(0.5) == 0.5
+    assert window.wait_s(1.0) == 0.0
+
+
+def test_acts_without_room_count_too() -> None:
+    """A pong is sent whether or not there is room, and pushes requests back."""
+    window = RollingWindow(2, 1.0)
+    for now in (0.0, 0.1, 0.2):
+        window.record(now)
+    assert window.wait_s(0.3) == 0.1 + 1.0 - 0.3
+
+
+@given(st.integers(1, 6), st.lists(st.floats(0, 0.5), max_size=60))
+def test_no_period_holds_more_than_the_limit(limit: int, pauses: list[float]) -> None:
+    """Whoever waits as told is never over the limit, wherever the period starts."""
+    window, now, acts = RollingWindow(limit, 1.0), 0.0, []
+    for pause in pauses:
+        now += pause
+        now += window.wait_s(now)
+        window.record(now)
+        acts.append(now)
+    for start in acts:
+        assert sum(start <= act < start + 1.0 - 1e-9 for act in acts) <= limit
