@@ -5,6 +5,7 @@ Nobody can ask for the trades of that past, only for its candles and tickers, so
 
 from __future__ import annotations
 
+from math import exp
 from random import Random
 
 from komas.sim.amounts import product
@@ -15,7 +16,6 @@ DAYS = 120
 HOURS = 8 * 24
 MINUTES = 26 * 60  # a little over a day, so that a 24-hour window is made of minutes alone
 MS = 1_000
-BUSY_BAR = 0.999  # a bar in which less than one trade is expected may be empty
 
 
 def past(spec: Spec, seed: int, start_ms: int, first_id: int) -> list[Bar]:
@@ -46,7 +46,7 @@ def _spans(start_ms: int) -> list[tuple[int, int]]:
 def _bar(dice: Random, spec: Spec, span: tuple[int, int], close: int, next_id: int) -> Bar | None:
     open_ms, width_ms = span
     expected = spec.orders_per_s * 2.4 * width_ms / MS
-    if expected < BUSY_BAR and dice.random() > expected:
+    if dice.random() < exp(-spec.orders_per_s * width_ms / MS):
         return None
     count = min(max(1, int(expected * dice.uniform(0.5, 1.6))), max(1, next_id // 4000))
     reach = VOLATILITY * (width_ms / MS) ** 0.5
