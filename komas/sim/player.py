@@ -30,7 +30,7 @@ from komas.sim.replay import (
 )
 from komas.sim.tape import SymbolTape, Tape
 
-RECENT_MS = MINUTE_MS  # so much of the past is real trades; what lies before is candles
+RECENT_MS = 30_000  # so much of the past is real trades, a tenth of a second's work; what lies before is candles
 MOST_LATE_MS = 300  # E - T reached 220 ms in the captures: until then a candle waits for its last trade
 HALTED_MS = 1_000  # how often a halted symbol looks whether it trades again
 RECENT_DIFFS = 100  # ten seconds: no snapshot took longer
@@ -57,7 +57,7 @@ class SyntheticPlayer:
     """Plays the market that a seed decides, from ``start_ms`` on, for ever."""
 
     def __init__(self, symbols: Iterable[str], seed: int, start_ms: int) -> None:
-        begun_ms = (start_ms - RECENT_MS) // MINUTE_MS * MINUTE_MS
+        begun_ms = start_ms - RECENT_MS
         self.start_ms = start_ms
         self.shift_ms = 0
         self.tape = Tape(symbols, seed, begun_ms)
@@ -96,7 +96,9 @@ class SyntheticPlayer:
 
 
 def _pair(tape: SymbolTape, seed: int, begun_ms: int) -> Pair:
-    return Pair(tape.spec.symbol, tape.book, partial(past, tape.spec, seed, begun_ms, tape.next_id))
+    return Pair(
+        tape.spec.symbol, tape.book, partial(past, tape.spec, seed, begun_ms // MINUTE_MS * MINUTE_MS, tape.next_id)
+    )
 
 
 class ReplayPlayer:

@@ -17,12 +17,13 @@ from komas.sim.book import Book
 from komas.sim.candles import Trade
 
 QUOTES = ("FDUSD", "USDT", "USDC", "BTC", "ETH", "BNB", "TRY", "EUR")
+DEEP_ODDS = 0.25  # how many quotes come with one far from the price
 LEVELS = 40  # on each side; far ones are cancelled as the price walks away
 SWEEP_LEVELS = 4  # how deep one order may eat
 BURST_TRADES = 400  # up to 735 trades shared one millisecond in the capture of 2024-08-08
 VOLATILITY = 6e-5  # of the price, for each square root of a second: about 2 % a day
 MS = 1_000
-WHOLE = 10**4  # an average level is worth this many quote units
+LEVEL_WORTH = 10**4  # an average level is worth this many quote units
 
 
 class Spec(NamedTuple):
@@ -85,6 +86,7 @@ class SymbolTape:
         self.dice = Random(f"{seed}/{spec.symbol}")  # noqa: S311  # a market for tests, reproducible on purpose
         self.book = Book(update_id=self.dice.randrange(10**9, 10**11))
         self.fair = float(spec.price)
+        self._steps = 2 * LEVEL_WORTH * UNIT * UNIT / spec.price / spec.step
         self.next_id = self.dice.randrange(10**9, 6 * 10**9)  # past 2^32 on the big pairs
         self._at = float(start_ms)
         self._open_book()
@@ -153,13 +155,14 @@ class SymbolTape:
         """Makers leave what has become a bad price, quote the fair one, and now and then something further out."""
         book, tick = self.book, self.spec.tick
         fair = int(self.fair) // tick * tick
-        for price in [price for price in book.bids if price > fair]:
+        while book.bids and (price := max(book.bids)) > fair:
             book.put(book.bids, price, 0)
-        for price in [price for price in book.asks if price <= fair]:
+        while book.asks and (price := min(book.asks)) <= fair:
             book.put(book.asks, price, 0)
         self._requote(book.bids, fair)
         self._requote(book.asks, fair + tick)
-        self._deepen()
+        if self.dice.random() < DEEP_ODDS:
+            self._deepen()
 
     def _requote(self, side: dict[int, int], price: int) -> None:
         if price not in side or self.dice.random() < 0.3:  # noqa: PLR2004  # makers change their minds now and then
@@ -177,9 +180,7 @@ class SymbolTape:
             book.put(book.asks, max(book.asks), 0)
 
     def _size(self) -> int:
-        step = self.spec.step
-        mean_steps = WHOLE * UNIT / (self.fair / UNIT) / step
-        return step * (1 + int(self.dice.expovariate(1.0) * mean_steps))
+        return self.spec.step * (1 + int(self.dice.random() * self._steps))
 
 
 class Tape:

@@ -20,7 +20,7 @@ PLAYER = SyntheticPlayer(("BTCUSDT", "ETHUSDT", "BIFIUSDT", "币安人生USDT"),
 MARKET = PLAYER.market
 
 
-def get(endpoint: str, lag_ms: int = 0, **parameters: Any) -> Any:
+def get(endpoint: str, lag_ms: int = 0, /, **parameters: Any) -> Any:
     """The decoded answer."""
     texts = {name: str(value) for name, value in parameters.items()}
     answer = answered(PREFIX + endpoint, Call(MARKET, texts, START_MS, lag_ms))
@@ -125,9 +125,9 @@ def test_trades_and_aggregates_are_found_again() -> None:
 
 def test_the_database_lags() -> None:
     """The newest aggregates and candles are not there yet."""
-    late = get("aggTrades", symbol="BTCUSDT", lag_ms=10_000, limit=1)[0]
+    late = get("aggTrades", 10_000, symbol="BTCUSDT", limit=1)[0]
     assert late["T"] <= START_MS - 10_000
-    assert get("klines", symbol="BTCUSDT", interval="1m", lag_ms=10_000, limit=1)[0][0] == START_MS - MINUTE_MS
+    assert get("klines", 10_000, symbol="BTCUSDT", interval="1m", limit=1)[0][0] == START_MS - MINUTE_MS
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_the_database_lags() -> None:
 )
 def test_mistakes_have_the_exchanges_codes(endpoint: str, parameters: dict[str, str], code: int) -> None:
     """400 with a negative code."""
-    assert get(endpoint, **parameters) == (400, code)
+    assert get(endpoint, 0, **parameters) == (400, code)
 
 
 def test_what_is_not_there() -> None:
