@@ -1,0 +1,65 @@
+"""``python -m benchmarks``: everything, or one part of it, as a table."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import fanout, ingest, machine
+from benchmarks.report import table
+
+FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
+CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
+INGEST = "ingest: exchange socket → decoded message (komas: → hub listener)"
+
+
+def main() -> None:
+    """Run what is asked for."""
+    options = _options()
+    print(machine.describe(), end="\n\n", flush=True)
+    match options.part:
+        case "fanout":
+            load = fanout.Load(options.clients, options.rate, options.seconds)
+            print(table(FANOUT, [fanout.measure(load, options.rounds)]), flush=True)
+        case "crowd":
+            load = fanout.Load(options.clients, options.rate, options.seconds)
+            print(table(CHECK, [fanout.check_crowd(load)]), flush=True)
+        case "ingest":
+            _ingest(options.rounds)
+        case _:
+            _everything(options.rounds)
+
+
+def _everything(rounds: int) -> None:
+    print(table(FANOUT, [fanout.measure(load, rounds) for load in fanout.POINTS]), flush=True)
+    print(table(CHECK, [fanout.check_crowd(load) for load in fanout.CHECKS]), flush=True)
+    _ingest(rounds)
+
+
+def _ingest(rounds: int) -> None:
+    source, rows = ingest.measure(rounds)
+    print(table(f"{INGEST}; {source}", rows), flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure komas; everything by default.")
+    parser.add_argument("--rounds", type=int, default=3, help="the table shows medians of so many rounds (3)")
+    parser.set_defaults(part="")
+    parts = parser.add_subparsers(metavar="PART")
+    for name, meaning in (
+        ("fanout", "SSE clients of one stream of trades"),
+        ("crowd", "the same clients, fed by bare writes"),
+        ("ingest", "the replayed exchange, read by komas and by two peers"),
+    ):
+        part = parts.add_parser(name, help=meaning)
+        part.set_defaults(part=name)
+        # No default: a part's own would hide one that was given before its name.
+        part.add_argument("--rounds", type=int, default=argparse.SUPPRESS, help="as above")
+        if name != "ingest":
+            part.add_argument("--clients", type=int, default=100, help="SSE clients (100)")
+            part.add_argument("--rate", type=float, default=100.0, help="events each second (100)")
+            part.add_argument("--seconds", type=float, default=10.0, help="for so long (10)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

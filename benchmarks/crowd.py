@@ -1,0 +1,177 @@
+"""A crowd of SSE clients in one light process: raw sockets, one selector, no HTTP library.
+
+A read is searched for ids alone; the moment at which a trade was sent is parsed once for each trade, not for each
+delivery. Nothing is assumed about the server but the ``id:`` line and the trade's quantity.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from benchmarks.feeder import FIRST_ID, NS, SYMBOL
+
+CONNECT_S: Final = 30.0
+READ_BYTES: Final = 2**18
+SILENCE_NS: Final = 3 * NS
+REQUEST: Final = f"GET /api/ws/sse/trades?symbol={SYMBOL} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
+GREETED: Final = b"retry: "  # the first line of a stream, sent once its client is registered
+ID: Final = re.compile(rb"id: \w+-(\d+)\n")
+STAMP: Final = re.compile(rb'"trade_id":(\d+),"price":[^,]+,"quantity":(\d+)\.(\d{9})')
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What a crowd heard: unique trades, repeats, latencies in ascending order, and when the last trade came."""
+
+    delivered: int
+    doubled: int
+    disordered: int
+    gone: int
+    latencies_ns: list[int]
+    last_ns: int
+
+    def percentile_ms(self, percent: float) -> float:
+        """A percentile of all deliveries' latencies; NaN where there was none."""
+        if not self.latencies_ns:
+            return float("nan")
+        place = min(len(self.latencies_ns) - 1, int(len(self.latencies_ns) * percent / 100))
+        return self.latencies_ns[place] / 1e6
+
+
+class _Client:
+    __slots__ = ("disordered", "doubled", "gone", "missing", "next_id", "socket", "tail")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.tail = b""
+        self.next_id = FIRST_ID
+        self.missing: set[int] = set()
+        self.doubled = 0
+        self.disordered = 0
+        self.gone = False
+
+    @property
+    def delivered(self) -> int:
+        """How many different trades came."""
+        return self.next_id - FIRST_ID - len(self.missing)
+
+    def judge(self, trade_id: int) -> bool:
+        """Note a trade that is not the next one; whether it is new."""
+        if trade_id >= self.next_id:
+            self.missing.update(range(self.next_id, trade_id))
+            self.next_id = trade_id + 1
+        elif trade_id in self.missing:
+            self.missing.remove(trade_id)
+            self.disordered += 1
+        else:
+            self.doubled += 1
+            return False
+        return True
+
+
+class Crowd:
+    """Clients that have been greeted, and what they hear."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._clients: list[_Client] = []
+        self._trades: dict[bytes, tuple[int, int]] = {}  # digits → id, moment of sending
+        self._latencies = array("q")
+        self._last_ns = 0
+
+    def join(self, port: int, count: int) -> None:
+        """Connect so many clients, and wait for each one's greeting."""
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", port), CONNECT_S)
+            client = _Client(connection)
+            self._clients.append(client)
+            connection.sendall(REQUEST)
+            self._selector.register(connection, selectors.EVENT_READ, client)
+        for client in self._clients[-count:] if count else []:
+            self._await_greeting(client)
+            client.socket.setblocking(False)
+
+    def _await_greeting(self, client: _Client) -> None:
+        while GREETED not in client.tail:
+            data = client.socket.recv(READ_BYTES)
+            if not data:
+                raise RuntimeError(f"the server turned a client away: {client.tail[:300]!r}")
+            client.tail += data
+        client.tail = b""
+
+    def leave(self) -> None:
+        """Close every client."""
+        for client in self._clients:
+            client.socket.close()
+
+    def listen(self, events: int, sent_ns: int, deadline_ns: int) -> Heard:
+        """Listen until everybody has the last of so many trades, or until nothing more comes.
+
+        ``sent_ns`` is when all has been sent; from then on a silence of ``SILENCE_NS`` is the end.
+        """
+        end = FIRST_ID + events
+        waiting = set(self._clients)
+        while waiting and (now_ns := time.monotonic_ns()) < deadline_ns:
+            if now_ns - max(sent_ns, self._last_ns) > SILENCE_NS:
+                break
+            for key, _ in self._selector.select(0.2):
+                client: _Client = key.data
+                self._hear(client)
+                if client.next_id >= end or client.gone:
+                    waiting.discard(client)
+        return Heard(
+            delivered=sum(client.delivered for client in self._clients),
+            doubled=sum(client.doubled for client in self._clients),
+            disordered=sum(client.disordered for client in self._clients),
+            gone=sum(client.gone for client in self._clients),
+            latencies_ns=sorted(self._latencies),
+            last_ns=self._last_ns,
+        )
+
+    def _hear(self, client: _Client) -> None:
+        data = client.socket.recv(READ_BYTES)
+        now_ns = time.monotonic_ns()
+        if not data:
+            client.gone = True
+            self._selector.unregister(client.socket)
+            return
+        text = client.tail + data
+        end = text.rfind(b"\n\n") + 2
+        client.tail = text[end:] if end > 1 else text
+        if end > 1:
+            self._note(client, text[:end], now_ns)
+
+    def _note(self, client: _Client, text: bytes, now_ns: int) -> None:
+        for digits in ID.findall(text):
+            if digits not in self._trades:
+                self._learn(text)
+            trade_id, stamp_ns = self._trades[digits]
+            if trade_id == client.next_id:
+                client.next_id += 1
+            elif not client.judge(trade_id):
+                continue
+            self._latencies.append(now_ns - stamp_ns)
+            self._last_ns = now_ns
+
+    def _learn(self, text: bytes) -> None:
+        for digits, seconds, part in STAMP.findall(text):
+            self._trades[digits] = int(digits), int(seconds) * NS + int(part)
+
+
+@contextmanager
+def crowd() -> Iterator[Crowd]:
+    """An empty crowd, which leaves at the end of the block."""
+    with selectors.DefaultSelector() as selector:
+        gathered = Crowd(selector)
+        try:
+            yield gathered
+        finally:
+            gathered.leave()

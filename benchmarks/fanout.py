@@ -1,0 +1,137 @@
+"""Fan-out: one stream of trades, from the exchange's socket to N SSE clients.
+
+``komas serve`` has one core to itself; the feeder and the crowd share the other. Every id is checked at every client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final
+
+import msgspec
+
+from benchmarks import bare, feeder, machine
+from benchmarks.crowd import Crowd, Heard, crowd
+from benchmarks.feeder import NS, Order, Sent
+from benchmarks.processes import Child, child, komas
+from benchmarks.report import Row, medians
+
+GRACE_S: Final = 10.0  # for a server that fell behind; what is not there by then is not delivered
+SETTLE_S: Final = 0.5
+MANY: Final = "1000000"
+
+
+class Load(msgspec.Struct, frozen=True):
+    """So many clients, so many events each second, for so long."""
+
+    clients: int = 100
+    rate: float = 100.0
+    seconds: float = 10.0
+
+    @property
+    def order(self) -> Order:
+        """What the feeder is told."""
+        return Order(self.rate, round(self.rate * self.seconds))
+
+
+# What `python -m benchmarks` runs. The last one asks for more than komas can give today: that is its saturation.
+POINTS: Final = (Load(10, 100), Load(100, 50), Load(100, 100), Load(1000, 5), Load(100, 200))
+CHECKS: Final = (Load(100, 500), Load(1000, 50))  # fed to the crowd by bare writes, to check the crowd
+
+
+class _Server(msgspec.Struct, frozen=True):
+    """A server to be measured: its process and port, and the process that takes the order."""
+
+    name: str
+    pid: int
+    port: int
+    source: Child
+
+
+@contextmanager
+def komas_server() -> Iterator[_Server]:
+    """``komas serve`` as a user starts it, but for its limits of clients."""
+    mine, other = machine.cores()
+    with child(other, feeder.feed) as source:
+        limits = ("--max-sse", MANY, "--max-sse-per-address", MANY)
+        with komas(mine, "serve", "--upstream", f"ws://127.0.0.1:{source.hear()}", *limits) as server:
+            yield _Server("komas", server.pid, server.port, source)
+
+
+@contextmanager
+def bare_server() -> Iterator[_Server]:
+    """Nothing but writes: the check of the crowd."""
+    mine, _ = machine.cores()
+    with child(mine, bare.serve) as source:
+        yield _Server("bare writes", source.pid, int(str(source.hear())), source)
+
+
+def measure(load: Load, rounds: int) -> Row:
+    """Medians of some rounds against komas, each with a fresh server."""
+    return medians([_round(komas_server(), load) for _ in range(rounds)])
+
+
+def check_crowd(load: Load) -> Row:
+    """One round against bare writes."""
+    return _round(bare_server(), load)
+
+
+def _round(serving: AbstractContextManager[_Server], load: Load) -> Row:
+    machine.allow_many_sockets()
+    machine.pin(0, machine.cores()[1])
+    with serving as server, crowd() as clients:
+        idle_kb = _join(clients, server, load.clients)
+        pids = (server.pid, server.source.pid)
+        begun_ns = time.monotonic_ns()
+        before = [machine.cpu_s(pid) for pid in pids], time.process_time(), machine.busy_s()
+        server.source.tell(load.order)
+        heard = clients.listen(
+            load.order.events,
+            begun_ns + int(load.seconds * NS),
+            begun_ns + int((load.seconds + GRACE_S) * NS),
+        )
+        busy_s = [machine.cpu_s(pid) - was for pid, was in zip(pids, before[0], strict=True)]
+        own_s = time.process_time() - before[1]
+        foreign_s = machine.busy_s() - before[2] - own_s - sum(busy_s[: len(set(pids))])
+        percent = 100 * NS / (time.monotonic_ns() - begun_ns)
+        sent = server.source.hear()
+    assert isinstance(sent, Sent)
+    return _row(server.name, load, sent, heard) | {
+        "server CPU %": busy_s[0] * percent,
+        "crowd CPU %": own_s * percent,
+        "feeder CPU %": float("nan") if pids[0] == pids[1] else busy_s[1] * percent,
+        "foreign CPU %": foreign_s * percent,
+        "KB/idle client": idle_kb,
+    }
+
+
+def _join(clients: Crowd, server: _Server, count: int) -> float:
+    """Fill the room; returns what each client costs in memory while nothing is sent.
+
+    The first client of all is not counted: it makes the server load what every client shares.
+    """
+    clients.join(server.port, 1)
+    time.sleep(SETTLE_S)
+    empty_kb = machine.resident_kb(server.pid)
+    clients.join(server.port, count - 1)
+    time.sleep(SETTLE_S)
+    return (machine.resident_kb(server.pid) - empty_kb) / (count - 1) if count > 1 else float("nan")
+
+
+def _row(name: str, load: Load, sent: Sent, heard: Heard) -> dict[str, str | float]:
+    events = load.order.events
+    sending_s, hearing_s = (sent.last_ns - sent.first_ns) / NS, (heard.last_ns - sent.first_ns) / NS
+    return {
+        "server": name,
+        "clients": load.clients,
+        "events/s": (events - 1) / sending_s if sending_s else float("nan"),
+        "deliveries/s": heard.delivered / max(load.seconds, hearing_s),
+        "delivered %": 100 * heard.delivered / (events * load.clients),
+        "doubled": heard.doubled + heard.disordered,
+        "gone": heard.gone,
+        "p50 ms": heard.percentile_ms(50),
+        "p99 ms": heard.percentile_ms(99),
+        "feeder late ms": sent.latest_s * 1000,
+    }

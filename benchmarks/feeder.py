@@ -1,0 +1,151 @@
+"""A source of trades at an exact rate, over Binance's combined-stream protocol.
+
+The frames are raw: a server's frames are unmasked, so one is two or four bytes in front of its text, whereas a
+library's ``send`` costs some 100 µs on the core that the load generator needs. The client's frames, of which there
+is a handful, go through wsproto.
+
+Each trade carries the moment it was sent, in seconds on the machine's monotonic clock, as its quantity: komas passes
+digits on as they came, and every process of a machine reads the same clock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from multiprocessing.connection import Connection
+from typing import Final
+
+import msgspec
+import trio
+import wsproto.events as ws
+from wsproto.connection import Connection as Protocol
+from wsproto.connection import ConnectionType
+
+from komas.sim import frames
+
+SYMBOL: Final = "BTCUSDT"
+STREAM: Final = f"{SYMBOL.lower()}@trade"
+FIRST_ID: Final = 3_735_683_259  # as long as a real one
+READ_BYTES: Final = 2**16
+NS: Final = 10**9
+KEY: Final = re.compile(rb"sec-websocket-key: *(\S+)", re.IGNORECASE)
+LISTING: Final = b'{"timezone":"UTC","symbols":[{"symbol":"%b","status":"TRADING"}]}' % SYMBOL.encode()
+
+
+class Order(msgspec.Struct, frozen=True):
+    """So many trades, so many each second."""
+
+    rate: float
+    events: int
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """When the first and the last trade left, on the monotonic clock, and how late the latest of all was."""
+
+    first_ns: int
+    last_ns: int
+    latest_s: float
+
+
+def feed(pipe: Connection) -> None:
+    """Say the port; take an ``Order``; answer with ``Sent``; go on serving until the pipe ends."""
+    trio.run(_feed, pipe)
+
+
+async def _feed(pipe: Connection) -> None:
+    feeder = _Feeder()
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, feeder.accept, listeners)
+        pipe.send(listeners[0].socket.getsockname()[1])
+        while (order := await trio.to_thread.run_sync(_next_order, pipe)) is not None:
+            await feeder.subscribed.wait()
+            pipe.send(await feeder.play(order))
+        nursery.cancel_scope.cancel()
+
+
+def _next_order(pipe: Connection) -> Order | None:
+    try:
+        order = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return order if isinstance(order, Order) else None
+
+
+class _Feeder:
+    """The double's small sister: one stream, one reader."""
+
+    def __init__(self) -> None:
+        self.subscribed = trio.Event()
+        self._reader: trio.SocketStream | None = None
+
+    async def accept(self, stream: trio.SocketStream) -> None:
+        """Serve one connection: a WebSocket, or one REST request."""
+        async with stream:
+            try:
+                await self._serve(stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = await stream.receive_some(READ_BYTES)
+            if not data:
+                return
+            head += data
+        if (key := KEY.search(head)) is None:
+            answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
+            await stream.send_all(answer + b"%d\r\n\r\n%b" % (len(LISTING), LISTING))
+            return
+        accepted = frames.accept_key(key[1].decode())
+        await stream.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+            b"sec-websocket-accept: %b\r\n\r\n" % accepted.encode()
+        )
+        self._take_wishes(stream, head.split(b"\r\n", 1)[0].decode())
+        await self._converse(stream)
+
+    def _take_wishes(self, stream: trio.SocketStream, wishes: str) -> None:
+        if STREAM in wishes:
+            self._reader = stream
+            self.subscribed.set()
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        protocol = Protocol(ConnectionType.SERVER)
+        async for data in stream:
+            protocol.receive_data(bytes(data))
+            for event in protocol.events():
+                if isinstance(event, ws.TextMessage):
+                    request = json.loads(event.data)
+                    await stream.send_all(frames.text(b'{"result":null,"id":%d}' % request["id"]))
+                    self._take_wishes(stream, event.data)
+                elif isinstance(event, ws.CloseConnection):
+                    return
+
+    async def play(self, order: Order) -> Sent:
+        """Send the trades, each at its time; a trade that is late leaves at once, so that the rate is kept."""
+        reader = self._reader
+        assert reader is not None  # subscribed
+        await trio.sleep(0.1)
+        begun_s = trio.current_time()
+        latest_s = 0.0
+        first_ns = last_ns = time.monotonic_ns()
+        for number in range(order.events):
+            due_s = begun_s + number / order.rate
+            await trio.sleep_until(due_s)
+            latest_s = max(latest_s, trio.current_time() - due_s)
+            last_ns = time.monotonic_ns()
+            await reader.send_all(frame(FIRST_ID + number, last_ns))
+        return Sent(first_ns, last_ns, latest_s)
+
+
+def frame(trade_id: int, stamp_ns: int) -> bytes:
+    """One trade as Binance frames it, with its moment for a quantity."""
+    now_ms = time.time_ns() // 1_000_000
+    text = (
+        f'{{"stream":"{STREAM}","data":{{"e":"trade","E":{now_ms},"s":"{SYMBOL}","t":{trade_id},'
+        f'"p":"61837.63000000","q":"{stamp_ns // NS}.{stamp_ns % NS:09}","T":{now_ms},"m":true,"M":true}}}}'
+    )
+    return frames.text(text.encode())
