@@ -15,6 +15,8 @@ def written(amount: int) -> str:
 
 def parsed(text: str) -> int:
     """The amount that a captured text stands for; digits past the eighth decimal are not expected and are cut."""
+    if text[-DECIMALS - 1 : -DECIMALS] == ".":  # as the exchange writes it: hundreds of thousands in a capture
+        return int(text[: -DECIMALS - 1] + text[-DECIMALS:])
     whole, _, part = text.partition(".")
     sign = -1 if whole.startswith("-") else 1
     return sign * (abs(int(whole)) * UNIT + int(part[:DECIMALS].ljust(DECIMALS, "0")))

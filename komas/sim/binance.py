@@ -39,23 +39,22 @@ async def simulate(
     host, port = checked(options)
     faults = read_script(options.script) if options.script else ()
     exchange = Exchange(options, make_player(options, wall), faults, wall=wall)
+    listeners = await _open(host, port)
+    port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         await nursery.start(exchange.run, name="exchange")
-        port = await nursery.start(_listen, exchange, host, port, name="listener")
+        nursery.start_soon(_listen, exchange, listeners, host, port, name="listener")
         task_status.started(Simulator(f"[{host}]" if ":" in host else host, port))
 
 
-async def _listen(exchange: Exchange, host: str, port: int, *, task_status: trio.TaskStatus[int]) -> None:
+async def _listen(exchange: Exchange, listeners: list[trio.SocketListener], host: str, port: int) -> None:
     """Listen for ever on one port, but for outages."""
     async with trio.open_nursery() as handlers:
         while True:
-            listeners = await _open(host, port)
-            port = listeners[0].socket.getsockname()[1]
-            task_status.started(port)
-            task_status = trio.TASK_STATUS_IGNORED
             with trio.CancelScope() as exchange.listening:
                 await trio.serve_listeners(exchange.accept, listeners, handler_nursery=handlers)
             await trio.sleep(exchange.outage_s)
+            listeners = await _open(host, port)
 
 
 async def _open(host: str, port: int) -> list[trio.SocketListener]:

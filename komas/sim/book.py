@@ -75,11 +75,22 @@ class Book:
         """Become a snapshot."""
         self.update_id = update_id
         self.bids, self.asks = dict(bids), dict(asks)
+        self.fast, self.slow = Recorder(update_id), Recorder(update_id)
+
+    def skip(self, *, fast: bool) -> None:
+        """Nobody asks what changed."""
+        if fast and (self.fast.bids or self.fast.asks):
+            self.fast = Recorder(self.update_id)
+        elif not fast and (self.slow.bids or self.slow.asks):
+            self.slow = Recorder(self.update_id)
 
     def apply(self, diff: Diff) -> None:
         """Follow a diff of somebody else's book; one that is older than this book changes nothing."""
         if diff.last <= self.update_id:
             return
+        for recorder in (self.fast, self.slow):
+            recorder.bids.update(diff.bids)
+            recorder.asks.update(diff.asks)
         for side, levels in ((self.bids, diff.bids), (self.asks, diff.asks)):
             for price, quantity in levels:
                 if quantity:

@@ -56,6 +56,7 @@ class Connection:
         self._parser = wsproto.connection.Connection(wsproto.connection.ConnectionType.SERVER)
         self._text: list[str] = []
         self._outbox: list[bytes] = []
+        self._idle = False
         self.waiting_bytes = 0
         self._closing = False
         self._cutting = False
@@ -90,7 +91,8 @@ class Connection:
         self.waiting_bytes += len(frame)
         if self.waiting_bytes > self.limits.outbox_bytes and self.limits.drop_slow:
             self.abort()
-        self._wake.unpark_all()
+        if self._idle:
+            self._wake.unpark_all()
 
     def offer(self, event: Event, frame: bytes) -> None:
         """Send an event, unless a fault has other plans for it."""
@@ -152,7 +154,9 @@ class Connection:
         try:
             while True:
                 while not self._outbox and not self._closing:
+                    self._idle = True
                     await self._wake.park()
+                    self._idle = False
                 batch = b"".join(self._outbox)
                 self._outbox.clear()
                 if self.frozen:

@@ -60,6 +60,7 @@ class Exchange:
         self._dials: dict[str, RollingWindow] = {}
         self._streams: set[trio.abc.HalfCloseableStream] = set()
         self._retired_messages = 0
+        self._retired_refusals = 0
         self._playing_since_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -83,11 +84,11 @@ class Exchange:
             if self._endless and not self.listeners:
                 await self._listened.wait()
             due_s = begun_s + due_ms / MS / self.options.speed
-            if due_s > trio.current_time():
+            if due_s > begun_s and due_s > trio.current_time():
                 await trio.sleep_until(due_s)
             for event in self.player.step():
                 self.publish(event)
-            if self.patient:
+            if self.patient and any(connection.crowded for connection in self.connections):
                 await self._wait_for_readers()
             if step % BREATH_STEPS == 0:
                 await trio.lowlevel.checkpoint()
@@ -212,7 +213,7 @@ class Exchange:
     def _forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self._retired_messages += connection.messages
-        self.state.refused_for_rate += connection.refused_for_rate
+        self._retired_refusals += connection.refused_for_rate
         self._drop(connection, tuple(connection.session.names))
 
     def snapshot(self) -> State:
@@ -220,6 +221,7 @@ class Exchange:
         state = self.state
         state.connections = len(self.connections)
         state.messages_received = self._retired_messages + sum(each.messages for each in self.connections)
+        state.refused_for_rate = self._retired_refusals + sum(each.refused_for_rate for each in self.connections)
         state.subscriptions = sum(len(each) for each in self.listeners.values())
         state.market_time_ms = self.now_ms
         return state

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from komas.sim import payloads
+from komas.sim.book import Diff
 from komas.sim.candles import DAY_MS, MINUTE_MS, Bar, Trade, ending, flat
 from komas.sim.pair import Pair
 from komas.sim.payloads import Aggregate
@@ -147,6 +148,8 @@ class Market:
 
     def advance(self, to_ms: int) -> list[Event]:
         """Let market time pass; it never runs backwards."""
+        if to_ms <= self.now_ms:
+            return []
         events: list[Event] = []
         while self.next_slot_ms <= to_ms:
             self._slot += 1
@@ -228,21 +231,19 @@ class Market:
                 return payloads.reference_price(symbol, pair.last_price if pair.trades else None, at_ms)
 
     def _depths(self, *, fast: bool) -> list[Event]:
-        diffs = {pair.symbol: pair.book.taken(fast=fast) for pair in self.pairs.values()}
-        events: list[Event] = []
-        for name, stream in self.wanted.items():
-            if stream.kind != "depth" or stream.fast is not fast:
-                continue
-            diff = diffs[stream.symbol]
-            if diff is None:
-                continue
-            book = self.pairs[stream.symbol].book
-            if stream.levels:
-                payload = payloads.partial_depth(book.update_id, *book.best(stream.levels))
-            else:
-                payload = payloads.depth_update(stream.symbol, diff, self.now_ms)
-            events.append(Event(name, payload))
-        return events
+        streams = [stream for stream in self.wanted.values() if stream.kind == "depth" and stream.fast is fast]
+        looked_at = {stream.symbol for stream in streams}
+        for pair in self.pairs.values():
+            if pair.symbol not in looked_at:
+                pair.skip_changes(fast=fast)
+        diffs = {symbol: self.pairs[symbol].book.taken(fast=fast) for symbol in looked_at}
+        return [self._depth(stream, diff) for stream in streams if (diff := diffs[stream.symbol]) is not None]
+
+    def _depth(self, stream: Stream, diff: Diff) -> Event:
+        if not stream.levels:
+            return Event(stream.name, payloads.depth_update(stream.symbol, diff, self.now_ms))
+        book = self.pairs[stream.symbol].book
+        return Event(stream.name, payloads.partial_depth(book.update_id, *book.best(stream.levels)))
 
 
 ON_SECOND = frozenset({"ticker", "miniTicker", "rolling", "avgPrice", "referencePrice"})

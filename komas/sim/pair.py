@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
 
@@ -12,6 +13,7 @@ from komas.sim.payloads import Aggregate, Window
 
 TRADES_KEPT = 100_000  # for REST paging: ten passes of the capture of 2024-08-08, an hour of a busy synthetic pair
 SECONDS_KEPT = 2_000  # for `1s` candles: two pages of REST
+MOST_UNREAD = 5_000  # eight minutes of diffs at ten a second: a few megabytes, half a second to enter
 BARS_KEPT = 20_000  # two weeks of minutes
 OPEN_MS = attrgetter("open_ms")
 
@@ -28,17 +30,46 @@ class Pair:
         self.symbol = symbol
         self.name = symbol.lower()
         self.status = "TRADING"
-        self.book = book
+        self._book = book
         self.trades: list[Trade] = []
         self.aggregates: list[Aggregate] = []
         self.seconds: list[Bar] = []
         self.version = 0  # one more for each trade: whether a ticker has changed
-        self.top = book.top()
+        self._top: Top | Callable[[], Top] = book.top()
+        self._unread: deque[Callable[[Book], None]] = deque()
         self._past = past
         self._minutes: list[Bar] = []
         self._open_aggregate: Aggregate | None = None
         self._next_aggregate = 1
         self._windows: dict[int, tuple[int, Bar, int]] = {}
+
+    @property
+    def book(self) -> Book:
+        """The book, once everything that was put off has been entered."""
+        while self._unread:
+            self._unread.popleft()(self._book)
+        return self._book
+
+    def put_off(self, change: Callable[[Book], None]) -> None:
+        """Change the book when somebody looks at it: most captures are played without anybody doing so."""
+        self._unread.append(change)
+        if len(self._unread) > MOST_UNREAD:
+            self._unread.popleft()(self._book)
+
+    def skip_changes(self, *, fast: bool) -> None:
+        """Nobody wants the book's diffs."""
+        self._book.skip(fast=fast)
+
+    @property
+    def top(self) -> Top:
+        """The top of the book as it was last shown."""
+        if not isinstance(self._top, Top):
+            self._top = self._top()
+        return self._top
+
+    def show(self, top: Callable[[], Top]) -> None:
+        """Show another top; it is worked out when somebody looks."""
+        self._top = top
 
     @property
     def bars(self) -> list[Bar]:
@@ -91,7 +122,7 @@ class Pair:
         top = self.book.top()
         if top == self.top:
             return None
-        self.top = top
+        self._top = top
         return top
 
     @property

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 import msgspec
 
-from komas.sim.book import Book, Diff
+from komas.sim.book import Book, Diff, Top
 from komas.sim.candles import MINUTE_MS
 from komas.sim.history import past
 from komas.sim.market import Event, Market
@@ -134,37 +135,47 @@ class ReplayPlayer:
         self._last_ns = line.ns
         self._next = next(self._lines, None)
         events = self.market.advance(event_ms(line) - MOST_LATE_MS)
+        text = payload(line)
         if line.stream:
-            events.append(Event(line.stream, payload(line)))
-        return events + self._understand(line)
+            events.append(Event(line.stream, text))
+        return events + self._understand(line, text)
 
-    def _understand(self, line: Line) -> list[Event]:
+    def _understand(self, line: Line, text: bytes) -> list[Event]:
         """Learn from a frame; one that cannot be read has been played all the same, and teaches nothing."""
         pair = self.market.pairs[line.symbol]
-        try:
+        with suppress(msgspec.DecodeError):
             match line.stream.partition("@")[2]:
-                case "trade":
-                    return self._traded(pair, TRADE.decode(payload(line)))
-                case "depth" | "depth@100ms":
-                    self._differed(pair, DEPTH.decode(payload(line)).diff())
                 case "bookTicker":
-                    pair.top = TOP.decode(payload(line)).top()
+                    pair.show(partial(_top, text))
+                case "trade":
+                    return self._traded(pair, TRADE.decode(text))
+                case "depth" | "depth@100ms":
+                    pair.put_off(partial(self._differed, pair.symbol, text))
                 case "":
-                    self._snapped(pair, SNAPSHOT.decode(line.raw))
-        except msgspec.DecodeError:
-            pass
+                    self._snapped(pair, SNAPSHOT.decode(text))
         return []
 
     def _traded(self, pair: Pair, found: TradeText) -> list[Event]:
         fact = found.fact()
         return self.market.advance(fact.time_ms) + self.market.trade(pair, fact, found.E)
 
-    def _differed(self, pair: Pair, diff: Diff) -> None:
-        self._recent.setdefault(pair.symbol, deque(maxlen=RECENT_DIFFS)).append(diff)
-        pair.book.apply(diff)
+    def _differed(self, symbol: str, text: bytes, book: Book) -> None:
+        with suppress(msgspec.DecodeError):
+            diff = DEPTH.decode(text).diff()
+            self._recent.setdefault(symbol, deque(maxlen=RECENT_DIFFS)).append(diff)
+            book.apply(diff)
 
     def _snapped(self, pair: Pair, found: SnapshotText) -> None:
         """A snapshot arrives after diffs that are newer than it is: those come on top of it again."""
-        pair.book.replace(found.lastUpdateId, levels(found.bids), levels(found.asks))
+        book = pair.book
+        book.replace(found.lastUpdateId, levels(found.bids), levels(found.asks))
         for diff in self._recent.get(pair.symbol, ()):
-            pair.book.apply(diff)
+            book.apply(diff)
+
+
+def _top(text: bytes) -> Top:
+    """The top that a captured frame shows; an empty one where it cannot be read."""
+    try:
+        return TOP.decode(text).top()
+    except msgspec.DecodeError:
+        return Top(0, 0, 0, 0)

@@ -193,7 +193,8 @@ def _event_span(lines: list[Line]) -> tuple[int, int]:
 
 def event_ms(line: Line) -> int:
     """The event time of a frame, 0 where it has none."""
-    found = EVENT_TIME.search(line.raw)
+    place = line.raw.find(b'"E":')
+    found = EVENT_TIME.match(line.raw, place) if place >= 0 else None
     return int(found[1]) if found else 0
 
 

@@ -89,6 +89,20 @@ def test_the_book_follows_snapshot_and_diffs(tmp_path: Path) -> None:
     assert book.best(5) == ([(99 * 10**8, 3 * 10**8)], [(101 * 10**8, 450_000_000)])
 
 
+def test_other_depth_streams_are_derived_from_the_captured_book(tmp_path: Path) -> None:
+    """A capture of diffs at 100 ms also serves those at a second, and the best levels."""
+    later = {"e": "depthUpdate", "E": T0 + 5000, "s": "BTCUSDT", "U": 10, "u": 12, "b": [["98.0", "1.0"]], "a": []}
+    path = small(tmp_path)
+    capture = read_captures([path, written(tmp_path / "later.gz", text(9_000_000, "btcusdt@depth@100ms", later))])
+    player = ReplayPlayer(capture, loop=False)
+    for name in ("btcusdt@depth", "btcusdt@depth5", "btcusdt@depth5@100ms"):
+        player.market.want(name)
+    found = played(player)
+    assert found["btcusdt@depth5"][-1]["bids"] == [["99.00000000", "3.00000000"]]
+    assert [diff["u"] for diff in found["btcusdt@depth"]] == [9]
+    assert found["btcusdt@depth5@100ms"]
+
+
 def test_a_second_pass_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     """Ids and times of a looped capture never fall back, and trade ids have no gap."""
     capture = read_captures([small(tmp_path)])
