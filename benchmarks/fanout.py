@@ -100,6 +100,7 @@ def _round(serving: AbstractContextManager[_Server], load: Load) -> Row:
     assert isinstance(sent, Sent)
     return _row(server.name, load, sent, heard) | {
         "server CPU %": busy_s[0] * percent,
+        "CPU µs/delivery": busy_s[0] * 1e6 / heard.delivered if heard.delivered else float("nan"),
         "crowd CPU %": own_s * percent,
         "feeder CPU %": float("nan") if pids[0] == pids[1] else busy_s[1] * percent,
         "foreign CPU %": foreign_s * percent,
