@@ -91,6 +91,15 @@ class Peer:
         except Ended:
             return
 
+    async def ended_whatever(self) -> None:
+        """Read on, without answering, until the stream ends."""
+        self.deaf = True
+        try:
+            while True:
+                await self.event()
+        except Ended:
+            return
+
     async def send(self, event: ws.Event) -> None:
         """Send any frame."""
         await self.stream.send_all(self._ws.send(event))

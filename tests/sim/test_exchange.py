@@ -248,6 +248,48 @@ async def test_a_binary_message_is_not_welcome(autojump_clock: trio.testing.Mock
         assert (await peer.closed())[0] == 1003
 
 
+async def test_a_message_that_is_too_big_is_not_welcome(autojump_clock: trio.testing.MockClock) -> None:
+    """A megabyte is enough, in one frame or in many."""
+    async with opened() as world:
+        peer = await world.dial()
+        with trio.move_on_after(1):
+            for _ in range(3):
+                await peer.send(ws.TextMessage(data="x" * 400_000, message_finished=False))
+        assert (await peer.closed())[0] == 1009
+
+
+async def test_forgets_a_client_that_just_goes(autojump_clock: trio.testing.MockClock) -> None:
+    """No goodbye, only the end of the stream; also half-way through a handshake, or before a word."""
+    async with opened() as world:
+        peer = await world.dial("/stream?streams=btcusdt@trade")
+        for stream in (peer.stream, await world.line(), await world.line()):
+            await stream.send_all(b"GET /ws HT" if stream is not peer.stream else b"\x81")
+            await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.exchange.connections == set()
+        assert world.exchange.listeners == {}
+
+
+async def test_a_goodbye_does_not_wait_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    """A client that neither reads nor answers is left after five seconds."""
+    async with opened() as world:
+        peer = await world.dial()
+        await world.fault(fault="close")
+        begun = trio.current_time()
+        await peer.ended_whatever()
+        assert trio.current_time() - begun == 5
+
+
+async def test_a_frozen_connection_reads_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """A request on a dead line is not heard."""
+    async with opened() as world:
+        peer = await world.dial()
+        await world.fault(fault="half_open")
+        await peer.say(method="SUBSCRIBE", params=["a@trade"], id=1)
+        await trio.sleep(1)
+        assert world.exchange.listeners == {}
+
+
 async def test_a_frame_that_breaks_the_protocol_ends_the_connection(autojump_clock: trio.testing.MockClock) -> None:
     """An unmasked client frame is a protocol error."""
     async with opened() as world:
