@@ -51,9 +51,9 @@ class Backoff:
         """Whether as many dials in a row have failed as are allowed."""
         return self._patience.attempts is not None and self.failures >= self._patience.attempts
 
-    def dial_in_s(self, now: float) -> float:
-        """Seconds until the next dial keeps within the exchange's count of dials."""
-        return self._dials.wait_s(now)
+    def dial_at(self, now: float) -> float:
+        """When the next dial keeps within the exchange's count of dials."""
+        return self._dials.free_at(now)
 
     def dialled(self, now: float) -> None:
         """Count one dial."""
@@ -69,7 +69,7 @@ class Backoff:
         wait_s = self._jittered(error.cause)
         if error.retry_after_s is not None:
             wait_s = max(wait_s, min(error.retry_after_s, RETRY_AFTER_MAX_S))
-        return max(wait_s, self._dials.wait_s(now))
+        return max(wait_s, self._dials.free_at(now) - now)
 
     def _jittered(self, cause: Cause) -> float:
         if self.failures == 1 and cause is not Cause.REFUSED:

@@ -32,7 +32,7 @@ async def keep_connected(
     ``lost`` is told each failure and the wait after it, in seconds.
     """
     while True:
-        await trio.sleep(backoff.dial_in_s(trio.current_time()))
+        await trio.sleep_until(backoff.dial_at(trio.current_time()))
         backoff.dialled(trio.current_time())
         try:
             await attempt(backoff.succeeded)

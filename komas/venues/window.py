@@ -22,12 +22,16 @@ class RollingWindow:
         self._forget(now)
         self._acts.append(now)
 
-    def wait_s(self, now: float) -> float:
-        """Seconds until there is room for one more act; 0 when there is room now."""
+    def free_at(self, now: float) -> float:
+        """When there is room for one more act: ``now``, or the very moment at which the oldest one leaves.
+
+        A moment, not a wait: ``now + (moment - now)`` may round to just before it, and whoever sleeps like that on a
+        clock that stands still while anybody is awake never arrives.
+        """
         self._forget(now)
         if len(self._acts) < self._limit:
-            return 0.0
-        return self._acts[len(self._acts) - self._limit] + self._period_s - now
+            return now
+        return self._acts[len(self._acts) - self._limit] + self._period_s
 
     def _forget(self, now: float) -> None:
         while self._acts and self._acts[0] + self._period_s <= now:

@@ -74,7 +74,7 @@ def test_a_flapping_connection_keeps_within_the_exchanges_count_of_dials(lives: 
     """Each connection brings data and dies: 300 dials in 5 min are never near."""
     backoff, now, dials = Backoff(Patience(), lambda: jitter), 0.0, []
     for life in lives:
-        now += backoff.dial_in_s(now)
+        now = backoff.dial_at(now)
         backoff.dialled(now)
         dials.append(now)
         backoff.succeeded()

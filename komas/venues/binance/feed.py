@@ -289,7 +289,8 @@ class BinanceFeed:
                 partial(self._read, session, healthy),
                 partial(self._write, session),
                 partial(self._watch, session),
-                self._relay_wishes,
+                # The version of before the first look at the wishes: a change right after that look must wake it again.
+                partial(self._relay_wishes, self._wanted.version),
             )
         except VenueError as error:
             self._barren = session.messages == 0 and error.cause is not Cause.NETWORK
@@ -373,8 +374,8 @@ class BinanceFeed:
         conversation = session.conversation
         while True:
             now = trio.current_time()
-            if (wait_s := conversation.wait_s(now)) > 0:
-                await trio.sleep(wait_s)
+            if (free_at := conversation.free_at(now)) > now:
+                await trio.sleep_until(free_at)
                 continue
             conversation.expire(now)
             wanted = self._wanted.streams()
@@ -387,8 +388,7 @@ class BinanceFeed:
             with trio.move_on_at(conversation.next_expiry()):
                 await self._news.park()
 
-    async def _relay_wishes(self) -> None:
-        seen = self._wanted.version
+    async def _relay_wishes(self, seen: int) -> None:
         while True:
             seen = await self._wanted.changed(seen)
             self._news.unpark_all()

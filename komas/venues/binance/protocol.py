@@ -104,9 +104,9 @@ class Conversation:
         """Count one frame that left, whatever it was."""
         self._frames.record(now)
 
-    def wait_s(self, now: float) -> float:
-        """Seconds until the next request may leave."""
-        return max(self._frames.wait_s(now), self._spacing.wait_s(now))
+    def free_at(self, now: float) -> float:
+        """When the next request may leave: ``now``, or later."""
+        return max(self._frames.free_at(now), self._spacing.free_at(now))
 
     def next_request(self, wanted: Sequence[str], now: float) -> str | None:
         """The text of the next request, ``None`` when what is held or asked for is what is wanted.
@@ -142,7 +142,7 @@ class Conversation:
     def expire(self, now: float) -> None:
         """Ask again for what was not answered; ``VenueError`` when the exchange has ignored a request too often."""
         for number, request in list(self._requests.items()):
-            if now - request.asked_at < ACK_TIMEOUT_S:
+            if now < request.asked_at + ACK_TIMEOUT_S:
                 continue
             del self._requests[number]
             self._in_flight.difference_update(request.names)

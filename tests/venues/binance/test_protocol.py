@@ -179,7 +179,7 @@ def test_requests_and_pongs_share_one_window() -> None:
     """Five frames a second close the connection: four are sent at most, requests 275 ms apart."""
     conversation, now, sent = Conversation(), 0.0, []
     for index in range(40):
-        now += conversation.wait_s(now)
+        now = conversation.free_at(now)
         sent.append(now)
         conversation.next_request(_names(1, start=index + 1), now)
         conversation.sent(now)
