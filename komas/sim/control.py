@@ -12,10 +12,11 @@ import msgspec
 import trio
 
 from komas.errors import CallerError
+from komas.sim.asked import Call
 from komas.sim.ledger import Ledger, Verdict
 from komas.sim.market import Market
 from komas.sim.options import SimOptions
-from komas.sim.rest import PREFIX, Call, answered, failure, refusal, weight
+from komas.sim.rest import PREFIX, answered, failure, refusal, weight
 from komas.sim.saboteur import Saboteur
 from komas.sim.script import RestFailure, parse_faults
 from komas.sim.web import Answer, Request

@@ -86,7 +86,7 @@ class Session:
         """What a text message asks for; a reply where that cannot be understood."""
         try:
             found = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return Reply(self._refusal(3, "Invalid JSON: expected value at line 1 column 1", None))
         identity: RequestId = None
         try:

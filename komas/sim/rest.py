@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from komas.sim import payloads
 from komas.sim.amounts import written
+from komas.sim.asked import MOST_ROWS, Call, Mistaken, Parameters, asked_pairs, limit, number, one_pair, page, times
 from komas.sim.candles import DAY_MS, MINUTE_MS, WIDTH_MS, Bar, ending
-from komas.sim.market import AVERAGE_MS, Market
+from komas.sim.market import AVERAGE_MS
 from komas.sim.pair import Pair
 from komas.sim.tape import spec_for
 from komas.sim.web import Answer
 
 PREFIX = "/api/v3/"
-ROWS, MOST_ROWS = 500, 1000
 DEPTH_ROWS, MOST_DEPTH_ROWS = 100, 5000
 MOST_MS = 1 << 60
 SOME_SYMBOLS, MANY_SYMBOLS = 20, 100
 DEPTH_WEIGHTS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
-
-Parameters = dict[str, str]
-Row = TypeVar("Row")
-
-
-class Mistaken(Exception):
-    """A request that the exchange refuses, with its code."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-class Call(NamedTuple):
-    """What a call needs: the market, what was asked, and how far the database trails the streams."""
-
-    market: Market
-    parameters: Parameters
-    now_ms: int
-    lag_ms: int = 0
 
 
 def failure(status: int, code: int, message: str, retry_after_s: int | None = None) -> Answer:
@@ -83,75 +62,6 @@ def weight(path: str, parameters: Parameters) -> int:
     return endpoint.weight(parameters) if endpoint else 1
 
 
-# -- parameters
-
-
-def _number(call: Call, name: str, default: int) -> int:
-    text = call.parameters.get(name, "")
-    if not text:
-        return default
-    if not text.isascii() or not text.removeprefix("-").isdigit():
-        raise Mistaken(-1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
-    return int(text)
-
-
-def _limit(call: Call, default: int = ROWS, most: int = MOST_ROWS) -> int:
-    limit = _number(call, "limit", default)
-    if limit < 1:
-        raise Mistaken(-1130, "Data sent for parameter 'limit' is not valid.")
-    return min(limit, most)
-
-
-def _pair(call: Call) -> Pair:
-    symbol = call.parameters.get("symbol")
-    if not symbol:
-        raise Mistaken(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
-    return _known(call, symbol)
-
-
-def _known(call: Call, symbol: object) -> Pair:
-    pair = call.market.pairs.get(symbol) if isinstance(symbol, str) else None
-    if pair is None:
-        raise Mistaken(-1121, "Invalid symbol.")
-    return pair
-
-
-def _pairs(call: Call) -> tuple[list[Pair], bool]:
-    """The symbols asked for, and whether the answer is one object instead of a list."""
-    single, several = call.parameters.get("symbol"), call.parameters.get("symbols")
-    if single and several:
-        raise Mistaken(-1128, "Combination of optional parameters invalid. Recommendation: 'symbol' or 'symbols'")
-    if single:
-        return [_known(call, single)], True
-    if not several:
-        return list(call.market.pairs.values()), False
-    return [_known(call, symbol) for symbol in _array(several)], False
-
-
-def _array(text: str) -> list[object]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, list) or not found:
-        raise Mistaken(-1100, "Illegal characters found in parameter 'symbols'; legal range is a JSON array.")
-    return found
-
-
-def _times(call: Call) -> tuple[int | None, int | None]:
-    start, end = (_number(call, name, -1) for name in ("startTime", "endTime"))
-    if start > end >= 0:
-        raise Mistaken(-1128, "Combination of optional parameters invalid. Recommendation: startTime <= endTime")
-    return (None if start < 0 else start), (None if end < 0 else end)
-
-
-def _page(rows: Sequence[Row], limit: int, *, oldest: bool) -> Sequence[Row]:
-    return rows[:limit] if oldest else rows[-limit:]
-
-
-# -- endpoints
-
-
 def _ping(_: Call) -> str:
     return "{}"
 
@@ -161,7 +71,7 @@ def _time(call: Call) -> str:
 
 
 def _exchange_info(call: Call) -> str:
-    pairs, _ = _pairs(call)
+    pairs, _ = asked_pairs(call)
     status = call.parameters.get("symbolStatus")
     head = (
         f'{{"timezone":"UTC","serverTime":{call.now_ms},"rateLimits":{json.dumps(RATE_LIMITS)},"exchangeFilters":[],'
@@ -208,16 +118,18 @@ def _filter(kind: str, **amounts: int) -> dict[str, object]:
 
 
 def _klines(call: Call) -> str:
-    pair = _pair(call)
+    pair = one_pair(call)
     interval = call.parameters.get("interval")
     if not interval:
         raise Mistaken(-1102, "Mandatory parameter 'interval' was not sent, was empty/null, or malformed.")
     if interval not in WIDTH_MS:
         raise Mistaken(-1120, "Invalid interval.")
     offset_ms = _offset(call.parameters.get("timeZone", "0"))
-    start, end = _times(call)
+    start, end = times(call)
     until = min(MOST_MS if end is None else end, call.now_ms - call.lag_ms)
-    rows = _page(pair.candles(interval, start or 0, until, offset_ms), _limit(call), oldest=start is not None)
+    if (start or 0) > until:
+        return "[]"
+    rows = page(pair.candles(interval, start or 0, until, offset_ms), limit(call), oldest=start is not None)
     return _list(payloads.rest_kline(bar, ending(interval, bar.open_ms, offset_ms)) for bar in rows)
 
 
@@ -238,20 +150,20 @@ def _list(rows: Iterable[str]) -> str:
 
 
 def _agg_trades(call: Call) -> str:
-    pair = _pair(call)
-    start, end = _times(call)
-    first = _number(call, "fromId", -1)
+    pair = one_pair(call)
+    start, end = times(call)
+    first = number(call, "fromId", -1)
     if first >= 0 and (start is not None or end is not None):
         raise Mistaken(-1128, "Combination of optional parameters invalid. Recommendation: 'fromId' or times")
     known = pair.aggregates
     visible = bisect_left(known, call.now_ms - call.lag_ms + 1, key=_aggregate_time) if call.lag_ms else len(known)
     if first >= 0:
         begin = bisect_left(known, first, key=_aggregate_id)
-        rows = known[begin:visible][: _limit(call)]
+        rows = known[begin:visible][: limit(call)]
     else:
         begin = bisect_left(known, start or 0, key=_aggregate_time)
         until = visible if end is None else min(visible, bisect_left(known, end + 1, key=_aggregate_time))
-        rows = list(_page(known[begin:until], _limit(call), oldest=start is not None))
+        rows = list(page(known[begin:until], limit(call), oldest=start is not None))
     return _list(payloads.rest_agg_trade(row) for row in rows)
 
 
@@ -264,20 +176,20 @@ def _aggregate_id(row: payloads.Aggregate) -> int:
 
 
 def _trades(call: Call) -> str:
-    return _list(payloads.rest_trade(row) for row in _pair(call).trades[-_limit(call) :])
+    return _list(payloads.rest_trade(row) for row in one_pair(call).trades[-limit(call) :])
 
 
 def _historical_trades(call: Call) -> str:
-    pair, limit = _pair(call), _limit(call)
-    first = _number(call, "fromId", -1)
+    pair, most = one_pair(call), limit(call)
+    first = number(call, "fromId", -1)
     if first < 0 or not pair.trades:
         return _trades(call)
     begin = max(0, first - pair.trades[0].id)
-    return _list(payloads.rest_trade(row) for row in pair.trades[begin : begin + limit])
+    return _list(payloads.rest_trade(row) for row in pair.trades[begin : begin + most])
 
 
 def _shown(call: Call, row: Callable[[Pair], str]) -> str:
-    pairs, single = _pairs(call)
+    pairs, single = asked_pairs(call)
     rows = [row(pair) for pair in pairs]
     return rows[0] if single else _list(rows)
 
@@ -337,19 +249,16 @@ def _book_ticker(call: Call) -> str:
 
 
 def _depth(call: Call) -> str:
-    pair = _pair(call)
-    bids, asks = pair.book.best(_limit(call, DEPTH_ROWS, MOST_DEPTH_ROWS))
+    pair = one_pair(call)
+    bids, asks = pair.book.best(limit(call, DEPTH_ROWS, MOST_DEPTH_ROWS))
     return payloads.partial_depth(pair.book.update_id, bids, asks).decode()
 
 
 def _average(call: Call) -> str:
-    pair = _pair(call)
+    pair = one_pair(call)
     bar: Bar = pair.window(AVERAGE_MS, call.market.now_ms).bar
     last_ms = pair.trades[-1].time_ms if pair.trades else 0
     return f'{{"mins":5,"price":"{written(payloads.mean(bar))}","closeTime":{last_ms}}}'
-
-
-# -- weights
 
 
 def _flat(cost: int) -> Callable[[Parameters], int]:

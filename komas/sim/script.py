@@ -218,7 +218,7 @@ def parse_faults(body: bytes) -> tuple[AnyFault, ...]:
     """The faults of a JSON text: an object, a list, or ``{"fault": [...]}``. ``CallerError`` says what is wrong."""
     try:
         return _converted(msgspec.json.decode(body))
-    except msgspec.DecodeError as fault:
+    except (msgspec.DecodeError, RecursionError) as fault:
         raise CallerError(f"faults: {fault}", field="faults") from fault
 
 

@@ -92,6 +92,15 @@ async def test_strict_mode_refuses_unknown_names(autojump_clock: trio.testing.Mo
         assert await peer.closed() == (1008, "Invalid request")
 
 
+async def test_answers_what_is_not_json(autojump_clock: trio.testing.MockClock) -> None:
+    """Code 3, and the connection lives."""
+    async with opened() as world:
+        peer = await world.dial()
+        await peer.send(ws.TextMessage(data="nonsense"))
+        assert (await peer.message())["error"]["code"] == 3
+        assert (await peer.subscribe("a@trade"))["result"] is None
+
+
 async def test_subscribing_twice_does_not_double_events(autojump_clock: trio.testing.MockClock) -> None:
     """Names are a set: one copy, and one UNSUBSCRIBE ends it."""
     async with opened() as world:

@@ -43,6 +43,7 @@ def test_refuses_other_ids(identity: object) -> None:
     ("request_text", "code", "words"),
     [
         ("not json", 3, "Invalid JSON"),
+        ("[" * 8000, 3, "Invalid JSON"),
         ("[]", 2, "JSON object"),
         ("5", 2, "JSON object"),
         ('{"id":1}', 2, "missing field `method`"),

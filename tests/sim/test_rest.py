@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import trio
 
+from komas.sim.asked import Call
 from komas.sim.candles import MINUTE_MS
 from komas.sim.ledger import BANNED, Ledger, Verdict
 from komas.sim.options import Limits
 from komas.sim.player import SyntheticPlayer
-from komas.sim.rest import PREFIX, Call, answered, weight
+from komas.sim.rest import PREFIX, answered, weight
 
 from .peer import START_MS, opened
 
@@ -150,6 +151,25 @@ def test_the_database_lags() -> None:
 def test_mistakes_have_the_exchanges_codes(endpoint: str, parameters: dict[str, str], code: int) -> None:
     """400 with a negative code."""
     assert get(endpoint, 0, **parameters) == (400, code)
+
+
+@pytest.mark.parametrize("interval", ["1s", "1m", "1w", "1M"])
+@pytest.mark.parametrize("at", [0, 1, START_MS + 10**9, 10**19])
+def test_far_times_are_no_trouble(interval: str, at: int) -> None:
+    """Before the first candle and after the last."""
+    assert isinstance(get("klines", symbol="BTCUSDT", interval=interval, startTime=at), list)
+    assert isinstance(get("klines", symbol="BTCUSDT", interval=interval, endTime=at), list)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "-", "1.5", "٣"])
+def test_numbers_that_are_none(text: str) -> None:
+    """Too long, too short, not whole, not ASCII."""
+    assert get("klines", symbol="BTCUSDT", interval="1m", limit=text) == (400, -1100)
+
+
+def test_deep_nesting_is_a_mistake() -> None:
+    """Ten thousand brackets do not bring the double down."""
+    assert get("ticker/price", symbols="[" * 10_000) == (400, -1100)
 
 
 def test_what_is_not_there() -> None:
