@@ -8,8 +8,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
 from komas.sim.book import Book, Diff, Top
 from komas.sim.candles import MINUTE_MS
 from komas.sim.history import past
@@ -29,6 +27,7 @@ from komas.sim.replay import (
     levels,
     payload,
 )
+from komas.sim.script import UNREADABLE
 from komas.sim.tape import SymbolTape, Tape
 
 RECENT_MS = 30_000  # so much of the past is real trades, a tenth of a second's work; what lies before is candles
@@ -143,7 +142,7 @@ class ReplayPlayer:
     def _understand(self, line: Line, text: bytes) -> list[Event]:
         """Learn from a frame; one that cannot be read has been played all the same, and teaches nothing."""
         pair = self.market.pairs[line.symbol]
-        with suppress(msgspec.DecodeError):
+        with suppress(*UNREADABLE):
             match line.stream.partition("@")[2]:
                 case "bookTicker":
                     pair.show(partial(_top, text))
@@ -160,7 +159,7 @@ class ReplayPlayer:
         return self.market.advance(fact.time_ms) + self.market.trade(pair, fact, found.E)
 
     def _differed(self, symbol: str, text: bytes, book: Book) -> None:
-        with suppress(msgspec.DecodeError):
+        with suppress(*UNREADABLE):
             diff = DEPTH.decode(text).diff()
             self._recent.setdefault(symbol, deque(maxlen=RECENT_DIFFS)).append(diff)
             book.apply(diff)
@@ -177,5 +176,5 @@ def _top(text: bytes) -> Top:
     """The top that a captured frame shows; an empty one where it cannot be read."""
     try:
         return TOP.decode(text).top()
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Top(0, 0, 0, 0)

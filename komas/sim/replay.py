@@ -178,7 +178,7 @@ def _line(path: Path, number: int, text: bytes) -> Line:
         )
     if not raw.startswith(PREFIX) or DATA not in raw:
         return Line(int(ns), "", "", raw)
-    stream = raw[len(PREFIX) : raw.index(b'"', len(PREFIX))].decode()
+    stream = raw[len(PREFIX) : raw.index(b'"', len(PREFIX))].decode(errors="replace")
     return Line(int(ns), stream.partition("@")[0].upper(), stream, raw)
 
 

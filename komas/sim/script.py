@@ -205,6 +205,7 @@ AnyFault = (
     | Clock
     | SymbolStatus
 )
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # all that decoding a text may raise
 NEEDS_A_CONNECTION = (Abort, Close, HalfOpen, Shutdown, Tampering, Garbage)
 
 
@@ -218,7 +219,7 @@ def parse_faults(body: bytes) -> tuple[AnyFault, ...]:
     """The faults of a JSON text: an object, a list, or ``{"fault": [...]}``. ``CallerError`` says what is wrong."""
     try:
         return _converted(msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError) as fault:
+    except UNREADABLE as fault:
         raise CallerError(f"faults: {fault}", field="faults") from fault
 
 
@@ -236,7 +237,7 @@ def read_script(path: Path) -> tuple[AnyFault, ...]:
         content = path.read_bytes()
         found = tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
         faults = _converted(found)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as fault:
+    except (OSError, tomllib.TOMLDecodeError, *UNREADABLE) as fault:
         raise CallerError(f"script: {path}: {fault}", field="script") from fault
     for number, each in enumerate(faults, 1):
         if isinstance(each, NEEDS_A_CONNECTION) and each.at is None and each.dial is None:

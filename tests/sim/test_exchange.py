@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -10,11 +11,20 @@ import msgspec
 import pytest
 import trio
 import wsproto.events as ws
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from komas.sim.options import Limits
 from komas.sim.player import SyntheticPlayer
 
 from .peer import NO_LIMITS, START_MS, Peer, opened
+
+SHAKE = (
+    b"GET /ws/btcusdt@trade HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+PING = b"\x89\x81\0\0\0\0x"
+TEXT = b"\x81\x82\0\0\0\0[]"
 
 
 def limits(**changes: Any) -> Limits:
@@ -377,3 +387,29 @@ async def test_the_control_endpoint_can_be_closed(autojump_clock: trio.testing.M
     async with opened() as world:
         world.exchange.desk.options = msgspec.structs.replace(world.exchange.options, control=False)
         assert (await world.call("GET", "/sim/state"))[0] == 404
+
+
+@given(
+    st.lists(
+        st.binary(max_size=40) | st.sampled_from([b"\r\n", b"GET /ws HTTP/1.1\r\n", SHAKE, PING, TEXT]), max_size=8
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_nothing_that_is_sent_brings_it_down(pieces: list[bytes]) -> None:
+    """Whatever arrives, in whatever state: only that connection ends, and nothing of it is left."""
+
+    async def main() -> None:
+        async with opened() as world:
+            stream = await world.line()
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(SHAKE if pieces[:1] == [PING] else b"")
+                await stream.send_all(b"".join(pieces))
+                await trio.testing.wait_all_tasks_blocked()
+                await stream.send_eof()
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.aclose()
+            await trio.sleep(10)
+            assert world.exchange.connections == set()
+            assert world.exchange.listeners == {}
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -377,6 +377,8 @@ async def test_deleting_faults_forgets_what_is_to_come(autojump_clock: trio.test
     ("body", "words"),
     [
         ("{", "truncated"),
+        ("[" * 5000, "recursion"),
+        ('{"\xff":1}', "utf-8"),
         ('{"fault":"sneeze"}', "sneeze"),
         ('{"fault":"abort","after":1}', "after"),
         ('{"fault":"rest","status":9000}', "599"),
@@ -389,7 +391,7 @@ async def test_a_wrong_fault_is_a_clear_400(autojump_clock: trio.testing.MockClo
     """The answer says what is wrong, and nothing happens."""
     async with opened() as world:
         peer = await world.dial(STREAM)
-        status, answer, _ = await world.call("POST", "/sim/faults", body.encode())
+        status, answer, _ = await world.call("POST", "/sim/faults", body.encode("latin-1"))
         assert status == 400
         assert words in answer["msg"], answer
         world.publish("a@trade", '{"t":1}')
