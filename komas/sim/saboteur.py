@@ -100,6 +100,8 @@ class Saboteur:
         self._by_dial.clear()
         self.troubles.clear()
         self.stage.shift_clock(0)
+        for pair in self.stage.market.pairs.values():
+            pair.status = "TRADING"
         for connection in self.stage.connections:
             connection.tamperers.clear()
 

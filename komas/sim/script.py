@@ -15,7 +15,8 @@ close                     ``code`` 1001 (``null``: an empty close frame), ``reas
 half_open                 nothing is read or written any more, and nothing is closed
 stall                     ``seconds`` (none: until faults are deleted), ``streams`` (none: all): no data, pings go on
 shutdown                  ``delay`` 0, ``clean`` true: the notice, then 1001, or RST when not clean
-drop repeat reorder       ``stream`` (none: any), ``frames`` 1, ``after_frames`` 0; ``reorder`` sends so many backwards
+drop repeat               ``stream`` (none: any), ``frames`` 1, ``after_frames`` 0
+reorder                   the same, ``frames`` 2 and never ``null``: so many are held, and then sent backwards
 fragment                  ``stream``, ``frames`` 1, ``after_frames`` 0: events in three fragments, with a ping inside
 unknown                   ``kind`` ``keys`` (``stream``, ``frames`` 1, ``after_frames`` 0), ``event`` or ``stream``
 garbage                   ``kind`` ``json`` ``truncated`` ``binary`` ``fragmented`` ``huge`` ``utf8`` ``reserved``
@@ -127,7 +128,7 @@ class Repeat(Tampering, frozen=True, kw_only=True, tag="repeat"):
 class Reorder(Tampering, frozen=True, kw_only=True, tag="reorder"):
     """Events come in the wrong order: so many are held and sent backwards."""
 
-    frames: Count | None = 2
+    frames: Count = 2
 
 
 class Fragment(Tampering, frozen=True, kw_only=True, tag="fragment"):
