@@ -14,7 +14,9 @@ from werkzeug.datastructures import Headers
 from komas.edge.problems import ProblemError
 from komas.settings import Settings
 
-_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+_FORWARDED: Final = (
+    "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via", "Cf-Connecting-Ip",
+)  # fmt: skip
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -25,7 +27,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     def address(self, settings: Settings) -> str:
         """The address to count by: the peer's, or what a trusted proxy says it forwards for."""
-        forwarded = self.headers.get("X-Forwarded-For", "")
+        forwarded = ",".join(self.headers.getlist("X-Forwarded-For"))  # some proxies add a line of their own
         if self.peer in settings.trusted_proxies and forwarded:
             return forwarded.rsplit(",", 1)[-1].strip()[:64]
         return self.peer
@@ -53,12 +55,10 @@ def check_control(caller: Caller, settings: Settings) -> None:
 def cors(caller: Caller, settings: Settings, *, reads: bool) -> dict[str, str]:
     """Headers that let a web page read the answer: every listed page, and with ``*`` any page, where it only reads."""
     origin = caller.headers.get("Origin", "").lower()
-    if not origin:
-        return {}
-    if origin in settings.cors_origins:
+    if origin and origin in settings.cors_origins:
         return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
     if "*" in settings.cors_origins and reads:
-        return {"Access-Control-Allow-Origin": "*"}
+        return {"Access-Control-Allow-Origin": "*"} if origin else {}
     return {"Vary": "Origin"}
 
 
@@ -75,15 +75,17 @@ def _check_token(caller: Caller, expected: str) -> None:
 
 def _is_ours(caller: Caller, settings: Settings) -> bool:
     host = caller.headers.get("Host", "")
-    if not _is_loopback_name(urlsplit(f"//{host}").hostname if _is_plain(host) else None):
+    if not _is_loopback_name(_name_of(host)):
         return False
     origin = caller.headers.get("Origin", "").lower()
     return not origin or origin in settings.cors_origins or origin in (f"http://{host}", f"https://{host}")
 
 
-def _is_plain(host: str) -> bool:
-    """Whether urlsplit() may be asked: it raises on broken brackets."""
-    return host.count("[") == host.count("]") <= 1 and host.isprintable()
+def _name_of(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None  # broken brackets
 
 
 def _is_loopback_name(name: str | None) -> bool:

@@ -22,7 +22,7 @@ log = logging.getLogger("komas.edge")
 
 BODY_BYTES = 64 * 1024  # the longest body that means anything: 200 symbols are 10 KB
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_PROTECTED = frozenset({"/api/logs/today"})
+_PROTECTED = frozenset({"ops.logs_today"})  # by what was routed: several ways of writing a path lead to it
 _READING = "GET, HEAD, OPTIONS"
 
 
@@ -31,6 +31,7 @@ def create_app(rooms: Rooms) -> QuartTrio:
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # it would redirect with an address made of what the client sent
     for routes in (control(rooms), market(rooms), ops(rooms)):
         app.register_blueprint(routes)
     _guard(app, rooms)
@@ -43,13 +44,13 @@ def _guard(app: QuartTrio, rooms: Rooms) -> None:
     async def check() -> Response | None:
         if request.method == "OPTIONS":
             return _preflight(rooms)
-        if request.method in _CHANGING or request.path in _PROTECTED:
+        if request.method in _CHANGING or request.endpoint in _PROTECTED:
             check_control(_caller(), rooms.settings)
         return None
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
-        reads = request.method not in _CHANGING and request.path not in _PROTECTED
+        reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
         response.headers.update(cors(_caller(), rooms.settings, reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response

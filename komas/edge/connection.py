@@ -1,6 +1,6 @@
 """Our Hypercorn connection: one bad packet costs one connection, writes have a deadline, the app hears of draining.
 
-Hypercorn's Trio worker is replaced in three places, all of them by ``install()``, which says so loudly where they are
+Hypercorn's Trio worker is replaced in five places, all of them by ``install()``, which says so loudly where they are
 no longer there (hypercorn is pinned in pyproject.toml):
 
 * an exception in one connection's protocol code ended the whole server (hypercorn#225, #228): here it ends that
@@ -9,6 +9,9 @@ no longer there (hypercorn is pinned in pyproject.toml):
   it has ``SEND_DEADLINE_S``, and ``HURRIED_DEADLINE_S`` once the server drains;
 * the end of a response was cancelled together with Quart-Trio's request, so that keep-alive timeouts and
   ``Connection: close`` did nothing: here the end of a response is shielded, and bounded;
+* a client that had left kept its socket until the keep-alive time was over, and was not noticed at all behind a
+  pipelined request: here the end of a connection is seen at once;
+* a refused WebSocket handshake left its connection open without any time-out: here it is closed;
 * HTTP/2 over clear text (by prior knowledge or ``Upgrade: h2c``) has no backpressure: here it is not spoken.
 """
 
@@ -22,7 +25,9 @@ import h11
 import hypercorn.trio.run as hypercorn_run
 import trio
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 
@@ -33,6 +38,8 @@ HURRIED_DEADLINE_S: Final = 1.0
 BOOKKEEPING_S: Final = 5.0
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
 COMPLAIN_EVERY_S: Final = 10.0
+LAST_WORDS_S: Final = 0.5  # for requests that came right before the end of the connection
+READ_BYTES: Final = 2**16
 
 _CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ABORTS: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit)
@@ -66,8 +73,11 @@ _present: trio.lowlevel.RunVar[Context | None] = trio.lowlevel.RunVar("komas.edg
 
 
 def present() -> Context | None:
-    """The context of the server that runs in this ``trio.run()``; ``None`` before one was started."""
-    return _present.get()
+    """The context of the server that runs in this ``trio.run()``; ``None`` before one was started, or without Trio."""
+    try:
+        return _present.get()
+    except RuntimeError:
+        return None
 
 
 class Connection(TCPServer):
@@ -95,9 +105,46 @@ class Connection(TCPServer):
             self.context.terminated.connections.discard(self)
 
     def hurry(self) -> None:
-        """Give the write that is under way, if there is one, little more time."""
+        """Give the write that is under way, or the request that is still being sent, little more time."""
+        soon = trio.current_time() + HURRIED_DEADLINE_S
         if self._sending is not None:
-            self._sending.deadline = min(self._sending.deadline, trio.current_time() + HURRIED_DEADLINE_S)
+            self._sending.deadline = min(self._sending.deadline, soon)
+        if self._is_half_asked() and self._task_group._nursery is not None:  # noqa: SLF001 - hypercorn offers no other way
+            self._task_group._nursery.cancel_scope.deadline = soon  # noqa: SLF001
+
+    def _is_half_asked(self) -> bool:
+        protocol = getattr(getattr(self, "protocol", None), "protocol", None)
+        return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.SEND_BODY
+
+    async def _read_data(self) -> None:
+        """Read until the client has left, and say so at once, also while an earlier request of it is still answered.
+
+        Hypercorn reads nothing while a pipelined request waits for the response before it, so a client that left was
+        noticed at the next write. And it kept the socket of a client that had left until the keep-alive time was over.
+        """
+        handed, taken = trio.open_memory_channel[bytes](1)
+
+        async def handle() -> None:
+            async for data in taken:
+                await self.protocol.handle(RawData(data))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handle)
+            with handed:
+                while data := await self._receive():
+                    await handed.send(data)
+            # What it still asked for is taken in; what waits for its turn will never be answered.
+            await trio.sleep(LAST_WORDS_S if taken.statistics().current_buffer_used else 0)
+            nursery.cancel_scope.cancel("the client has left")
+        with trio.move_on_after(BOOKKEEPING_S, shield=True):
+            await self.protocol.handle(Closed())
+        await self.idle_task.stop()
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(READ_BYTES))
+        except _CLIENT_LEFT:
+            return b""
 
     async def protocol_send(self, event: Event) -> None:
         """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
@@ -129,8 +176,7 @@ class Connection(TCPServer):
 
         TCP resets a connection that is closed with unread bytes, and a reset discards what the client has not yet read.
         """
-        protocol = getattr(self.protocol, "protocol", None)
-        if not isinstance(protocol, H11Protocol) or protocol.connection.their_state is not h11.SEND_BODY:
+        if not self._is_half_asked():
             return
         # BusyResourceError: the reader is reading already; AttributeError: TLS cannot be half closed.
         with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT, trio.BusyResourceError, AttributeError):
@@ -150,12 +196,22 @@ async def _http1_only(_protocol: H11Protocol, _event: h11.Request) -> None:
     """Stay with HTTP/1.1: ``Upgrade: h2c`` is ignored (RFC 9110 allows it), HTTP/2 opens with an unknown method."""
 
 
+_send_ws_error = WSStream._send_error_response  # noqa: SLF001 - see install()
+
+
+async def _end_with_error(stream: WSStream, status_code: int) -> None:
+    """Answer a bad WebSocket handshake and end the connection, which Hypercorn leaves open without any time-out."""
+    await _send_ws_error(stream, status_code)
+    await stream.send(StreamClosed(stream_id=stream.stream_id))
+
+
 def install() -> None:
     """Put our connection in Hypercorn's place; the same for ``komas serve`` and for the ``hypercorn`` command."""
     for owner, name, ours in (
         (hypercorn_run, "TCPServer", Connection),
         (hypercorn_run, "WorkerContext", Context),
         (H11Protocol, "_check_protocol", _http1_only),
+        (WSStream, "_send_error_response", _end_with_error),
     ):
         if not hasattr(owner, name):
             raise ImportError(f"hypercorn has changed: {owner} has no {name}; komas needs the release it pins")

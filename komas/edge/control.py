@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -170,10 +171,7 @@ async def _body() -> bytes:
 async def _connect(rooms: Rooms) -> None:
     """Ask for the connection and wait for it, within bounds; it is tried on behind the answer."""
     rooms.feed.connect()
-    with trio.move_on_after(rooms.settings.connect_wait_s) as scope:
-        await rooms.feed.connected()
-    if scope.cancelled_caught:
-        raise _why_not(rooms, f"no connection within {rooms.settings.connect_wait_s:g} s")
+    await _within_bounds(rooms, rooms.feed.connected, "no connection")
 
 
 async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
@@ -182,15 +180,33 @@ async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
     check_room(rooms, streams)
     rooms.hub.interest.pin(streams)
     rooms.feed.connect()
-    with trio.move_on_after(rooms.settings.connect_wait_s) as scope:
+    await _within_bounds(rooms, partial(rooms.feed.acknowledged, streams), "not acknowledged")
+
+
+async def _within_bounds(rooms: Rooms, wait: Callable[[], Awaitable[None]], what: str) -> None:
+    """Wait for the exchange, but not for ever, and not when the server is about to stop."""
+    failure: VenueError | None = None
+    done = False
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + rooms.settings.connect_wait_s
+
+        async def leave() -> None:
+            await rooms.draining.wait()
+            nursery.cancel_scope.cancel("draining")
+
+        nursery.start_soon(leave)
         try:
-            await rooms.feed.acknowledged(streams)
+            await wait()
+            done = True
         except VenueError as error:
-            raise from_venue(error) from error
-    if scope.cancelled_caught:
-        raise _why_not(
-            rooms, f"not acknowledged within {rooms.settings.connect_wait_s:g} s; asked for again until it is"
-        )
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise from_venue(failure)
+    if rooms.draining.is_set() and not done:
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down")
+    if not done:
+        raise _why_not(rooms, f"{what} within {rooms.settings.connect_wait_s:g} s; komas goes on trying")
 
 
 def _why_not(rooms: Rooms, what: str) -> ProblemError:

@@ -30,7 +30,7 @@ class Doors:
         self._turned_away = 0
 
     def why_full(self, address: str) -> str | None:
-        """Why one more client from an address cannot come in; ``None`` when it can."""
+        """Why one more client from an address cannot come in, counted; ``None`` when it can."""
         if self._inside >= self._settings.max_sse:
             reason = "too many clients"
         elif self._addresses[address] >= self._settings.max_sse_per_address:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from quart import Blueprint, Response, request
 
@@ -47,14 +48,12 @@ def _open(
     if request.method == "HEAD":
         return sse.head()
     address = Caller(request.remote_addr or "", request.headers).address(rooms.settings)
-    reason = _why_busy(rooms, streams, address)
-    if reason is not None:
-        return sse.busy(reason)
     body = sse.EventBody(
         rooms.hub,
         rooms.doors,
         streams,
         address=address,
+        why_busy=partial(_why_busy, rooms, streams, address),
         opened=rooms.feed.connect,
         since=since,
         heartbeat_s=rooms.settings.heartbeat_s,

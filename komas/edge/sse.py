@@ -44,7 +44,11 @@ class Lagged(msgspec.Struct, frozen=True):
 
 
 class EventBody(ResponseBody):
-    """The endless body of one SSE response; ``opened`` is called once the streams are wanted."""
+    """The body of one SSE response: endless, or ``busy`` and its end.
+
+    ``why_busy`` tells why the client cannot come in, and ``opened`` is called when it can; both at the moment at which
+    it is counted, so that no burst of clients gets past a limit.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class EventBody(ResponseBody):
         streams: Sequence[Stream],
         *,
         address: str,
+        why_busy: Callable[[], str | None],
         opened: Callable[[], None],
         since: Position | None = None,
         heartbeat_s: float,
@@ -63,6 +68,7 @@ class EventBody(ResponseBody):
         self._doors = doors
         self._streams = streams
         self._address = address
+        self._why_busy = why_busy
         self._opened = opened
         self._since = since
         self._heartbeat_s = heartbeat_s
@@ -74,13 +80,17 @@ class EventBody(ResponseBody):
         self._listener: Listener | None = None
 
     async def __aenter__(self) -> Self:
+        # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
+        if (reason := self._why_busy()) is not None:
+            self._waiting.append(_busy(reason))
+            return self
+        self._opened()
         with ExitStack() as stack:
             stack.enter_context(self._doors.inside(self._address))
             place = self._hub.listen(self._streams, since=self._since, capacity=self._mailbox)
             self._listener = stack.enter_context(place)
+            self._waiting.extend(_chunks(self._greeting(self._listener)))
             self._stack = stack.pop_all()
-        self._opened()  # after listening, so that a first dial already names these streams
-        self._waiting.extend(_chunks(self._greeting(self._listener)))
         return self
 
     async def __aexit__(
@@ -103,7 +113,8 @@ class EventBody(ResponseBody):
         yield from (item.sse for item in listener.known)
 
     async def _news(self) -> list[bytes]:
-        assert self._listener is not None  # __aenter__ ran
+        if self._listener is None:
+            raise StopAsyncIteration  # busy, and said so
         await self._keep_rate()
         with trio.move_on_after(self._heartbeat_s):
             try:
@@ -147,11 +158,10 @@ def head() -> Response:
     return Response(b"", 200, HEADERS)
 
 
-def busy(reason: str) -> Response:
-    """Turn a client away so that it comes back: a browser's EventSource gives up for good on any status but 200."""
+def _busy(reason: str) -> bytes:
+    """What a client is turned away with: a browser's EventSource gives up for good on any status but 200."""
     retry_ms = random.randint(*BUSY_RETRY_MS)  # noqa: S311 - spreads load, guards nothing
-    event = named_event("busy", {"reason": reason})
-    return Response(b"retry: %d\n\n%b" % (retry_ms, event), 200, HEADERS)
+    return b"retry: %d\n\n%b" % (retry_ms, named_event("busy", {"reason": reason}))
 
 
 def _rendered(items: Iterable[Item], dropped: int) -> Iterable[bytes]:

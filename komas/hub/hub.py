@@ -38,9 +38,9 @@ class _Fanout:
 
     __slots__ = ("epoch", "journal", "mailboxes")
 
-    def __init__(self, stream: Stream, epoch: str, journal_length: int) -> None:
+    def __init__(self, stream: Stream, epoch: str, journal_length: int, mailboxes: dict[Mailbox, None]) -> None:
         self.epoch = epoch
-        self.mailboxes: dict[Mailbox, None] = {}
+        self.mailboxes = mailboxes
         self.journal = Journal(stream, epoch, journal_length)
 
 
@@ -78,6 +78,7 @@ class Hub:
         epoch: Callable[[], str] = new_epoch,
     ) -> None:
         self._fanouts: dict[Stream, _Fanout] = {}
+        self._orphans: dict[Stream, dict[Mailbox, None]] = {}  # listeners of a stream that was given up under them
         self._mailboxes: dict[Mailbox, None] = {}
         self._journal_length = journal_length
         self._epoch = epoch
@@ -121,6 +122,13 @@ class Hub:
         for mailbox in fanout.mailboxes:
             mailbox.put(envelope)
 
+    def renew(self, stream: Stream, gap: Gap) -> None:
+        """Begin a new life of a stream whose numbers have started again: positions of the old one are void."""
+        fanout = self._fanouts.get(stream)
+        if fanout is not None:
+            self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length, fanout.mailboxes)
+            self.publish_gap(stream, gap)
+
     def announce(self, status: FeedStatus) -> None:
         """Tell every listener where the feed stands."""
         self.status = status
@@ -154,19 +162,18 @@ class Hub:
         mailbox = Mailbox(capacity, overflow)
         # No await from here to the yield: a fact in between would be in neither `known` nor the mailbox.
         self.interest.join(streams)
-        known = [item for stream in streams for item in self._known(stream, since)]
-        for stream in streams:
-            self._fanouts[stream].mailboxes[mailbox] = None
-        self._mailboxes[mailbox] = None
-        if self.drained.is_set():
-            mailbox.close()
         try:
+            known = [item for stream in streams for item in self._known(stream, since)]
+            for stream in streams:
+                self._fanouts[stream].mailboxes[mailbox] = None
+            self._mailboxes[mailbox] = None
+            if self.drained.is_set():
+                mailbox.close()
             yield Listener(mailbox, known)
         finally:
-            del self._mailboxes[mailbox]
+            self._mailboxes.pop(mailbox, None)
             for stream in streams:
-                if (fanout := self._fanouts.get(stream)) is not None:
-                    fanout.mailboxes.pop(mailbox, None)
+                self._forget(mailbox, stream)
             self._dropped += mailbox.statistics().dropped
             mailbox.close()
             self.interest.leave(streams)
@@ -200,9 +207,20 @@ class Hub:
             known.append(latest)
         return known
 
+    def _forget(self, mailbox: Mailbox, stream: Stream) -> None:
+        if (fanout := self._fanouts.get(stream)) is not None:
+            fanout.mailboxes.pop(mailbox, None)
+        if (orphans := self._orphans.get(stream)) is not None:
+            orphans.pop(mailbox, None)
+            if not orphans:
+                del self._orphans[stream]
+
     def _open(self, stream: Stream) -> None:
-        self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length)
+        orphans = self._orphans.pop(stream, {})
+        self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length, orphans)
 
     def _close(self, stream: Stream) -> None:
-        del self._fanouts[stream]
+        fanout = self._fanouts.pop(stream)
+        if fanout.mailboxes:
+            self._orphans[stream] = fanout.mailboxes
         self.latest.forget(stream)

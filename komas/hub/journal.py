@@ -49,6 +49,8 @@ class Journal:
             oldest = self._items[0]
             if isinstance(oldest, Envelope):
                 self._lost = oldest.sequence
+            elif isinstance(oldest.notice, Gap):
+                self._lost = oldest.notice.last  # what was missing is as gone as what was there
         self._items.append(item)
         if isinstance(item, Envelope):
             self._last = item.sequence
@@ -56,12 +58,22 @@ class Journal:
     def replay(self, after: Position) -> Replay:
         """What came after a position: all of it, or what is left of it behind a gap notice."""
         items = self._after(after.offset)
-        if self._is_ours(after) and (self._lost is None or after.offset >= self._lost):
+        if self._is_ours(after) and after.offset >= self._floor():
             return Replay(items, None)
         return Replay(items, self._gap(after.offset))
 
     def _is_ours(self, position: Position) -> bool:
         return position.epoch == self._epoch and self._last is not None and position.offset <= self._last
+
+    def _floor(self) -> int:
+        """The oldest position from which everything after it is here."""
+        if self._lost is not None:
+            return self._lost
+        oldest = self._oldest()
+        return 0 if oldest is None else self._preceding(oldest)
+
+    def _oldest(self) -> int | None:
+        return next((item.sequence for item in self._items if isinstance(item, Envelope)), None)
 
     def _after(self, offset: int) -> list[Item]:
         newer = list(takewhile(lambda item: not _reached(item, offset), reversed(self._items)))
@@ -69,12 +81,17 @@ class Journal:
 
     def _gap(self, offset: int) -> Gap:
         first = self._following(offset)
-        oldest = next((item.sequence for item in self._items if isinstance(item, Envelope)), None)
+        oldest = self._oldest()
         if oldest is None or self._last is None or offset > self._last:
             return Gap(stream=self._stream.name, first=first, last=None)
-        if oldest <= first:  # another epoch, but the numbers prove that nothing is missing
-            return Gap(stream=self._stream.name, first=first, last=self._last, filled=True)
+        if oldest <= first:  # another epoch, but the numbers prove that nothing is missing up to the next known gap
+            last = min((gap.first - 1 for gap in self._gaps(first) if gap.first is not None), default=self._last)
+            return Gap(stream=self._stream.name, first=first, last=last, filled=True)
         return Gap(stream=self._stream.name, first=first, last=self._preceding(oldest))
+
+    def _gaps(self, first: int) -> list[Gap]:
+        notices = [item.notice for item in self._after(first - 1) if isinstance(item, NoticeEnvelope)]
+        return [notice for notice in notices if isinstance(notice, Gap)]
 
     def _following(self, number: int) -> int:
         if self._stream.kind is Kind.KLINE and self._stream.interval is not None:

@@ -52,7 +52,8 @@ class Mailbox:
         Raises ``trio.EndOfChannel`` once the mailbox is closed and empty, ``Dismissed`` as soon as the listener fell
         further behind than its capacity (under ``Overflow.DISMISS``).
         """
-        await self._bell.receive()
+        if not self._dismissed:
+            await self._bell.receive()
         if self._dismissed:
             raise Dismissed("the listener fell behind and must resume from its last position")
         batch = self._post.take()

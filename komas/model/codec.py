@@ -63,15 +63,16 @@ class Position(msgspec.Struct, frozen=True):
         return f"{self.epoch}-{self.offset}"
 
 
-# Longer than any position that komas wrote: eight letters, a dash and the digits of a 64-bit number.
+# Longer than any position that komas wrote: eight letters, a dash and sixteen digits.
 _POSITION_LENGTH: Final = 40
+_OFFSETS: Final = 2**53  # ids and times of the exchange stay below what a JSON double holds exactly
 
 
 def parse_position(text: str) -> Position | None:
     """Read ``<epoch>-<offset>``; ``None`` for what komas never wrote."""
     epoch, dash, offset = text.partition("-")
     known = len(text) <= _POSITION_LENGTH and dash and epoch.isalnum() and offset.isascii() and offset.isdigit()
-    return Position(epoch, int(offset)) if known else None
+    return Position(epoch, int(offset)) if known and int(offset) < _OFFSETS else None
 
 
 class Envelope:

@@ -23,6 +23,7 @@ _MINUTE = 60 * _SECOND
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 MONTH: Final = "1M"  # the one interval without a fixed length
+_CALENDAR_ENDS_MS: Final = 253_370_764_800_000  # the year 9999, the last that datetime knows
 
 # Milliseconds; the order is Binance's. A calendar month has no length: see next_open_ms().
 INTERVALS: Final[dict[str, int]] = {
@@ -145,6 +146,8 @@ def next_open_ms(interval: str, open_ms: int) -> int:
     """Open time of the candle after the one that opened at ``open_ms`` (milliseconds since the epoch, UTC)."""
     if interval != MONTH:
         return open_ms + INTERVALS[interval]
+    if not 0 <= open_ms < _CALENDAR_ENDS_MS:
+        return open_ms + INTERVALS[MONTH]  # no candle of any exchange: only what a client made up
     opened = datetime.fromtimestamp(open_ms / 1000, UTC)
     year, month = (opened.year + 1, 1) if opened.month == 12 else (opened.year, opened.month + 1)  # noqa: PLR2004 - December
     return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
@@ -154,6 +157,8 @@ def previous_open_ms(interval: str, open_ms: int) -> int:
     """Open time of the candle before the one that opened at ``open_ms`` (milliseconds since the epoch, UTC)."""
     if interval != MONTH:
         return open_ms - INTERVALS[interval]
+    if not INTERVALS[MONTH] <= open_ms < _CALENDAR_ENDS_MS:
+        return open_ms - INTERVALS[MONTH]
     opened = datetime.fromtimestamp(open_ms / 1000, UTC)
     year, month = (opened.year - 1, 12) if opened.month == 1 else (opened.year, opened.month - 1)
     return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)

@@ -111,6 +111,20 @@ async def open_tcp(host: str, port: int, *, tls: bool) -> trio.abc.Stream:
     return encrypted
 
 
+def check_url(url: str) -> tuple[str, int, bool]:
+    """Host, port and whether TLS is spoken; ``CallerError`` for what is no WebSocket address."""
+    scheme, host, port = "", "", None
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+        host.encode("idna")  # what resolving it would do
+    except ValueError:
+        host = ""
+    if not host or not host.isprintable() or " " in host or scheme not in _PORTS:
+        raise CallerError(f"{url!r} is not a WebSocket address; write ws://host:port or wss://host:port")
+    return host, port or _PORTS[scheme], scheme == "wss"
+
+
 async def dial(
     nursery: trio.Nursery,
     url: str,
@@ -123,14 +137,12 @@ async def dial(
 
     ``sent`` is called for every frame that leaves, pongs included. Raises ``VenueError``, in ``timeout_s`` at most.
     """
+    host, port, tls = check_url(url)
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise CallerError(f"{url!r} is not a WebSocket address; write ws://host:port or wss://host:port")
-    port = parts.port or _PORTS[parts.scheme]
     with trio.move_on_after(timeout_s):
-        stream = await open_stream(parts.hostname, port, tls=parts.scheme == "wss")
+        stream = await open_stream(host, port, tls=tls)
         return await _handshake(nursery, _Tap(stream, sent), parts.netloc, f"{parts.path}?{parts.query}".rstrip("?"))
-    raise VenueError(f"{parts.hostname}:{port} did not answer within {timeout_s:g} s", cause=Cause.NETWORK)
+    raise VenueError(f"{host}:{port} did not answer within {timeout_s:g} s", cause=Cause.NETWORK)
 
 
 async def _handshake(nursery: trio.Nursery, tap: _Tap, host: str, resource: str) -> Socket:
@@ -174,7 +186,7 @@ class _Reader:
         except ConnectionClosed:
             self.error = None  # Socket asks the connection for the code and the words
         except Exception as error:  # noqa: BLE001 - h11 and wsproto raise several kinds over what a peer can send
-            self.error = VenueError(f"the answer is not a WebSocket handshake: {error}", cause=Cause.PROTOCOL)
+            self.error = VenueError(f"what came is not WebSocket: {error}", cause=Cause.PROTOCOL)
         self._handshake.cancel()
 
 

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.venues.backoff import RETRY_AFTER_MAX_S
 from komas.venues.dial import retry_after_s
 
 TIMEOUT_S: Final = 10.0
@@ -50,18 +51,26 @@ class Rest:
     async def get(self, path: str, result: type[T], params: Mapping[str, str] | None = None) -> T:
         """GET one resource and decode it; ``VenueError`` for every way in which that can fail."""
         self._check_budget()
-        try:
-            response = await self._client.get(path, params=params)
-        except httpx.HTTPError as error:
-            words = str(error) or type(error).__name__
-            raise VenueError(f"{self._client.base_url.host} cannot be asked: {words}", cause=Cause.NETWORK) from error
+        response = await self._answer(path, params)
         self._note_weight(response)
         if response.status_code != httpx.codes.OK:
             raise self._failed(response)
         try:
             return msgspec.json.decode(response.content, type=result)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise VenueError(f"{path} answered what komas cannot read: {error}", cause=Cause.PROTOCOL) from error
+
+    async def _answer(self, path: str, params: Mapping[str, str] | None) -> httpx.Response:
+        # The client's own time-out is for each read: a body that drips would hold us for days.
+        with trio.move_on_after(TIMEOUT_S):
+            try:
+                return await self._client.get(path, params=params)
+            except httpx.HTTPError as error:
+                words = str(error) or type(error).__name__
+                text = f"{self._client.base_url.host} cannot be asked: {words}"
+                raise VenueError(text, cause=Cause.NETWORK) from error
+        text = f"{self._client.base_url.host} did not answer within {TIMEOUT_S:g} s"
+        raise VenueError(text, cause=Cause.NETWORK)
 
     def _check_budget(self) -> None:
         wait_s = self._not_before - trio.current_time()
@@ -81,11 +90,11 @@ class Rest:
         status = response.status_code
         wait_s = retry_after_s(response.headers.get("retry-after", ""))
         if status in (_TOO_MANY, _BANNED):
-            wait_s = BANNED_FOR_S if wait_s is None else wait_s
+            wait_s = BANNED_FOR_S if wait_s is None else min(wait_s, RETRY_AFTER_MAX_S)
             self._not_before = trio.current_time() + wait_s
         try:
             body = msgspec.json.decode(response.content, type=_ErrorBody)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             body = _ErrorBody()
         return VenueError(
             f"the exchange answered HTTP {status}{f': {body.msg}' if body.msg else ''}",

@@ -122,6 +122,41 @@ async def test_the_state_of_the_feed_reaches_everybody_a_refusal_its_stream() ->
         assert hub.interest.streams() == (TICKER,)
 
 
+async def test_listeners_of_a_refused_stream_hear_it_again_when_it_is_wanted_again() -> None:
+    """They kept their place; leaving, they are counted out of it."""
+    hub = Hub(linger_s=0)
+    with hub.listen([TRADE]) as first:
+        hub.refuse(TRADE, "no")
+        with hub.listen([TRADE]) as second:
+            hub.publish(TRADE, trade(1), 0)
+            assert await _events(first) == await _events(second) == [trade(1)]
+        hub.refuse(TRADE, "no")
+    assert not hub._orphans
+    assert hub.interest.listeners(TRADE) == 0
+
+
+async def test_a_listener_that_cannot_be_greeted_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails between counting and the first news."""
+    hub = Hub()
+    monkeypatch.setattr(hub, "_known", lambda _stream, _since: 1 // 0)
+    with pytest.raises(ZeroDivisionError), hub.listen([TRADE]):
+        pytest.fail("the block was entered")
+    assert hub.interest.listeners(TRADE) == 0
+    assert hub.listeners == 0
+
+
+async def test_a_new_count_is_a_new_life() -> None:
+    """Old positions are void, listeners stay."""
+    epochs = iter(["one", "two"])
+    hub = Hub(epoch=lambda: next(epochs))
+    with hub.listen([TRADE]) as listener:
+        hub.publish(TRADE, trade(9), 0)
+        hub.renew(TRADE, Gap(stream="btcusdt@trade", first=10, last=None))
+        hub.publish(TRADE, trade(1), 0)
+        ids = [item.sse.split(b"\n")[0] for item in (await listener.take()).items]
+        assert ids == [b"id: one-9", b"event: gap", b"id: two-1"]
+
+
 async def test_draining_ends_listeners_after_what_waits() -> None:
     """Those there are, and those that come too late."""
     hub = Hub()

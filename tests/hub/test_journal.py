@@ -95,6 +95,27 @@ def test_a_gap_notice_is_replayed_at_its_place() -> None:
     assert journal.replay(Position("now", 3)).items[0] is notice
 
 
+def test_a_gap_that_the_ring_has_let_go_is_still_a_gap() -> None:
+    """What was missing is as gone as what was there."""
+    journal = Journal(TRADE, "now", 3)
+    for number in (3, 4, 5):
+        journal.append(Envelope(TRADE, trade(number), 0, "now"))
+    journal.append(NoticeEnvelope(Gap(stream="btcusdt@trade", first=6, last=9), TRADE))
+    for number in (10, 11, 12):
+        journal.append(Envelope(TRADE, trade(number), 0, "now"))
+    replay = journal.replay(Position("now", 5))
+    assert replay.gap == Gap(stream="btcusdt@trade", first=6, last=9)
+    assert _numbers(replay) == [10, 11, 12]
+
+
+def test_filled_reaches_to_the_next_gap() -> None:
+    """Another epoch, numbers that connect, and a hole further on."""
+    journal = _journal(4, 5)
+    journal.append(NoticeEnvelope(Gap(stream="btcusdt@trade", first=6, last=9), TRADE))
+    journal.append(Envelope(TRADE, trade(10), 0, "now"))
+    assert journal.replay(Position("then", 4)).gap == Gap(stream="btcusdt@trade", first=5, last=5, filled=True)
+
+
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 60))
 def test_a_replay_and_its_gap_are_everything_after_the_position(count: int, length: int, offset: int) -> None:
     """For every position: gap and items together are without hole and without repeat."""
@@ -102,8 +123,6 @@ def test_a_replay_and_its_gap_are_everything_after_the_position(count: int, leng
     if offset > count:
         assert replay.gap is not None
         assert not replay.items
-        return
-    if offset == 0:  # no position of ours: the first fact is number 1
         return
     missing = [] if replay.gap is None else list(range(replay.gap.first or 0, (replay.gap.last or 0) + 1))
     assert missing + _numbers(replay) == list(range(offset + 1, count + 1))

@@ -71,8 +71,9 @@ async def test_a_listener_that_may_not_lose_is_dismissed() -> None:
     mailbox = Mailbox(2, Overflow.DISMISS)
     for number in range(5):
         mailbox.put(_trade(number))
-    with pytest.raises(Dismissed):
-        await mailbox.take()
+    for _ in range(2):  # and as often as it asks
+        with pytest.raises(Dismissed):
+            await mailbox.take()
     assert mailbox.statistics().taken == 0
 
 

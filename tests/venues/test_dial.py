@@ -223,7 +223,19 @@ async def test_a_cancelled_dial_leaves_no_stream_open(
         await door.ours.send_all(b"x")
 
 
-@pytest.mark.parametrize("url", ["http://x", "x", "wss://", "ws:///stream"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x",
+        "x",
+        "wss://",
+        "ws:///stream",
+        "ws://x:99999",
+        "wss://a..b:9443",
+        "ws://a b",
+        "stream.binance.com:9443",
+    ],
+)
 async def test_an_address_that_is_none(url: str, nursery: trio.Nursery) -> None:
     """The caller's mistake, said as such."""
     with pytest.raises(CallerError, match="not a WebSocket address"):

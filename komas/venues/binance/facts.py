@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-STREAM_URL: Final = "wss://stream.binance.com:9443"
-REST_URL: Final = "https://api.binance.com"
 STREAM_PATH: Final = "/stream"  # always combined: a spot bookTicker cannot be attributed without its stream's name
 
 # binance-spot-api-docs, web-socket-streams.md, 2026-07-21: more than 5 incoming messages (pings, pongs and requests

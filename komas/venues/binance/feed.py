@@ -24,14 +24,18 @@ from komas.venues.backoff import Backoff, Patience
 from komas.venues.binance import facts, wire
 from komas.venues.binance.continuity import Continuity
 from komas.venues.binance.protocol import Conversation, Quarantine, Refusal
-from komas.venues.binance.silence import SHORTEST_S, Rhythm
-from komas.venues.dial import OpenStream, Socket, dial, open_tcp
+from komas.venues.binance.silence import Rhythm
+from komas.venues.dial import OpenStream, Socket, check_url, dial, open_tcp
 from komas.venues.link import keep_connected, together
 
 log = logging.getLogger("komas.feed")
 
 WATCH_EVERY_S = 1.0
 COMPLAIN_EVERY_S = 60.0  # unreadable frames are counted each, and logged together
+YOUNG_S = 5.0  # a refusal that comes sooner than that is about how the connection was opened
+_TOO_LONG = (400, 413, 414, 431)  # statuses by which a server refuses a URL for what is in it
+_NOT_ABOUT_NAMES = ("Too many requests", "Pong timeout")  # reasons of 1008 that no stream's name is to blame for
+_FULL = f"one connection holds {facts.STREAMS_PER_CONNECTION} streams at most"
 QUIET_AFTER_S = 10.0  # several times the pause of every kind of stream while its symbol trades
 
 
@@ -49,6 +53,9 @@ class Sink(Protocol):
     def announce(self, status: FeedStatus) -> None:
         """Take the feed's state."""
 
+    def renew(self, stream: Stream, gap: Gap) -> None:
+        """Take the news that a stream's numbers have started again; what was lost before is the gap."""
+
     def refuse(self, stream: Stream, reason: str) -> None:
         """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
 
@@ -57,6 +64,9 @@ class Wanted(Protocol):
     """Which streams are wanted. Its law: ``version`` differs after every change."""
 
     version: int
+
+    def __contains__(self, stream: Stream) -> bool:
+        """Whether a stream is wanted."""
 
     def streams(self) -> tuple[Stream, ...]:
         """Every wanted stream once, in the order of the wishes."""
@@ -115,7 +125,6 @@ class _Session:
         self.socket = socket
         self.conversation = conversation
         self.url = url
-        self.rhythm = Rhythm()
         self.connected_at = trio.current_time()
         self.connected_at_ms = now_ms
         self.messages = 0
@@ -137,12 +146,13 @@ class BinanceFeed:
         *,
         sink: Sink,
         wanted: Wanted,
-        url: str = facts.STREAM_URL,
+        url: str,
         patience: Patience | None = None,
         open_stream: OpenStream = open_tcp,
         clock_ms: Callable[[], int] = wall_ms,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        check_url(url)
         self.url = url.rstrip("/")
         self._sink = sink
         self._wanted = wanted
@@ -151,6 +161,7 @@ class BinanceFeed:
         self._backoff = Backoff(patience or Patience(), jitter)
         self._continuity = Continuity()
         self._quarantine = Quarantine()
+        self._rhythm = Rhythm()
         self._barren = False  # the last connection brought nothing: its URL may be why
         self._session: _Session | None = None
         self._scope: trio.CancelScope | None = None
@@ -161,6 +172,7 @@ class BinanceFeed:
         self._refusals: dict[Stream, Refusal] = {}
         self._news = trio.lowlevel.ParkingLot()
         self.failure: VenueError | None = None
+        self.surrender: VenueError | None = None  # the failure at which the allowed attempts were used up
 
     # What others ask of the feed
 
@@ -173,7 +185,7 @@ class BinanceFeed:
         """Ask for a connection; it is kept until ``disconnect()``."""
         if not self._asked:
             self._asked = True
-            self.failure = None
+            self.failure = self.surrender = None
             self._announce(FeedState.CONNECTING)
 
     def disconnect(self) -> None:
@@ -184,14 +196,25 @@ class BinanceFeed:
         self._announce(FeedState.DISCONNECTED)
 
     async def connected(self) -> None:
-        """Wait for the connection, however long it takes; ``failure`` says why it takes so long."""
+        """Wait for the connection, however long it takes; ``failure`` says why it takes so long.
+
+        Raises ``VenueError`` once the feed is not asked for a connection any more, or has given up.
+        """
         while self.state is not FeedState.CONNECTED:
+            self._check_asked()
             await self._news.park()
+
+    async def given_up(self) -> VenueError:
+        """Wait until the allowed attempts are used up; returns the last failure."""
+        while self.surrender is None:
+            await self._news.park()
+        return self.surrender
 
     async def acknowledged(self, streams: Iterable[Stream]) -> None:
         """Wait until the exchange has acknowledged every stream, however long that takes.
 
-        Raises ``VenueError`` with the exchange's words as soon as it refuses one.
+        Raises ``VenueError`` with the exchange's words as soon as it refuses one, and when nobody wants one any more
+        or no connection is asked for.
         """
         waiting = list(streams)
         for stream in waiting:
@@ -203,7 +226,14 @@ class BinanceFeed:
                     raise VenueError(text, cause=Cause.REFUSED, code=refusal.code)
             if all(self.holds(stream) for stream in waiting):
                 return
+            self._check_asked()
+            if any(stream not in self._wanted for stream in waiting):
+                raise VenueError("the subscription was ended before it was acknowledged", cause=Cause.CLOSED)
             await self._news.park()
+
+    def _check_asked(self) -> None:
+        if not self._asked:
+            raise self.surrender or VenueError("the connection was let go", cause=Cause.CLOSED)
 
     def holds(self, stream: Stream) -> bool:
         """Whether the exchange has acknowledged a stream on the present connection."""
@@ -220,7 +250,7 @@ class BinanceFeed:
             return "pending" if arrival is None else "recovering"
         if arrival is None:
             return "pending" if now - session.connected_at < COMPLAIN_EVERY_S else "quiet"
-        if session.rhythm.silent_s(now) >= SHORTEST_S:
+        if self._rhythm.silent_s(now) > self._rhythm.patience_s(now) / 2:
             return "stale"
         if arrival.at_s < session.connected_at:
             return "recovering"
@@ -258,13 +288,17 @@ class BinanceFeed:
     def _give_up(self, error: VenueError) -> None:
         log.error("feed gave up", extra={"reason": str(error), "failures": self._backoff.failures})
         self._asked = False
+        self.surrender = error
         self._backoff.succeeded()
         self._announce(FeedState.DISCONNECTED, reason=str(error))
 
     async def _attempt(self, healthy: Callable[[], None]) -> None:
         conversation = Conversation(self._quarantine)
-        names = [stream.name for stream in self._wanted.streams()]
+        wanted = self._wanted.streams()
+        self._prune(wanted)
+        names = [stream.name for stream in wanted]
         path = facts.STREAM_PATH if self._barren else conversation.open_with(names)
+        self._rhythm = Rhythm()
         self._barren = False
         sent = partial(self._sent, conversation)
         async with trio.open_nursery() as nursery:
@@ -273,6 +307,7 @@ class BinanceFeed:
                 socket = await dial(nursery, self.url + path, sent=sent, open_stream=self._open_stream)
                 await self._converse(_Session(socket, conversation, self.url, self._clock_ms()), healthy)
             except VenueError as error:
+                self._barren = self._barren or error.status in _TOO_LONG
                 failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
@@ -281,6 +316,7 @@ class BinanceFeed:
     async def _converse(self, session: _Session, healthy: Callable[[], None]) -> None:
         self._session = session
         self._counts.connections += 1
+        self._rhythm.begin(trio.current_time())
         self.failure = None
         log.info("connected", extra={"url": session.url, "streams": len(session.conversation.held)})
         self._announce(FeedState.CONNECTED)
@@ -293,13 +329,19 @@ class BinanceFeed:
                 partial(self._relay_wishes, self._wanted.version),
             )
         except VenueError as error:
-            self._barren = session.messages == 0 and error.cause is not Cause.NETWORK
-            if error.cause is Cause.REFUSED:
-                self._refuse(session.conversation.hung_up(str(error)))
+            self._blame(session, error)
             raise
         finally:
             self._session = None
             await session.socket.close()
+
+    def _blame(self, session: _Session, error: VenueError) -> None:
+        """Find out whether a name was the reason: of what the URL named, or of what was just asked for."""
+        is_young = trio.current_time() - session.connected_at < YOUNG_S
+        hung_up = error.cause in (Cause.CLOSED, Cause.REFUSED, Cause.PROTOCOL)
+        self._barren = hung_up and (session.messages == 0 or is_young)
+        if error.cause is Cause.REFUSED and not any(words in str(error) for words in _NOT_ABOUT_NAMES):
+            self._refuse(session.conversation.hung_up(str(error)))
 
     def _lost(self, error: VenueError, wait_s: float) -> None:
         self.failure = error
@@ -324,17 +366,24 @@ class BinanceFeed:
             if frame.e == facts.SHUTDOWN_EVENT or frame.stream == facts.SHUTDOWN_STREAM:
                 raise VenueError("the exchange announced that this server shuts down", cause=Cause.CLOSED)
             if frame.stream is None:
-                self._refuse(session.conversation.answered(frame))
-                self._news.unpark_all()
+                self._answered(session.conversation, frame)
             else:
                 self._take(session, frame.stream, frame.data)
                 if session.messages == 1:
                     healthy()
 
+    def _answered(self, conversation: Conversation, frame: wire.Combined) -> None:
+        held = len(conversation.held)
+        self._refuse(conversation.answered(frame))
+        if len(conversation.held) < held:
+            self._rhythm = Rhythm()  # the stream that gave the beat may be gone
+            self._rhythm.begin(trio.current_time())
+        self._news.unpark_all()
+
     def _take(self, session: _Session, name: str, data: msgspec.Raw) -> None:
         now, now_ms = trio.current_time(), self._clock_ms()
         session.messages += 1
-        session.rhythm.heard(now)
+        self._rhythm.heard(now)
         self._counts.messages += 1
         self._counts.last_message_ms = now_ms
         try:
@@ -346,6 +395,11 @@ class BinanceFeed:
             self._counts.unknown += 1
             return
         stream, event = read
+        if name not in session.conversation.held:
+            session.conversation.delivered(name)
+            self._news.unpark_all()
+        if stream not in self._wanted:
+            return  # some still come after an unsubscription, and are no start of a new life
         self._arrivals[stream] = Arrival(now, now_ms)
         self._publish(stream, event, now_ms)
 
@@ -354,7 +408,10 @@ class BinanceFeed:
         if not verdict.is_new:
             self._counts.repeated += 1
             return
-        if verdict.gap is not None:
+        if verdict.is_restart and verdict.gap is not None:
+            log.warning("numbers started again", extra={"stream": stream.name, "after": verdict.gap.first})
+            self._sink.renew(stream, verdict.gap)
+        elif verdict.gap is not None:
             self._counts.gaps += 1
             log.warning("gap", extra={"stream": stream.name, "first": verdict.gap.first, "last": verdict.gap.last})
             self._sink.publish_gap(stream, verdict.gap)
@@ -380,6 +437,7 @@ class BinanceFeed:
             conversation.expire(now)
             wanted = self._wanted.streams()
             self._prune(wanted)
+            self._refuse(tuple(Refusal(stream.name, None, _FULL) for stream in wanted[facts.STREAMS_PER_CONNECTION :]))
             request = conversation.next_request([stream.name for stream in wanted], now)
             if request is not None:
                 await session.socket.send(request)
@@ -419,8 +477,8 @@ class BinanceFeed:
             now = trio.current_time()
             if now - session.socket.heard_at > facts.TOTAL_SILENCE_S:
                 raise VenueError(f"nothing came for {facts.TOTAL_SILENCE_S:g} s, not even a ping", cause=Cause.SILENT)
-            patience_s = session.rhythm.patience_s(now)
-            if patience_s is not None and session.conversation.held and session.rhythm.silent_s(now) > patience_s:
+            patience_s = self._rhythm.patience_s(now)
+            if session.conversation.held and self._rhythm.silent_s(now) > patience_s:
                 raise VenueError(f"no data came for {patience_s:.0f} s", cause=Cause.SILENT)
 
 

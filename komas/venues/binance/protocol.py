@@ -22,7 +22,7 @@ import msgspec
 
 from komas.errors import Cause, VenueError
 from komas.venues.binance import facts
-from komas.venues.binance.wire import Combined, read_error
+from komas.venues.binance.wire import Combined, is_error, read_error
 from komas.venues.window import RollingWindow
 
 ACK_TIMEOUT_S: Final = 10.0
@@ -70,6 +70,10 @@ class Quarantine:
         middle = len(names) // 2
         self.suspects += [names[middle:], names[:middle]]
 
+    def clear(self, name: str) -> None:
+        """Forget the strikes of a name that the exchange has taken after all."""
+        self._strikes.pop(name, None)
+
     def strike(self, name: str) -> bool:
         """Count one hang-up on a name that was asked for alone; whether it was the last that we take."""
         self._strikes[name] = self._strikes.get(name, 0) + 1
@@ -84,6 +88,7 @@ class Conversation:
         self._frames = RollingWindow(facts.MESSAGES, facts.MESSAGES_PERIOD_S)
         self._spacing = RollingWindow(1, facts.REQUEST_SPACING_S)
         self._requests: dict[int, _Request] = {}
+        self._late: dict[int, _Request] = {}  # given up waiting for, and answered perhaps yet
         self._in_flight: set[str] = set()
         self._asks: dict[str, int] = {}
         self._last_id = 0
@@ -124,29 +129,37 @@ class Conversation:
 
     def answered(self, frame: Combined) -> tuple[Refusal, ...]:
         """Take one reply in; returns the streams that it finally refused, which the caller must stop wanting."""
-        request = self._requests.pop(frame.id, None) if isinstance(frame.id, int) else None
-        failed = bool(bytes(frame.error)) or frame.code is not None
+        request = self._request_of(frame)
         if request is None:
-            return self._unmatched(frame) if failed else ()
+            return ()
         self._in_flight.difference_update(request.names)
-        if failed:
+        if is_error(frame):
             return self._refuse(request, *read_error(frame))
         for name in request.names:
             self._asks.pop(name, None)
             if request.method == SUBSCRIBE:
                 self.held[name] = None
+                self._quarantine.clear(name)
             else:
                 self.held.pop(name, None)
         return ()
+
+    def delivered(self, name: str) -> None:
+        """Take data of a stream that was asked for as its acknowledgement: it may overtake the reply, or replace it."""
+        requests = (*self._requests.values(), *self._late.values())
+        if any(name in request.names for request in requests if request.method == SUBSCRIBE):
+            self.held[name] = None
 
     def expire(self, now: float) -> None:
         """Ask again for what was not answered; ``VenueError`` when the exchange has ignored a request too often."""
         for number, request in list(self._requests.items()):
             if now < request.asked_at + ACK_TIMEOUT_S:
                 continue
-            del self._requests[number]
+            self._late[number] = self._requests.pop(number)
             self._in_flight.difference_update(request.names)
             for name in request.names:
+                if request.method == SUBSCRIBE and name in self.held:
+                    continue  # its data came instead
                 self._asks[name] = self._asks.get(name, 0) + 1
                 if self._asks[name] >= ASKS:
                     raise VenueError(f"{request.method} was not answered {ASKS} times", cause=Cause.SILENT)
@@ -176,13 +189,16 @@ class Conversation:
             return UNSUBSCRIBE, _batch(surplus)
         while self._quarantine.suspects:
             suspects = self._quarantine.suspects.pop()
-            asked = tuple(name for name in suspects if name in goal and name not in self._in_flight)
+            asked = tuple(name for name in suspects if name in goal and self._is_free(name))[: self._room()]
             if asked:
                 return SUBSCRIBE, asked
-        missing = [name for name in wanted if name not in self.held and name not in self._in_flight]
-        return SUBSCRIBE, _batch(
-            missing[: max(0, facts.STREAMS_PER_CONNECTION - len(self.held) - len(self._in_flight))]
-        )
+        return SUBSCRIBE, _batch([name for name in wanted if self._is_free(name)][: self._room()])
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self.held and name not in self._in_flight
+
+    def _room(self) -> int:
+        return max(0, facts.STREAMS_PER_CONNECTION - len(self.held | dict.fromkeys(self._in_flight)))
 
     def _refuse(self, request: _Request, code: int | None, words: str) -> tuple[Refusal, ...]:
         if request.method == UNSUBSCRIBE:
@@ -192,14 +208,13 @@ class Conversation:
             return ()
         return (Refusal(request.names[0], code, words),)
 
-    def _unmatched(self, frame: Combined) -> tuple[Refusal, ...]:
-        """An error without an id that we know: the exchange could not read it, so it is about the oldest request."""
-        if not self._requests:
-            code, words = read_error(frame)
-            raise VenueError(f"the exchange answered with an error: {words}", cause=Cause.PROTOCOL, code=code)
-        request = self._requests.pop(min(self._requests))
-        self._in_flight.difference_update(request.names)
-        return self._refuse(request, *read_error(frame))
+    def _request_of(self, frame: Combined) -> _Request | None:
+        """The request that a reply is about; without an id that could be read, an error is about the oldest one."""
+        if isinstance(frame.id, int):
+            return self._requests.pop(frame.id, None) or self._late.pop(frame.id, None)
+        if frame.id is None and is_error(frame) and self._requests:
+            return self._requests.pop(min(self._requests))
+        return None
 
 
 def _batch(names: Sequence[str]) -> tuple[str, ...]:

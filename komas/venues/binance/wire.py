@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +18,10 @@ from komas.model.streams import Kind, Stream, parse_name
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
 _DIGITS: Final = 40
+
+
+# Ids and times stay below what a JSON double holds exactly; anything else is garbage, and would poison a count.
+Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class Unreadable(ValueError):
@@ -45,7 +49,7 @@ class Combined(msgspec.Struct):
 class _Ticker(msgspec.Struct):
     """``{"e":"24hrTicker","E":1672515782136,"s":"BNBBTC","p":"0.0015","P":"250.00","c":"0.0025","o":"0.0010",...}``."""
 
-    E: int
+    E: Number
     s: str
     p: Decimal
     P: Decimal
@@ -60,7 +64,7 @@ class _Ticker(msgspec.Struct):
 class _MiniTicker(msgspec.Struct):
     """``{"e":"24hrMiniTicker","E":1672515782136,"s":"BNBBTC","c":"0.0025","o":"0.0010","h":"0.0025",...}``."""
 
-    E: int
+    E: Number
     s: str
     c: Decimal
     o: Decimal
@@ -73,14 +77,14 @@ class _MiniTicker(msgspec.Struct):
 class _Bar(msgspec.Struct):
     """``{"t":1672515780000,"T":1672515839999,"s":"BNBBTC","i":"1m","f":-1,"L":-1,"o":"0.0010","x":false,...}``."""
 
-    t: int
+    t: Number
     i: str
     o: Decimal
     c: Decimal
     h: Decimal
     l: Decimal  # noqa: E741 - the exchange's key
     v: Decimal
-    n: int
+    n: Number
     x: bool
     q: Decimal
 
@@ -88,7 +92,7 @@ class _Bar(msgspec.Struct):
 class _Kline(msgspec.Struct):
     """``{"e":"kline","E":1672515782136,"s":"BNBBTC","k":{...}}``."""
 
-    E: int
+    E: Number
     s: str
     k: _Bar
 
@@ -96,9 +100,9 @@ class _Kline(msgspec.Struct):
 class _Trade(msgspec.Struct):
     """``{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",...}``."""
 
-    E: int
+    E: Number
     s: str
-    t: int
+    t: Number
     p: Decimal
     q: Decimal
     m: bool
@@ -107,20 +111,20 @@ class _Trade(msgspec.Struct):
 class _AggTrade(msgspec.Struct):
     """``{"e":"aggTrade","E":1672515782136,"s":"BNBBTC","a":12345,"p":"0.001","q":"100","f":100,"l":105,"m":true}``."""
 
-    E: int
+    E: Number
     s: str
-    a: int
+    a: Number
     p: Decimal
     q: Decimal
-    f: int
-    l: int  # noqa: E741 - the exchange's key
+    f: Number
+    l: Number  # noqa: E741 - the exchange's key
     m: bool
 
 
 class _BookTicker(msgspec.Struct):
     """``{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54"}``."""
 
-    u: int
+    u: Number
     s: str
     b: Decimal
     B: Decimal
@@ -150,7 +154,10 @@ def read_event(name: str, data: msgspec.Raw, received_ms: int) -> tuple[Stream, 
     stream = parse_name(name)
     if stream is None:
         return None
-    return stream, _READERS[stream.kind](data, received_ms)
+    event = _READERS[stream.kind](data, received_ms)
+    if event.symbol != stream.symbol or (isinstance(event, market.Kline) and event.interval != stream.interval):
+        raise Unreadable(f"{name} brought a fact of another stream")
+    return stream, event
 
 
 def _read_ticker(data: msgspec.Raw, _received_ms: int) -> market.Ticker:
@@ -264,12 +271,31 @@ def _guarded(decoder: msgspec.json.Decoder[_T], text: str | bytes | msgspec.Raw)
 def _check(*numbers: Decimal) -> None:
     """Refuse what is a ``Decimal`` and yet no price or quantity: ``NaN``, ``Infinity``, ``1E+999999``."""
     for number in numbers:
-        if not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS:
+        if not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS or len(str(number)) > 2 * _DIGITS:
             raise Unreadable(f"{number!r} is not a price or a quantity")
+
+
+class _Error(msgspec.Struct):
+    """``{"code":2,"msg":"Invalid request: invalid stream"}``."""
+
+    code: int | None = None
+    msg: str | None = None
+
+
+_error = msgspec.json.Decoder(_Error)
+
+
+def is_error(frame: Combined) -> bool:
+    """Whether a reply says no, in either shape."""
+    return frame.code is not None or bytes(frame.error) not in (b"", b"null")
 
 
 def read_error(frame: Combined) -> tuple[int | None, str]:
     """Code and words of an error reply, which the documents print flat and the wire nests."""
-    nested = msgspec.json.decode(frame.error, type=dict[str, object]) if bytes(frame.error)[:1] == b"{" else {}
-    code, words = nested.get("code", frame.code), nested.get("msg", frame.msg)
-    return (code if isinstance(code, int) else None), (str(words) if words is not None else "no reason given")
+    error = _Error(frame.code, frame.msg)
+    if bytes(frame.error)[:1] == b"{":
+        try:
+            error = _guarded(_error, frame.error)
+        except Unreadable:
+            error = _Error(None, "the exchange's words cannot be read")
+    return error.code, error.msg or "no reason given"

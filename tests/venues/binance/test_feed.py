@@ -203,11 +203,150 @@ async def test_a_quiet_connection_is_left_alone(autojump_clock: trio.testing.Moc
 
     async with _house() as house:
         house.hub.interest.pin([TRADE])
-        house.exchange.script(quiet)
+        house.exchange.script(then=quiet)
         house.feed.connect()
-        await trio.sleep(1000)
+        await trio.sleep(500)
         assert house.exchange.dialled_at == [0]
         assert house.feed.health(TRADE) == "quiet"
+        await trio.sleep(500)  # but acknowledged and never delivered is not believed for ever
+        assert house.exchange.dialled_at == [0, pytest.approx(601, abs=1)]
+
+
+async def test_a_quiet_pair_does_not_cost_a_connection_each_time(autojump_clock: trio.testing.MockClock) -> None:
+    """A trade each ninety seconds, for four hours."""
+
+    async def quiet(peer: Peer) -> None:
+        for number in range(1, 160):
+            await peer.say(trade_frame(number))
+            for _ in range(3):
+                await trio.sleep(30)
+                await peer.socket.ping()
+
+    async with _house() as house:
+        house.hub.interest.pin([TRADE])
+        house.exchange.script(quiet)
+        house.feed.connect()
+        await trio.sleep(4 * 3600 - 100)
+        assert house.exchange.dialled_at == [0]
+
+
+async def test_numbers_that_start_again_are_a_new_life(autojump_clock: trio.testing.MockClock) -> None:
+    """A testnet that was wiped: after fifty old trades in a row the stream goes on, with a gap notice."""
+
+    async def wiped(peer: Peer) -> None:
+        await peer.say(trade_frame(1_000_000))
+        for number in range(1, 101):
+            await peer.say(trade_frame(number))
+        await trio.sleep_forever()
+
+    async with _house() as house:
+        house.exchange.script(wiped)
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            seen = await _trades(listener, 53)
+            assert seen[:4] == [1_000_000, Gap(stream="btcusdt@trade", first=1_000_001, last=None), 50, 51]
+            assert seen[-1] == 100
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"stream":"btcusdt@kline_1m","data":{"e":"kline","E":1,"s":"BTCUSDT","k":{"t":60000,"i":"7m","o":"1","c":"1","h":"1","l":"1","v":"1","n":1,"x":false,"q":"1"}}}',
+        '{"stream":"btcusdt@kline_1m","data":{"e":"kline","E":1,"s":"BTCUSDT","k":{"t":999999999999999999,"i":"1m","o":"1","c":"1","h":"1","l":"1","v":"1","n":1,"x":false,"q":"1"}}}',
+        trade_frame(10**30),
+        trade_frame(5).replace('"s":"BTCUSDT"', '"s":"ETHUSDT"'),
+        trade_frame(5).replace("61837.63", "1" * 2000),
+        '{"error":{"code":1e999,"msg":"x"},"id":1}',
+    ],
+)
+async def test_an_odd_frame_ends_nothing(frame: str, autojump_clock: trio.testing.MockClock) -> None:
+    """Another interval, a time or an id beyond reason, another symbol, endless digits, an error without sense."""
+    async with _house() as house:
+        house.exchange.script(saying(trade_frame(1), frame, frame, trade_frame(2), then=obeying))
+        house.hub.interest.pin([Stream(Kind.KLINE, "BTCUSDT", "1m")])
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 2) == [1, 2]
+        assert house.exchange.dialled_at == [0]
+
+
+async def test_a_storm_of_1008_that_is_not_about_names_costs_no_stream(autojump_clock: trio.testing.MockClock) -> None:
+    """Too many requests is about how often we spoke."""
+
+    async def storm(peer: Peer) -> None:
+        await peer.hear()
+        await peer.socket.aclose(1008, "Too many requests")
+
+    async with _house() as house:
+        house.exchange.script(*[storm] * 5, then=obeying)
+        house.feed.connect()
+        await house.feed.connected()
+        house.hub.interest.pin([TRADE])
+        await house.feed.acknowledged([TRADE])
+        assert TRADE in house.hub.interest
+
+
+async def test_a_late_frame_is_no_start_of_a_new_life(autojump_clock: trio.testing.MockClock) -> None:
+    """It comes after UNSUBSCRIBE; the next listener, much later, has missed nothing."""
+
+    async def act(peer: Peer) -> None:
+        await peer.say(trade_frame(1))
+        await peer.acknowledge()
+        await trio.sleep(0.4)
+        await peer.say(trade_frame(100))
+        await peer.acknowledge()
+        await peer.say(trade_frame(5000))
+        await trio.sleep_forever()
+
+    async with _house() as house:
+        house.exchange.script(act)
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 1) == [1]
+        await trio.sleep(40)
+        with house.hub.listen([TRADE]) as listener:
+            assert await _trades(listener, 1) == [5000]
+
+
+async def test_the_stream_that_is_one_too_many_is_refused_with_words(autojump_clock: trio.testing.MockClock) -> None:
+    """Not left waiting."""
+    streams = [Stream(Kind.TICKER, f"COIN{index}USDT") for index in range(1025)]
+    async with _house() as house:
+        house.exchange.script(obeying)
+        house.feed.connect()
+        house.hub.interest.pin(streams)
+        with pytest.raises(VenueError, match="one connection holds 1024 streams at most"):
+            await house.feed.acknowledged(streams[-1:])
+        assert len(house.hub.interest) == 1024
+
+
+async def test_nobody_waits_for_what_cannot_come(autojump_clock: trio.testing.MockClock) -> None:
+    """After giving up, after letting go, after unsubscribing."""
+    async with _house(Patience(attempts=1)) as house:
+        house.exchange.script(REFUSED, then=trio_forever)
+        house.hub.interest.pin([TRADE])
+        house.feed.connect()
+        with pytest.raises(VenueError, match="refused"):
+            await house.feed.acknowledged([TRADE])
+        with pytest.raises(VenueError, match="refused"):
+            await house.feed.connected()
+        house.feed.connect()
+        await house.feed.connected()
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                with pytest.raises(VenueError, match="ended before it was acknowledged"):
+                    await house.feed.acknowledged([TICKER])
+
+            house.hub.interest.pin([TICKER])
+            nursery.start_soon(wait)
+            await trio.sleep(1)
+            house.hub.interest.unpin([TICKER])
+
+
+async def trio_forever(_peer: Peer) -> None:
+    """An act: take everything, answer nothing."""
+    await trio.sleep_forever()
 
 
 async def test_not_even_a_ping_is_a_dead_connection(autojump_clock: trio.testing.MockClock) -> None:
@@ -273,7 +412,7 @@ async def test_data_before_and_without_an_acknowledgement_is_used(autojump_clock
         await house.feed.connected()
         with house.hub.listen([TRADE]) as listener:
             assert await _trades(listener, 1) == [1]
-            assert not house.feed.holds(TRADE)
+            assert house.feed.holds(TRADE)
 
 
 async def test_a_refused_stream_is_told_to_who_waits_and_who_listens(autojump_clock: trio.testing.MockClock) -> None:

@@ -135,10 +135,68 @@ def test_an_error_without_an_id_is_about_the_oldest_request() -> None:
     assert conversation.answered(frame) == (Refusal("bad@trade", 3, "Invalid JSON"),)
 
 
-def test_an_error_about_nothing_ends_the_conversation() -> None:
+def test_an_error_about_nothing_is_ignored() -> None:
     """There is nothing that it could be about."""
-    with pytest.raises(VenueError, match="Invalid JSON"):
-        Conversation().answered(read_frame('{"error":{"code":3,"msg":"Invalid JSON"},"id":null}'))
+    assert Conversation().answered(read_frame('{"error":{"code":3,"msg":"Invalid JSON"},"id":null}')) == ()
+
+
+def test_no_error_is_no_refusal() -> None:
+    """``"error": null`` says yes."""
+    conversation = Conversation()
+    _, _, number = _ask(conversation, ["a@trade"])
+    assert conversation.answered(read_frame(f'{{"error":null,"result":null,"id":{number}}}')) == ()
+    assert "a@trade" in conversation.held
+
+
+def test_an_error_that_cannot_be_read_is_a_refusal_still() -> None:
+    """Numbers out of range, and no words."""
+    conversation = Conversation()
+    _, _, number = _ask(conversation, ["a@trade"])
+    (refusal,) = conversation.answered(read_frame(f'{{"error":{{"code":1e999,"msg":5}},"id":{number}}}'))
+    assert (refusal.name, refusal.code) == ("a@trade", None)
+
+
+def test_a_late_answer_still_counts_and_blames_nobody_else() -> None:
+    """It belongs to its own request, which was given up waiting for."""
+    conversation = Conversation()
+    _, _, first = _ask(conversation, ["a@trade"])
+    conversation.expire(ACK_TIMEOUT_S)
+    _ask(conversation, ["a@trade", "b@trade"], ACK_TIMEOUT_S)
+    assert [refusal.name for refusal in _answer(conversation, first, INVALID)] == ["a@trade"]
+
+
+def test_data_is_an_acknowledgement_of_what_was_asked_for() -> None:
+    """The reply may be late or lost; data of a stream that was never asked for proves nothing."""
+    conversation = Conversation()
+    _ask(conversation, ["a@trade"])
+    conversation.delivered("a@trade")
+    conversation.delivered("z@trade")
+    assert list(conversation.held) == ["a@trade"]
+    for now in (ACK_TIMEOUT_S, 2 * ACK_TIMEOUT_S, 5 * ACK_TIMEOUT_S):
+        conversation.expire(now)
+    assert conversation.next_request(["a@trade"], 100.0) is None
+
+
+def test_an_acknowledged_name_has_no_strikes_left() -> None:
+    """Two hang-ups that lie a good day apart are no pattern."""
+    quarantine = Quarantine()
+    for _ in range(3):
+        conversation = Conversation(quarantine)
+        _ask(conversation, ["a@trade"])
+        assert conversation.hung_up("1008") == ()
+        conversation = Conversation(quarantine)
+        _, _, number = _ask(conversation, ["a@trade"])
+        _answer(conversation, number)
+
+
+def test_suspects_keep_within_the_exchanges_count_too() -> None:
+    """One stream too many would cost all of them."""
+    quarantine = Quarantine()
+    quarantine.suspects.append(tuple(_names(200, start=5000)))
+    conversation = Conversation(quarantine)
+    conversation.held = dict.fromkeys(_names(1000))
+    _, names, _ = _ask(conversation, _names(1000) + _names(200, start=5000))
+    assert len(names) == 24
 
 
 def test_a_reply_to_nothing_is_ignored() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from komas.venues.binance.silence import LONGEST_S, SHORTEST_S, UNKNOWN_S, Rhythm
+from komas.venues.binance.silence import FRAMES, LONGEST_S, SHORTEST_S, UNKNOWN_S, Rhythm
 
 
 def _heard(*moments: float) -> Rhythm:
     rhythm = Rhythm()
+    rhythm.begin(moments[0])
     for moment in moments:
         rhythm.heard(moment)
     return rhythm
 
 
-def test_a_connection_that_never_spoke_has_no_rhythm() -> None:
-    """Quiet pairs may take minutes to their first event."""
-    assert Rhythm().patience_s(1000) is None
-    assert Rhythm().silent_s(1000) == 0
+def test_a_connection_that_never_spoke_has_the_longest_patience() -> None:
+    """Quiet pairs may take minutes to their first event; acknowledged and never delivered is noticed in the end."""
+    rhythm = Rhythm()
+    rhythm.begin(5)
+    assert rhythm.patience_s(1000) == LONGEST_S
+    assert rhythm.silent_s(1000) == 995
 
 
 def test_a_busy_connection_is_dead_after_ten_seconds() -> None:
@@ -32,15 +35,28 @@ def test_one_burst_is_no_rhythm() -> None:
 
 def test_a_quiet_connection_has_more_time() -> None:
     """Four times its longest recent pause."""
-    assert _heard(0, 8, 20, 25).patience_s(26) == 48
+    assert _heard(*(index * 12.0 for index in range(FRAMES))).patience_s(240) == 48
+
+
+def test_few_frames_are_no_rhythm() -> None:
+    """One trade in ninety seconds: nothing is known after the first, nor after the tenth."""
+    assert _heard(*(index * 90.0 for index in range(10))).patience_s(900) == LONGEST_S
 
 
 def test_nobody_waits_for_ever() -> None:
     """Whatever the rhythm."""
-    assert _heard(0, 100, 110).patience_s(120) == LONGEST_S
+    assert _heard(*(index * 500.0 for index in range(FRAMES))).patience_s(10_000) == LONGEST_S
 
 
 def test_old_pauses_are_forgotten() -> None:
     """A night's quiet says nothing of the day."""
-    rhythm = _heard(0, 30, *range(31, 400))
-    assert rhythm.patience_s(400) == SHORTEST_S
+    rhythm = _heard(0, 30, *range(31, 1400))
+    assert rhythm.patience_s(1400) == SHORTEST_S
+
+
+def test_an_outage_is_no_pause() -> None:
+    """The rhythm goes on with the next connection; the time between them is not the streams' doing."""
+    rhythm = _heard(*(index / 2 for index in range(60)))
+    rhythm.begin(500)
+    rhythm.heard(500.5)
+    assert rhythm.patience_s(501) == SHORTEST_S

@@ -1,0 +1,175 @@
+"""The edge over scripted rooms: no socket, no file of the user's, no clock but trio's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import trio
+import trio.testing
+from quart_trio import QuartTrio
+
+from komas.edge.app import create_app
+from komas.edge.doors import Doors
+from komas.edge.rooms import Rooms
+from komas.hub.hub import Hub
+from komas.settings import Settings
+from komas.telemetry.log import DailyLog
+from komas.venues.binance.feed import BinanceFeed
+from komas.venues.binance.listings import Listings
+from komas.venues.rest import open_rest
+from tests.venues.exchange import ScriptedExchange
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+NOW_MS = 1_770_000_000_000
+
+
+class EdgeHouse:
+    """The application, its rooms, and the exchange behind them."""
+
+    def __init__(self, app: QuartTrio, rooms: Rooms, exchange: ScriptedExchange) -> None:
+        self.app = app
+        self.rooms = rooms
+        self.exchange = exchange
+
+    async def call(
+        self,
+        method: str,
+        target: str,
+        *,
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = (("Host", "localhost"),),
+        client: str = "127.0.0.1",
+    ) -> Answer:
+        """One whole request and its whole answer, by ASGI."""
+        with trio.fail_after(100):
+            async with self.stream(target, method=method, body=body, headers=headers, client=client) as events:
+                chunks = [chunk async for chunk in events.chunks()]
+                return Answer(events.status, events.headers, b"".join(chunks))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = (("Host", "localhost"),),
+        client: str = "127.0.0.1",
+    ) -> AsyncIterator[Events]:
+        """One request whose answer is read chunk by chunk; leaving the block is the client's hanging up."""
+        path, _, query = target.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.3", "version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+            "client": (client, 1),
+            "server": ("localhost", 80),
+            "extensions": {},
+            "state": {},
+        }
+        to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
+        app_send, from_app = trio.open_memory_channel[dict[str, object]](0)
+        to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
+
+        async def run() -> None:
+            with app_send:
+                app: Callable[..., Awaitable[None]] = self.app
+                await app(scope, app_receive.receive, send)
+
+        async def send(message: dict[str, object]) -> None:
+            try:
+                await app_send.send(message)
+            except trio.BrokenResourceError:
+                await trio.sleep_forever()  # the client hung up; the server's cancellation follows
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            yield Events(await from_app.receive(), from_app)
+            to_app.send_nowait({"type": "http.disconnect"})
+            from_app.close()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+
+class Answer:
+    """Status, headers and the whole body."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Events:
+    """A response that is being read."""
+
+    def __init__(self, start: dict[str, object], receive: trio.MemoryReceiveChannel[dict[str, object]]) -> None:
+        status, pairs = start["status"], start["headers"]
+        assert isinstance(status, int)
+        assert isinstance(pairs, list)
+        self.status = status
+        self.headers = {name.decode().lower(): value.decode() for name, value in pairs}
+        self._receive = receive
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Chunks until the end of the body."""
+        more = True
+        while more:
+            message = await self._receive.receive()
+            more = bool(message.get("more_body"))
+            body = message["body"]
+            assert isinstance(body, bytes)
+            if body:
+                yield body
+
+    async def chunk(self) -> bytes:
+        """The next chunk; empty at the end."""
+        message = await self._receive.receive()
+        body = message["body"]
+        assert isinstance(body, bytes)
+        return body
+
+
+@asynccontextmanager
+async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIterator[EdgeHouse]:
+    """Open the edge; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
+    settings = settings or Settings()
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in SYMBOLS]})
+
+    transport = httpx.MockTransport(answer)
+    async with (
+        open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
+        trio.open_nursery() as nursery,
+    ):
+        exchange = ScriptedExchange(nursery)
+        hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
+        feed = BinanceFeed(
+            sink=hub,
+            wanted=hub.interest,
+            url="ws://exchange.test:9443",
+            open_stream=exchange,
+            clock_ms=lambda: NOW_MS,
+            jitter=lambda: 1.0,
+        )
+        listings = Listings(rest)
+        await nursery.start(feed.run)
+        nursery.start_soon(listings.run)
+        nursery.start_soon(hub.interest.sweep)
+        log = DailyLog(folder, 14)
+        rooms = Rooms(settings, hub, feed, listings, Doors(settings), log, lambda: NOW_MS)
+        yield EdgeHouse(create_app(rooms), rooms, exchange)
+        log.close()
+        nursery.cancel_scope.cancel()
