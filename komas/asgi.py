@@ -11,6 +11,8 @@ leaves out there, and a bug in a room becomes the one exception that Hypercorn l
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
@@ -22,7 +24,7 @@ from hypercorn.utils import LifespanFailureError
 from komas.edge.connection import Context, install, present
 from komas.errors import SettingError
 from komas.server import Gateway, open_gateway
-from komas.settings import load
+from komas.settings import Settings, load
 from komas.stop import first_signal
 
 Message: TypeAlias = MutableMapping[str, object]
@@ -31,6 +33,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger("komas.asgi")
 
+WRONG_SETTING = 2  # the exit status
 _STATE = "komas"
 
 
@@ -48,17 +51,21 @@ async def app(scope: MutableMapping[str, object], receive: Receive, send: Send) 
 async def _live(state: dict[str, object], scope: MutableMapping[str, object], receive: Receive, send: Send) -> None:
     context = present()
     if context is None:
-        raise LifespanFailureError("startup", 'komas runs on Hypercorn with worker_class = "trio" alone')
+        await receive()  # Hypercorn takes a failure before its first word for an application without a lifespan
+        await send(
+            {"type": "lifespan.startup.failed", "message": 'komas needs worker_class = "trio" in hypercorn.toml'}
+        )
+        return
+    if multiprocessing.parent_process() is not None:
+        log.warning("started with workers: Hypercorn reports a crash of a worker as success; workers = 0 does not")
     try:
-        async with open_gateway(load({})) as gateway, trio.open_nursery() as nursery:
+        async with open_gateway(_settings) as gateway, trio.open_nursery() as nursery:
             state[_STATE] = gateway
             nursery.start_soon(_drain_with, context, gateway)
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(first_signal, partial(_stop, context, nursery))
             await gateway.app(scope, receive, send)  # type: ignore[arg-type]  # typed by Hypercorn, structurally the same
             nursery.cancel_scope.cancel()
-    except SettingError as error:
-        raise LifespanFailureError("startup", str(error)) from error
     except Exception as error:
         log.critical("a room failed", exc_info=error)
         raise LifespanFailureError("runtime", repr(error)) from error
@@ -74,4 +81,13 @@ async def _drain_with(context: Context, gateway: Gateway) -> None:
     gateway.drain()
 
 
+def _load() -> Settings:
+    try:
+        return load({})
+    except SettingError as error:
+        sys.stderr.write(f"komas: {error}\n")
+        sys.exit(WRONG_SETTING)
+
+
+_settings = _load()
 install()

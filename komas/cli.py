@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -39,8 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(FAILED, str(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _nobody_reads()
     except BaseExceptionGroup as group:
         _leave_with_group(group)
+
+
+def _nobody_reads() -> NoReturn:
+    """Whoever read our output has had enough: ``komas watch ... | head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+    sys.exit(0)
 
 
 def _leave(status: int, message: str) -> NoReturn:
@@ -50,12 +59,16 @@ def _leave(status: int, message: str) -> NoReturn:
 
 def _leave_with_group(group: BaseExceptionGroup[BaseException]) -> NoReturn:
     """One line for what the user can mend, the whole traceback for a bug."""
+    if group.subgroup(KeyboardInterrupt) is not None:
+        sys.exit(INTERRUPTED)
+    if group.split(BrokenPipeError)[1] is None:
+        _nobody_reads()
     callers, rest = group.split(CallerError)
     if rest is None and callers is not None:
         _leave(WRONG_USAGE, str(_first(callers)))
     system, rest = group.split(OSError)
     if rest is None and system is not None:
-        _leave(FAILED, str(_first(system)))
+        _leave(FAILED, f"{_first(system)}; is the address to listen on free, and this machine's?")
     logging.getLogger("komas").critical("komas failed", exc_info=group)
     sys.exit(FAILED)
 

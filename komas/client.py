@@ -11,17 +11,29 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, Generic, Self, TypeAlias, TypeVar
 
 import trio
 
-from komas.errors import CallerError, Dismissed, KomasError, VenueError
+from komas.errors import CallerError, Cause, Dismissed, KomasError, VenueError
 from komas.hub.hub import Hub, Listener
 from komas.hub.policy import Item, Overflow
 from komas.model.codec import Envelope
-from komas.model.market import AggTrade, BookTicker, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
+from komas.model.market import (
+    AggTrade,
+    BookTicker,
+    Event,
+    FeedState,
+    FeedStatus,
+    Gap,
+    Kline,
+    MiniTicker,
+    Notice,
+    Ticker,
+    Trade,
+)
 from komas.model.streams import Kind, Stream, parse_name, stream
 from komas.settings import BINANCE_STREAM, rest_beside
 from komas.venues.backoff import Patience
@@ -33,6 +45,8 @@ from komas.venues.rest import Rest, open_rest
 
 log = logging.getLogger("komas.client")
 
+GOODBYE_S: Final = 2.0  # for the Close frame and the tasks' ends
+STATES: Final = 1024  # states of the feed that wait for a slow on_connect; an outage makes two or three in ten seconds
 BACKLOG: Final = 2**16  # events; some forty seconds of the busiest second ever captured
 
 E = TypeVar("E", bound=Event)
@@ -61,12 +75,17 @@ class Events(Generic[E]):
         return self
 
     async def __anext__(self) -> E:
-        """Wait for the next event; ``Dismissed`` when more than ``BACKLOG`` events were left waiting."""
+        """Wait for the next event.
+
+        Raises ``Dismissed`` when more than ``BACKLOG`` events were left waiting, ``VenueError`` when the exchange
+        refuses the stream after all.
+        """
         while True:
             while self._waiting:
                 item = self._waiting.popleft()
                 if isinstance(item, Envelope):
                     return item.event  # type: ignore[return-value]  # a stream's kind decides the type of its events
+                _check_refused(item.notice)
                 if self._on_gap is not None and isinstance(item.notice, Gap):
                     self._on_gap(item.notice)
             self._waiting.extend((await self._listener.take()).items)
@@ -135,7 +154,8 @@ async def open_binance(
 
     Symbols are checked against ``rest_url`` where it answers (default: Binance's, beside another ``url`` the same
     host and port). Entering does not wait for the connection; entering a stream's block does. What the block raises
-    comes out as it is, not in a group.
+    comes out as it is, not in a group; the block ends with ``VenueError`` when the attempts that ``patience`` allows
+    are used up.
     """
     failure: BaseException | None = None
     async with open_rooms(url, rest_url=rest_url, patience=patience, open_stream=open_stream) as rooms:
@@ -143,6 +163,13 @@ async def open_binance(
         async with trio.open_nursery() as nursery:
             rooms.start_in(nursery)
             feed.connect()
+
+            async def give_up() -> None:
+                nonlocal failure
+                failure = await feed.given_up()
+                nursery.cancel_scope.cancel("the allowed attempts are used up")
+
+            nursery.start_soon(give_up)
             try:
                 yield Binance(rooms.hub, feed, rooms.listings)
             except trio.Cancelled:
@@ -154,15 +181,32 @@ async def open_binance(
         raise failure
 
 
+class _Hub(Hub):
+    """A hub that also keeps each state of the feed, and why, in order: listeners are told the newest alone."""
+
+    def __init__(self) -> None:
+        super().__init__(linger_s=0.0)
+        self._told, self.states = trio.open_memory_channel[tuple[FeedStatus, VenueError | None]](STATES)
+        self.failure: Callable[[], VenueError | None] = lambda: None
+
+    def announce(self, status: FeedStatus) -> None:
+        """Tell every listener, and whoever reads ``states``."""
+        super().announce(status)
+        with suppress(trio.WouldBlock):
+            self._told.send_nowait((status, self.failure()))
+
+
 class _Rooms:
     """The feed and its hub, for one program."""
 
     def __init__(self, rest: Rest, url: str, patience: Patience | None, open_stream: OpenStream) -> None:
-        self.hub = Hub(linger_s=0.0)
+        self.hub = _Hub()
+        self.was_connected = False  # as far as callbacks have been told
         self.listings = Listings(rest)
         self.feed = BinanceFeed(
             sink=self.hub, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
         )
+        self.hub.failure = lambda: self.feed.failure
 
     def start_in(self, nursery: trio.Nursery) -> None:
         """Start what runs behind."""
@@ -210,6 +254,7 @@ class BinanceWebSocket:
         self._open = partial(open_rooms, url, rest_url=rest_url, patience=patience, open_stream=open_stream)
         self._rooms: _Rooms | None = None
         self._nursery: trio.Nursery | None = None
+        self._starting = trio.Lock()
         self._ended = trio.Event()
         self._failure: BaseException | None = None
         self._on_connect: list[Callable[[], object]] = []
@@ -250,43 +295,56 @@ class BinanceWebSocket:
     # What the program asks for
 
     async def connect(self) -> None:
-        """Connect and wait until connected; tries for ever, or as often as ``patience`` allows, then ``VenueError``."""
-        if self._rooms is None:
-            self._ended, self._failure = trio.Event(), None
-            started = trio.Event()
-            # A system task, because this interface has no nursery to offer; _run() lets nothing escape into Trio.
-            trio.lowlevel.spawn_system_task(self._run, started, name="BinanceWebSocket")
-            await started.wait()
-        rooms = self._open_rooms()
+        """Connect and wait until connected; tries for ever, or as often as ``patience`` allows, then ``VenueError``.
+
+        Cancelled or failed, it leaves nothing running that it has started.
+        """
+        async with self._starting:
+            is_first = self._rooms is None
+            rooms = self._rooms or await self._start()
         rooms.feed.connect()
-        async with trio.open_nursery() as nursery:
-
-            async def give_up() -> None:
-                await self._ended.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(give_up)
+        try:
             await rooms.feed.connected()
-            nursery.cancel_scope.cancel()
-        self._raise_failure()
+        except BaseException:
+            if is_first:
+                await self._stop()
+            raise
 
     async def disconnect(self) -> None:
         """Let the connection and all subscriptions go; ``run_forever()`` returns."""
-        if self._nursery is not None and self._rooms is not None:
-            was_connected = self._rooms.feed.state is FeedState.CONNECTED
-            self._nursery.cancel_scope.cancel("disconnect()")
-            await self._ended.wait()
-            if was_connected:
-                await self._tell(self._on_disconnect)
+        async with self._starting:
+            rooms = self._rooms
+            await self._stop()
+        if rooms is not None and rooms.was_connected:
+            await self._tell(self._on_disconnect)
 
     async def run_forever(self) -> None:
         """Wait until ``disconnect()``; raises ``VenueError`` when the allowed attempts are used up."""
+        if self._rooms is None and self._failure is None:
+            raise CallerError("not connected; await connect() first")
         try:
             await self._ended.wait()
         finally:
-            if self._nursery is not None:
-                self._nursery.cancel_scope.cancel("run_forever() was left")
-        self._raise_failure()
+            await self._stop()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _start(self) -> _Rooms:
+        self._ended, self._failure = trio.Event(), None
+        started = trio.Event()
+        # A system task, because this interface has no nursery to offer; _run() lets nothing escape into Trio.
+        trio.lowlevel.spawn_system_task(self._run, started, name="BinanceWebSocket")
+        with trio.CancelScope(shield=True):  # a few scheduler passes, and no wait on the outside
+            await started.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self._open_rooms()
+
+    async def _stop(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel("let go")
+            with trio.move_on_after(GOODBYE_S, shield=True):
+                await self._ended.wait()
 
     async def __aenter__(self) -> Self:
         """Connect; the connection ends with the block."""
@@ -294,8 +352,7 @@ class BinanceWebSocket:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        with trio.move_on_after(2, shield=True):
-            await self.disconnect()
+        await self._stop()
 
     async def subscribe_ticker(self, symbol: str, callback: TickerCallback | None = None, *, mini: bool = False) -> str:
         """24-hour statistics, in the short form with ``mini``; returns the stream's name."""
@@ -328,48 +385,56 @@ class BinanceWebSocket:
         wanted = parse_name(symbol) if "@" in symbol else stream(stream_type, symbol, interval)
         if wanted is None or wanted not in self._callbacks:
             raise CallerError(f"{symbol} ({stream_type}) is not subscribed", field="symbol")
-        del self._callbacks[wanted]
-        self._dispatchers.pop(wanted).cancel("unsubscribed")
+        self._end(wanted)
 
     # What runs behind
 
     async def _subscribe(self, wanted: Stream, callback: Callable[..., object] | None) -> str:
-        rooms, nursery = self._open_rooms(), self._nursery
+        await _check_listed(self._open_rooms().listings, wanted)
+        rooms, nursery = (
+            self._open_rooms(),
+            self._nursery,
+        )  # looked up after the wait: the connection may have been let go
         assert nursery is not None  # it lives as long as the rooms
-        await _check_listed(rooms.listings, wanted)
-        is_new = wanted not in self._callbacks
+        # No await until the dispatcher is asked for: two callers of one stream share it.
         callbacks = self._callbacks.setdefault(wanted, [])
         if callback is not None:
             callbacks.append(callback)
-        if is_new:
-            self._dispatchers[wanted] = trio.CancelScope()
-            await nursery.start(
-                self._dispatch, rooms.hub, wanted, self._dispatchers[wanted], name=f"{wanted} callbacks"
-            )
+        rooms.hub.interest.pin([wanted])  # by the subscription itself: its dispatcher listens a little later
         try:
+            if wanted not in self._dispatchers:
+                self._dispatchers[wanted] = trio.CancelScope()
+                await nursery.start(self._dispatch, rooms.hub, wanted, self._dispatchers[wanted])
             await rooms.feed.acknowledged([wanted])
-        except VenueError:
-            await self.unsubscribe(wanted.name)
+        except BaseException:
+            if callback is not None and callback in callbacks:
+                callbacks.remove(callback)
+            if not callbacks and self._callbacks.get(wanted) is callbacks:
+                self._end(wanted)
             raise
         return wanted.name
+
+    def _end(self, wanted: Stream) -> None:
+        self._callbacks.pop(wanted, None)
+        if (dispatcher := self._dispatchers.pop(wanted, None)) is not None:
+            dispatcher.cancel("unsubscribed")
+        if self._rooms is not None:
+            self._rooms.hub.interest.unpin([wanted])
 
     def _open_rooms(self) -> _Rooms:
         if self._rooms is None:
             raise CallerError("not connected; await connect() first")
         return self._rooms
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
     async def _run(self, started: trio.Event) -> None:
         try:
             async with self._open() as rooms, trio.open_nursery() as nursery:
                 self._rooms, self._nursery = rooms, nursery
                 rooms.start_in(nursery)
-                await nursery.start(self._watch_state, rooms)
+                nursery.start_soon(self._tell_states, rooms)
                 started.set()
-                await trio.sleep_forever()
+                self._failure = await rooms.feed.given_up()
+                nursery.cancel_scope.cancel("the allowed attempts are used up")
         except trio.Cancelled:
             raise  # trio.run() is ending
         except BaseException as error:  # noqa: BLE001 - a bug, raised again by whoever waits in run_forever()
@@ -381,24 +446,17 @@ class BinanceWebSocket:
             started.set()
             self._ended.set()
 
-    async def _watch_state(self, rooms: _Rooms, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        was_connected = False
-        with rooms.hub.listen([]) as listener:
-            task_status.started()
-            while True:
-                await listener.take()
-                is_connected = rooms.feed.state is FeedState.CONNECTED
-                if is_connected and not was_connected:
-                    await self._tell(self._on_connect)
-                elif was_connected and not is_connected:
-                    await self._tell(self._on_disconnect)
-                was_connected = is_connected
-                if not is_connected and rooms.feed.failure is not None:
-                    await self._tell(self._on_error, rooms.feed.failure)
-                if rooms.feed.state is FeedState.DISCONNECTED and rooms.feed.failure is not None:
-                    self._failure = rooms.feed.failure
-                    assert self._nursery is not None
-                    self._nursery.cancel_scope.cancel("the allowed attempts are used up")
+    async def _tell_states(self, rooms: _Rooms) -> None:
+        async for status, failure in rooms.hub.states:
+            is_connected = status.state is FeedState.CONNECTED
+            if is_connected and not rooms.was_connected:
+                rooms.was_connected = True
+                await self._tell(self._on_connect)
+            elif rooms.was_connected and not is_connected:
+                rooms.was_connected = False
+                await self._tell(self._on_disconnect)
+            if status.state is FeedState.RECONNECTING and failure is not None:
+                await self._tell(self._on_error, failure)
 
     async def _dispatch(
         self,
@@ -416,6 +474,9 @@ class BinanceWebSocket:
                         await self._deliver(wanted, listener)
                     except Dismissed as error:
                         await self._tell(self._on_error, CallbackError(wanted.name, error))
+                    except VenueError as error:
+                        self._end(wanted)
+                        await self._tell(self._on_error, error)
 
     async def _deliver(self, wanted: Stream, listener: Listener) -> None:
         items = listener.known
@@ -427,6 +488,8 @@ class BinanceWebSocket:
                     )
                 elif isinstance(item.notice, Gap):
                     await self._tell(self._on_gap, item.notice, name=wanted.name)
+                else:
+                    _check_refused(item.notice)
             items = (await listener.take()).items
 
     async def _tell(
@@ -451,6 +514,11 @@ async def _call(callback: Callable[..., object], *given: object) -> None:
     outcome = callback(*given)
     if inspect.isawaitable(outcome):
         await outcome
+
+
+def _check_refused(notice: Notice) -> None:
+    if isinstance(notice, FeedStatus) and notice.stream is not None:
+        raise VenueError(f"the exchange refused {notice.stream}: {notice.reason}", cause=Cause.REFUSED)
 
 
 async def _check_listed(listings: Listings, wanted: Stream) -> None:

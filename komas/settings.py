@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     upstream: str = BINANCE_STREAM
     rest_upstream: str = ""
-    data_dir: Path = Path()
+    data_dir: Path | None = None
     demo: bool = False
     config: Path | None = None
     admin_token: str = ""
@@ -120,6 +120,9 @@ def _url(*schemes: str) -> Callable[[str], str]:
         # .port raises ValueError on nonsense; user:password would end up in logs.
         if parts.scheme not in schemes or not parts.hostname or parts.port == 0 or parts.username is not None:
             raise ValueError
+        parts.hostname.encode("idna")  # what resolving it would do
+        if not parts.hostname.isprintable() or " " in parts.hostname:
+            raise ValueError
         if parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError
         return text.rstrip("/")
@@ -170,7 +173,10 @@ def _symbol(text: str) -> str:
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(str(error)) from error
 
 
 _HOUR_S: Final = 3600.0
@@ -280,13 +286,22 @@ def _read(key: str, text: str, named: str) -> object:
 def _completed(settings: Settings) -> Settings:
     """Fill in what depends on other settings or on the machine."""
     rest = settings.rest_upstream or rest_beside(settings.upstream)
-    folder = settings.data_dir if settings.data_dir != Path() else Path(platformdirs.user_data_dir("komas", False))
+    folder = settings.data_dir or Path(platformdirs.user_data_dir("komas", appauthor=False))
     return msgspec.structs.replace(settings, rest_upstream=rest, data_dir=folder)
 
 
+# binance-spot-api-docs, 2026-07-21: which REST host belongs to which stream host.
+_REST_HOSTS: Final = {
+    "stream.binance.com": BINANCE_REST,
+    "data-stream.binance.vision": "https://data-api.binance.vision",
+    "stream.testnet.binance.vision": "https://testnet.binance.vision",
+    "demo-stream.binance.com": "https://demo-api.binance.com",
+    "stream.binance.us": "https://api.binance.us",
+}
+
+
 def rest_beside(upstream: str) -> str:
-    """The REST host that belongs to an upstream: an exchange double serves both on one port."""
-    if upstream == BINANCE_STREAM:
-        return BINANCE_REST
-    scheme, _, host = upstream.partition("://")
-    return f"{'https' if scheme == 'wss' else 'http'}://{host}"
+    """The REST host that belongs to an upstream; an exchange double serves both on one port."""
+    parts = urlsplit(upstream)
+    known = _REST_HOSTS.get(parts.hostname or "")
+    return known or f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"

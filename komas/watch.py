@@ -66,6 +66,7 @@ async def watch(view: View, console: Console | None = None) -> None:
 
     Raises ``CallerError`` with the server's words when it refuses what was asked.
     """
+    _check_address(view.server)
     console = console or Console()
     screen: _Screen | _Lines = _Screen(view.what, console) if console.is_terminal else _Lines()
     timeout = httpx.Timeout(10, read=READ_TIMEOUT_S)
@@ -79,9 +80,18 @@ async def watch(view: View, console: Console | None = None) -> None:
                     async for event in _events(client, view, last_id):
                         last_id = event.id or last_id
                         _show(screen, event)
-                except (httpx.HTTPError, httpx.InvalidURL) as error:
+                except httpx.HTTPError as error:
                     screen.note(f"{view.server}: {str(error) or type(error).__name__}; trying again")
                 await trio.sleep(RETRY_S)
+
+
+def _check_address(server: str) -> None:
+    try:
+        url = httpx.URL(server)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise CallerError(f"--server: got {server!r}; accepted: http://host:port or https://host:port")
 
 
 async def _events(client: httpx.AsyncClient, view: View, last_id: str) -> AsyncIterator[ServerSentEvent]:
@@ -95,6 +105,10 @@ async def _events(client: httpx.AsyncClient, view: View, last_id: str) -> AsyncI
 async def _check(source: EventSource) -> None:
     if source.response.status_code == httpx.codes.OK:
         return
+    if source.response.is_server_error:
+        raise httpx.HTTPStatusError(
+            f"HTTP {source.response.status_code}", request=source.response.request, response=source.response
+        )
     await source.response.aread()
     try:
         problem = source.response.json()
@@ -117,6 +131,8 @@ async def _running(client: httpx.AsyncClient, view: View) -> str:
 
 
 def _show(screen: _Screen | _Lines, event: ServerSentEvent) -> None:
+    if not event.data:
+        return  # httpx-sse hands out a lone "retry:" as an event without data
     if event.event == "message":
         screen.show(_decoder.decode(event.data).data)
     else:
@@ -172,7 +188,9 @@ class _Screen:
         table = Table(caption=self._note or None, expand=True)
         events: Iterable[Event] = self._rows.values()
         for heading in _HEADINGS[self._what]:
-            table.add_column(heading, justify="left" if heading in ("symbol", "time") else "right")
+            table.add_column(
+                heading, justify="left" if heading in ("symbol", "time") else "right", no_wrap=heading != "time"
+            )
         for event in events:
             table.add_row(*_cells(event))
         self._live.update(table, refresh=True)

@@ -14,8 +14,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
 
+from komas.errors import SettingError
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 _FILE_NAME: Final = "komas-%Y-%m-%d.jsonl"
+COMPLAIN_EVERY_S: Final = 60.0
 _TAIL_BYTES: Final = 8 * 2**20  # what of a day's file is read for an answer; a quiet server writes far less
 
 
@@ -49,7 +52,7 @@ class TextFormatter(logging.Formatter):
         # Values may come from the network: repr() keeps them on their line.
         keys = " ".join(f"{key}={value!r}" for key, value in keys_of(record).items())
         head = f"{_moment(record):%H:%M:%S} {record.levelname.lower():<7} {record.name}"
-        text = f"{head}: {record.getMessage()} {keys}".rstrip()
+        text = _plain(f"{head}: {record.getMessage()} {keys}".rstrip())
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -63,15 +66,16 @@ class DailyLog(logging.Handler):
         self._days = days
         self._day = ""
         self._file: TextIO | None = None
+        self._complained_at = -COMPLAIN_EVERY_S
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; a full disk must not stop prices, so a failure goes to stderr alone."""
+        """Write one record; a full disk must not stop prices, so a failure is told on stderr, now and then."""
         try:
             file = self._open(_moment(record))
             file.write(self.format(record) + "\n")
             file.flush()
-        except OSError:
-            self.handleError(record)
+        except OSError as error:
+            self._complain(record.created, error)
 
     def close(self) -> None:
         """Close the file."""
@@ -89,9 +93,14 @@ class DailyLog(logging.Handler):
             return []
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            lines = file.read().decode("utf-8", "replace").split("\n")
         records = [record for line in lines if (record := _read(line)) is not None]
         return [record for record in records if _level_of(record) >= lowest][-limit:]
+
+    def _complain(self, now: float, error: OSError) -> None:
+        if now - self._complained_at >= COMPLAIN_EVERY_S:
+            self._complained_at = now
+            sys.stderr.write(f"komas: no record is written to {self._folder}: {error}\n")
 
     def _open(self, moment: datetime) -> TextIO:
         day = moment.strftime(_FILE_NAME)
@@ -99,7 +108,8 @@ class DailyLog(logging.Handler):
             if self._file is not None:
                 self._file.close()
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._path(moment).open("a", encoding="utf-8", newline="\n")
+            # A path or the exchange's words may hold what UTF-8 cannot: a record must not raise into who logs it.
+            self._file = self._path(moment).open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
             self._day = day
             self._remove_old(moment)
         return self._file
@@ -117,6 +127,12 @@ class DailyLog(logging.Handler):
 @contextmanager
 def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterator[DailyLog]:
     """Send every record of the process to stderr and to the daily file while the block lasts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"data_dir: {folder} cannot be made: {error.strerror}; accepted: a folder to write to"
+        ) from None
     daily = DailyLog(folder, days)
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(JsonFormatter() if as_json else TextFormatter())
@@ -137,6 +153,11 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterato
             root.removeHandler(handler)
             handler.close()
         root.setLevel(before)
+
+
+def _plain(text: str) -> str:
+    """A text without what a terminal would act upon: a new line, an escape sequence."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _moment(record: logging.LogRecord) -> datetime:
