@@ -1,0 +1,181 @@
+"""komas processes for end-to-end tests: real sockets on free loopback ports, every wait with a deadline."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+CAPTURE = ROOT.parent / "shared" / "captures" / "btcusdt_20240808.gz"
+PATIENCE_S = 60.0  # a slow machine is slow, and a hang is a failure
+
+
+class Process:
+    """One running command; its output is read by threads, so that it never blocks."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")}
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=kept | (environment or {}), cwd=cwd
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self.output: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            self.output.append(text)
+            self._lines.put(text)
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """Wait for a line of output that matches."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                found = re.search(pattern, self._lines.get(timeout=0.2))
+            except queue.Empty:
+                assert self._process.poll() is None, f"ended: {self.output}"
+                continue
+            if found:
+                return found
+        raise AssertionError(f"no {pattern!r} in {self.output}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def ended(self, timeout: float = PATIENCE_S) -> int:
+        """Wait for the end; returns the exit status."""
+        status = self._process.wait(timeout)
+        self._reader.join(timeout)
+        return status
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        if self.is_alive():
+            self._process.kill()
+        self._process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def komas(*arguments: str) -> list[str]:
+    """The ``komas`` command of this environment."""
+    return [sys.executable, "-m", "komas", *arguments]
+
+
+@contextmanager
+def running(command: Sequence[str], environment: dict[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Process]:
+    """A process while the block lasts."""
+    process = Process(command, environment, cwd)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+class Server:
+    """A komas server and the address it listens on."""
+
+    def __init__(self, process: Process, url: str) -> None:
+        self.process = process
+        self.url = url
+        self.port = int(url.rsplit(":", 1)[1])
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE_S)
+
+    def status(self) -> dict[str, object]:
+        """``GET /api/ws/status``."""
+        body: dict[str, object] = self.http.get("/api/ws/status").json()
+        return body
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, stock: bool = False, **environment: str) -> Iterator[Server]:
+    """``komas serve``, or the stock Hypercorn command, on a free port; settings as options or variables."""
+    variables = {"KOMAS_DATA_DIR": str(folder), **environment}
+    command = komas("serve", "--bind", "127.0.0.1:0", *arguments)
+    pattern = r"komas listens on (http://\S+)"
+    if stock:
+        command = [
+            sys.executable,
+            "-m",
+            "hypercorn",
+            "--config",
+            "hypercorn.toml",
+            "--bind",
+            "127.0.0.1:0",
+            "komas.asgi:app",
+        ]
+        pattern = r"Running on (http://\S+)"
+    with running(command, variables) as process:
+        server = Server(process, process.line(pattern)[1])
+        with server.http:
+            yield server
+
+
+class Exchange:
+    """A simulated exchange, and the way to make it misbehave."""
+
+    def __init__(self, ws_url: str, rest_url: str) -> None:
+        self.ws_url = ws_url
+        self.rest_url = rest_url
+
+    def fault(self, **fault: object) -> None:
+        """Order one fault."""
+        httpx.post(f"{self.rest_url}/sim/faults", json=fault, timeout=PATIENCE_S).raise_for_status()
+
+    def state(self) -> dict[str, object]:
+        """``GET /sim/state``."""
+        body: dict[str, object] = httpx.get(f"{self.rest_url}/sim/state", timeout=PATIENCE_S).json()
+        return body
+
+
+@contextmanager
+def simulating(*arguments: str) -> Iterator[Exchange]:
+    """``komas simulate`` on a free port."""
+    with running(komas("simulate", "--bind", "127.0.0.1:0", *arguments)) as process:
+        found = process.line(r"simulated exchange on (ws://\S+) and (http://\S+)")
+        yield Exchange(found[1], found[2])
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout: float = PATIENCE_S) -> None:
+    """Poll until something is so."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.05)
+
+
+def events(response: httpx.Response) -> Iterator[tuple[str, str, str]]:
+    """Name, data and id of each event of a streamed response."""
+    name, data, identity = "message", "", ""
+    for line in response.iter_lines():
+        if not line:
+            if data:
+                yield name, data, identity
+            name, data, identity = "message", "", ""
+        elif line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data = line.removeprefix("data: ")
+        elif line.startswith("id: "):
+            identity = line.removeprefix("id: ")

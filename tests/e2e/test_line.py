@@ -1,0 +1,219 @@
+"""The market line on real sockets: a replay to the last digit, outages, stalls, readers that stall, endings."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.processes import CAPTURE, PATIENCE_S, Server, events, serving, simulating, wait_for
+
+BOTH_WAYS = pytest.mark.parametrize("stock", [False, True], ids=["komas serve", "hypercorn"])
+TRADE = re.compile(r'"trade_id":(\d+),"price":([^,]+),"quantity":([^,]+),"timestamp":(\d+),"is_buyer_maker":(\w+)')
+RAW = re.compile(r'"E":(\d+),.*"t":(\d+),"p":"([^"]+)","q":"([^"]+)","T":\d+,"m":(\w+)')
+
+
+@pytest.mark.skipif(not CAPTURE.is_file(), reason="../shared/captures is not here")
+def test_a_replay_arrives_to_the_last_digit(tmp_path: Path) -> None:
+    """Every trade of the capture, once, in order, with the digits of the file."""
+    wanted = []
+    with gzip.open(CAPTURE, "rt") as lines:
+        for line in lines:
+            if '"stream":"btcusdt@trade"' in line:
+                found = RAW.search(line)
+                assert found is not None
+                event_ms, *rest = found.groups()
+                wanted.append((rest[0], rest[1], rest[2], event_ms, rest[3]))
+    got = []
+    with (
+        simulating("--replay", str(CAPTURE), "--speed", "inf") as exchange,
+        serving(tmp_path, "--upstream", exchange.ws_url) as server,
+        server.http.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as response,
+    ):
+        for name, data, _identity in events(response):
+            assert name in ("message", "status")
+            if name == "message":
+                found = TRADE.search(data)
+                assert found is not None
+                got.append(found.groups())
+                if len(got) == len(wanted):
+                    break
+    assert len(wanted) == 9757
+    assert got == wanted
+
+
+def test_an_outage_of_forty_seconds(tmp_path: Path) -> None:
+    """The reader stays, is told, and the trades that were missed are declared by their ids."""
+    with (
+        simulating() as exchange,
+        serving(tmp_path, "--upstream", exchange.ws_url) as server,
+        server.http.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as response,
+    ):
+        seen = events(response)
+        while next(seen)[0] != "message":
+            continue
+        exchange.fault(fault="outage", seconds=40)
+        started = time.monotonic()
+        numbers: list[int] = []
+        reconnected = False
+        for name, data, _identity in seen:
+            if name == "status":
+                reconnected = reconnected or '"reconnecting"' in data
+            elif name == "gap":
+                first, last = re.findall(r"\d+", data.partition('"from"')[2])[:2]
+                numbers += range(int(first), int(last) + 1)
+            else:
+                found = TRADE.search(data)
+                assert found is not None
+                numbers.append(int(found[1]))
+                if time.monotonic() - started > 40:
+                    break
+            assert time.monotonic() - started < 40 + PATIENCE_S
+        assert reconnected
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+        assert server.status()["reconnects"] == 1
+
+
+def test_a_silent_stall_is_noticed(tmp_path: Path) -> None:
+    """Pings are answered and no data comes: the connection is replaced, and data flows again."""
+    with (
+        simulating() as exchange,
+        serving(tmp_path, "--upstream", exchange.ws_url) as server,
+        server.http.stream("GET", "/api/ws/sse/prices?symbols=BTCUSDT") as response,
+    ):
+        seen = (name for name, _data, _identity in events(response))
+        heard = 0
+        while heard < 21:  # enough to know the rhythm
+            heard += next(seen) == "message"
+        exchange.fault(fault="stall", seconds=300, dial=1)
+        stalled = time.monotonic()
+        names = [next(seen)]
+        while names[-1] == "message":  # what was under way
+            names.append(next(seen))
+        assert 8 <= time.monotonic() - stalled <= 45
+        while next(seen) != "message":
+            continue
+        assert server.status()["reconnects"] == 1
+
+
+def test_it_starts_without_a_network_and_says_why(tmp_path: Path) -> None:
+    """It serves what it has, retries, and is there when the network is."""
+    with serving(tmp_path, "--upstream", "ws://127.0.0.1:1", "--connect-wait-s", "0.5") as server:
+        answer = server.http.post("/api/ws/connect")
+        assert answer.status_code == 502
+        assert "127.0.0.1:1 refused the connection" in answer.json()["detail"]
+        assert server.status()["state"] == "reconnecting"
+        assert server.http.get("/api/ws/prices").json()["count"] == 0
+        assert server.http.get("/healthz").status_code == 200
+
+
+def _stall(server: Server, count: int) -> list[socket.socket]:
+    """Clients that ask for trades and never read."""
+    readers = []
+    for _ in range(count):
+        reader = socket.socket()
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        reader.connect(("127.0.0.1", server.port))
+        reader.sendall(b"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        readers.append(reader)
+    wait_for(lambda: server.status()["subscribers"] == count, f"{count} subscribers")
+    return readers
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_whatever_clients_do(stock: bool, number: signal.Signals, tmp_path: Path) -> None:  # noqa: FBT001 - a table
+    """Five stalled readers, an idle connection, half a request: exit status 0, within the graceful timeout."""
+    with serving(tmp_path, "--demo", stock=stock, KOMAS_DEMO="true") as server:
+        readers = _stall(server, 5)
+        half = socket.create_connection(("127.0.0.1", server.port))
+        half.sendall(b"POST /api/ws/subscribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        with server.http.stream("GET", "/api/ws/sse/trades?symbol=ETHUSDT") as response:
+            started = time.monotonic()
+            server.process.signal(number)
+            assert list(events(response)) is not None  # ends with a proper last chunk, or httpx would raise
+            assert server.process.ended() == 0
+            assert time.monotonic() - started < 5
+        for client in (*readers, half):
+            client.close()
+    assert not any("Traceback" in line for line in server.process.output)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    """However long the first one may take."""
+    with (
+        serving(tmp_path, "--demo", "--graceful-timeout-s", "60") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as slow,
+    ):
+        slow.sendall(b"POST /api/ws/subscribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        server.process.signal(signal.SIGINT)
+        time.sleep(0.3)
+        server.process.signal(signal.SIGINT)
+        assert server.process.ended() in (0, 130)
+
+
+@BOTH_WAYS
+def test_a_crash_of_the_feed_ends_the_process(stock: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a table
+    """With a status that is not 0, and never a zombie that goes on answering."""
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import trio\n"
+        "import komas.venues.binance.feed as feed\n"
+        "async def run(self, task_status=trio.TASK_STATUS_IGNORED):\n"
+        "    task_status.started()\n"
+        "    await trio.sleep(1)\n"
+        "    raise ZeroDivisionError('the feed crashed')\n"
+        "feed.BinanceFeed.run = run\n"
+    )
+    with serving(tmp_path, stock=stock, PYTHONPATH=str(tmp_path), KOMAS_UPSTREAM="ws://127.0.0.1:1") as server:
+        assert server.process.ended() != 0
+        assert any("the feed crashed" in line for line in server.process.output)
+
+
+def test_a_client_that_leaves_is_gone_within_a_second(demo: Server) -> None:
+    """Also behind a pipelined request, and after a half-close; no socket is kept."""
+    request = b"GET /api/ws/sse/trades?symbol=SOLUSDT HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    before = demo.status()["subscribers"]
+    for sent in (request, request + request):
+        with socket.create_connection(("127.0.0.1", demo.port)) as client:
+            client.sendall(sent)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            wait_for(lambda: demo.status()["subscribers"] == int(str(before)) + 1, "subscribed")
+        wait_for(lambda: demo.status()["subscribers"] == before, "left", timeout=5)
+
+
+def test_prices_of_a_name_that_is_not_latin(demo: Server) -> None:
+    """In the query as UTF-8, percent-encoded."""
+    with demo.http.stream("GET", "/api/ws/sse/prices", params={"symbols": "币安人生usdt"}) as response:
+        data = next(data for name, data, _identity in events(response) if name == "message")
+        assert '"symbol":"币安人生USDT"' in data
+
+
+def test_a_return_is_exact_over_real_sockets(demo: Server) -> None:
+    """A reader that comes back with its last id gets the next trade, and all after it."""
+    identities: list[str] = []
+    for _ in range(2):
+        headers = {"Last-Event-ID": identities[-1]} if identities else {}
+        with demo.http.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT", headers=headers) as response:
+            for name, _data, identity in events(response):
+                assert name in ("message", "status")
+                if name == "message":
+                    identities.append(identity)
+                if len(identities) % 10 == 0 and identities:
+                    break
+        time.sleep(0.5)
+    numbers = [int(identity.rpartition("-")[2]) for identity in identities]
+    assert numbers == list(range(numbers[0], numbers[0] + 20))
+
+
+def test_the_api_answers_over_http(demo: Server) -> None:
+    """A plain client reads what komas writes."""
+    assert isinstance(demo.http, httpx.Client)
+    assert demo.http.get("/openapi.json").json()["openapi"] == "3.1.0"
+    assert demo.http.get("/metrics").text.startswith("# HELP komas_")

@@ -1,0 +1,120 @@
+"""Rude clients: one packet costs one connection, and a clear answer where one can be given."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+from tests.e2e.processes import Server, wait_for
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+UPGRADE_H2C = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+)
+KEY = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+
+def _send(server: Server, data: bytes, *, timeout: float = 10.0) -> bytes:
+    """Send bytes, read until the server has nothing more to say."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=timeout) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while chunk := client.recv(65536):
+                answer += chunk
+        except (ConnectionResetError, TimeoutError):
+            return answer
+        return answer
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        UPGRADE + KEY + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
+        UPGRADE + KEY + b"Sec-WebSocket-Extensions: \xff\r\n\r\n",
+        UPGRADE.replace(b"Upgrade\r\nUpgrade", b"Upgrade, \xff\r\nUpgrade") + KEY + b"\r\n",
+        UPGRADE + KEY + b"\r\n" + b"\x81\x05hello early bytes",
+        UPGRADE + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /%ff%fe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        UPGRADE_H2C,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"".join(b"H%d: 1\r\n" % index for index in range(10_000)) + b"\r\n",
+        b"POST /api/ws/connect HTTP/1.1\r\nHost: ]x[\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"POST /api/ws/subscribe HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\r\n\r\n\r\n",
+        b"G",
+        b"",
+    ],
+)
+def test_no_packet_costs_more_than_its_connection(packet: bytes, demo: Server) -> None:
+    """The server answers the next client, and what was said was no 500."""
+    answer = _send(demo, packet)
+    assert b" 500 " not in answer.split(b"\r\n")[0]
+    assert not answer.startswith(b"HTTP/1.1 101")
+    assert demo.http.get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_body_of_ten_megabytes_is_refused_and_the_refusal_is_read(demo: Server) -> None:
+    """413, also to a client that sends on."""
+    answer = demo.http.post("/api/ws/subscribe", content=b"x" * 10_000_000)
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_connection_close_closes_and_keep_alive_keeps(demo: Server) -> None:
+    """Two requests on one connection, then the end that was asked for."""
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b'{"status":"ok"}' in client.recv(65536)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+        assert b'{"status":"ok"}' in answer
+
+
+def test_a_refused_handshake_is_closed(demo: Server) -> None:
+    """Not left open without any time-out."""
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
+        client.sendall(UPGRADE + b"\r\n")
+        while client.recv(65536):
+            continue
+
+
+def test_a_limit_holds_against_a_burst(demo: Server) -> None:
+    """Counted at the moment of entering: fifty at once get no further than one after the other."""
+    request = b"GET /api/ws/sse/trades?symbol=XRPUSDT HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    before = int(str(demo.status()["subscribers"]))
+    clients = [socket.create_connection(("127.0.0.1", demo.port), timeout=10) for _ in range(50)]
+    for client in clients:
+        client.sendall(request)
+    wait_for(lambda: int(str(demo.status()["subscribers"])) == before + 50, "fifty readers")
+    for client in clients:
+        client.close()
+    wait_for(lambda: int(str(demo.status()["subscribers"])) == before, "all gone", timeout=10)
+
+
+def test_logs_stay_closed_however_the_path_is_written(demo: Server) -> None:
+    """A trailing slash is the same page."""
+    for path in ("/api/logs/today", "/api/logs/today/", "/api/logs/today%2f"):
+        answer = demo.http.get(path, headers={"X-Forwarded-For": "6.6.6.6"})
+        assert answer.status_code in (403, 404)
+        assert "records" not in answer.text
+
+
+def test_slow_headers_do_not_stop_others(demo: Server) -> None:
+    """Half a request waits by itself."""
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
+        client.sendall(b"GET /healthz HTT")
+        assert demo.http.get("/healthz").status_code == 200
+        time.sleep(0.2)
+        client.sendall(b"P/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")

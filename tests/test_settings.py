@@ -1,0 +1,135 @@
+"""Settings: who beats whom, and one clear line for what cannot be used."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypercorn.config import Config
+
+from komas.errors import SettingError
+from komas.settings import FIELDS, Settings, load, rest_beside
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_option_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
+    """Each source in its turn."""
+    (tmp_path / "komas.toml").write_text("linger_s = 1\nheartbeat_s = 1\nmax_sse = 1\n")
+    environment = {"KOMAS_HEARTBEAT_S": "2", "KOMAS_MAX_SSE": "2"}
+    settings = load({"max_sse": "3", "linger_s": None}, environment, folder=tmp_path)
+    assert (settings.linger_s, settings.heartbeat_s, settings.max_sse, settings.max_symbols) == (1, 2, 3, 200)
+
+
+def test_types_of_the_file_are_read(tmp_path: Path) -> None:
+    """Lists, booleans, numbers and texts."""
+    (tmp_path / "komas.toml").write_text(
+        'bind = ["127.0.0.1:1", "[::1]:2"]\ndemo = true\ndefault_symbols = "btcusdt, ethusdt"\njournal = 100\n'
+    )
+    settings = load({}, {}, folder=tmp_path)
+    assert settings.bind == ("127.0.0.1:1", "[::1]:2")
+    assert (settings.demo, settings.default_symbols, settings.journal) == (True, ("BTCUSDT", "ETHUSDT"), 100)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "words"),
+    [
+        ({"heartbeat_s": "99"}, {}, "--heartbeat-s: got '99'; accepted: 0.1 to 30"),
+        ({"heartbeat_s": "nan"}, {}, "accepted: 0.1 to 30"),
+        ({}, {"KOMAS_MAX_SSE": "many"}, "KOMAS_MAX_SSE: got 'many'; accepted: 1 to 1000000"),
+        ({"bind": "8000"}, {}, "accepted: host:port"),
+        ({"bind": "localhost:99999"}, {}, "accepted: host:port"),
+        ({"upstream": "https://x"}, {}, "accepted: ws://host:port or wss://host:port"),
+        ({"upstream": "wss://user:secret@x"}, {}, "accepted: ws://"),
+        ({"upstream": "ws://a b"}, {}, "accepted: ws://"),
+        ({"upstream": "wss://a..b"}, {}, "accepted: ws://"),
+        ({"upstream": "ws://x/stream"}, {}, "accepted: ws://"),
+        ({"rest_upstream": "ws://x"}, {}, "accepted: http://"),
+        ({"cors_origins": "example.com"}, {}, "accepted: * or origins"),
+        ({"trusted_proxies": "nginx"}, {}, "accepted: IP addresses"),
+        ({"default_symbols": "BTC_USDT"}, {}, "accepted: symbols"),
+        ({"default_symbols": ","}, {}, "accepted: symbols"),
+        ({"log_level": "LOUD"}, {}, "accepted: DEBUG INFO"),
+        ({"demo": "perhaps"}, {}, "accepted: true or false"),
+        ({"data_dir": "~nobody-of-that-name/x"}, {}, "accepted: a folder"),
+    ],
+)
+def test_a_wrong_value_is_one_line(
+    options: dict[str, str | None], environment: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    """Which names the key, what was given and what is accepted."""
+    with pytest.raises(SettingError) as caught:
+        load(options, environment, folder=tmp_path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
+    """Not even a wrong one."""
+    with pytest.raises(SettingError) as caught:
+        load({}, {"KOMAS_ADMIN_TOKEN": "hunter2"}, folder=tmp_path)
+    assert str(caught.value).startswith("KOMAS_ADMIN_TOKEN: 7 characters given; accepted: at least 16")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("heartbeats = 1", "komas.toml: heartbeats: unknown setting; did you mean heartbeat_s?"),
+        ("zzz = 1", "known keys: bind"),
+        ("heartbeat_s = [1]", "heartbeat_s is a list"),
+        ("heartbeat_s = ", "komas.toml cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+    """With a guess at what was meant."""
+    (tmp_path / "komas.toml").write_text(text)
+    with pytest.raises(SettingError, match=words.replace("?", r"\?")):
+        load({}, {}, folder=tmp_path)
+
+
+def test_every_setting_can_be_read_and_is_in_the_readme() -> None:
+    """No field without its row, no row without its field, no default that the README tells wrong."""
+    assert set(FIELDS) == set(Settings.__struct_fields__)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for key, field in FIELDS.items():
+        default = getattr(Settings(), key)
+        shown = (
+            ",".join(default)
+            if isinstance(default, tuple)
+            else f"{default:g}"
+            if isinstance(default, float)
+            else default
+        )
+        shown = str(shown).lower() if isinstance(default, bool) else str(shown)
+        cell = "" if shown in ("", "None") else f"`{shown}`"
+        assert f"| `{key}` | {cell} | {field.accepts} | {field.meaning} |" in readme
+
+
+@pytest.mark.parametrize(
+    ("upstream", "rest"),
+    [
+        ("wss://stream.binance.com:9443", "https://api.binance.com"),
+        ("wss://stream.binance.com", "https://api.binance.com"),
+        ("wss://data-stream.binance.vision", "https://data-api.binance.vision"),
+        ("ws://127.0.0.1:9443", "http://127.0.0.1:9443"),
+        ("wss://double.test", "https://double.test"),
+    ],
+)
+def test_the_rest_host_follows_the_stream_host(upstream: str, rest: str) -> None:
+    """Binance's own pairs; anything else is a double, which serves both on one port."""
+    assert rest_beside(upstream) == rest
+
+
+def test_the_data_folder_may_be_this_one(tmp_path: Path) -> None:
+    """``.`` is a folder like any other; without one, it is the user's."""
+    assert load({"data_dir": "."}, {}, folder=tmp_path).data_dir == Path()
+    assert "komas" in str(load({}, {}, folder=tmp_path).data_dir)
+
+
+def test_hypercorn_knows_every_key_of_its_file() -> None:
+    """Hypercorn ignores a misspelt one without a word; and a second process would be a second connection."""
+    known = {key for key in dir(Config) if not key.startswith("_")}
+    table = tomllib.loads((ROOT / "hypercorn.toml").read_text("utf-8"))
+    assert set(table) <= known
+    assert (table["worker_class"], table["workers"], table["alpn_protocols"]) == ("trio", 0, ["http/1.1"])
