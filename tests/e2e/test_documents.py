@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+import websockets.sync.client
 
-from tests.e2e.processes import PATIENCE_S, ROOT, Server, running, serving, simulating
+from tests.e2e.processes import PATIENCE_S, ROOT, Server, running, serving, simulating, wait_for
 
 # Printed for localhost:8000; only the port is another here.
 CURL = (
@@ -61,14 +64,25 @@ def test_each_curl_line(line: str, demo: Server) -> None:
 
 
 @contextmanager
-def _browsing(url: str, folder: Path) -> Iterator[None]:
+def _browsing(url: str, folder: Path) -> Iterator[Path]:
+    """A real browser at an address; yields the file that tells its debugging port."""
     command = [
         "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
         f"--user-data-dir={folder}", "--remote-debugging-port=0", url,
     ]  # fmt: skip
     with running(command):
-        yield
+        yield folder / "DevToolsActivePort"
+
+
+def _evaluate(port_file: Path, expression: str) -> object:
+    """What a JavaScript expression is on the open page."""
+    wait_for(lambda: port_file.is_file() and port_file.read_text(), "the browser's debugging port")
+    port = port_file.read_text().splitlines()[0]
+    page = next(row for row in httpx.get(f"http://127.0.0.1:{port}/json").json() if row["type"] == "page")
+    with websockets.sync.client.connect(page["webSocketDebuggerUrl"]) as devtools:
+        devtools.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": {"expression": expression}}))
+        return json.loads(devtools.recv(timeout=PATIENCE_S))["result"]["result"].get("value")
 
 
 @needs_chromium
@@ -111,15 +125,11 @@ def test_the_eventsource_example_in_chromium(demo: Server, tmp_path: Path) -> No
 @needs_chromium
 def test_the_page_shows_prices(demo: Server, tmp_path: Path) -> None:
     """Rows appear by themselves, with every digit."""
-    command = [
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path}", "--virtual-time-budget=4000", "--dump-dom", f"{demo.url}/",
-    ]  # fmt: skip
-    page = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=True).stdout.decode()
-    assert "<td>BTCUSDT</td>" in page
-    digits = page.split("<td>BTCUSDT</td><td", 1)[1].split(">", 1)[1].split("<", 1)[0]
-    assert len(digits.partition(".")[2]) == 8, digits
+    shown = "[...document.querySelectorAll('#rows tr')].map((row) => row.innerText).join('\\n')"
+    with _browsing(f"{demo.url}/", tmp_path) as port_file:
+        wait_for(lambda: "BTCUSDT" in str(_evaluate(port_file, shown)), "a row of BTCUSDT")
+        assert re.search(r"^BTCUSDT\t\d+\.\d{8}\t-?\d+\.\d{3} %\t", str(_evaluate(port_file, shown)), re.MULTILINE)
+        assert _evaluate(port_file, "document.getElementById('state').textContent") == "live"
 
 
 CALLBACKS = """
