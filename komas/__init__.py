@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from komas.client import BinanceWebSocket, CallbackError, open_binance
+from komas.callbacks import BinanceWebSocket, CallbackError
+from komas.client import open_binance
 from komas.errors import CallerError, Dismissed, KomasError, VenueError
 from komas.model.market import AggTrade, BookTicker, Gap, Kline, MiniTicker, Ticker, Trade
 

@@ -1,4 +1,4 @@
-"""Binance streams for Python programs: ``open_binance``, and ``BinanceWebSocket`` with callbacks.
+"""Binance streams for Python programs, by iteration: ``open_binance``. By callbacks: ``komas.callbacks``.
 
 Both stand on the server's own feed and hub, so they reconnect, reconcile and count like it. Nothing is dropped for a
 slow consumer: one that falls ``BACKLOG`` events behind gets ``Dismissed``, because a trade that is lost in silence is
@@ -7,17 +7,14 @@ worse than an error.
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
-from typing import Final, Generic, Self, TypeAlias, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import trio
 
-from komas.errors import CallerError, Cause, Dismissed, KomasError, VenueError
+from komas.errors import CallerError, Cause, VenueError
 from komas.hub.hub import Hub, Listener
 from komas.hub.policy import Item, Overflow
 from komas.model.codec import Envelope
@@ -34,7 +31,7 @@ from komas.model.market import (
     Ticker,
     Trade,
 )
-from komas.model.streams import Kind, Stream, parse_name, stream
+from komas.model.streams import Kind, Stream, stream
 from komas.settings import BINANCE_STREAM, rest_beside
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
@@ -43,24 +40,10 @@ from komas.venues.binance.listings import Listings
 from komas.venues.dial import OpenStream, open_tcp
 from komas.venues.rest import Rest, open_rest
 
-log = logging.getLogger("komas.client")
-
-GOODBYE_S: Final = 2.0  # for the Close frame and the tasks' ends
 STATES: Final = 1024  # states of the feed that wait for a slow on_connect; an outage makes two or three in ten seconds
 BACKLOG: Final = 2**16  # events; some forty seconds of the busiest second ever captured
 
 E = TypeVar("E", bound=Event)
-EventCallback: TypeAlias = Callable[[Event], object]
-TickerCallback: TypeAlias = Callable[[Ticker], object] | Callable[[MiniTicker], object] | EventCallback
-
-
-class CallbackError(KomasError):
-    """A callback raised; ``stream`` is the stream whose event it was given, the cause is what it raised."""
-
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(f"a callback for {name} raised {type(error).__name__}: {error}")
-        self.stream = name
-        self.__cause__ = error
 
 
 class Events(Generic[E]):
@@ -85,7 +68,7 @@ class Events(Generic[E]):
                 item = self._waiting.popleft()
                 if isinstance(item, Envelope):
                     return item.event  # type: ignore[return-value]  # a stream's kind decides the type of its events
-                _check_refused(item.notice)
+                check_refused(item.notice)
                 if self._on_gap is not None and isinstance(item.notice, Gap):
                     self._on_gap(item.notice)
             self._waiting.extend((await self._listener.take()).items)
@@ -136,7 +119,7 @@ class Binance:
 
     @asynccontextmanager
     async def _events(self, wanted: Stream, on_gap: Callable[[Gap], object] | None) -> AsyncIterator[Events[E]]:
-        await _check_listed(self._listings, wanted)
+        await check_listed(self._listings, wanted)
         with self._hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
             await self._feed.acknowledged([wanted])
             yield Events(listener, on_gap)
@@ -196,7 +179,7 @@ class _Hub(Hub):
             self._told.send_nowait((status, self.failure()))
 
 
-class _Rooms:
+class Rooms:
     """The feed and its hub, for one program."""
 
     def __init__(self, rest: Rest, url: str, patience: Patience | None, open_stream: OpenStream) -> None:
@@ -221,7 +204,7 @@ class _Rooms:
 @asynccontextmanager
 async def open_rooms(
     url: str, *, rest_url: str | None, patience: Patience | None, open_stream: OpenStream
-) -> AsyncIterator[_Rooms]:
+) -> AsyncIterator[Rooms]:
     """The rooms that both clients stand on."""
     async with AsyncExitStack() as stack:
         rest = await stack.enter_async_context(
@@ -231,296 +214,16 @@ async def open_rooms(
                 weight_per_minute=facts.WEIGHT_PER_MINUTE,
             )
         )
-        yield _Rooms(rest, url, patience, open_stream)
+        yield Rooms(rest, url, patience, open_stream)
 
 
-class BinanceWebSocket:
-    """Binance with callbacks, which may be plain functions or coroutine functions.
-
-    ``connect()`` starts a background task that lasts until ``disconnect()`` or the end of ``trio.run()``;
-    ``run_forever()`` waits for it, and stops it when cancelled. Each stream's callbacks are called in order by a task
-    of the stream's own, so a slow one delays nobody else. One that raises is reported to ``on_error`` as a
-    ``CallbackError``. Prices and quantities are ``Decimal``; an event answers ``event.price`` and ``event["price"]``.
-    """
-
-    def __init__(
-        self,
-        url: str = BINANCE_STREAM,
-        *,
-        rest_url: str | None = None,
-        patience: Patience | None = None,
-        open_stream: OpenStream = open_tcp,
-    ) -> None:
-        self._open = partial(open_rooms, url, rest_url=rest_url, patience=patience, open_stream=open_stream)
-        self._rooms: _Rooms | None = None
-        self._nursery: trio.Nursery | None = None
-        self._starting = trio.Lock()
-        self._ended = trio.Event()
-        self._failure: BaseException | None = None
-        self._on_connect: list[Callable[[], object]] = []
-        self._on_disconnect: list[Callable[[], object]] = []
-        self._on_error: list[Callable[[Exception], object]] = []
-        self._on_message: list[EventCallback] = []
-        self._on_gap: list[Callable[[Gap], object]] = []
-        self._callbacks: dict[Stream, list[EventCallback]] = {}
-        self._dispatchers: dict[Stream, trio.CancelScope] = {}
-
-    # What the program hears
-
-    def on_connect(self, callback: Callable[[], object]) -> Callable[[], object]:
-        """Call back at each connection to the exchange, the first included."""
-        self._on_connect.append(callback)
-        return callback
-
-    def on_disconnect(self, callback: Callable[[], object]) -> Callable[[], object]:
-        """Call back when a connection is lost or let go."""
-        self._on_disconnect.append(callback)
-        return callback
-
-    def on_error(self, callback: Callable[[Exception], object]) -> Callable[[Exception], object]:
-        """Call back with a ``VenueError`` for a failed connection, a ``CallbackError`` for a callback that raised."""
-        self._on_error.append(callback)
-        return callback
-
-    def on_message(self, callback: EventCallback) -> EventCallback:
-        """Call back with every event of every stream."""
-        self._on_message.append(callback)
-        return callback
-
-    def on_gap(self, callback: Callable[[Gap], object]) -> Callable[[Gap], object]:
-        """Call back where trades or closed candles are missing."""
-        self._on_gap.append(callback)
-        return callback
-
-    # What the program asks for
-
-    async def connect(self) -> None:
-        """Connect and wait until connected; tries for ever, or as often as ``patience`` allows, then ``VenueError``.
-
-        Cancelled or failed, it leaves nothing running that it has started.
-        """
-        async with self._starting:
-            is_first = self._rooms is None
-            rooms = self._rooms or await self._start()
-        rooms.feed.connect()
-        try:
-            await rooms.feed.connected()
-        except BaseException:
-            if is_first:
-                await self._stop()
-            raise
-
-    async def disconnect(self) -> None:
-        """Let the connection and all subscriptions go; ``run_forever()`` returns."""
-        async with self._starting:
-            rooms = self._rooms
-            await self._stop()
-        if rooms is not None and rooms.was_connected:
-            await self._tell(self._on_disconnect)
-
-    async def run_forever(self) -> None:
-        """Wait until ``disconnect()``; raises ``VenueError`` when the allowed attempts are used up."""
-        if self._rooms is None and self._failure is None:
-            raise CallerError("not connected; await connect() first")
-        try:
-            await self._ended.wait()
-        finally:
-            await self._stop()
-        if self._failure is not None:
-            raise self._failure
-
-    async def _start(self) -> _Rooms:
-        self._ended, self._failure = trio.Event(), None
-        started = trio.Event()
-        # A system task, because this interface has no nursery to offer; _run() lets nothing escape into Trio.
-        trio.lowlevel.spawn_system_task(self._run, started, name="BinanceWebSocket")
-        with trio.CancelScope(shield=True):  # a few scheduler passes, and no wait on the outside
-            await started.wait()
-        if self._failure is not None:
-            raise self._failure
-        return self._open_rooms()
-
-    async def _stop(self) -> None:
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel("let go")
-            with trio.move_on_after(GOODBYE_S, shield=True):
-                await self._ended.wait()
-
-    async def __aenter__(self) -> Self:
-        """Connect; the connection ends with the block."""
-        await self.connect()
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        await self._stop()
-
-    async def subscribe_ticker(self, symbol: str, callback: TickerCallback | None = None, *, mini: bool = False) -> str:
-        """24-hour statistics, in the short form with ``mini``; returns the stream's name."""
-        return await self._subscribe(stream(Kind.MINI_TICKER if mini else Kind.TICKER, symbol), callback)
-
-    async def subscribe_kline(
-        self, symbol: str, callback: Callable[[Kline], object] | EventCallback | None = None, *, interval: str = "1m"
-    ) -> str:
-        """Candles; returns the stream's name."""
-        return await self._subscribe(stream(Kind.KLINE, symbol, interval), callback)
-
-    async def subscribe_trade(
-        self,
-        symbol: str,
-        callback: Callable[[Trade], object] | Callable[[AggTrade], object] | EventCallback | None = None,
-        *,
-        aggregate: bool = False,
-    ) -> str:
-        """Trades, or aggregate trades; returns the stream's name."""
-        return await self._subscribe(stream(Kind.AGG_TRADE if aggregate else Kind.TRADE, symbol), callback)
-
-    async def subscribe_book_ticker(
-        self, symbol: str, callback: Callable[[BookTicker], object] | EventCallback | None = None
-    ) -> str:
-        """Best bid and ask; returns the stream's name."""
-        return await self._subscribe(stream(Kind.BOOK_TICKER, symbol), callback)
-
-    async def unsubscribe(self, symbol: str, stream_type: str = "ticker", *, interval: str | None = None) -> None:
-        """End one stream with all its callbacks; ``symbol`` may be the name that a subscribe call returned."""
-        wanted = parse_name(symbol) if "@" in symbol else stream(stream_type, symbol, interval)
-        if wanted is None or wanted not in self._callbacks:
-            raise CallerError(f"{symbol} ({stream_type}) is not subscribed", field="symbol")
-        self._end(wanted)
-
-    # What runs behind
-
-    async def _subscribe(self, wanted: Stream, callback: Callable[..., object] | None) -> str:
-        await _check_listed(self._open_rooms().listings, wanted)
-        rooms, nursery = (
-            self._open_rooms(),
-            self._nursery,
-        )  # looked up after the wait: the connection may have been let go
-        assert nursery is not None  # it lives as long as the rooms
-        # No await until the dispatcher is asked for: two callers of one stream share it.
-        callbacks = self._callbacks.setdefault(wanted, [])
-        if callback is not None:
-            callbacks.append(callback)
-        rooms.hub.interest.pin([wanted])  # by the subscription itself: its dispatcher listens a little later
-        try:
-            if wanted not in self._dispatchers:
-                self._dispatchers[wanted] = trio.CancelScope()
-                await nursery.start(self._dispatch, rooms.hub, wanted, self._dispatchers[wanted])
-            await rooms.feed.acknowledged([wanted])
-        except BaseException:
-            if callback is not None and callback in callbacks:
-                callbacks.remove(callback)
-            if not callbacks and self._callbacks.get(wanted) is callbacks:
-                self._end(wanted)
-            raise
-        return wanted.name
-
-    def _end(self, wanted: Stream) -> None:
-        self._callbacks.pop(wanted, None)
-        if (dispatcher := self._dispatchers.pop(wanted, None)) is not None:
-            dispatcher.cancel("unsubscribed")
-        if self._rooms is not None:
-            self._rooms.hub.interest.unpin([wanted])
-
-    def _open_rooms(self) -> _Rooms:
-        if self._rooms is None:
-            raise CallerError("not connected; await connect() first")
-        return self._rooms
-
-    async def _run(self, started: trio.Event) -> None:
-        try:
-            async with self._open() as rooms, trio.open_nursery() as nursery:
-                self._rooms, self._nursery = rooms, nursery
-                rooms.start_in(nursery)
-                nursery.start_soon(self._tell_states, rooms)
-                started.set()
-                self._failure = await rooms.feed.given_up()
-                nursery.cancel_scope.cancel("the allowed attempts are used up")
-        except trio.Cancelled:
-            raise  # trio.run() is ending
-        except BaseException as error:  # noqa: BLE001 - a bug, raised again by whoever waits in run_forever()
-            self._failure = self._failure or error
-        finally:
-            self._rooms = self._nursery = None
-            self._callbacks.clear()
-            self._dispatchers.clear()
-            started.set()
-            self._ended.set()
-
-    async def _tell_states(self, rooms: _Rooms) -> None:
-        async for status, failure in rooms.hub.states:
-            is_connected = status.state is FeedState.CONNECTED
-            if is_connected and not rooms.was_connected:
-                rooms.was_connected = True
-                await self._tell(self._on_connect)
-            elif rooms.was_connected and not is_connected:
-                rooms.was_connected = False
-                await self._tell(self._on_disconnect)
-            if status.state is FeedState.RECONNECTING and failure is not None:
-                await self._tell(self._on_error, failure)
-
-    async def _dispatch(
-        self,
-        hub: Hub,
-        wanted: Stream,
-        scope: trio.CancelScope,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        with scope:
-            while True:
-                with hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
-                    task_status.started()
-                    task_status = trio.TASK_STATUS_IGNORED
-                    try:
-                        await self._deliver(wanted, listener)
-                    except Dismissed as error:
-                        await self._tell(self._on_error, CallbackError(wanted.name, error))
-                    except VenueError as error:
-                        self._end(wanted)
-                        await self._tell(self._on_error, error)
-
-    async def _deliver(self, wanted: Stream, listener: Listener) -> None:
-        items = listener.known
-        while True:
-            for item in items:
-                if isinstance(item, Envelope):
-                    await self._tell(
-                        [*self._on_message, *self._callbacks.get(wanted, ())], item.event, name=wanted.name
-                    )
-                elif isinstance(item.notice, Gap):
-                    await self._tell(self._on_gap, item.notice, name=wanted.name)
-                else:
-                    _check_refused(item.notice)
-            items = (await listener.take()).items
-
-    async def _tell(
-        self, callbacks: Sequence[Callable[..., object]], *given: object, name: str = "the connection"
-    ) -> None:
-        """Call each; ``name`` is the stream that an error is reported with."""
-        for callback in tuple(callbacks):
-            try:
-                await _call(callback, *given)
-            except Exception as error:  # noqa: BLE001 - whatever a user's callback raises is reported, not spread
-                await self._report(CallbackError(name, error))
-
-    async def _report(self, error: CallbackError) -> None:
-        for callback in tuple(self._on_error):
-            try:
-                await _call(callback, error)
-            except Exception:
-                log.exception("on_error raised")  # an error handler that fails has nobody left to tell
-
-
-async def _call(callback: Callable[..., object], *given: object) -> None:
-    outcome = callback(*given)
-    if inspect.isawaitable(outcome):
-        await outcome
-
-
-def _check_refused(notice: Notice) -> None:
+def check_refused(notice: Notice) -> None:
+    """Raise ``VenueError`` for the notice that the exchange refused a stream."""
     if isinstance(notice, FeedStatus) and notice.stream is not None:
         raise VenueError(f"the exchange refused {notice.stream}: {notice.reason}", cause=Cause.REFUSED)
 
 
-async def _check_listed(listings: Listings, wanted: Stream) -> None:
+async def check_listed(listings: Listings, wanted: Stream) -> None:
+    """Raise ``CallerError`` for a symbol that the exchange does not list, as far as it answers."""
     if await listings.unknown([wanted.symbol]):
         raise CallerError(f"{wanted.symbol} is not a symbol of the exchange", field="symbol")

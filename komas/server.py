@@ -6,11 +6,13 @@
                         frames        text → replies,     frame →  ids,   publish()  bounded     bytes
                                       what is held        event    gaps   (sync)     post
 
-    venues  the way in: dial (the WebSocket library) · link (converse, back off) · backoff · window · rest · binance/
+    venues  the way in: dial (the WebSocket library) · link (converse, back off) · backoff · window · rest · ports
+            (what a feed is handed) · binance/ (protocol, wire, continuity, silence: they think; feed, listings: they do)
     hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal
     edge    the way out: connection (our Hypercorn) · app · access · queries · control · market and sse · ops
     model   what things are: streams · market · codec            telemetry  log · metrics
     sim     the double of the exchange; imports nothing of komas but errors
+    client · callbacks   the same venues and hub for Python programs, without server and edge
 
 The nursery is the supervisor: ``feed``, ``listings`` and the sweeper of interest run in it; the edge is served inside
 its block, so it drains before they are cancelled; a bug in any of them ends the process.

@@ -12,21 +12,22 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event, FeedState, FeedStatus, Gap
+from komas.model.market import Event, FeedState, FeedStatus
 from komas.model.streams import Stream
 from komas.venues.backoff import Backoff, Patience
 from komas.venues.binance import facts, wire
 from komas.venues.binance.continuity import Continuity
+from komas.venues.binance.counts import ConnectionStatistics, Counts, FeedStatistics
 from komas.venues.binance.protocol import Conversation, Quarantine, Refusal
 from komas.venues.binance.silence import Rhythm
 from komas.venues.dial import OpenStream, Socket, check_url, dial, open_tcp
 from komas.venues.link import keep_connected, together
+from komas.venues.ports import Sink, Wanted
 
 log = logging.getLogger("komas.feed")
 
@@ -37,78 +38,6 @@ _TOO_LONG = (400, 413, 414, 431)  # statuses by which a server refuses a URL for
 _NOT_ABOUT_NAMES = ("Too many requests", "Pong timeout")  # reasons of 1008 that no stream's name is to blame for
 _FULL = f"one connection holds {facts.STREAMS_PER_CONNECTION} streams at most"
 QUIET_AFTER_S = 10.0  # several times the pause of every kind of stream while its symbol trades
-
-
-class Sink(Protocol):
-    """Where facts and notices go. Its laws: it never waits, and takes what comes in order of each stream."""
-
-    status: FeedStatus
-
-    def publish(self, stream: Stream, event: Event, received_ms: int) -> None:
-        """Take one fact."""
-
-    def publish_gap(self, stream: Stream, gap: Gap) -> None:
-        """Take the news that facts are missing before the next one."""
-
-    def announce(self, status: FeedStatus) -> None:
-        """Take the feed's state."""
-
-    def renew(self, stream: Stream, gap: Gap) -> None:
-        """Take the news that a stream's numbers have started again; what was lost before is the gap."""
-
-    def refuse(self, stream: Stream, reason: str) -> None:
-        """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
-
-
-class Wanted(Protocol):
-    """Which streams are wanted. Its law: ``version`` differs after every change."""
-
-    version: int
-
-    def __contains__(self, stream: Stream) -> bool:
-        """Whether a stream is wanted."""
-
-    def streams(self) -> tuple[Stream, ...]:
-        """Every wanted stream once, in the order of the wishes."""
-
-    async def changed(self, seen: int) -> int:
-        """Wait until ``version`` is not ``seen``; return it."""
-
-
-class ConnectionStatistics(msgspec.Struct, frozen=True):
-    """One upstream socket."""
-
-    url: str
-    streams: int
-    connected_at_ms: int
-    uptime_s: float
-    messages_received: int
-
-
-class FeedStatistics(msgspec.Struct, frozen=True):
-    """Counts of the feed since it was made; ``connections`` has one row for each socket that is up."""
-
-    messages_received: int
-    unreadable: int
-    unknown: int
-    repeated: int
-    gaps: int
-    reconnects: int
-    last_message_ms: int | None
-    connections: tuple[ConnectionStatistics, ...]
-
-
-class _Counts:
-    """What the feed counts; plain numbers, read by ``statistics()``."""
-
-    def __init__(self) -> None:
-        self.messages = 0
-        self.unreadable = 0
-        self.unknown = 0
-        self.repeated = 0
-        self.gaps = 0
-        self.connections = 0
-        self.last_message_ms: int | None = None
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -166,7 +95,7 @@ class BinanceFeed:
         self._session: _Session | None = None
         self._scope: trio.CancelScope | None = None
         self._asked = False
-        self._counts = _Counts()
+        self._counts = Counts()
         self._complained_at = -COMPLAIN_EVERY_S
         self._arrivals: dict[Stream, Arrival] = {}
         self._refusals: dict[Stream, Refusal] = {}

@@ -1,0 +1,44 @@
+"""What a venue's feed is handed: where facts go, and what is wanted. The hub obeys both laws."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from komas.model.market import Event, FeedStatus, Gap
+from komas.model.streams import Stream
+
+
+class Sink(Protocol):
+    """Where facts and notices go. Its laws: it never waits, and takes what comes in order of each stream."""
+
+    status: FeedStatus
+
+    def publish(self, stream: Stream, event: Event, received_ms: int) -> None:
+        """Take one fact."""
+
+    def publish_gap(self, stream: Stream, gap: Gap) -> None:
+        """Take the news that facts are missing before the next one."""
+
+    def announce(self, status: FeedStatus) -> None:
+        """Take the feed's state."""
+
+    def renew(self, stream: Stream, gap: Gap) -> None:
+        """Take the news that a stream's numbers have started again; what was lost before is the gap."""
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
+
+
+class Wanted(Protocol):
+    """Which streams are wanted. Its law: ``version`` differs after every change."""
+
+    version: int
+
+    def __contains__(self, stream: Stream) -> bool:
+        """Whether a stream is wanted."""
+
+    def streams(self) -> tuple[Stream, ...]:
+        """Every wanted stream once, in the order of the wishes."""
+
+    async def changed(self, seen: int) -> int:
+        """Wait until ``version`` is not ``seen``; return it."""
