@@ -7,7 +7,7 @@
                                       what is held        event    gaps   (sync)     post
 
     venues  the way in: dial (the WebSocket library) · link (converse, back off) · backoff · window · rest · ports
-            (what a feed is handed) · binance/ (protocol, wire, continuity, silence: they think; feed, listings: they do)
+            (what a feed is handed) · binance/ (protocol, wire, continuity, silence think; feed and listings do)
     hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal
     edge    the way out: connection (our Hypercorn) · app · access · queries · control · market and sse · ops
     model   what things are: streams · market · codec            telemetry  log · metrics

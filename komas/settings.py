@@ -51,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reconnect_max_s: float = 10.0
     refused_max_s: float = 60.0
     max_streams: int = 1024
+    max_streams_per_address: int = 512
     max_symbols: int = 200
     max_sse: int = 5000
     max_sse_per_address: int = 500
@@ -210,6 +211,9 @@ FIELDS: Final[dict[str, Field]] = {
     "reconnect_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after network trouble"),
     "refused_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after a refusal"),
     "max_streams": Field(_count(1, 1024), "1 to 1024", "streams open at the exchange"),
+    "max_streams_per_address": Field(
+        _count(1, 1024), "1 to 1024", "of them, how many SSE clients of one address may read"
+    ),
     "max_symbols": Field(_count(1, 1024), "1 to 1024", "symbols in one request"),
     "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),

@@ -24,7 +24,7 @@ from typing import Final
 import h11
 import hypercorn.trio.run as hypercorn_run
 import trio
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
@@ -88,6 +88,7 @@ class Connection(TCPServer):
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
         self._sending: trio.CancelScope | None = None
+        self._has_left = False
         self.context.terminated.connections.add(self)
         try:
             await super().run()
@@ -136,6 +137,7 @@ class Connection(TCPServer):
             # What it still asked for is taken in; what waits for its turn will never be answered.
             await trio.sleep(LAST_WORDS_S if taken.statistics().current_buffer_used else 0)
             nursery.cancel_scope.cancel("the client has left")
+        self._has_left = True
         with trio.move_on_after(BOOKKEEPING_S, shield=True):
             await self.protocol.handle(Closed())
         await self.idle_task.stop()
@@ -151,6 +153,8 @@ class Connection(TCPServer):
         if isinstance(event, RawData):
             await self._write(event.data)
             return
+        if isinstance(event, Updated) and self._has_left:
+            return  # a response that ended after its client had left would start the keep-alive time anew
         with trio.move_on_after(BOOKKEEPING_S, shield=True):
             if isinstance(event, Closed):
                 await self._hear_out()

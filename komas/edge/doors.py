@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import msgspec
 
+from komas.model.streams import Stream
 from komas.settings import Settings
 
 
@@ -25,34 +26,40 @@ class Doors:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._addresses: Counter[str] = Counter()
+        self._streams: dict[str, Counter[Stream]] = {}  # by address: how many of its clients read each stream
         self._inside = 0
         self._entered = 0
         self._turned_away = 0
 
-    def why_full(self, address: str) -> str | None:
+    def why_full(self, address: str, streams: Collection[Stream]) -> str | None:
         """Why one more client from an address cannot come in, counted; ``None`` when it can."""
         if self._inside >= self._settings.max_sse:
             reason = "too many clients"
         elif self._addresses[address] >= self._settings.max_sse_per_address:
             reason = "too many clients from this address"
+        elif len(self._streams.get(address, {}).keys() | set(streams)) > self._settings.max_streams_per_address:
+            reason = "too many different streams from this address"
         else:
             return None
         self._turned_away += 1
         return reason
 
     @contextmanager
-    def inside(self, address: str) -> Iterator[None]:
+    def inside(self, address: str, streams: Collection[Stream]) -> Iterator[None]:
         """Count one client while the block lasts."""
         self._inside += 1
         self._entered += 1
         self._addresses[address] += 1
+        read = self._streams.setdefault(address, Counter())
+        read.update(streams)
         try:
             yield
         finally:
             self._inside -= 1
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+            self._addresses -= Counter([address])  # a count of none is no entry
+            self._streams[address] -= Counter(streams)
+            if not self._streams[address]:
+                del self._streams[address]
 
     def statistics(self) -> DoorStatistics:
         """Counts, for telemetry."""

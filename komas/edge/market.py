@@ -68,7 +68,7 @@ def _why_busy(rooms: Rooms, streams: Sequence[Stream], address: str) -> str | No
         return "the server is shutting down"
     if _too_many(rooms.hub, streams, rooms.settings.max_streams):
         return "too many streams are open"
-    return rooms.doors.why_full(address)
+    return rooms.doors.why_full(address, streams)
 
 
 def _too_many(hub: Hub, streams: Sequence[Stream], most: int) -> bool:

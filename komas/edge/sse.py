@@ -86,7 +86,7 @@ class EventBody(ResponseBody):
             return self
         self._opened()
         with ExitStack() as stack:
-            stack.enter_context(self._doors.inside(self._address))
+            stack.enter_context(self._doors.inside(self._address, self._streams))
             place = self._hub.listen(self._streams, since=self._since, capacity=self._mailbox)
             self._listener = stack.enter_context(place)
             self._waiting.extend(_chunks(self._greeting(self._listener)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,22 @@ def test_a_limit_holds_against_a_burst(demo: Server) -> None:
     for client in clients:
         client.close()
     wait_for(lambda: int(str(demo.status()["subscribers"])) == before, "all gone", timeout=10)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_a_client_that_has_left_keeps_no_socket_open(demo: Server) -> None:
+    """Not even for the keep-alive time: a hundred short visits are a hundred sockets otherwise."""
+
+    def open_files() -> int:
+        return len(list(Path(f"/proc/{demo.process.pid}/fd").iterdir()))
+
+    demo.http.get("/healthz")
+    before = open_files()
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: open_files() <= before + 5, "sockets closed", timeout=10)
 
 
 def test_logs_stay_closed_however_the_path_is_written(demo: Server) -> None:
