@@ -85,7 +85,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 )
 async def test_a_public_client_reads_trades(module: str, program: str, tmp_path: Path) -> None:
     """It connects, subscribes its own way, and reads trades without a gap."""
-    pytest.importorskip(module)
+    pytest.importorskip(module, reason=f"{module} is not installed: it comes with the bench extra")
     script = tmp_path / "client.py"
     script.write_text(program)
     with trio.fail_after(DEADLINE_S):

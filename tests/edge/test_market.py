@@ -278,7 +278,12 @@ async def test_draining_ends_streams_cleanly(autojump_clock: trio.testing.MockCl
 
 @pytest.mark.parametrize(
     "settings",
-    [Settings(max_sse=1), Settings(max_sse_per_address=1), Settings(max_streams=1), Settings(max_streams_per_address=1)],
+    [
+        Settings(max_sse=1),
+        Settings(max_sse_per_address=1),
+        Settings(max_streams=1),
+        Settings(max_streams_per_address=1),
+    ],
     ids=["all", "address", "streams", "streams of an address"],
 )
 async def test_a_full_house_answers_200_and_busy(
