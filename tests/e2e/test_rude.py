@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import Server, wait_for
+from tests.e2e.processes import Server, events, serving, wait_for
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
 UPGRADE_H2C = (
@@ -84,6 +84,23 @@ def test_connection_close_closes_and_keep_alive_keeps(demo: Server) -> None:
         while chunk := client.recv(65536):
             answer += chunk
         assert b'{"status":"ok"}' in answer
+
+
+def test_an_idle_connection_is_closed_on_time(tmp_path: Path) -> None:
+    """After keep_alive_timeout, answered or never asked; an open stream is not idle."""
+    config = tmp_path / "hypercorn.toml"
+    config.write_text("keep_alive_timeout = 1\n")
+    with (
+        serving(tmp_path, "--demo", "--config", str(config)) as server,
+        server.http.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as response,
+    ):
+        for sent in (b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+                client.sendall(sent)
+                while client.recv(65536):
+                    continue
+        seen = events(response)
+        assert sum(next(seen)[0] == "message" for _ in range(20)) >= 15
 
 
 def test_a_refused_handshake_is_closed(demo: Server) -> None:

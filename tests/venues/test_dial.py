@@ -14,7 +14,16 @@ import trio.testing
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from komas.errors import CallerError, Cause, VenueError
-from komas.venues.dial import CONNECT_TIMEOUT_S, SEND_TIMEOUT_S, Socket, _unreachable, _untrusted, dial, retry_after_s
+from komas.venues.dial import (
+    CONNECT_TIMEOUT_S,
+    MESSAGE_MAX_BYTES,
+    SEND_TIMEOUT_S,
+    Socket,
+    _unreachable,
+    _untrusted,
+    dial,
+    retry_after_s,
+)
 
 URL = "ws://exchange.test:9443/stream?streams=btcusdt@trade"
 
@@ -179,6 +188,31 @@ async def test_a_cut_is_an_end() -> None:
         with pytest.raises(VenueError, match="was cut") as caught:
             await socket.receive()
     assert caught.value.cause is Cause.NETWORK
+
+
+async def test_a_message_without_end_ends_the_conversation() -> None:
+    """With the code of a message too big, and without keeping its bytes."""
+
+    async def serve(server: WebSocketConnection) -> None:
+        await server.send_message("x" * (MESSAGE_MAX_BYTES + 1))
+        await trio.sleep_forever()
+
+    async with _talking(serve) as socket:
+        with pytest.raises(VenueError, match="1009"):
+            await socket.receive()
+
+
+async def test_garbage_after_the_handshake_ends_the_conversation() -> None:
+    """A reserved opcode: the peer speaks another protocol."""
+
+    async def serve(server: WebSocketConnection) -> None:
+        await server._stream.send_all(b"\x8f\x00")
+        await trio.sleep_forever()
+
+    async with _talking(serve) as socket:
+        with pytest.raises(VenueError) as caught:
+            await socket.receive()
+    assert caught.value.cause in (Cause.NETWORK, Cause.CLOSED, Cause.PROTOCOL)
 
 
 async def test_leaving_a_peer_that_never_hangs_up(autojump_clock: trio.testing.MockClock) -> None:
