@@ -124,7 +124,7 @@ class BinanceWebSocket:
 
     async def run_forever(self) -> None:
         """Wait until ``disconnect()``; raises ``VenueError`` when the allowed attempts are used up."""
-        if self._rooms is None and self._failure is None:
+        if self._nursery is None and self._failure is None:
             raise CallerError("not connected; await connect() first")
         try:
             await self._ended.wait()
@@ -134,6 +134,7 @@ class BinanceWebSocket:
             raise self._failure
 
     async def _start(self) -> Rooms:
+        await self._stop()  # one that is still being left
         self._ended, self._failure = trio.Event(), None
         started = trio.Event()
         # A system task, because this interface has no nursery to offer; _run() lets nothing escape into Trio.
@@ -231,24 +232,30 @@ class BinanceWebSocket:
         return self._rooms
 
     async def _run(self, started: trio.Event) -> None:
+        ended, nursery = self._ended, None
         try:
             async with self._open() as rooms, trio.open_nursery() as nursery:
                 self._rooms, self._nursery = rooms, nursery
                 rooms.start_in(nursery)
                 nursery.start_soon(self._tell_states, rooms)
                 started.set()
-                self._failure = await rooms.feed.given_up()
+                try:
+                    self._failure = await rooms.feed.given_up()
+                finally:
+                    self._rooms = None  # while the block is being left, nothing more can be asked for,
+                    rooms.feed.disconnect()  # and whoever waits for the feed is told
                 nursery.cancel_scope.cancel("the allowed attempts are used up")
         except trio.Cancelled:
             raise  # trio.run() is ending
         except BaseException as error:  # noqa: BLE001 - a bug, raised again by whoever waits in run_forever()
             self._failure = self._failure or error
         finally:
-            self._rooms = self._nursery = None
-            self._callbacks.clear()
-            self._dispatchers.clear()
+            if self._nursery is nursery:  # a later one may have begun
+                self._nursery = None
+                self._callbacks.clear()
+                self._dispatchers.clear()
             started.set()
-            self._ended.set()
+            ended.set()
 
     async def _tell_states(self, rooms: Rooms) -> None:
         async for status, failure in rooms.hub.states:

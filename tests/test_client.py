@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 import trio
@@ -10,6 +12,7 @@ import trio.testing
 
 import komas
 from komas import BinanceWebSocket, CallbackError, CallerError, Gap, VenueError, open_binance
+from komas.errors import KomasError
 from komas.model.market import Trade
 from komas.venues.backoff import Patience
 from tests.builders import ticker_frame, trade_frame
@@ -315,3 +318,28 @@ async def test_a_wrong_address_is_the_callers_mistake(exchange: ScriptedExchange
 def test_the_door_offers_what_programs_need() -> None:
     """Everything in ``__all__`` is there."""
     assert all(hasattr(komas, name) for name in komas.__all__)
+
+
+async def test_what_is_asked_while_the_connection_is_let_go_is_answered(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """By an error of komas's or by a new connection, which the end of the old one does not touch; never by silence."""
+    exchange.script(then=obeying)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+
+    async def ask(call: Callable[[], Awaitable[object]]) -> None:
+        with suppress(KomasError), trio.fail_after(30):
+            await call()
+
+    for scheduler_passes in range(12):
+        await ws.connect()
+        await ws.subscribe_trade("BTCUSDT", print)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ws.disconnect)
+            for _ in range(scheduler_passes):
+                await trio.lowlevel.checkpoint()
+            nursery.start_soon(ask, lambda: ws.subscribe_trade("ETHUSDT", print))
+            nursery.start_soon(ask, ws.connect)
+    await ws.connect()
+    assert await ws.subscribe_trade("BTCUSDT", print) == "btcusdt@trade"
+    await ws.disconnect()

@@ -38,7 +38,7 @@ HURRIED_DEADLINE_S: Final = 1.0
 BOOKKEEPING_S: Final = 5.0
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
 COMPLAIN_EVERY_S: Final = 10.0
-LAST_WORDS_S: Final = 0.5  # for requests that came right before the end of the connection
+LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 READ_BYTES: Final = 2**16
 
 _CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -89,6 +89,8 @@ class Connection(TCPServer):
         """Serve the connection; whatever goes wrong in it stays in it."""
         self._sending: trio.CancelScope | None = None
         self._has_left = False
+        self._is_idle = True
+        self._ended = trio.Event()
         self.context.terminated.connections.add(self)
         try:
             await super().run()
@@ -121,26 +123,33 @@ class Connection(TCPServer):
         """Read until the client has left, and say so at once, also while an earlier request of it is still answered.
 
         Hypercorn reads nothing while a pipelined request waits for the response before it, so a client that left was
-        noticed at the next write. And it kept the socket of a client that had left until the keep-alive time was over.
+        noticed at the next write. (One that has sent more than two reads ahead still is: it is not read any further.)
+        And Hypercorn kept the socket of a client that had left until the keep-alive time was over.
         """
-        handed, taken = trio.open_memory_channel[bytes](1)
-
-        async def handle() -> None:
-            async for data in taken:
-                await self.protocol.handle(RawData(data))
-
+        handed, self._taken = trio.open_memory_channel[bytes](1)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(handle)
+            nursery.start_soon(self._handle_data, self._taken)
             with handed:
                 while data := await self._receive():
-                    await handed.send(data)
-            # What it still asked for is taken in; what waits for its turn will never be answered.
-            await trio.sleep(LAST_WORDS_S if taken.statistics().current_buffer_used else 0)
+                    with suppress(trio.BrokenResourceError):  # nobody takes it any more: the client is heard out
+                        await handed.send(data)
+            self._ended.set()
+            # Half a close comes right after a request: what was asked for is answered, if it can be soon.
+            is_owed = not self._is_idle or self._taken.statistics().current_buffer_used
+            await trio.sleep(LAST_WORDS_S if is_owed else 0)
             nursery.cancel_scope.cancel("the client has left")
         self._has_left = True
         with trio.move_on_after(BOOKKEEPING_S, shield=True):
             await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+    async def _handle_data(self, taken: trio.MemoryReceiveChannel[bytes]) -> None:
+        while True:
+            try:
+                data = await taken.receive()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                return
+            await self.protocol.handle(RawData(data))
 
     async def _receive(self) -> bytes:
         try:
@@ -153,8 +162,10 @@ class Connection(TCPServer):
         if isinstance(event, RawData):
             await self._write(event.data)
             return
-        if isinstance(event, Updated) and self._has_left:
-            return  # a response that ended after its client had left would start the keep-alive time anew
+        if isinstance(event, Updated):
+            self._is_idle = event.idle
+            if self._has_left:
+                return  # a response that ended after its client had left would start the keep-alive time anew
         with trio.move_on_after(BOOKKEEPING_S, shield=True):
             if isinstance(event, Closed):
                 await self._hear_out()
@@ -180,13 +191,12 @@ class Connection(TCPServer):
 
         TCP resets a connection that is closed with unread bytes, and a reset discards what the client has not yet read.
         """
-        if not self._is_half_asked():
+        if not self._is_half_asked() or self._ended.is_set():
             return
-        # BusyResourceError: the reader is reading already; AttributeError: TLS cannot be half closed.
-        with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT, trio.BusyResourceError, AttributeError):
+        self._taken.close()  # the reader goes on, and drops what it reads
+        with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT, AttributeError):  # TLS cannot be half closed
             await self.stream.send_eof()
-            while await self.stream.receive_some(2**16):
-                await trio.lowlevel.checkpoint()
+            await self._ended.wait()
 
     def _complain(self, error: BaseException) -> None:
         self.context.crashes += 1

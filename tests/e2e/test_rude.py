@@ -156,3 +156,23 @@ def test_slow_headers_do_not_stop_others(demo: Server) -> None:
         time.sleep(0.2)
         client.sendall(b"P/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_an_early_answer_is_read_by_a_client_that_sends_on(demo: Server) -> None:
+    """Reading goes on behind the refusal: a reset would destroy it while the client is still busy sending."""
+    head = b"POST /api/ws/subscribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
+        client.sendall(head)
+        for _ in range(10):
+            client.sendall(b"x" * 20_000)  # an error here is the reset
+            time.sleep(0.1)
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+        assert answer.startswith(b"HTTP/1.1 413")
+
+
+def test_what_was_asked_right_before_half_a_close_is_answered(demo: Server) -> None:
+    """As `nc -N` and some load balancers do."""
+    answer = _send(demo, b"POST /api/ws/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+    assert b'"connected":true' in answer
