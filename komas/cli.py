@@ -1,4 +1,4 @@
-"""The command line: ``komas serve|simulate|watch``. Thin: each verb reads options and calls a room."""
+"""The command line: ``komas serve|simulate|token|vip|signal|watch``. Thin: a verb reads options and calls a room."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 import trio
 
+from komas.cli_signals import add_signal, add_token, add_vip, demo_token
 from komas.errors import CallerError, KomasError
 from komas.model.streams import INTERVALS
 from komas.settings import FIELDS, Settings, load
@@ -80,10 +81,13 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="komas", description="Binance market streams to browsers over SSE.")
+    parser = _Parser(prog="komas", description="Binance market streams to browsers over SSE, trading signals to VIPs.")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
     _add_serve(verbs.add_parser("serve", help="serve prices, candles and trades over REST and SSE"))
     _add_simulate(verbs.add_parser("simulate", help="be a Binance spot look-alike, from a replay or a seeded market"))
+    add_token(verbs.add_parser("token", help="issue and inspect access tokens"))
+    add_vip(verbs.add_parser("vip", help="grant, revoke and list VIPs"))
+    add_signal(verbs.add_parser("signal", help="publish and update signals"))
     _add_watch(verbs.add_parser("watch", help="a live view in the terminal of what a komas server sends"))
     return parser
 
@@ -113,6 +117,9 @@ def _say_where(settings: Settings, binds: list[str]) -> None:
         symbols = ",".join(settings.default_symbols[:2])
         print(f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:")
         print(f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'")
+        if (token := demo_token(settings)) is not None:
+            print("simulated signals, for VIPs; with this token, which is good for a day:")
+            print(f"  komas watch signals --server {binds[0]} --token {token}")
     sys.stdout.flush()
 
 
@@ -161,15 +168,20 @@ async def _until_signalled(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("prices", "klines", "trades"), help="what to watch")
+    parser.add_argument("what", choices=("prices", "klines", "trades", "signals"), help="what to watch")
     parser.add_argument("symbols", nargs="?", default="", help="symbols with commas (klines and trades: one)")
     parser.add_argument("--server", default="http://127.0.0.1:8000", help="address of a komas server")
     parser.add_argument("--interval", default="1m", choices=tuple(INTERVALS), metavar="1m", help="of candles")
     parser.add_argument("--aggregate", action="store_true", help="aggregate trades instead of single ones")
+    parser.add_argument("--token", default=os.environ.get("KOMAS_TOKEN", ""), help="a VIP's, for signals")
+    parser.add_argument("--since-id", default="", metavar="N", help="signals: begin with what came after this one")
     parser.set_defaults(run=_watch)
 
 
 def _watch(options: argparse.Namespace) -> None:
+    if options.what == "signals":
+        _watch_signals(options)
+        return
     from komas.watch import View, watch
 
     view = View(
@@ -180,3 +192,9 @@ def _watch(options: argparse.Namespace) -> None:
         aggregate=options.aggregate,
     )
     trio.run(_until_signalled, partial(watch, view))
+
+
+def _watch_signals(options: argparse.Namespace) -> None:
+    from komas.watch_signals import watch_signals
+
+    trio.run(_until_signalled, partial(watch_signals, options.server, options.token, options.since_id))

@@ -1,7 +1,8 @@
 """The error tree: whose fault it was, and the evidence.
 
 ``CallerError`` is the caller's to mend, ``VenueError`` is the exchange's or the network's, ``Dismissed`` is a
-listener that fell behind. What is none of these is a bug, travels up, and stops the process.
+listener that fell behind, ``StoreUnavailable`` is the database's; ``Unauthorized`` is a token that proves nothing,
+``Forbidden`` a caller who may not. What is none of these is a bug, travels up, and stops the process.
 """
 
 from __future__ import annotations
@@ -27,6 +28,53 @@ class SettingError(CallerError):
 
 class Dismissed(KomasError):
     """A listener could not keep up with facts that must not be dropped, and was let go."""
+
+
+class StoreUnavailable(KomasError):
+    """The store of signals could not be read or written; the message has the database's own words."""
+
+
+class Unauthorized(KomasError):
+    """A token proves nothing; the message is for the log alone, the caller is told no more than that."""
+
+
+class Forbidden(KomasError):
+    """The caller is known, and may not do this; the message says what it would need."""
+
+
+class Closing(Enum):
+    """How a signal socket is closed: close code, reason, and whether the client should come back by itself.
+
+    Codes are RFC 6455's and the IANA registry's; a browser shows both in ``onclose``.
+    """
+
+    NORMAL = (1000, "", False)
+    SHUTTING_DOWN = (1001, "Server shutting down", True)
+    PROTOCOL = (1002, "", False)
+    BINARY = (1003, "", False)
+    NOT_UTF8 = (1007, "", False)
+    UNAUTHORIZED = (1008, "Unauthorized", False)
+    VIP_REQUIRED = (1008, "VIP subscription required", False)
+    RATE_LIMITED = (1008, "Rate limit exceeded", False)
+    WRONG_SINCE = (1008, "Invalid since_id", False)
+    TOO_BIG = (1009, "", False)
+    FAILED = (1011, "Internal error", True)
+    TRY_AGAIN = (1013, "Try again later", True)
+
+    @property
+    def code(self) -> int:
+        """The close code."""
+        return self.value[0]
+
+    @property
+    def reason(self) -> str:
+        """The reason, as the client sees it."""
+        return self.value[1]
+
+    @property
+    def is_worth_a_retry(self) -> bool:
+        """Whether a client may come back as it was, after a while."""
+        return self.value[2]
 
 
 class Cause(Enum):

@@ -8,14 +8,18 @@
 
     venues  the way in: dial (the WebSocket library) · link (converse, back off) · backoff · window · rest · ports
             (what a feed is handed) · binance/ (protocol, wire, continuity, silence think; feed and listings do)
-    hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal
-    edge    the way out: connection (our Hypercorn) · app · access · queries · control · market and sse · ops
-    model   what things are: streams · market · codec            telemetry  log · metrics
+    hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal · topic
+    signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
+            conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
+    edge    the way out: connection and socket (our Hypercorn) · app · access · queries · control · market and sse ·
+            publish and vip · ops
+    model   what things are: streams · market · signals · codec  telemetry  log · metrics
     sim     the double of the exchange; imports nothing of komas but errors
     client · callbacks   the same venues and hub for Python programs, without server and edge
 
 The nursery is the supervisor: ``feed``, ``listings`` and the sweeper of interest run in it; the edge is served inside
-its block, so it drains before they are cancelled; a bug in any of them ends the process.
+its block, so it drains before they are cancelled; a bug in any of them ends the process. The store of signals is
+outermost: what was committed outlives everything inside.
 """
 
 from __future__ import annotations
@@ -41,6 +45,8 @@ from komas.errors import SettingError
 from komas.hub.hub import Hub
 from komas.model.streams import Kind, Stream
 from komas.settings import Settings
+from komas.signals.imagination import imagine_signals
+from komas.signals.rooms import open_signals
 from komas.stop import first_signal
 from komas.telemetry.log import logging_to
 from komas.venues.backoff import Patience
@@ -65,9 +71,10 @@ class Gateway:
         self.app: QuartTrio = create_app(rooms)
 
     def drain(self) -> None:
-        """Take no more listeners and end those there are: SSE streams finish cleanly."""
+        """Take no more listeners and end those there are: SSE streams finish cleanly, signal sockets with 1001."""
         if not self.rooms.draining.is_set():
-            log.info("draining", extra={"listeners": self.rooms.hub.listeners})
+            sockets = self.rooms.signals.register.statistics().sockets
+            log.info("draining", extra={"listeners": self.rooms.hub.listeners, "sockets": sockets})
             self.rooms.draining.set()
             self.rooms.hub.drain()
 
@@ -88,7 +95,7 @@ async def open_gateway(
         days=settings.log_days,
     ) as daily:
         hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
-        async with trio.open_nursery() as work, AsyncExitStack() as stack:
+        async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
             rest = await stack.enter_async_context(
@@ -108,10 +115,13 @@ async def open_gateway(
             await work.start(feed.run, name="binance feed")
             work.start_soon(listings.run, name="listings")
             work.start_soon(hub.interest.sweep, name="interest sweeper")
+            work.start_soon(signals.desk.run, name="signal desk")
+            work.start_soon(signals.authenticator.run, name="token keys")
             if settings.demo:
+                work.start_soon(imagine_signals, signals.desk, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 feed.connect()
-            yield Gateway(Rooms(settings, hub, feed, listings, Doors(settings), daily, clock_ms))
+            yield Gateway(Rooms(settings, hub, feed, listings, Doors(settings), signals, daily, clock_ms))
             work.cancel_scope.cancel("the edge has drained")
 
 

@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from komas.model.streams import parse_symbol
 SETTINGS_FILE: Final = "komas.toml"
 ENVIRONMENT_PREFIX: Final = "KOMAS_"
 TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
+SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 
 BINANCE_STREAM: Final = "wss://stream.binance.com:9443"
 BINANCE_REST: Final = "https://api.binance.com"
@@ -57,6 +59,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sse_per_address: int = 500
     mailbox: int = 2048
     journal: int = 4096
+    jwt_secret: str = ""
+    jwt_algorithm: str = "HS256"
+    jwt_public_key: Path | None = None
+    jwt_jwks_url: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_leeway_s: float = 0.0
+    database_url: str = ""
+    signal_types: tuple[str, ...] = ("mexc_spot_futures", "funding_rate", "mexc_dex")
+    signal_mailbox: int = 256
+    max_sockets: int = 10_000
+    max_sockets_per_address: int = 100
+    max_sockets_per_user: int = 10
     log_level: str = "INFO"
     log_format: str = "text"
     log_days: int = 14
@@ -171,6 +186,40 @@ def _symbol(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _secret(text: str) -> str:
+    if len(text.encode()) < SECRET_BYTES:
+        raise ValueError
+    return text
+
+
+def _fetched_url(text: str) -> str:
+    parts = urlsplit(text)
+    is_local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or parts.username is not None or parts.port == 0:
+        raise ValueError
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
+        raise ValueError  # who can change the keys on their way can sign tokens
+    return text
+
+
+def _text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _database(text: str) -> str:
+    if not text.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError
+    return text
+
+
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]{1,64}", text):
+        raise ValueError
+    return text
+
+
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError
@@ -190,7 +239,9 @@ FIELDS: Final[dict[str, Field]] = {
         "http://host:port or https://host:port",
         "the exchange's REST host (default: Binance's; beside another upstream, the same host and port)",
     ),
-    "data_dir": Field(_path, "a folder", "where logs are kept (default: the user's data folder)"),
+    "data_dir": Field(
+        _path, "a folder", "where logs, signals and the secret are kept (default: the user's data folder)"
+    ),
     "demo": Field(_boolean, "true or false", "run on a built-in simulated exchange, no internet needed"),
     "config": Field(_path, "a hypercorn.toml file", "Hypercorn's own settings: TLS, backlog, ..."),
     "admin_token": Field(
@@ -219,12 +270,35 @@ FIELDS: Final[dict[str, Field]] = {
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
     "mailbox": Field(_count(16, 10**6), "16 to 1000000", "trades that wait for one slow SSE client"),
     "journal": Field(_count(16, 10**6), "16 to 1000000", "trades kept for clients that come back, for each stream"),
+    "jwt_secret": Field(
+        _secret,
+        f"at least {SECRET_BYTES} bytes",
+        "what HS256 tokens are signed with (default: made once, kept in data_dir/jwt-secret)",
+    ),
+    "jwt_algorithm": Field(
+        _one_of("HS256", "RS256", "ES256", "EdDSA"), "HS256 RS256 ES256 EdDSA", "the one algorithm that tokens may have"
+    ),
+    "jwt_public_key": Field(_path, "a PEM file", "the issuer's public key, for RS256, ES256 and EdDSA"),
+    "jwt_jwks_url": Field(
+        _fetched_url, "https://... (http:// on this machine)", "where the issuer publishes its keys, instead of a file"
+    ),
+    "jwt_issuer": Field(_text, "a text", "the `iss` that tokens must have (default: not checked)"),
+    "jwt_audience": Field(_text, "a text", "the `aud` that tokens must have (default: not checked)"),
+    "jwt_leeway_s": Field(_number(0, 300), "0 to 300", "how far the issuer's clock may be off"),
+    "database_url": Field(
+        _database, "sqlite:///file or postgresql+psycopg://...", "the store of signals (default: data_dir/komas.db)"
+    ),
+    "signal_types": Field(_some(_word), "words of a-z 0-9 _, with commas", "what a signal may be"),
+    "signal_mailbox": Field(_count(1, 10**6), "1 to 1000000", "signals that wait for one slow VIP before 1013"),
+    "max_sockets": Field(_count(1, 10**6), "1 to 1000000", "signal sockets in all"),
+    "max_sockets_per_address": Field(_count(1, 10**6), "1 to 1000000", "signal sockets from one address"),
+    "max_sockets_per_user": Field(_count(1, 10**6), "1 to 1000000", "signal sockets of one user"),
     "log_level": Field(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "DEBUG INFO WARNING ERROR", "least severe record"),
     "log_format": Field(_one_of("text", "json"), "text or json", "how records look on stderr"),
     "log_days": Field(_count(1, 3650), "1 to 3650", "days for which log files are kept"),
 }
 
-SECRETS: Final = frozenset({"admin_token"})
+SECRETS: Final = frozenset({"admin_token", "jwt_secret", "database_url"})
 
 
 def load(
@@ -290,7 +364,10 @@ def _read(key: str, text: str, named: str) -> object:
 def _completed(settings: Settings) -> Settings:
     """Fill in what depends on other settings or on the machine."""
     rest = settings.rest_upstream or rest_beside(settings.upstream)
-    folder = settings.data_dir or Path(platformdirs.user_data_dir("komas", appauthor=False))
+    folder = settings.data_dir
+    if folder is None:
+        folder = Path(platformdirs.user_data_dir("komas", appauthor=False))
+        folder = folder / "demo" if settings.demo else folder  # no simulated signal among real ones
     return msgspec.structs.replace(settings, rest_upstream=rest, data_dir=folder)
 
 

@@ -66,7 +66,7 @@ async def watch(view: View, console: Console | None = None) -> None:
 
     Raises ``CallerError`` with the server's words when it refuses what was asked.
     """
-    _check_address(view.server)
+    check_address(view.server)
     console = console or Console()
     screen: _Screen | _Lines = _Screen(view.what, console) if console.is_terminal else _Lines()
     timeout = httpx.Timeout(10, read=READ_TIMEOUT_S)
@@ -85,7 +85,8 @@ async def watch(view: View, console: Console | None = None) -> None:
                 await trio.sleep(RETRY_S)
 
 
-def _check_address(server: str) -> None:
+def check_address(server: str) -> None:
+    """Raise ``CallerError`` for what is no address of a server."""
     try:
         url = httpx.URL(server)
     except httpx.InvalidURL:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from werkzeug.datastructures import Headers
 
+from komas.edge.bearer import bearer_of
 from komas.edge.problems import ProblemError
 from komas.settings import Settings
 
@@ -63,8 +64,7 @@ def cors(caller: Caller, settings: Settings, *, reads: bool) -> dict[str, str]:
 
 
 def _check_token(caller: Caller, expected: str) -> None:
-    scheme, _, token = caller.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), expected.encode()):
+    if hmac.compare_digest(bearer_of(caller.headers).encode(), expected.encode()):
         return
     raise ProblemError(
         HTTPStatus.UNAUTHORIZED,
@@ -73,12 +73,17 @@ def _check_token(caller: Caller, expected: str) -> None:
     )
 
 
+def is_same_origin(caller: Caller, settings: Settings) -> bool:
+    """Whether the web page that calls, if it is one, is our own or a listed one; ``*`` lists nobody here."""
+    host = caller.headers.get("Host", "").lower()
+    origin = caller.headers.get("Origin")
+    if origin is None:
+        return True
+    return origin.lower() in (f"http://{host}", f"https://{host}", *(set(settings.cors_origins) - {"*"}))
+
+
 def _is_ours(caller: Caller, settings: Settings) -> bool:
-    host = caller.headers.get("Host", "")
-    if not _is_loopback_name(_name_of(host)):
-        return False
-    origin = caller.headers.get("Origin", "").lower()
-    return not origin or origin in settings.cors_origins or origin in (f"http://{host}", f"https://{host}")
+    return _is_loopback_name(_name_of(caller.headers.get("Host", ""))) and is_same_origin(caller, settings)
 
 
 def _name_of(host: str) -> str | None:

@@ -15,14 +15,16 @@ from komas.edge.control import control
 from komas.edge.market import market
 from komas.edge.ops import ops
 from komas.edge.problems import ProblemError
+from komas.edge.publish import publish, vips
 from komas.edge.rooms import Rooms
-from komas.errors import CallerError, VenueError
+from komas.edge.vip import vip
+from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
 
 log = logging.getLogger("komas.edge")
 
 BODY_BYTES = 64 * 1024  # the longest body that means anything: 200 symbols are 10 KB
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_PROTECTED = frozenset({"ops.logs_today"})  # by what was routed: several ways of writing a path lead to it
+_PROTECTED = frozenset({"ops.logs_today", "vips.show"})  # by what was routed: several ways of writing a path lead to it
 _READING = "GET, HEAD, OPTIONS"
 
 
@@ -32,7 +34,7 @@ def create_app(rooms: Rooms) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect with an address made of what the client sent
-    for routes in (control(rooms), market(rooms), ops(rooms)):
+    for routes in (control(rooms), market(rooms), ops(rooms), publish(rooms), vips(rooms), vip(rooms)):
         app.register_blueprint(routes)
     _guard(app, rooms)
     _explain(app)
@@ -44,7 +46,7 @@ def _guard(app: QuartTrio, rooms: Rooms) -> None:
     async def check() -> Response | None:
         if request.method == "OPTIONS":
             return _preflight(rooms)
-        if request.method in _CHANGING or request.endpoint in _PROTECTED:
+        if (request.method in _CHANGING and request.blueprint != "publish") or request.endpoint in _PROTECTED:
             check_control(_caller(), rooms.settings)
         return None
 
@@ -64,8 +66,10 @@ def _preflight(rooms: Rooms) -> Response:
     """Answer a browser that asks before it calls: a listed page may do anything, any other may read, if it may."""
     response = Response(b"", HTTPStatus.NO_CONTENT)
     listed = request.headers.get("Origin", "").lower() in rooms.settings.cors_origins
-    response.headers["Access-Control-Allow-Methods"] = f"{_READING}, POST" if listed else _READING
-    headers = "Authorization, Content-Type, Last-Event-ID" if listed else "Cache-Control, Last-Event-ID"
+    response.headers["Access-Control-Allow-Methods"] = f"{_READING}, POST, PATCH, DELETE" if listed else _READING
+    headers = (
+        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID" if listed else "Cache-Control, Last-Event-ID"
+    )
     response.headers["Access-Control-Allow-Headers"] = headers
     response.headers["Access-Control-Max-Age"] = "600"
     return response
@@ -83,6 +87,15 @@ def _explain(app: QuartTrio) -> None:
     @app.errorhandler(VenueError)
     async def venue(error: VenueError) -> Response:
         return problems.respond(problems.from_venue(error))
+
+    @app.errorhandler(Forbidden)
+    async def forbidden(error: Forbidden) -> Response:
+        return problems.respond(ProblemError(HTTPStatus.FORBIDDEN, str(error)))
+
+    @app.errorhandler(StoreUnavailable)
+    async def unavailable(_error: StoreUnavailable) -> Response:
+        detail = "the store of signals is unavailable; try again with the same Idempotency-Key"
+        return problems.respond(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"}))
 
     @app.errorhandler(HTTPException)
     async def http(error: HTTPException) -> Response:

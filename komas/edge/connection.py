@@ -11,7 +11,7 @@ no longer there (hypercorn is pinned in pyproject.toml):
   ``Connection: close`` did nothing: here the end of a response is shielded, and bounded;
 * a client that had left kept its socket until the keep-alive time was over, and was not noticed at all behind a
   pipelined request: here the end of a connection is seen at once;
-* a refused WebSocket handshake left its connection open without any time-out: here it is closed;
+* a WebSocket that broke the protocol, or whose handshake was bad, got no close frame or was left open: ``socket.py``;
 * HTTP/2 over clear text (by prior knowledge or ``Upgrade: h2c``) has no backpressure: here it is not spoken.
 """
 
@@ -22,14 +22,16 @@ from contextlib import suppress
 from typing import Final
 
 import h11
+import hypercorn.protocol.h11 as hypercorn_h11
 import hypercorn.trio.run as hypercorn_run
 import trio
+from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+
+from komas.edge.socket import AccessLog, Socket
 
 log = logging.getLogger("komas.connection")
 
@@ -119,6 +121,10 @@ class Connection(TCPServer):
         protocol = getattr(getattr(self, "protocol", None), "protocol", None)
         return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.SEND_BODY
 
+    def _is_socket(self) -> bool:
+        protocol = getattr(getattr(self, "protocol", None), "protocol", None)
+        return isinstance(protocol, H11Protocol) and isinstance(protocol.connection, H11WSConnection)
+
     async def _read_data(self) -> None:
         """Read until the client has left, and say so at once, also while an earlier request of it is still answered.
 
@@ -189,9 +195,10 @@ class Connection(TCPServer):
     async def _hear_out(self) -> None:
         """Read on from a client that is answered while it still sends: closing at once would destroy the answer.
 
+        For a WebSocket the last of it is the close frame, and what is waited for is the client's (RFC 6455, 7.1.1).
         TCP resets a connection that is closed with unread bytes, and a reset discards what the client has not yet read.
         """
-        if not self._is_half_asked() or self._ended.is_set():
+        if self._ended.is_set() or not (self._is_half_asked() or self._is_socket()):
             return
         self._taken.close()  # the reader goes on, and drops what it reads
         with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT, AttributeError):  # TLS cannot be half closed
@@ -210,22 +217,14 @@ async def _http1_only(_protocol: H11Protocol, _event: h11.Request) -> None:
     """Stay with HTTP/1.1: ``Upgrade: h2c`` is ignored (RFC 9110 allows it), HTTP/2 opens with an unknown method."""
 
 
-_send_ws_error = WSStream._send_error_response  # noqa: SLF001 - see install()
-
-
-async def _end_with_error(stream: WSStream, status_code: int) -> None:
-    """Answer a bad WebSocket handshake and end the connection, which Hypercorn leaves open without any time-out."""
-    await _send_ws_error(stream, status_code)
-    await stream.send(StreamClosed(stream_id=stream.stream_id))
-
-
 def install() -> None:
     """Put our connection in Hypercorn's place; the same for ``komas serve`` and for the ``hypercorn`` command."""
     for owner, name, ours in (
         (hypercorn_run, "TCPServer", Connection),
         (hypercorn_run, "WorkerContext", Context),
         (H11Protocol, "_check_protocol", _http1_only),
-        (WSStream, "_send_error_response", _end_with_error),
+        (hypercorn_h11, "WSStream", Socket),
+        (Config, "logger_class", AccessLog),
     ):
         if not hasattr(owner, name):
             raise ImportError(f"hypercorn has changed: {owner} has no {name}; komas needs the release it pins")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 import trio
-from quart import Blueprint, Response, request
+from quart import Blueprint, Request, Response, request
 
 from komas.edge import queries
 from komas.edge.problems import FieldError, ProblemError, from_venue, invalid
@@ -119,14 +119,14 @@ def control(rooms: Rooms) -> Blueprint:
 
     @routes.post("/subscribe")
     async def subscribe() -> Response:
-        wish = queries.read_wish(await _body(), rooms.settings.max_symbols)
+        wish = queries.read_wish(await body_of(request), rooms.settings.max_symbols)
         await _pin(rooms, wish.streams)
         names = [stream.name for stream in wish.streams]
         return json_response({"subscribed": names, "streams": len(rooms.hub.interest)})
 
     @routes.post("/unsubscribe")
     async def unsubscribe() -> Response:
-        wish = queries.read_wish(await _body(), rooms.settings.max_symbols)
+        wish = queries.read_wish(await body_of(request), rooms.settings.max_symbols)
         pinned = [stream for stream in wish.streams if rooms.hub.interest.pinned(stream)]
         rooms.hub.interest.unpin(pinned)
         return json_response(
@@ -163,7 +163,8 @@ def control(rooms: Rooms) -> Blueprint:
     return routes
 
 
-async def _body() -> bytes:
+async def body_of(request: Request) -> bytes:
+    """The whole body of a request."""
     body = await request.get_data()
     return body if isinstance(body, bytes) else body.encode()
 

@@ -132,6 +132,33 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "interval": {"enum": list(INTERVALS), "default": "1m", "description": "of kline alone"},
         },
     },
+    "Signal": _object(id=_COUNT, signal_type=_TEXT, data={"type": "object"}, created_at=_MOMENT, updated_at=_MOMENT),
+    "Draft": {
+        "type": "object",
+        "required": ["signal_type", "data"],
+        "additionalProperties": False,
+        "properties": {
+            "signal_type": {**_TEXT, "examples": ["mexc_spot_futures"]},
+            "data": {
+                "type": "object",
+                "description": "`id` and `created_at` are the server's; numbers keep their digits",
+                "examples": [{"coin_name": "NB", "position": "SHORT", "spread": 8.84}],
+            },
+        },
+    },
+    "Changes": {
+        "type": "object",
+        "required": ["data"],
+        "additionalProperties": False,
+        "properties": {"data": {"type": "object", "examples": [{"spread": 9.12}]}},
+    },
+    "Days": {
+        "type": "object",
+        "required": ["days"],
+        "additionalProperties": False,
+        "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 36_500}},
+    },
+    "Vip": _object(user_id=_TEXT, active=_FLAG, revoked=_FLAG, vip_until=_optional(_COUNT)),
     "Problem": {
         "type": "object",
         "required": ["type", "title", "status", "detail"],
@@ -164,6 +191,10 @@ def _query(name: str, schema: Schema, *, required: bool = False, meaning: str = 
     return {"name": name, "in": "query", "required": required, "description": meaning, "schema": schema}
 
 
+def _path(name: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
 def _call(
     summary: str,
     schema: Schema,
@@ -174,8 +205,11 @@ def _call(
     upstream: bool = False,
     media_type: str = "application/json",
     bad_input: bool = False,
+    parameters: tuple[Schema, ...] = (),
+    token: str = "",
+    status: int = 200,
 ) -> Schema:
-    responses: Schema = {"200": _answer(schema, media_type)}
+    responses: Schema = {str(status): _answer(schema, media_type)}
     if body or query or bad_input:
         responses["400"] = _problem("what was sent is wrong, field by field")
     if controls:
@@ -186,13 +220,21 @@ def _call(
             "502": _problem("the exchange refused, in its own words"),
             "504": _problem("the exchange did not answer in time"),
         }
+    if token:
+        responses |= {
+            "401": _problem("no valid access token"),
+            "403": _problem(token),
+            "503": _problem("the store is unavailable; try again"),
+        }
     call: Schema = {"summary": summary, "responses": responses}
-    if query:
-        call["parameters"] = list(query)
+    if query or parameters:
+        call["parameters"] = [*query, *parameters]
     if body:
         call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
     if controls:
         call["security"] = [{}, {"admin": []}]
+    if token:
+        call["security"] = [{"token": []}]
     return call
 
 
@@ -270,6 +312,64 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "description": _EVENTS,
         }
     },
+    "/api/signals": {
+        "post": _call(
+            "Publish a signal to every VIP; with an Idempotency-Key, a retry is answered with the first answer",
+            _object(id=_COUNT, signal_type=_TEXT, data={"type": "object"}),
+            body="Draft",
+            token="the token has not the scope signals:publish",  # noqa: S106 - words
+            status=201,
+            parameters=({"name": "Idempotency-Key", "in": "header", "required": False, "schema": _TEXT},),
+        ),
+        "get": _call(
+            "Signals as they stand now, oldest first",
+            _object(count=_COUNT, signals={"type": "array", "items": _ref("Signal")}, next_since_id=_COUNT),
+            query=(
+                _query("since_id", {"type": "integer", "minimum": 0, "default": 0}),
+                _query("signal_type", _TEXT),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+            ),
+            token="VIP subscription required",  # noqa: S106 - words
+        ),
+    },
+    "/api/signals/{signal_id}": {
+        "patch": {
+            **_call(
+                "Change fields of a signal; VIPs are told those that changed",
+                _ref("Signal"),
+                body="Changes",
+                token="the token has not the scope signals:publish",  # noqa: S106 - words
+                parameters=(_path("signal_id", _COUNT),),
+            ),
+        }
+    },
+    "/api/vip/{user_id}": {
+        "post": _call(
+            "Make a user VIP for at least so many days from now",
+            _ref("Vip"),
+            body="Days",
+            controls=True,
+            parameters=(_path("user_id", _TEXT),),
+        ),
+        "delete": _call(
+            "End a user's VIP now", _ref("Vip"), controls=True, bad_input=True, parameters=(_path("user_id", _TEXT),)
+        ),
+        "get": _call("A user's VIP", _ref("Vip"), controls=True, bad_input=True, parameters=(_path("user_id", _TEXT),)),
+    },
+    "/ws/signals": {
+        "get": {
+            "summary": "Signals to VIPs, over a WebSocket",
+            "description": "Messages: `connected new_signal signal_update ping pong refreshed error`. The token goes "
+            "into the query, into `Authorization: Bearer`, or into the subprotocols `komas.signals, bearer.<token>`.",
+            "parameters": [
+                _query("token", _TEXT),
+                _query("since_id", _COUNT, meaning="replay what came after this signal, then go live"),
+                _query("since", _COUNT, meaning="the same from the position of any message"),
+                _query("positions", _FLAG, meaning="give each message its `position`"),
+            ],
+            "responses": {"101": {"description": "always; a refusal is a close frame with code and reason"}},
+        }
+    },
     "/api/logs/today": {
         "get": _call(
             "Today's log records, newest last",
@@ -300,10 +400,17 @@ def document() -> dict[str, object]:
     """The whole description."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "komas", "version": version("komas"), "summary": "Binance market streams over REST and SSE"},
+        "info": {
+            "title": "komas",
+            "version": version("komas"),
+            "summary": "Binance market streams and trading signals",
+        },
         "paths": _PATHS,
         "components": {
             "schemas": _SCHEMAS,
-            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "admin": {"type": "http", "scheme": "bearer"},
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
         },
     }

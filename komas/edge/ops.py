@@ -80,6 +80,7 @@ def _why_not_ready(rooms: Rooms) -> list[str]:
 
 def _samples(rooms: Rooms) -> Iterable[Sample]:
     feed, hub, doors = rooms.feed.statistics(), rooms.hub.statistics(), rooms.doors.statistics()
+    topic, sockets = rooms.signals.topic.statistics(), rooms.signals.register.statistics()
     yield Sample("upstream_connected", "1 while the exchange connection is up", rooms.feed.state is FeedState.CONNECTED)
     yield Sample("upstream_messages", "Data frames received", feed.messages_received, is_counter=True)
     yield Sample("upstream_unreadable", "Frames that could not be read", feed.unreadable, is_counter=True)
@@ -94,3 +95,11 @@ def _samples(rooms: Rooms) -> Iterable[Sample]:
     yield Sample("sse_clients", "SSE clients now", doors.inside)
     yield Sample("sse_entered", "SSE clients since the start", doors.entered, is_counter=True)
     yield Sample("sse_turned_away", "SSE clients turned away", doors.turned_away, is_counter=True)
+    yield Sample("signal_sockets", "Signal sockets now", sockets.sockets)
+    yield Sample("signal_users", "Users with a signal socket now", sockets.users)
+    yield Sample("signal_sockets_entered", "Signal sockets since the start", sockets.entered, is_counter=True)
+    yield Sample("signal_sockets_turned_away", "Signal sockets turned away", sockets.turned_away, is_counter=True)
+    yield Sample("signal_events", "Signals and updates told", topic.published, is_counter=True)
+    yield Sample("signal_position", "Position of the last signal or update", rooms.signals.topic.position)
+    yield Sample("signal_dismissed", "VIPs dismissed because they read too slowly", topic.dismissed, is_counter=True)
+    yield Sample("store_failures", "Times the store of signals failed", rooms.signals.store.failures, is_counter=True)

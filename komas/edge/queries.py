@@ -98,12 +98,12 @@ def read_rate(text: str | None) -> float | None:
     return rate
 
 
-def read_count(text: str | None, field: str, *, default: int, most: int) -> int:
-    """Read a whole number from 1 to ``most``."""
+def read_count(text: str | None, field: str, *, default: int, most: int, least: int = 1) -> int:
+    """Read a whole number from ``least`` to ``most``."""
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not 1 <= int(text) <= most:
-        raise invalid([FieldError(field, f"{field} is a whole number from 1 to {most}, not {text[:40]!r}")])
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise invalid([FieldError(field, f"{field} is a whole number from {least} to {most}, not {text[:40]!r}")])
     return int(text)
 
 

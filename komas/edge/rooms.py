@@ -10,6 +10,7 @@ import trio
 from komas.edge.doors import Doors
 from komas.hub.hub import Hub
 from komas.settings import Settings
+from komas.signals.rooms import SignalRooms
 from komas.telemetry.log import DailyLog
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
@@ -24,6 +25,7 @@ class Rooms:
     feed: BinanceFeed
     listings: Listings
     doors: Doors
+    signals: SignalRooms
     log: DailyLog
     clock_ms: Callable[[], int]
     draining: trio.Event = field(default_factory=trio.Event)

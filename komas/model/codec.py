@@ -16,6 +16,7 @@ from komas.model.market import Event, Gap, Notice, sequence_of
 from komas.model.streams import Stream
 
 _plain = msgspec.json.Encoder(decimal_format="number")
+_objects = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
 
 
 def encode(value: object) -> bytes:
@@ -37,6 +38,14 @@ def _written_out(value: object) -> object:
             return [_written_out(item) for item in value]
         case _:
             return value
+
+
+def read_object(text: str | bytes) -> dict[str, object]:
+    """Read a JSON object; numbers with a point keep every digit, as ``Decimal``.
+
+    Raises ``msgspec.MsgspecError``, ``UnicodeError`` or ``RecursionError`` for what is none.
+    """
+    return _objects.decode(text)
 
 
 def iso_ms(epoch_ms: int) -> str:

@@ -143,8 +143,8 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterato
     root.setLevel(level)
     for handler in (terminal, daily):
         root.addHandler(handler)
-    # These write several records for each message that passes.
-    for name in ("trio-websocket", "httpx", "httpcore"):
+    # These write several records for each message that passes, or each start.
+    for name in ("trio-websocket", "httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         yield daily

@@ -21,6 +21,7 @@ from komas.telemetry.log import DailyLog
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
 from komas.venues.rest import open_rest
+from tests.signals.house import SignalHouse, signal_house
 from tests.venues.exchange import ScriptedExchange
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
@@ -30,8 +31,9 @@ NOW_MS = 1_770_000_000_000
 class EdgeHouse:
     """The application, its rooms, and the exchange behind them."""
 
-    def __init__(self, app: QuartTrio, rooms: Rooms, exchange: ScriptedExchange) -> None:
+    def __init__(self, app: QuartTrio, rooms: Rooms, exchange: ScriptedExchange, desk: SignalHouse) -> None:
         self.app = app
+        self.desk = desk
         self.rooms = rooms
         self.exchange = exchange
 
@@ -169,7 +171,10 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         nursery.start_soon(listings.run)
         nursery.start_soon(hub.interest.sweep)
         log = DailyLog(folder, 14)
-        rooms = Rooms(settings, hub, feed, listings, Doors(settings), log, lambda: NOW_MS)
-        yield EdgeHouse(create_app(rooms), rooms, exchange)
+        desk = signal_house(folder, settings)
+        nursery.start_soon(desk.rooms.desk.run)
+        rooms = Rooms(settings, hub, feed, listings, Doors(settings), desk.rooms, log, lambda: NOW_MS)
+        yield EdgeHouse(create_app(rooms), rooms, exchange, desk)
         log.close()
+        desk.ledger.close()
         nursery.cancel_scope.cancel()

@@ -1,0 +1,141 @@
+"""Signals in, and VIPs; contract section 4."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+from quart import Blueprint, Response, request
+
+from komas.edge import queries
+from komas.edge.bearer import bearer_of
+from komas.edge.control import body_of, json_response
+from komas.edge.problems import FieldError, ProblemError, invalid
+from komas.edge.rooms import Rooms
+from komas.errors import Unauthorized
+from komas.model.codec import read_object
+from komas.model.signals import Principal, Signal, Vip
+from komas.signals.desk import check_scope
+from komas.signals.drafts import check_key, check_type, read_changes, read_wording
+from komas.signals.entitlements import is_vip
+from komas.signals.tokens import is_subject
+
+PAGE: int = 100
+LONGEST_PAGE: int = 1000
+LATEST: int = 2**53
+DAYS: int = 36_500
+
+
+class SignalsBody(msgspec.Struct, frozen=True):
+    """``GET /api/signals``; ask again with ``next_since_id`` for what follows."""
+
+    count: int
+    signals: tuple[Signal, ...]
+    next_since_id: int
+
+
+class VipBody(msgspec.Struct, frozen=True):
+    """What the store knows of a user's VIP."""
+
+    user_id: str
+    active: bool
+    revoked: bool
+    vip_until: int | None
+
+
+def publish(rooms: Rooms) -> Blueprint:
+    """The routes of producers and VIPs; they bring tokens."""
+    routes = Blueprint("publish", __name__, url_prefix="/api/signals")
+    desk = rooms.signals.desk
+
+    @routes.post("")
+    async def born() -> Response:
+        principal = await _principal(rooms)
+        check_scope(principal)
+        wording = read_wording(await body_of(request), rooms.settings.signal_types)
+        event = await desk.publish(principal, wording, check_key(request.headers.get("Idempotency-Key")))
+        body = {"id": event.signal_id, "signal_type": event.signal_type, "data": event.data}
+        return json_response(body, HTTPStatus.CREATED)
+
+    @routes.patch("/<signal_id>")
+    async def changed(signal_id: str) -> Response:
+        principal = await _principal(rooms)
+        check_scope(principal)
+        changes = read_changes(await body_of(request))
+        number = queries.read_count(signal_id, "id", default=0, most=LATEST)
+        signal = await desk.update(principal, number, changes)
+        if signal is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no signal {number}")
+        return json_response(signal)
+
+    @routes.get("")
+    async def listed() -> Response:
+        principal = await _principal(rooms)
+        if not is_vip(principal, await rooms.signals.vips.known(principal.subject), rooms.signals.clock_ms() / 1000):
+            raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
+        since_id = queries.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=LATEST)
+        limit = queries.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
+        wanted = request.args.get("signal_type")
+        signal_type = None if wanted is None else check_type(wanted, rooms.settings.signal_types)
+        found = await rooms.signals.store.read(lambda ledger: ledger.signals_after(since_id, signal_type, limit))
+        return json_response(SignalsBody(len(found), tuple(found), found[-1].id if found else since_id))
+
+    return routes
+
+
+def vips(rooms: Rooms) -> Blueprint:
+    """The routes of administrators."""
+    routes = Blueprint("vips", __name__, url_prefix="/api/vip")
+    members = rooms.signals.vips
+
+    @routes.post("/<user_id>")
+    async def grant(user_id: str) -> Response:
+        subject, days = _subject(user_id), _days(await body_of(request))
+        return json_response(_vip_body(subject, await members.grant(subject, days), rooms))
+
+    @routes.delete("/<user_id>")
+    async def revoke(user_id: str) -> Response:
+        subject = _subject(user_id)
+        return json_response(_vip_body(subject, await members.revoke(subject), rooms))
+
+    @routes.get("/<user_id>")
+    async def show(user_id: str) -> Response:
+        subject = _subject(user_id)
+        return json_response(_vip_body(subject, await members.known(subject), rooms))
+
+    return routes
+
+
+async def _principal(rooms: Rooms) -> Principal:
+    try:
+        return await rooms.signals.authenticator.authenticate(bearer_of(request.headers))
+    except Unauthorized:
+        raise ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            "this call needs 'Authorization: Bearer <token>' with a valid access token",
+            headers={"WWW-Authenticate": 'Bearer realm="komas"'},
+        ) from None
+
+
+def _vip_body(subject: str, known: Vip | None, rooms: Rooms) -> VipBody:
+    if known is None:
+        return VipBody(subject, active=False, revoked=False, vip_until=None)
+    is_active = not known.revoked and rooms.signals.clock_ms() / 1000 < known.until_s
+    return VipBody(subject, is_active, known.revoked, known.until_s)
+
+
+def _subject(text: str) -> str:
+    if not is_subject(text):
+        raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces")])
+    return text
+
+
+def _days(body: bytes) -> int:
+    try:
+        table = read_object(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not a JSON object: {error}") from None
+    days = table.get("days")
+    if table.keys() != {"days"} or not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= DAYS:
+        raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {DAYS}')])
+    return days

@@ -1,0 +1,155 @@
+"""Our Hypercorn WebSocket: every breach of the protocol is answered by its close code, and costs little.
+
+Hypercorn's stream is replaced where it is wrong for us:
+
+* permessage-deflate was always negotiated: a compressor for each socket, and 256 MiB of zeros for 260 KB. Here it is
+  not, and a frame is refused by its header before its payload is read;
+* a frame that is not UTF-8, too big or broken ended in a cut connection, or in an open one that nobody listened to;
+* a flood of pings or of empty fragments was answered as fast as it came;
+* a refused handshake left its connection open without any time-out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from hypercorn.logging import Logger
+from hypercorn.protocol.events import EndData, Event, Request, StreamClosed
+from hypercorn.protocol.events import Response as ResponseEvent
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.typing import ConnectionState
+from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import ConnectionState as Phase
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+
+from komas.signals.session import MESSAGE_BYTES, Bucket
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ResponseSummary, WebsocketAcceptEvent, WWWScope
+
+SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket
+FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a session allows
+FRAMES_AT_ONCE: Final = 200.0
+_SECRET_HEADERS: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", b"referer"})
+
+
+class _SizeLimit(Extension):
+    """Refuses a frame by its header, before any of its payload is read."""
+
+    name = "komas-size-limit"
+
+    def enabled(self) -> bool:
+        return True
+
+    def offer(self) -> bool:
+        return False
+
+    def frame_inbound_header(
+        self,
+        proto: FrameDecoder | FrameProtocol,
+        opcode: Opcode,
+        rsv: RsvBits,
+        payload_length: int,
+    ) -> CloseReason | RsvBits:
+        """Answer 1009 for a long frame; bits that only an extension may set stay a breach of the protocol."""
+        if payload_length > MESSAGE_BYTES:
+            return CloseReason.MESSAGE_TOO_BIG
+        return RsvBits(rsv1=False, rsv2=False, rsv3=False)
+
+
+class Socket(WSStream):
+    """One client's WebSocket; the application finds it in ``scope["state"][SCOPE_STATE]``."""
+
+    connection: Connection
+
+    async def handle(self, event: Event) -> None:
+        """Take what the client sent."""
+        self.heard_at = trio.current_time()
+        if isinstance(event, Request):
+            self._bucket = Bucket(FRAMES_A_SECOND, FRAMES_AT_ONCE, self.heard_at)
+            self._parts: list[str] = []
+            event = dataclasses.replace(event, state=ConnectionState({**event.state, SCOPE_STATE: self}))
+        await super().handle(event)
+
+    @property
+    def heard_s_ago(self) -> float:
+        """Seconds since anything came from the client."""
+        return trio.current_time() - self.heard_at
+
+    async def ping(self) -> None:
+        """Send a ping of the protocol, which every client answers by itself."""
+        await self._send_wsproto_event(Ping())
+
+    async def _accept(self, message: WebsocketAcceptEvent) -> None:
+        self.state = ASGIWebsocketState.CONNECTED
+        self.handshake.extensions = None
+        status, headers, _ = self.handshake.accept(message.get("subprotocol"), message.get("headers", []))
+        self.connection = Connection(ConnectionType.SERVER, [_SizeLimit()])
+        await self.send(ResponseEvent(stream_id=self.stream_id, status_code=status, headers=headers))
+        await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if self.state is ASGIWebsocketState.CLOSED and not isinstance(event, CloseConnection):
+                continue  # we have closed, and wait for the client to do so
+            if not self._bucket.take(trio.current_time()):
+                await self._refuse(CloseReason.POLICY_VIOLATION, "Rate limit exceeded")
+            elif isinstance(event, Message):
+                await self._take(event)
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                await self._end(event)
+                return
+
+    async def _take(self, event: Message[Any]) -> None:
+        self.buffer.length += len(event.data.encode()) if isinstance(event, TextMessage) else len(event.data)
+        if self.buffer.length > MESSAGE_BYTES:
+            await self._refuse(CloseReason.MESSAGE_TOO_BIG)
+            return
+        if isinstance(event, TextMessage):
+            self._parts.append(event.data)
+        if event.message_finished:
+            text = "".join(self._parts) if isinstance(event, TextMessage) else None
+            self._parts.clear()
+            self.buffer.clear()
+            # What a binary message holds is nobody's business: it ends the session.
+            received = {"type": "websocket.receive", "text": text, "bytes": None if text is not None else b"\0"}
+            if self.app_put is not None:
+                await self.app_put(received)
+
+    async def _end(self, event: CloseConnection) -> None:
+        """The client has closed, or broke the protocol, which is told apart by what the connection thinks of it."""
+        if self.state is ASGIWebsocketState.CLOSED:
+            await self.send(StreamClosed(stream_id=self.stream_id))
+        elif self.connection.state is Phase.REMOTE_CLOSING:
+            await self._send_wsproto_event(event.response())
+            await self.send(StreamClosed(stream_id=self.stream_id))
+        else:
+            await self._refuse(event.code)
+
+    async def _refuse(self, code: int, reason: str = "") -> None:
+        """Close, and let the application go."""
+        self.state = ASGIWebsocketState.CLOSED
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
+        await self.send(EndData(stream_id=self.stream_id))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        await super()._send_error_response(status_code)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+class AccessLog(Logger):
+    """Hypercorn's log without what may hold a token, whatever format was configured: the query, and some headers."""
+
+    async def access(self, request: WWWScope, response: ResponseSummary, request_time: float) -> None:
+        """Write one line."""
+        headers = [(name, value) for name, value in request["headers"] if name.lower() not in _SECRET_HEADERS]
+        shown = {**request, "query_string": b"", "headers": headers}
+        await super().access(shown, response, request_time)  # type: ignore[arg-type]  # the same scope, less of it

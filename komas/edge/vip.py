@@ -1,0 +1,99 @@
+"""``/ws/signals``: the handshake, and the close frame at the end; the conversation is the desk's. Contract section 4.
+
+The handshake is always accepted: only a close frame shows a browser the code and the reason of a refusal.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import trio
+from quart import Blueprint, websocket
+
+from komas.edge.access import Caller, is_same_origin
+from komas.edge.bearer import SUBPROTOCOL, token_of
+from komas.edge.rooms import Rooms
+from komas.edge.socket import SCOPE_STATE
+from komas.errors import Closing, Unauthorized
+from komas.signals.conversation import Conversation, Wish
+
+log = logging.getLogger("komas.vip")
+
+CLOSE_S: Final = 2.0
+LATEST: Final = 2**53
+
+
+class WrongSince(Exception):
+    """``since_id`` or ``since`` is no position."""
+
+
+class _Socket:
+    """The accepted WebSocket, as a conversation wants it."""
+
+    def __init__(self) -> None:
+        self._ours = websocket.scope["state"].get(SCOPE_STATE)  # Hypercorn's, or none in front of another ASGI server
+
+    async def receive(self) -> str | bytes | None:
+        received: str | bytes | None = await websocket.receive()
+        return received
+
+    async def send(self, text: str) -> None:
+        await websocket.send(text)
+
+    async def ping(self) -> None:
+        if self._ours is not None:
+            await self._ours.ping()
+
+    @property
+    def heard_s_ago(self) -> float:
+        return self._ours.heard_s_ago if self._ours is not None else trio.current_time()
+
+
+def vip(rooms: Rooms) -> Blueprint:
+    """The route."""
+    routes = Blueprint("vip", __name__)
+
+    @routes.websocket("/ws/signals")
+    async def signals() -> None:
+        subprotocols = websocket.requested_subprotocols
+        await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
+        closing = await _converse(rooms)
+        with trio.move_on_after(CLOSE_S, shield=True):
+            await websocket.close(closing.code, closing.reason)
+
+    return routes
+
+
+async def _converse(rooms: Rooms) -> Closing:
+    caller = Caller(websocket.remote_addr or "", websocket.headers)
+    with rooms.signals.register.socket(caller.address(rooms.settings)) as has_room:
+        if rooms.draining.is_set():
+            return Closing.SHUTTING_DOWN
+        if not has_room:
+            return Closing.TRY_AGAIN
+        if not is_same_origin(caller, rooms.settings):
+            return Closing.UNAUTHORIZED
+        try:
+            wish = _read_wish()
+        except Unauthorized:
+            return Closing.UNAUTHORIZED
+        except WrongSince:
+            return Closing.WRONG_SINCE
+        return await Conversation(rooms.signals, _Socket(), wish, rooms.draining).run()
+
+
+def _read_wish() -> Wish:
+    query = websocket.args
+    token = token_of(websocket.headers, websocket.requested_subprotocols, query.get("token"))
+    since = _position(query.get("since"))
+    wants_positions = query.get("positions", "").lower() in ("1", "true")
+    return Wish(token, _position(query.get("since_id")), since, positions=wants_positions or since is not None)
+
+
+def _position(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(LATEST)) or int(text) > LATEST:
+        raise WrongSince
+    return int(text)

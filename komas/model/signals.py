@@ -1,0 +1,122 @@
+"""Signals, their updates, and who may read or publish them.
+
+``data`` is a JSON object of the producer's, with the server's ``id`` and ``created_at`` in it. It travels as the text
+that was committed, so that every digit leaves as it came.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+_encoder = msgspec.json.Encoder()  # data is text already: there is no number left to encode
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who a verified token speaks for; times are Unix seconds.
+
+    ``vip_until`` is what the token says; what the store says of the user goes before it.
+    """
+
+    subject: str
+    expires_at: int
+    vip_until: int | None = None
+    scopes: frozenset[str] = frozenset()
+
+    @property
+    def user_id(self) -> int | str:
+        """The subject as users see it: an integer when it is one."""
+        is_integer = self.subject.isascii() and self.subject.isdecimal() and str(int(self.subject)) == self.subject
+        return int(self.subject) if is_integer else self.subject
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """A signal as it stands now, all its updates applied."""
+
+    id: int
+    signal_type: str
+    data: msgspec.Raw
+    created_at: str
+    updated_at: str
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A signal that somebody wants to publish; ``key`` makes a retry return the first answer."""
+
+    signal_type: str
+    data: dict[str, object]
+    publisher: str
+    key: str | None = None
+
+
+class Vip(msgspec.Struct, frozen=True):
+    """What the store knows of one user's VIP; ``until_s`` is in Unix seconds, ``version`` rises with each change."""
+
+    user_id: str
+    until_s: int
+    revoked: bool
+    version: int
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """The last position, and the last change of any VIP."""
+
+    position: int
+    vip: int
+
+
+class SignalEvent(msgspec.Struct, frozen=True):
+    """One commit: a signal's birth, or an update with the changed fields; positions rise by one."""
+
+    position: int
+    signal_id: int
+    signal_type: str
+    is_new: bool
+    data: msgspec.Raw
+
+
+class NewSignal(msgspec.Struct, frozen=True, tag_field="type", tag="new_signal", omit_defaults=True):
+    """``new_signal`` of the user's document; ``position`` is there for those who asked for it."""
+
+    signal_type: str
+    data: msgspec.Raw
+    position: int = 0
+
+
+class SignalUpdate(msgspec.Struct, frozen=True, tag_field="type", tag="signal_update", omit_defaults=True):
+    """``signal_update`` of the user's document; ``position`` is there for those who asked for it."""
+
+    signal_type: str
+    signal_id: int
+    data: msgspec.Raw
+    position: int = 0
+
+
+class SignalEnvelope:
+    """One commit on its way to VIPs: encoded once for each representation, whoever listens."""
+
+    __slots__ = ("_placed", "_plain", "event")
+
+    def __init__(self, event: SignalEvent) -> None:
+        self.event = event
+        self._plain: str | None = None
+        self._placed: str | None = None
+
+    @property
+    def plain(self) -> str:
+        """The message as in the user's document."""
+        if self._plain is None:
+            self._plain = self._encode(0)
+        return self._plain
+
+    @property
+    def placed(self) -> str:
+        """The same with its ``position``, from which a session can be resumed to the very message."""
+        if self._placed is None:
+            self._placed = self._encode(self.event.position)
+        return self._placed
+
+    def _encode(self, position: int) -> str:
+        event = self.event
+        if event.is_new:
+            return _encoder.encode(NewSignal(event.signal_type, event.data, position)).decode()
+        return _encoder.encode(SignalUpdate(event.signal_type, event.signal_id, event.data, position)).decode()

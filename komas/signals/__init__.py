@@ -1,0 +1,1 @@
+"""The desk: tokens, VIPs, and signals that exist once they are committed."""

@@ -1,0 +1,59 @@
+"""One VIP's signals: listen first, replay from the store, then live, without a seam and without a repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from komas.hub.topic import Topic
+from komas.model.signals import SignalEnvelope
+from komas.signals.store import Store
+
+
+class Delivery:
+    """Sends every commit after a position, once and in order.
+
+    ``send`` takes one envelope and waits while the client does not read; ``caught_up`` is called once the replay is
+    over. Raises ``Dismissed`` when the client reads more slowly than signals are published, and more than ``capacity``
+    wait for it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        topic: Topic,
+        *,
+        capacity: int,
+        send: Callable[[SignalEnvelope], Awaitable[None]],
+        caught_up: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._topic = topic
+        self._capacity = capacity
+        self._send = send
+        self._caught_up = caught_up
+
+    async def run(self, position: int | None) -> None:
+        """Send what comes after a position (``None``: from now on) until cancelled."""
+        is_live = False
+        while not is_live:
+            with self._topic.listen(self._capacity) as place:
+                # No await from here to registration was needed: the topic's position is that of the place's beginning.
+                upto = self._topic.position
+                position = upto if position is None else await self._replay(position, upto)
+                if place.is_dismissed:
+                    continue  # more came during the replay than waits here: the store has it
+                is_live = True
+                self._caught_up()
+                while True:
+                    for envelope in await place.take():
+                        if envelope.event.position > position:
+                            await self._send(envelope)
+                            position = envelope.event.position
+
+    async def _replay(self, position: int, upto: int) -> int:
+        """Send what was committed, and told, in between; what is not yet told is nobody's to see."""
+        while position < upto:
+            for event in await self._store.events_after(position, upto):
+                await self._send(SignalEnvelope(event))
+                position = event.position
+        return max(position, upto)

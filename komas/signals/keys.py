@@ -1,0 +1,138 @@
+"""Where the keys that tokens are verified with come from: a setting, a file made at the first run, a JWKS address."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+import trio
+
+from komas.errors import SettingError
+from komas.settings import SECRET_BYTES, Settings
+from komas.signals.tokens import Algorithm, Keys, Rules
+
+log = logging.getLogger("komas.tokens")
+
+SECRET_FILE: Final = "jwt-secret"  # noqa: S105 - the file's name
+FETCH_S: Final = 5.0
+REFRESH_S: Final = 600.0  # a key that its issuer has withdrawn is forgotten no later than that
+AGAIN_S: Final = 10.0  # an attacker invents key names as fast as the line allows: it costs one request in ten seconds
+DOCUMENT_BYTES: Final = 256 * 1024
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What tokens must be."""
+    return Rules(
+        Algorithm(settings.jwt_algorithm), settings.jwt_issuer, settings.jwt_audience, leeway_s=settings.jwt_leeway_s
+    )
+
+
+def secret_of(settings: Settings) -> bytes:
+    """The secret of HS256: the setting's, or the one that the first run made in the data folder."""
+    if settings.jwt_secret:
+        return settings.jwt_secret.encode()
+    assert settings.data_dir is not None  # load() completes it
+    file = settings.data_dir / SECRET_FILE
+    try:
+        if not file.exists():
+            _make_secret(file)
+        secret = file.read_bytes().strip()
+    except OSError as error:
+        raise SettingError(f"data_dir: {file} cannot be read or made: {error.strerror}") from error
+    if len(secret) < SECRET_BYTES:
+        raise SettingError(
+            f"data_dir: {file} holds no secret of {SECRET_BYTES} bytes; remove it to have a new one made"
+        )
+    return secret
+
+
+def keys_of(settings: Settings) -> tuple[Keys, Jwks | None]:
+    """The keys that the settings name; those of a JWKS address are fetched by ``Jwks.run()``."""
+    algorithm = Algorithm(settings.jwt_algorithm)
+    if algorithm is Algorithm.HS256:
+        if settings.jwt_public_key or settings.jwt_jwks_url:
+            raise SettingError(
+                "jwt_algorithm is HS256, which has no public keys; accepted with them: RS256 ES256 EdDSA"
+            )
+        return Keys.of_secret(secret_of(settings)), None
+    if settings.jwt_secret or bool(settings.jwt_public_key) == bool(settings.jwt_jwks_url):
+        raise SettingError(
+            f"jwt_algorithm is {algorithm}: set jwt_public_key or jwt_jwks_url, one of them, and no secret"
+        )
+    if settings.jwt_public_key:
+        try:
+            pem = settings.jwt_public_key.read_bytes()
+        except OSError as error:
+            raise SettingError(f"jwt_public_key: {settings.jwt_public_key} cannot be read: {error.strerror}") from error
+        return Keys.of_pem(algorithm, pem), None
+    keys = Keys.to_be_fetched(algorithm)
+    return keys, Jwks(settings.jwt_jwks_url, keys)
+
+
+def _make_secret(file: Path) -> None:
+    """Write whole, then link into place: of two first runs at the same time, one wins and both read its secret."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".jwt-")  # readable by its owner alone
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as writer:
+            writer.write(secrets.token_urlsafe(48))
+            writer.flush()
+            os.fsync(writer.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, file)
+        log.info("secret made", extra={"file": str(file)})
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class Jwks:
+    """The issuer's published keys: fetched at the start, now and then, and when a token names an unknown one."""
+
+    def __init__(self, url: str, keys: Keys, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._url = url
+        self._keys = keys
+        self._transport = transport
+        self._fetching = trio.Lock()
+        self._fetched_at = -AGAIN_S
+
+    async def run(self) -> None:
+        """Keep the keys fresh until cancelled."""
+        while True:
+            await self.refresh()
+            await trio.sleep(REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Fetch the keys, unless that was done just now; those known stay when it fails."""
+        async with self._fetching:
+            if trio.current_time() - self._fetched_at < AGAIN_S:
+                return
+            try:
+                with trio.fail_after(FETCH_S):
+                    count = self._keys.replace(await self._fetch())
+                log.info("keys fetched", extra={"usable": count})
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError, trio.TooSlowError) as error:
+                reason = str(error) or type(error).__name__
+                log.warning("keys could not be fetched", extra={"reason": reason})
+            finally:
+                self._fetched_at = trio.current_time()
+
+    async def _fetch(self) -> bytes:
+        async with (
+            httpx.AsyncClient(transport=self._transport, timeout=FETCH_S) as client,
+            client.stream("GET", self._url, headers={"Accept": "application/json"}) as response,
+        ):
+            if response.status_code != httpx.codes.OK:  # a redirect is none of the address's owner's promises
+                raise ValueError(f"HTTP {response.status_code}")
+            document = b""
+            async for chunk in response.aiter_bytes():
+                document += chunk
+                if len(document) > DOCUMENT_BYTES:
+                    raise ValueError(f"longer than {DOCUMENT_BYTES} bytes")
+            return document

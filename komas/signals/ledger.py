@@ -1,0 +1,329 @@
+"""Signals and VIPs in an SQL database: every method is one transaction, and blocks. ``store`` runs it in threads.
+
+Written in SQLAlchemy Core for SQLite and PostgreSQL alike. All numbers come from counters that are raised inside the
+transaction that uses them: writers queue up behind them, so positions are in the order of the commits, without holes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from komas.errors import CallerError, StoreUnavailable
+from komas.model.codec import encode, iso_ms, read_object
+from komas.model.signals import Counters, Draft, Signal, SignalEvent, Vip
+
+LOCK_WAIT_S: Final = 5  # for another process's transaction
+DAY_S: Final = 86_400
+LATEST_S: Final = 2**53  # what JSON readers hold exactly
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+_tables: Final = sa.MetaData()
+_signals: Final = sa.Table(
+    "signals",
+    _tables,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("signal_type", sa.Text),
+    sa.Column("data", sa.Text),
+    sa.Column("created_ms", sa.BigInteger),
+    sa.Column("updated_ms", sa.BigInteger),
+    sa.Column("published_by", sa.Text),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("draft_digest", sa.Text),
+)
+_events: Final = sa.Table(
+    "events",
+    _tables,
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("signal_id", sa.BigInteger),
+    sa.Column("is_new", sa.Boolean),
+    sa.Column("data", sa.Text),
+    sa.Column("at_ms", sa.BigInteger),
+)
+_vips: Final = sa.Table(
+    "vips",
+    _tables,
+    sa.Column("user_id", sa.Text, primary_key=True),
+    sa.Column("until_s", sa.BigInteger),
+    sa.Column("revoked", sa.Boolean),
+    sa.Column("version", sa.BigInteger),
+)
+_counters: Final = sa.Table(
+    "counters", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.BigInteger)
+)
+
+
+class KeyReused(CallerError):
+    """An idempotency key came back with another draft."""
+
+
+class Ledger:
+    """The database; made closed, and opened by ``open()``."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(sa.make_url(url))
+
+    # Opening
+
+    def open(self) -> None:
+        """Bring the schema up to date; safe to call again, and from several processes at once."""
+        _make_private(self._engine.url)
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with _translated(), self._begin() as connection:
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise StoreUnavailable(f"its schema is not of this release of komas: {error}") from error
+
+    def close(self) -> None:
+        """Let every connection go."""
+        self._engine.dispose()
+
+    # Signals
+
+    def publish(self, draft: Draft, now_ms: int) -> tuple[SignalEvent, Counters]:
+        """Commit a signal; the event has the server's ``id`` and ``created_at`` in its data.
+
+        Raises ``KeyReused`` when the publisher used the key for another draft.
+        """
+        digest = hashlib.sha256(encode([draft.signal_type, draft.data])).hexdigest()
+        with self._writing() as connection:
+            if draft.key is not None and (first := _first_answer(connection, draft, digest)) is not None:
+                return first, _read_counters(connection)
+            signal_id = _next(connection, "signal")
+            own = {"id": signal_id, "created_at": iso_ms(now_ms)}
+            data = encode({"id": signal_id, **_without(draft.data, own), "created_at": own["created_at"]})
+            row = {
+                "id": signal_id,
+                "signal_type": draft.signal_type,
+                "data": data.decode(),
+                "created_ms": now_ms,
+                "updated_ms": now_ms,
+                "published_by": draft.publisher,
+                "idempotency_key": draft.key,
+                "draft_digest": digest,
+            }
+            connection.execute(_signals.insert(), row)
+            event = _append(connection, signal_id, draft.signal_type, data, now_ms, is_new=True)
+            return event, _read_counters(connection)
+
+    def update(
+        self, signal_id: int, changes: dict[str, object], now_ms: int
+    ) -> tuple[Signal, SignalEvent | None, Counters] | None:
+        """Commit those of the changes that change something; ``None`` for a signal that is not there."""
+        with self._writing() as connection:
+            row = connection.execute(sa.select(_signals).where(_signals.c.id == signal_id)).first()
+            if row is None:
+                return None
+            known = read_object(row.data)
+            changed = {
+                key: value
+                for key, value in _without(changes, ("id", "created_at")).items()
+                if key not in known or encode(known[key]) != encode(value)
+            }
+            if not changed:
+                return _signal(row), None, _read_counters(connection)
+            data = encode({**known, **changed, "created_at": known["created_at"]})
+            connection.execute(
+                _signals.update().where(_signals.c.id == signal_id).values(data=data.decode(), updated_ms=now_ms)
+            )
+            event = _append(connection, signal_id, row.signal_type, encode(changed), now_ms, is_new=False)
+            signal = Signal(signal_id, row.signal_type, msgspec.Raw(data), iso_ms(row.created_ms), iso_ms(now_ms))
+            return signal, event, _read_counters(connection)
+
+    def signals_after(self, signal_id: int, signal_type: str | None, limit: int) -> list[Signal]:
+        """Signals as they stand now, oldest first."""
+        wanted = sa.select(_signals).where(_signals.c.id > signal_id).order_by(_signals.c.id).limit(limit)
+        if signal_type is not None:
+            wanted = wanted.where(_signals.c.signal_type == signal_type)
+        with self._reading() as connection:
+            return [_signal(row) for row in connection.execute(wanted)]
+
+    def events_after(self, position: int, upto: int, limit: int) -> list[SignalEvent]:
+        """Commits after a position, up to another one, in order."""
+        wanted = (
+            sa.select(_events, _signals.c.signal_type)
+            .join(_signals, _signals.c.id == _events.c.signal_id)
+            .where(_events.c.position > position, _events.c.position <= upto)
+            .order_by(_events.c.position)
+            .limit(limit)
+        )
+        with self._reading() as connection:
+            return [_event(row) for row in connection.execute(wanted)]
+
+    def position_of(self, signal_id: int) -> int:
+        """Where the newest signal up to an id was born; 0 before the first."""
+        wanted = sa.select(sa.func.max(_events.c.position)).where(_events.c.signal_id <= signal_id, _events.c.is_new)
+        with self._reading() as connection:
+            return connection.execute(wanted).scalar_one() or 0
+
+    def counters(self) -> Counters:
+        """Where everything stands."""
+        with self._reading() as connection:
+            return _read_counters(connection)
+
+    # VIPs
+
+    def grant(self, user_id: str, days: int, now_s: int) -> Vip:
+        """Make a user VIP for at least that long from now; a revocation is lifted, a longer grant stays."""
+        with self._writing() as connection:
+            known = _find_vip(connection, user_id)
+            until_s = now_s + days * DAY_S
+            if known is not None and not known.revoked:
+                until_s = max(until_s, known.until_s)
+            return _put_vip(connection, user_id, min(until_s, LATEST_S), revoked=False)
+
+    def revoke(self, user_id: str, now_s: int) -> Vip:
+        """End a user's VIP now, whatever tokens say; also a user's of whom nothing is known yet."""
+        with self._writing() as connection:
+            return _put_vip(connection, user_id, now_s, revoked=True)
+
+    def vip(self, user_id: str) -> Vip | None:
+        """What is known of a user."""
+        with self._reading() as connection:
+            return _find_vip(connection, user_id)
+
+    def vips(self, after_version: int = 0) -> list[Vip]:
+        """Every user of whom something is known, in the order of the last changes."""
+        wanted = sa.select(_vips).where(_vips.c.version > after_version).order_by(_vips.c.version)
+        with self._reading() as connection:
+            return [Vip(row.user_id, row.until_s, row.revoked, row.version) for row in connection.execute(wanted)]
+
+    # What all of it is made of
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with _translated(), self._begin() as connection:
+            # Writers queue here: SQLite does so by itself (BEGIN IMMEDIATE), and ignores FOR UPDATE.
+            connection.execute(sa.select(_counters).with_for_update()).all()
+            yield connection
+
+    def _begin(self) -> AbstractContextManager[sa.Connection]:
+        return self._engine.execution_options(komas_writes=True).begin()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with _translated(), self._engine.connect() as connection:
+            yield connection
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": LOCK_WAIT_S})
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+
+    @sa.event.listens_for(engine, "connect")
+    def set_up(connection: object, _record: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]  # sqlite3's: transactions are begun below
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # what was answered 201 survives a power cut, too
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # A transaction that reads first and writes later fails at once when another one wrote in between.
+        writes = connection.get_execution_options().get("komas_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _make_private(url: sa.URL) -> None:
+    """Make the file before SQLite does: signals are paid for, so only its owner may read it."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        with _translated():
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(url.database, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        # The driver's words alone: SQLAlchemy's hold the statement and its parameters.
+        words = str(
+            error.orig
+            if isinstance(error, sa.exc.DBAPIError)
+            else error.strerror
+            if isinstance(error, OSError)
+            else type(error).__name__
+        )
+        raise StoreUnavailable(words.strip().replace("\n", " ")) from error
+
+
+def _next(connection: sa.Connection, name: str) -> int:
+    raised = _counters.update().where(_counters.c.name == name).values(value=_counters.c.value + 1)
+    value = connection.execute(raised.returning(_counters.c.value)).scalar_one()
+    assert isinstance(value, int)
+    return value
+
+
+def _read_counters(connection: sa.Connection) -> Counters:
+    values = {row.name: row.value for row in connection.execute(sa.select(_counters))}
+    return Counters(values["position"], values["vip"])
+
+
+def _append(
+    connection: sa.Connection, signal_id: int, signal_type: str, data: bytes, now_ms: int, *, is_new: bool
+) -> SignalEvent:
+    position = _next(connection, "position")
+    row = {"position": position, "signal_id": signal_id, "is_new": is_new, "data": data.decode(), "at_ms": now_ms}
+    connection.execute(_events.insert(), row)
+    return SignalEvent(position, signal_id, signal_type, is_new, msgspec.Raw(data))
+
+
+def _first_answer(connection: sa.Connection, draft: Draft, digest: str) -> SignalEvent | None:
+    same = (_signals.c.published_by == draft.publisher, _signals.c.idempotency_key == draft.key)
+    wanted = (
+        sa.select(_events, _signals.c.signal_type, _signals.c.draft_digest)
+        .join(_signals, _signals.c.id == _events.c.signal_id)
+        .where(*same, _events.c.is_new)
+    )
+    row = connection.execute(wanted).first()
+    if row is None:
+        return None
+    if row.draft_digest != digest:
+        raise KeyReused("this Idempotency-Key was used for another signal", field="Idempotency-Key")
+    return _event(row)
+
+
+def _without(data: dict[str, object], keys: Collection[str]) -> dict[str, object]:
+    return {key: value for key, value in data.items() if key not in keys}
+
+
+def _event(row: sa.Row[tuple[object, ...]]) -> SignalEvent:
+    return SignalEvent(row.position, row.signal_id, row.signal_type, row.is_new, msgspec.Raw(row.data.encode()))
+
+
+def _signal(row: sa.Row[tuple[object, ...]]) -> Signal:
+    data = msgspec.Raw(row.data.encode())
+    return Signal(row.id, row.signal_type, data, iso_ms(row.created_ms), iso_ms(row.updated_ms))
+
+
+def _find_vip(connection: sa.Connection, user_id: str) -> Vip | None:
+    row = connection.execute(sa.select(_vips).where(_vips.c.user_id == user_id)).first()
+    return None if row is None else Vip(row.user_id, row.until_s, row.revoked, row.version)
+
+
+def _put_vip(connection: sa.Connection, user_id: str, until_s: int, *, revoked: bool) -> Vip:
+    version = _next(connection, "vip")
+    changed = {"until_s": until_s, "revoked": revoked, "version": version}
+    if not connection.execute(_vips.update().where(_vips.c.user_id == user_id).values(changed)).rowcount:
+        connection.execute(_vips.insert(), {"user_id": user_id, **changed})
+    return Vip(user_id, until_s, revoked, version)

@@ -1,0 +1,71 @@
+"""Who is connected: signal sockets in all, from each address and of each user (thinks)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from komas.model.signals import Vip
+from komas.settings import Settings
+
+
+class RegisterStatistics(msgspec.Struct, frozen=True):
+    """Sockets now, users now, sockets since the start, and those turned away."""
+
+    sockets: int
+    users: int
+    entered: int
+    turned_away: int
+
+
+class Register:
+    """The places for signal sockets; a user's own hear when what is known of the user changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._addresses: Counter[str] = Counter()
+        self._users: dict[str, list[Callable[[Vip], None]]] = {}
+        self._sockets = 0
+        self._entered = 0
+        self._turned_away = 0
+
+    @contextmanager
+    def socket(self, address: str) -> Iterator[bool]:
+        """Count one socket from its handshake on; yields whether there is room for it."""
+        settings = self._settings
+        has_room = self._sockets < settings.max_sockets and self._addresses[address] < settings.max_sockets_per_address
+        self._entered += has_room
+        self._turned_away += not has_room
+        self._sockets += 1
+        self._addresses[address] += 1
+        try:
+            yield has_room
+        finally:
+            self._sockets -= 1
+            self._addresses -= Counter([address])  # a count of none is no entry
+
+    @contextmanager
+    def user(self, subject: str, changed: Callable[[Vip], None]) -> Iterator[bool]:
+        """Count one socket of a user; yields whether there is room for it."""
+        theirs = self._users.setdefault(subject, [])
+        has_room = len(theirs) < self._settings.max_sockets_per_user
+        self._turned_away += not has_room
+        theirs.append(changed)
+        try:
+            yield has_room
+        finally:
+            theirs.remove(changed)
+            if not theirs:
+                del self._users[subject]
+
+    def tell(self, vip: Vip) -> None:
+        """Tell a user's sockets what is known now; they act on it at once."""
+        for changed in tuple(self._users.get(vip.user_id, ())):
+            changed(vip)
+
+    def statistics(self) -> RegisterStatistics:
+        """Counts, for telemetry."""
+        return RegisterStatistics(self._sockets, len(self._users), self._entered, self._turned_away)

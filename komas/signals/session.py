@@ -1,0 +1,280 @@
+"""The VIP socket's state machine (thinks: no trio; the clock is an argument, results are values).
+
+::
+
+    CHECKING ──admitted──▶ REPLAYING ──caught up──▶ LIVE
+        └──────────────────────┴──── closed ─────────┴──▶ CLOSED
+
+Invariants: ``connected`` is the first message, and what the client said before it is answered after it; a session is
+closed once; nothing is sent after that. Time is the wall clock's, in Unix seconds: tokens and grants end by it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, TypeAlias
+
+import msgspec
+
+from komas.errors import Closing
+from komas.model.signals import Principal, Vip
+from komas.signals.entitlements import vip_until
+
+GREETING: Final = "Connected to CryptoTracker real-time signals"  # the user's document
+EARLY_BYTES: Final = 4096  # what a client may send before it is admitted
+MESSAGE_BYTES: Final = 4096
+PING_EVERY_S: Final = 30.0
+SILENCE_S: Final = 90.0
+RATE: Final = 10.0  # messages a second
+BURST: Final = 20.0
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    CHECKING = "checking"
+    REPLAYING = "replaying"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+class On(Enum):
+    """What changes the state."""
+
+    ADMITTED = "admitted"
+    CAUGHT_UP = "caught up"
+    CLOSED = "closed"
+
+
+TRANSITIONS: Final = {
+    (State.CHECKING, On.ADMITTED): State.REPLAYING,
+    (State.REPLAYING, On.CAUGHT_UP): State.LIVE,
+    (State.CHECKING, On.CLOSED): State.CLOSED,
+    (State.REPLAYING, On.CLOSED): State.CLOSED,
+    (State.LIVE, On.CLOSED): State.CLOSED,
+}
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send a text message."""
+
+    text: str
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """Send a ping of the WebSocket protocol: clients that know nothing of ours answer those by themselves."""
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """Check a new token, then say ``refreshed()`` or ``not_refreshed()``."""
+
+    token: str
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the socket, and the session with it."""
+
+    closing: Closing
+
+
+Action: TypeAlias = Send | Ping | Refresh | Close
+
+
+class Bucket:
+    """So many at once, so many a second after that."""
+
+    __slots__ = ("_at", "_burst", "_left", "_rate")
+
+    def __init__(self, rate: float, burst: float, now_s: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._left = burst
+        self._at = now_s
+
+    def take(self, now_s: float) -> bool:
+        """Whether one more is within the rate."""
+        self._left = min(self._burst, self._left + max(0.0, now_s - self._at) * self._rate)
+        self._at = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Session:
+    """One VIP socket from its handshake to its close."""
+
+    def __init__(self, now_s: float) -> None:
+        self.state = State.CHECKING
+        self.closing: Closing | None = None
+        self._principal: Principal | None = None
+        self._known: Vip | None = None
+        self._early: list[str] = []
+        self._bucket = Bucket(RATE, BURST, now_s)
+        self._heard_at = now_s
+        self._ping_at = now_s + PING_EVERY_S
+        self._is_refreshing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything may still be sent."""
+        return self.state is not State.CLOSED
+
+    @property
+    def next_tick_s(self) -> float:
+        """When ``tick()`` has something to do next."""
+        moments = [self._ping_at, self._heard_at + SILENCE_S]
+        if self._principal is not None:
+            moments += [self._principal.expires_at, vip_until(self._principal, self._known) or 0]
+        return min(moments)
+
+    # From outside
+
+    def admitted(self, principal: Principal, known: Vip | None, now_s: float) -> list[Action]:
+        """Greet a user whose token was verified and of whom the store knows this."""
+        if not self.is_open:
+            return []
+        self._principal = principal
+        self._learn(known)
+        if (closing := self._over(now_s)) is not None:
+            return self.close(closing)
+        self._move(On.ADMITTED)
+        greeting: Action = _message(type="connected", message=GREETING, user_id=principal.user_id)
+        early, self._early = self._early, []
+        return [greeting, *(action for text in early for action in self._answer(text))]
+
+    def caught_up(self) -> None:
+        """What came after ``since_id`` has been sent."""
+        if self.is_open:
+            self._move(On.CAUGHT_UP)
+
+    def vip_changed(self, known: Vip, now_s: float) -> list[Action]:
+        """What the store knows of the user is something else now."""
+        self._learn(known)
+        return self.check(now_s)
+
+    def refreshed(self, principal: Principal, known: Vip | None, now_s: float) -> list[Action]:
+        """Take a verified new token in place of the old one, if it is the same user's and a VIP's."""
+        if not self.is_open or self._principal is None:
+            return []
+        self._is_refreshing = False
+        if principal.subject != self._principal.subject:
+            return [_error("refresh_refused", "the token is another user's")]
+        self._learn(known)
+        before, self._principal = self._principal, principal
+        if self._over(now_s) is not None:
+            self._principal = before
+            return [_error("refresh_refused", "the token is not an active VIP's"), *self.check(now_s)]
+        return [_message(type="refreshed", expires_at=principal.expires_at)]
+
+    def not_refreshed(self) -> list[Action]:
+        """Say that a new token proves nothing; the old one stays."""
+        self._is_refreshing = False
+        return [_error("refresh_refused", "the token is not valid")] if self.is_open else []
+
+    def heard(self, now_s: float) -> None:
+        """Something came from the client, were it a pong of the protocol."""
+        self._heard_at = max(self._heard_at, now_s)
+
+    def received(self, message: str | bytes | None, now_s: float) -> list[Action]:
+        """Answer one message; ``None`` is an empty binary one."""
+        if not self.is_open:
+            return []
+        self.heard(now_s)
+        if not self._bucket.take(now_s):
+            return self.close(Closing.RATE_LIMITED)
+        if not isinstance(message, str):
+            return self.close(Closing.BINARY)
+        if _size(message) > MESSAGE_BYTES:
+            return self.close(Closing.TOO_BIG)
+        if self.state is State.CHECKING:
+            self._early.append(message)
+            return self.close(Closing.TOO_BIG) if sum(map(_size, self._early)) > EARLY_BYTES else []
+        return self._answer(message)
+
+    def check(self, now_s: float) -> list[Action]:
+        """End a session whose token or VIP is over."""
+        if not self.is_open or self._principal is None:
+            return []
+        closing = self._over(now_s)
+        return [] if closing is None else self.close(closing)
+
+    def tick(self, now_s: float) -> list[Action]:
+        """Do what is due by now: end, or ping."""
+        if closing := self.check(now_s):
+            return closing
+        if now_s >= self._heard_at + SILENCE_S:
+            return self.close(Closing.TRY_AGAIN)
+        if now_s < self._ping_at or self.state is State.CHECKING:
+            return []
+        self._ping_at = now_s + PING_EVERY_S
+        return [_message(type="ping"), Ping()]
+
+    def close(self, closing: Closing) -> list[Action]:
+        """End the session, the first time for good."""
+        if not self.is_open:
+            return []
+        self._move(On.CLOSED)
+        self.closing = closing
+        return [Close(closing)]
+
+    # What it is made of
+
+    def _move(self, on: On) -> None:
+        self.state = TRANSITIONS[self.state, on]
+
+    def _learn(self, known: Vip | None) -> None:
+        """Keep the newer of two things that are known: news may overtake an answer of the store."""
+        if known is not None and (self._known is None or known.version > self._known.version):
+            self._known = known
+
+    def _over(self, now_s: float) -> Closing | None:
+        assert self._principal is not None
+        if now_s >= self._principal.expires_at:
+            return Closing.UNAUTHORIZED
+        until = vip_until(self._principal, self._known)
+        return Closing.VIP_REQUIRED if until is None or now_s >= until else None
+
+    def _answer(self, text: str) -> list[Action]:
+        try:
+            message = _decode(text)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return [_error("malformed", 'a message is a JSON object such as {"type": "ping"}')]
+        match message.type:
+            case "ping":
+                return [_message(type="pong")]
+            case "pong":
+                return []
+            case "refresh":
+                return [self._begin_refresh(message.token)]
+            case _:
+                return [_error("unknown_type", "known types: ping pong refresh")]
+
+    def _begin_refresh(self, token: str | None) -> Action:
+        if token is None:
+            return _error("malformed", 'refresh needs a token: {"type": "refresh", "token": "..."}')
+        if self._is_refreshing:
+            return _error("refresh_refused", "another token is being checked")
+        self._is_refreshing = True
+        return Refresh(token)
+
+
+class _ClientMessage(msgspec.Struct, frozen=True):
+    type: str
+    token: str | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_ClientMessage).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def _size(message: str) -> int:
+    return len(message.encode("utf-8", "surrogatepass"))
+
+
+def _message(**fields: object) -> Send:
+    return Send(_encode(fields).decode())
+
+
+def _error(code: str, message: str) -> Send:
+    return _message(type="error", code=code, message=message)
