@@ -6,9 +6,9 @@ import logging
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import httpx
 import trio
@@ -16,6 +16,9 @@ import trio
 from komas.errors import SettingError
 from komas.settings import SECRET_BYTES, Settings
 from komas.signals.tokens import Algorithm, Keys, Rules
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 log = logging.getLogger("komas.tokens")
 
@@ -131,8 +134,9 @@ class Jwks:
             if response.status_code != httpx.codes.OK:  # a redirect is none of the address's owner's promises
                 raise ValueError(f"HTTP {response.status_code}")
             document = b""
-            async for chunk in response.aiter_bytes():
-                document += chunk
-                if len(document) > DOCUMENT_BYTES:
-                    raise ValueError(f"longer than {DOCUMENT_BYTES} bytes")
+            async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as chunks:
+                async for chunk in chunks:
+                    document += chunk
+                    if len(document) > DOCUMENT_BYTES:
+                        raise ValueError(f"longer than {DOCUMENT_BYTES} bytes")
             return document

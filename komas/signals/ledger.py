@@ -24,6 +24,7 @@ from komas.model.codec import encode, iso_ms, read_object
 from komas.model.signals import Counters, Draft, Signal, SignalEvent, Vip
 
 LOCK_WAIT_S: Final = 5  # for another process's transaction
+OPENING_LOCK: Final = 0x6B6F6D6173  # "komas": any number that nobody else locks
 DAY_S: Final = 86_400
 LATEST_S: Final = 2**53  # what JSON readers hold exactly
 
@@ -77,11 +78,13 @@ class Ledger:
     # Opening
 
     def open(self) -> None:
-        """Bring the schema up to date; safe to call again, and from several processes at once."""
+        """Bring the schema up to date; safe to call again, and from several processes (not threads) at once."""
         _make_private(self._engine.url)
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with _translated(), self._begin() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE lets one in by itself
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OPENING_LOCK)))
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")
@@ -136,7 +139,7 @@ class Ledger:
             }
             if not changed:
                 return _signal(row), None, _read_counters(connection)
-            data = encode({**known, **changed, "created_at": known["created_at"]})
+            data = encode({**_without(known, ("created_at",)), **changed, "created_at": known["created_at"]})
             connection.execute(
                 _signals.update().where(_signals.c.id == signal_id).values(data=data.decode(), updated_ms=now_ms)
             )

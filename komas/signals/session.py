@@ -203,6 +203,8 @@ class Session:
         """Do what is due by now: end, or ping."""
         if closing := self.check(now_s):
             return closing
+        if not self.is_open:
+            return []
         if now_s >= self._heard_at + SILENCE_S:
             return self.close(Closing.TRY_AGAIN)
         if now_s < self._ping_at or self.state is State.CHECKING:

@@ -55,6 +55,11 @@ class SignalHouse:
         return self.issuer.issue(user, now_s=self.now_s(), ttl_s=ttl_s, vip_days=vip_days, scopes=scopes)
 
 
+def signal_house_over(ledger: Ledger, settings: Settings | None = None) -> SignalHouse:
+    """The desk over a ledger that the test closes."""
+    return SignalHouse(ledger, settings or Settings())
+
+
 def signal_house(folder: Path, settings: Settings | None = None) -> SignalHouse:
     """The desk over a file in a folder; ``rooms.desk.run`` is to be started by the test."""
-    return SignalHouse(Ledger(f"sqlite:///{folder / 'komas.db'}"), settings or Settings())
+    return signal_house_over(Ledger(f"sqlite:///{folder / 'komas.db'}"), settings)

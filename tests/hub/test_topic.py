@@ -1,0 +1,68 @@
+"""A topic: who falls behind is dismissed after the last envelope before the loss."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from komas.errors import Dismissed
+from komas.hub.topic import Topic
+from komas.model.signals import SignalEnvelope, SignalEvent
+
+
+def _envelope(position: int) -> SignalEnvelope:
+    return SignalEnvelope(SignalEvent(position, position, "mexc_dex", is_new=True, data=msgspec.Raw(b"{}")))
+
+
+async def test_one_wake_up_carries_everything(autojump_clock: trio.testing.MockClock) -> None:
+    """What came while the listener slept is one batch, the same objects for all."""
+    topic = Topic()
+    with topic.listen(8) as one, topic.listen(8) as other:
+        for position in (1, 2, 3):
+            topic.publish(_envelope(position))
+        taken = await one.take()
+        assert [envelope.event.position for envelope in taken] == [1, 2, 3]
+        assert await other.take() == taken
+        with trio.move_on_after(60) as scope:
+            await one.take()
+        assert scope.cancelled_caught
+    assert topic.position == 3
+
+
+async def test_who_falls_behind_is_dismissed_and_nobody_else_is() -> None:
+    """It still gets what fitted, in order, and nothing after the first loss."""
+    topic = Topic()
+    with topic.listen(2) as slow, topic.listen(8) as quick:
+        for position in range(1, 6):
+            topic.publish(_envelope(position))
+        assert [envelope.event.position for envelope in await slow.take()] == [1, 2]
+        topic.publish(_envelope(6))
+        with pytest.raises(Dismissed):
+            await slow.take()
+        assert len(await quick.take()) == 6
+    assert topic.statistics().dismissed == 1
+    assert topic.statistics().listeners == 0
+
+
+async def test_a_dismissal_wakes_a_listener_that_waits() -> None:
+    """Not only one that comes back by itself."""
+    topic = Topic()
+    with topic.listen(1) as place:
+        topic.publish(_envelope(1))
+        topic.publish(_envelope(2))
+        assert len(await place.take()) == 1
+        with trio.fail_after(1), pytest.raises(Dismissed):
+            await place.take()
+
+
+def test_an_envelope_is_encoded_once_for_each_form() -> None:
+    """As the user's document has it; the position is there for those who asked."""
+    born = SignalEnvelope(SignalEvent(7, 1, "mexc_dex", is_new=True, data=msgspec.Raw(b'{"id":1,"spread":8.840}')))
+    assert born.plain == '{"type":"new_signal","signal_type":"mexc_dex","data":{"id":1,"spread":8.840}}'
+    assert born.placed == '{"type":"new_signal","signal_type":"mexc_dex","data":{"id":1,"spread":8.840},"position":7}'
+    assert born.plain is born.plain
+    assert born.placed is born.placed
+    changed = SignalEnvelope(SignalEvent(8, 1, "mexc_dex", is_new=False, data=msgspec.Raw(b'{"spread":9.10}')))
+    assert changed.plain == '{"type":"signal_update","signal_type":"mexc_dex","signal_id":1,"data":{"spread":9.10}}'

@@ -1,0 +1,185 @@
+"""One VIP's signals: the union of what its connections saw is the exact sequence."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from komas.errors import Dismissed
+from komas.model.signals import Draft, SignalEnvelope
+from komas.signals.delivery import Delivery
+from komas.signals.drafts import Changes, Wording
+from komas.signals.ledger import Ledger
+from tests.signals.house import SignalHouse, signal_house_over
+from tests.signals.test_desk import PRODUCER
+
+
+class _Reader:
+    """A VIP that reads at its own pace, is cut off now and then, and comes back with its position."""
+
+    def __init__(self, house: SignalHouse, capacity: int, pause_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._house = house
+        self._capacity = capacity
+        self._pause_s = pause_s
+        self.seen: list[int] = []
+        self.caught_up = 0
+        self.dismissed = 0
+
+    async def read(self, position: int | None) -> None:
+        """One connection."""
+        delivery = Delivery(
+            self._house.store,
+            self._house.rooms.topic,
+            capacity=self._capacity,
+            send=self._take,
+            caught_up=self._count,
+        )
+        try:
+            await delivery.run(position)
+        except Dismissed:
+            self.dismissed += 1
+
+    async def _take(self, envelope: SignalEnvelope) -> None:
+        await trio.sleep(self._pause_s())
+        self.seen.append(envelope.event.position)
+
+    def _count(self) -> None:
+        self.caught_up += 1
+
+
+async def test_replay_then_live_without_a_seam(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
+    """Published before, during and after the replay."""
+    house = signal_house_over(sqlite)
+    sqlite.open()
+    for number in range(500):
+        sqlite.publish(Draft("mexc_dex", {"n": number}, "p"), 0)
+    reader = _Reader(house, 1000, lambda: 0.01)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.rooms.desk.run)
+        await house.rooms.desk.ready.wait()
+        nursery.start_soon(reader.read, 100)
+        for number in range(100):
+            await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
+            await house.rooms.desk.update(PRODUCER, number + 1, Changes({"n": -1}))
+            await trio.sleep(0.05)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert reader.seen == list(range(101, 701))
+    assert reader.caught_up == 1
+    assert house.rooms.topic.statistics().listeners == 0
+
+
+async def test_from_now_on_is_from_now_on(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
+    """Without a position there is no replay."""
+    house = signal_house_over(sqlite)
+    sqlite.open()
+    sqlite.publish(Draft("mexc_dex", {"n": 0}, "p"), 0)
+    reader = _Reader(house, 10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.rooms.desk.run)
+        await house.rooms.desk.ready.wait()
+        nursery.start_soon(reader.read, None)
+        await trio.sleep(1)
+        await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": 1}))
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert reader.seen == [2]
+
+
+async def test_more_than_waits_may_come_during_a_replay(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
+    """The store has it: who replays is not dismissed for it."""
+    house = signal_house_over(sqlite)
+    sqlite.open()
+    for number in range(20):
+        sqlite.publish(Draft("mexc_dex", {"n": number}, "p"), 0)
+    reader = _Reader(house, 2, lambda: 0.1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.rooms.desk.run)
+        await house.rooms.desk.ready.wait()
+        nursery.start_soon(reader.read, 0)
+        await trio.sleep(0.5)
+        for number in range(20):
+            await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert reader.seen == list(range(1, 41))
+    assert (reader.dismissed, reader.caught_up) == (0, 1)
+
+
+async def test_a_slow_reader_is_dismissed_and_delays_nobody(
+    autojump_clock: trio.testing.MockClock, sqlite: Ledger
+) -> None:
+    """It comes back with its position and has lost nothing."""
+    house = signal_house_over(sqlite)
+    slow, quick = _Reader(house, 4, lambda: 10.0), _Reader(house, 4)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.rooms.desk.run)
+        await house.rooms.desk.ready.wait()
+        nursery.start_soon(slow.read, None)
+        nursery.start_soon(quick.read, None)
+        await trio.sleep(1)
+        began = trio.current_time()
+        for number in range(50):
+            await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
+            await trio.sleep(0.01)
+        assert quick.seen == list(range(1, 51))
+        assert trio.current_time() - began < 1
+        await trio.sleep(200)
+        assert slow.dismissed == 1
+        assert slow.seen == list(range(1, len(slow.seen) + 1))
+        nursery.start_soon(slow.read, slow.seen[-1])
+        await trio.sleep(1000)
+        assert slow.seen == list(range(1, 51))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_is_killed_whenever_the_union_is_the_exact_sequence(
+    seed: int, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Publishers here and elsewhere, updates, readers of every speed cut off at random points, replays included."""
+    chance = random.Random(seed)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'komas.db'}")
+    house = signal_house_over(ledger)
+    readers = [_Reader(house, chance.choice((2, 8, 64)), lambda: chance.choice((0, 0, 0.001, 0.2))) for _ in range(5)]
+    cuts = 0
+    done = trio.Event()
+
+    async def come_and_go(reader: _Reader) -> None:
+        nonlocal cuts
+        while not done.is_set():
+            with trio.move_on_after(chance.expovariate(4)):
+                await reader.read(reader.seen[-1] if reader.seen else 0)
+            cuts += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.rooms.desk.run)
+        await house.rooms.desk.ready.wait()
+        for reader in readers:
+            nursery.start_soon(come_and_go, reader)
+        for number in range(250):
+            match chance.randrange(4):
+                case 0:
+                    ledger.publish(Draft("mexc_dex", {"n": number}, "elsewhere"), 0)
+                case 1:
+                    await house.rooms.desk.update(PRODUCER, chance.randrange(1, 50), Changes({"n": -number}))
+                case _:
+                    with trio.move_on_after(chance.choice((0, 100))):
+                        await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
+            await trio.sleep(chance.expovariate(10))
+        last = ledger.counters().position
+        with trio.move_on_after(3600):
+            while any(not reader.seen or reader.seen[-1] < last for reader in readers):  # noqa: ASYNC110 - all of them
+                await trio.sleep(1)
+        done.set()
+        nursery.cancel_scope.cancel()
+    for reader in readers:
+        assert reader.seen == list(range(1, last + 1))
+    assert cuts > 100
+    assert house.rooms.topic.statistics().listeners == 0
+    ledger.close()

@@ -1,0 +1,174 @@
+"""Where keys come from: a setting, a file of the first run, a JWKS address."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+import trio
+import trio.testing
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from komas.errors import SettingError, Unauthorized
+from komas.settings import Settings
+from komas.signals.authenticator import Authenticator
+from komas.signals.keys import AGAIN_S, FETCH_S, REFRESH_S, Jwks, keys_of, rules_of, secret_of
+from komas.signals.tokens import Algorithm, Keys, Rules, Verifier
+
+NOW = 1_770_000_000
+KEYS = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("one", "two")}
+URL = "https://issuer.example/jwks.json"
+
+
+def _document(*names: str) -> bytes:
+    tables = [jwt.get_algorithm_by_name("ES256").to_jwk(KEYS[name].public_key(), as_dict=True) for name in names]
+    return json.dumps({"keys": [{**table, "kid": name} for name, table in zip(names, tables, strict=True)]}).encode()
+
+
+def _token(name: str, kid: str | None = None) -> str:
+    return jwt.encode({"sub": "1", "exp": NOW + 9}, KEYS[name], "ES256", headers={"kid": kid or name})
+
+
+class _Issuer:
+    """An issuer's address that answers as it is told, and counts."""
+
+    def __init__(self, answer: Callable[[], httpx.Response]) -> None:
+        self.answer = answer
+        self.asked_at: list[float] = []
+        self.keys = Keys.to_be_fetched(Algorithm.ES256)
+        self.jwks = Jwks(URL, self.keys, httpx.MockTransport(self._handle))
+        verifier = Verifier(Rules(algorithm=Algorithm.ES256), self.keys)
+        self.authenticator = Authenticator(verifier, self.jwks, lambda: NOW * 1000)
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == URL
+        self.asked_at.append(trio.current_time())
+        return self.answer()
+
+
+def test_the_first_run_makes_a_secret_for_its_owner_alone(tmp_path: Path) -> None:
+    """And every later one reads the same."""
+    settings = Settings(data_dir=tmp_path / "new")
+    secret = secret_of(settings)
+    assert len(secret) >= 32
+    assert secret_of(settings) == secret
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["jwt-secret"]
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "new" / "jwt-secret").stat().st_mode) == 0o600
+
+
+def test_a_broken_secret_file_is_said(tmp_path: Path) -> None:
+    """Not replaced: tokens that are out there would be void."""
+    (tmp_path / "jwt-secret").write_text("short")
+    with pytest.raises(SettingError, match="holds no secret"):
+        secret_of(Settings(data_dir=tmp_path))
+    (tmp_path / "jwt-secret").unlink()
+    (tmp_path / "jwt-secret").mkdir()
+    with pytest.raises(SettingError, match="cannot be read"):
+        secret_of(Settings(data_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(jwt_secret="x" * 32, jwt_public_key=Path("a.pem")),
+        Settings(jwt_secret="x" * 32, jwt_jwks_url=URL),
+        Settings(jwt_algorithm="ES256"),
+        Settings(jwt_algorithm="ES256", jwt_secret="x" * 32, jwt_jwks_url=URL),
+        Settings(jwt_algorithm="ES256", jwt_public_key=Path("a.pem"), jwt_jwks_url=URL),
+        Settings(jwt_algorithm="ES256", jwt_public_key=Path("not-there.pem")),
+    ],
+)
+def test_families_of_keys_are_never_mixed(settings: Settings) -> None:
+    """Said at the start."""
+    with pytest.raises(SettingError):
+        keys_of(settings)
+
+
+def test_rules_come_from_the_settings() -> None:
+    """All four."""
+    settings = Settings(jwt_algorithm="EdDSA", jwt_issuer="i", jwt_audience="a", jwt_leeway_s=3)
+    assert rules_of(settings) == Rules(Algorithm.EDDSA, "i", "a", 3)
+    keys, jwks = keys_of(Settings(jwt_algorithm="RS256", jwt_jwks_url=URL))
+    assert jwks is not None
+    assert isinstance(keys, Keys)
+
+
+async def test_an_unknown_key_is_fetched_at_a_bounded_rate(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever invents names causes one request in ten seconds, and no stall."""
+    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one")))
+    assert (await issuer.authenticator.authenticate(_token("one"))).subject == "1"
+    for number in range(100):
+        with pytest.raises(Unauthorized):
+            await issuer.authenticator.authenticate(_token("two", f"invented-{number}"))
+    assert len(issuer.asked_at) == 1
+    await trio.sleep(AGAIN_S)
+    issuer.answer = lambda: httpx.Response(200, content=_document("one", "two"))
+    assert (await issuer.authenticator.authenticate(_token("two"))).subject == "1"
+    assert len(issuer.asked_at) == 2
+
+
+async def test_many_at_once_cause_one_fetch(autojump_clock: trio.testing.MockClock) -> None:
+    """They wait for the same answer."""
+    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one")))
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(issuer.authenticator.authenticate, _token("one"))
+    assert len(issuer.asked_at) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: httpx.Response(500),
+        lambda: httpx.Response(302, headers={"Location": "https://evil.example/"}),
+        lambda: httpx.Response(200, content=b"<html>"),
+        lambda: httpx.Response(200, content=b"[" * 100_000),
+        lambda: httpx.Response(200, content=b"x" * 300_000),
+    ],
+)
+async def test_known_keys_stay_when_a_fetch_fails(
+    answer: Callable[[], httpx.Response], autojump_clock: trio.testing.MockClock
+) -> None:
+    """An error, a redirect, no JSON, too much."""
+    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one")))
+    await issuer.jwks.refresh()
+    issuer.answer = answer
+    await trio.sleep(AGAIN_S)
+    with pytest.raises(Unauthorized):
+        await issuer.authenticator.authenticate(_token("two"))
+    assert (await issuer.authenticator.authenticate(_token("one"))).subject == "1"
+
+
+async def test_an_issuer_that_does_not_answer_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    """After five seconds."""
+
+    class _Silent(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    jwks = Jwks(URL, Keys.to_be_fetched(Algorithm.ES256), _Silent())
+    began = trio.current_time()
+    await jwks.refresh()
+    assert trio.current_time() - began == FETCH_S
+
+
+async def test_a_withdrawn_key_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    """No later than at the next refresh."""
+    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one", "two")))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(issuer.authenticator.run)
+        await trio.sleep(1)
+        assert (await issuer.authenticator.authenticate(_token("two"))).subject == "1"
+        issuer.answer = lambda: httpx.Response(200, content=_document("one"))
+        await trio.sleep(REFRESH_S)
+        with pytest.raises(Unauthorized):
+            await issuer.authenticator.authenticate(_token("two"))
+        nursery.cancel_scope.cancel()
