@@ -22,6 +22,10 @@ class CallerError(KomasError):
         self.field = field
 
 
+class KeyReused(CallerError):
+    """An idempotency key came back with another draft."""
+
+
 class SettingError(CallerError):
     """A setting has a value that komas cannot use; the message names the key, the value and what is accepted."""
 

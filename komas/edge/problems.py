@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 from quart import Response
 
-from komas.errors import CallerError, Cause, VenueError
+from komas.errors import CallerError, Cause, KeyReused, VenueError
 from komas.model.codec import encode
 
 MEDIA_TYPE = "application/problem+json"
@@ -46,10 +46,9 @@ def invalid(errors: Iterable[FieldError]) -> ProblemError:
 
 
 def from_caller(error: CallerError) -> ProblemError:
-    """400 for what the caller can mend."""
-    if error.field is None:
-        return ProblemError(HTTPStatus.BAD_REQUEST, str(error))
-    return invalid([FieldError(error.field, str(error))])
+    """400 for what the caller can mend; 422 for a key used before (draft-ietf-httpapi-idempotency-key, 2.7)."""
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, KeyReused) else HTTPStatus.BAD_REQUEST
+    return ProblemError(status, str(error), errors=() if error.field is None else [FieldError(error.field, str(error))])
 
 
 def from_venue(error: VenueError) -> ProblemError:

@@ -19,7 +19,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from komas.errors import CallerError, StoreUnavailable
+from komas.errors import KeyReused, StoreUnavailable
 from komas.model.codec import encode, iso_ms, read_object
 from komas.model.signals import Counters, Draft, Signal, SignalEvent, Vip
 
@@ -63,10 +63,6 @@ _vips: Final = sa.Table(
 _counters: Final = sa.Table(
     "counters", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.BigInteger)
 )
-
-
-class KeyReused(CallerError):
-    """An idempotency key came back with another draft."""
 
 
 class Ledger:

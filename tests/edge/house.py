@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import trio
@@ -70,7 +72,7 @@ class EdgeHouse:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
@@ -102,6 +104,54 @@ class EdgeHouse:
             from_app.close()
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
+
+    async def socket(
+        self,
+        target: str,
+        *says: str,
+        headers: Sequence[tuple[str, str]] = (("Host", "localhost"),),
+        subprotocols: Sequence[str] = (),
+        client: str = "127.0.0.1",
+        for_s: float = 1.0,
+    ) -> Visit:
+        """One WebSocket, open until the server closes it or ``for_s`` seconds are over."""
+        path, _, query = target.partition("?")
+        scope = {
+            "type": "websocket",
+            "asgi": {"spec_version": "2.3", "version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": unquote(path),
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+            "client": (client, 1),
+            "server": ("localhost", 80),
+            "subprotocols": list(subprotocols),
+            "extensions": {"websocket.http.response": {}},
+            "state": {},
+        }
+        to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
+        app_send, from_app = trio.open_memory_channel[dict[str, object]](math.inf)
+        to_app.send_nowait({"type": "websocket.connect"})
+        for text in says:
+            to_app.send_nowait({"type": "websocket.receive", "text": text, "bytes": None})
+        with trio.move_on_after(for_s):
+            app: Callable[..., Awaitable[None]] = self.app
+            await app(scope, app_receive.receive, app_send.send)
+        app_send.close()
+        return Visit([message async for message in from_app])
+
+
+class Visit:
+    """What a WebSocket client saw."""
+
+    def __init__(self, messages: list[dict[str, object]]) -> None:
+        self.subprotocol = next((m.get("subprotocol") for m in messages if m["type"] == "websocket.accept"), None)
+        self.heard = [json.loads(str(m["text"])) for m in messages if m["type"] == "websocket.send"]
+        self.closed = next(((m["code"], m["reason"]) for m in messages if m["type"] == "websocket.close"), None)
+        self.status = next((m["status"] for m in messages if m["type"] == "websocket.http.response.start"), None)
 
 
 class Answer:

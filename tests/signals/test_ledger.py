@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from komas.errors import StoreUnavailable
+from komas.errors import KeyReused, StoreUnavailable
 from komas.model.signals import Draft, SignalEvent
-from komas.signals.ledger import DAY_S, KeyReused, Ledger
+from komas.signals.ledger import DAY_S, Ledger
 
 NOW_MS = 1_770_000_000_123
 NOW_S = NOW_MS // 1000
