@@ -81,7 +81,7 @@ def demo_token(settings: Settings) -> str | None:
     """A VIP token for who tries the demo; ``None`` where tokens are issued elsewhere."""
     if settings.jwt_algorithm != "HS256":
         return None
-    return _issuer(settings).issue("123", now_s=int(time.time()), ttl_s=86_400, vip_days=1)
+    return _issuer(settings).issue("demo", now_s=int(time.time()), ttl_s=86_400, vip_days=1)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -209,7 +209,11 @@ def _text(text: str) -> str:
 
 
 def _database(text: str) -> str:
-    if not text.startswith(("sqlite:///", "postgresql+psycopg://")):
+    parts = urlsplit(text)
+    if parts.scheme == "sqlite":
+        if parts.netloc or parts.query or parts.path in ("", "/", "/:memory:"):
+            raise ValueError  # signals in memory would be gone with the process
+    elif parts.scheme != "postgresql+psycopg" or parts.port == 0:  # .port raises ValueError on nonsense
         raise ValueError
     return text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from http import HTTPStatus
 
-from quart import Response, request
+from quart import Response, has_request_context, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -105,5 +105,7 @@ def _explain(app: QuartTrio) -> None:
 
     @app.errorhandler(Exception)
     async def bug(error: Exception) -> Response:
-        log.error("request failed", exc_info=error, extra={"method": request.method, "path": request.path})
+        # What was routed, not the path: that may hold anything.
+        where = request.endpoint if has_request_context() else "websocket"
+        log.error("request failed", exc_info=error, extra={"in": where})
         return problems.respond(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "komas failed; its log says why"))

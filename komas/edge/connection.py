@@ -1,6 +1,6 @@
 """Our Hypercorn connection: one bad packet costs one connection, writes have a deadline, the app hears of draining.
 
-Hypercorn's Trio worker is replaced in five places, all of them by ``install()``, which says so loudly where they are
+Hypercorn's Trio worker is replaced in a few places, all of them by ``install()``, which says so loudly where they are
 no longer there (hypercorn is pinned in pyproject.toml):
 
 * an exception in one connection's protocol code ended the whole server (hypercorn#225, #228): here it ends that
@@ -12,12 +12,14 @@ no longer there (hypercorn is pinned in pyproject.toml):
 * a client that had left kept its socket until the keep-alive time was over, and was not noticed at all behind a
   pipelined request: here the end of a connection is seen at once;
 * a WebSocket that broke the protocol, or whose handshake was bad, got no close frame or was left open: ``socket.py``;
+* the head of a request could come a byte at a time, for as long as the keep-alive time: here within ``HEAD_S``;
 * HTTP/2 over clear text (by prior knowledge or ``Upgrade: h2c``) has no backpressure: here it is not spoken.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import suppress
 from typing import Final
 
@@ -27,7 +29,7 @@ import hypercorn.trio.run as hypercorn_run
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 
@@ -38,6 +40,7 @@ log = logging.getLogger("komas.connection")
 SEND_DEADLINE_S: Final = 10.0
 HURRIED_DEADLINE_S: Final = 1.0
 BOOKKEEPING_S: Final = 5.0
+HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection that sends none, to the whole head
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
 COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
@@ -92,6 +95,7 @@ class Connection(TCPServer):
         self._sending: trio.CancelScope | None = None
         self._has_left = False
         self._is_idle = True
+        self._head_by = trio.current_time() + HEAD_S
         self._ended = trio.Event()
         self.context.terminated.connections.add(self)
         try:
@@ -120,10 +124,6 @@ class Connection(TCPServer):
     def _is_half_asked(self) -> bool:
         protocol = getattr(getattr(self, "protocol", None), "protocol", None)
         return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.SEND_BODY
-
-    def _is_socket(self) -> bool:
-        protocol = getattr(getattr(self, "protocol", None), "protocol", None)
-        return isinstance(protocol, H11Protocol) and isinstance(protocol.connection, H11WSConnection)
 
     async def _read_data(self) -> None:
         """Read until the client has left, and say so at once, also while an earlier request of it is still answered.
@@ -158,10 +158,13 @@ class Connection(TCPServer):
             await self.protocol.handle(RawData(data))
 
     async def _receive(self) -> bytes:
-        try:
-            return bytes(await self.stream.receive_some(READ_BYTES))
-        except _CLIENT_LEFT:
-            return b""
+        """Some bytes; none at the end, or when the head of a request takes too long."""
+        with trio.move_on_at(self._head_by), suppress(*_CLIENT_LEFT):
+            data = bytes(await self.stream.receive_some(READ_BYTES))
+            if self._is_idle and self._head_by == math.inf:
+                self._head_by = trio.current_time() + HEAD_S
+            return data
+        return b""
 
     async def protocol_send(self, event: Event) -> None:
         """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
@@ -170,6 +173,7 @@ class Connection(TCPServer):
             return
         if isinstance(event, Updated):
             self._is_idle = event.idle
+            self._head_by = math.inf
             if self._has_left:
                 return  # a response that ended after its client had left would start the keep-alive time anew
         with trio.move_on_after(BOOKKEEPING_S, shield=True):
@@ -195,10 +199,9 @@ class Connection(TCPServer):
     async def _hear_out(self) -> None:
         """Read on from a client that is answered while it still sends: closing at once would destroy the answer.
 
-        For a WebSocket the last of it is the close frame, and what is waited for is the client's (RFC 6455, 7.1.1).
         TCP resets a connection that is closed with unread bytes, and a reset discards what the client has not yet read.
         """
-        if self._ended.is_set() or not (self._is_half_asked() or self._is_socket()):
+        if self._ended.is_set() or not self._is_half_asked():
             return
         self._taken.close()  # the reader goes on, and drops what it reads
         with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT, AttributeError):  # TLS cannot be half closed

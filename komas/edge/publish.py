@@ -9,7 +9,7 @@ from quart import Blueprint, Response, request
 
 from komas.edge import queries
 from komas.edge.bearer import bearer_of
-from komas.edge.control import body_of, json_response
+from komas.edge.control import JSON, body_of, json_response
 from komas.edge.problems import FieldError, ProblemError, invalid
 from komas.edge.rooms import Rooms
 from komas.errors import Unauthorized
@@ -55,7 +55,7 @@ def publish(rooms: Rooms) -> Blueprint:
         wording = read_wording(await body_of(request), rooms.settings.signal_types)
         event = await desk.publish(principal, wording, check_key(request.headers.get("Idempotency-Key")))
         body = {"id": event.signal_id, "signal_type": event.signal_type, "data": event.data}
-        return json_response(body, HTTPStatus.CREATED)
+        return _respond(body, HTTPStatus.CREATED)
 
     @routes.patch("/<signal_id>")
     async def changed(signal_id: str) -> Response:
@@ -66,7 +66,7 @@ def publish(rooms: Rooms) -> Blueprint:
         signal = await desk.update(principal, number, changes)
         if signal is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no signal {number}")
-        return json_response(signal)
+        return _respond(signal)
 
     @routes.get("")
     async def listed() -> Response:
@@ -78,7 +78,7 @@ def publish(rooms: Rooms) -> Blueprint:
         wanted = request.args.get("signal_type")
         signal_type = None if wanted is None else check_type(wanted, rooms.settings.signal_types)
         found = await rooms.signals.store.read(lambda ledger: ledger.signals_after(since_id, signal_type, limit))
-        return json_response(SignalsBody(len(found), tuple(found), found[-1].id if found else since_id))
+        return _respond(SignalsBody(len(found), tuple(found), found[-1].id if found else since_id))
 
     return routes
 
@@ -88,22 +88,27 @@ def vips(rooms: Rooms) -> Blueprint:
     routes = Blueprint("vips", __name__, url_prefix="/api/vip")
     members = rooms.signals.vips
 
-    @routes.post("/<user_id>")
+    @routes.post("/<path:user_id>")
     async def grant(user_id: str) -> Response:
         subject, days = _subject(user_id), _days(await body_of(request))
         return json_response(_vip_body(subject, await members.grant(subject, days), rooms))
 
-    @routes.delete("/<user_id>")
+    @routes.delete("/<path:user_id>")
     async def revoke(user_id: str) -> Response:
         subject = _subject(user_id)
         return json_response(_vip_body(subject, await members.revoke(subject), rooms))
 
-    @routes.get("/<user_id>")
+    @routes.get("/<path:user_id>")
     async def show(user_id: str) -> Response:
         subject = _subject(user_id)
         return json_response(_vip_body(subject, await members.known(subject), rooms))
 
     return routes
+
+
+def _respond(body: object, status: int = HTTPStatus.OK) -> Response:
+    """Answer with signals, whose data is text already."""
+    return Response(msgspec.json.encode(body), status, content_type=JSON)
 
 
 async def _principal(rooms: Rooms) -> Principal:

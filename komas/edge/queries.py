@@ -31,7 +31,7 @@ def read_wish(body: bytes, max_symbols: int) -> Wish:
     """Read ``{"symbols": [...], "stream_type": "...", "interval": "..."}``."""
     table = _read_object(body)
     errors = [
-        FieldError(key, f"unknown field {key!r}; known: symbols stream_type interval")
+        FieldError(key[:40], f"unknown field {key[:40]!r}; known: symbols stream_type interval")
         for key in table
         if key not in ("symbols", "stream_type", "interval")
     ]

@@ -5,6 +5,7 @@ Hypercorn's stream is replaced where it is wrong for us:
 * permessage-deflate was always negotiated: a compressor for each socket, and 256 MiB of zeros for 260 KB. Here it is
   not, and a frame is refused by its header before its payload is read;
 * a frame that is not UTF-8, too big or broken ended in a cut connection, or in an open one that nobody listened to;
+* an application that left unread messages behind kept its socket open for ever;
 * a flood of pings or of empty fragments was answered as fast as it came;
 * a refused handshake left its connection open without any time-out.
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from hypercorn.logging import Logger
-from hypercorn.protocol.events import EndData, Event, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndData, Event, Request, StreamClosed
 from hypercorn.protocol.events import Response as ResponseEvent
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.typing import ConnectionState
@@ -28,14 +29,24 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from komas.signals.session import MESSAGE_BYTES, Bucket
+from komas.telemetry.log import hide_tokens
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ResponseSummary, WebsocketAcceptEvent, WWWScope
+    from hypercorn.typing import (
+        ASGISendEvent,
+        ResponseSummary,
+        WebsocketAcceptEvent,
+        WebsocketDisconnectEvent,
+        WebsocketReceiveEvent,
+        WWWScope,
+    )
 
 SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket
 FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a session allows
 FRAMES_AT_ONCE: Final = 200.0
+LINGER_S: Final = 2.0  # for the client's close frame
 _SECRET_HEADERS: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", b"referer"})
+_ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 
 
 class _SizeLimit(Extension):
@@ -66,15 +77,48 @@ class Socket(WSStream):
     """One client's WebSocket; the application finds it in ``scope["state"][SCOPE_STATE]``."""
 
     connection: Connection
+    _came_early = False
+    _is_left = False  # by the application
 
     async def handle(self, event: Event) -> None:
         """Take what the client sent."""
         self.heard_at = trio.current_time()
         if isinstance(event, Request):
-            self._bucket = Bucket(FRAMES_A_SECOND, FRAMES_AT_ONCE, self.heard_at)
-            self._parts: list[str] = []
-            event = dataclasses.replace(event, state=ConnectionState({**event.state, SCOPE_STATE: self}))
-        await super().handle(event)
+            await super().handle(self._begin(event))
+        elif isinstance(event, Body | Data) and not self.handshake.accepted:
+            self._came_early = True  # frames follow the handshake's answer (RFC 6455, 4.1): answered once it is given
+        elif isinstance(event, StreamClosed) and self._is_left:
+            self.closed = True
+            self._gone.set()
+        else:
+            await super().handle(event)
+
+    def _begin(self, event: Request) -> Request:
+        self._bucket = Bucket(FRAMES_A_SECOND, FRAMES_AT_ONCE, self.heard_at)
+        self._parts: list[str] = []
+        self._putting = trio.CancelScope()
+        self._gone = trio.Event()
+        # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
+        headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
+        return dataclasses.replace(event, headers=headers, state=ConnectionState({**event.state, SCOPE_STATE: self}))
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """Do what the application says; ``None`` is its end."""
+        if message is None:
+            self._is_left = True
+            self._putting.cancel()  # nobody takes what still waits to be taken
+            if self.state is ASGIWebsocketState.CLOSED:
+                # The client's close frame comes before the end of the connection (RFC 6455, 7.1.1): a browser calls
+                # the close unclean otherwise, and unread bytes would make it a reset that destroys ours.
+                with trio.move_on_after(LINGER_S):
+                    await self._gone.wait()
+        await super().app_send(message)
+
+    async def _tell(self, message: WebsocketReceiveEvent | WebsocketDisconnectEvent) -> None:
+        """Put a message into the application's queue, unless there is no application any more."""
+        if self.app_put is not None and not self._is_left:
+            with self._putting:
+                await self.app_put(message)
 
     @property
     def heard_s_ago(self) -> float:
@@ -92,6 +136,8 @@ class Socket(WSStream):
         self.connection = Connection(ConnectionType.SERVER, [_SizeLimit()])
         await self.send(ResponseEvent(stream_id=self.stream_id, status_code=status, headers=headers))
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
+        if self._came_early:
+            await self._refuse(CloseReason.PROTOCOL_ERROR)
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
@@ -119,14 +165,12 @@ class Socket(WSStream):
             self._parts.clear()
             self.buffer.clear()
             # What a binary message holds is nobody's business: it ends the session.
-            received = {"type": "websocket.receive", "text": text, "bytes": None if text is not None else b"\0"}
-            if self.app_put is not None:
-                await self.app_put(received)
+            await self._tell({"type": "websocket.receive", "text": text, "bytes": None if text is not None else b"\0"})
 
     async def _end(self, event: CloseConnection) -> None:
         """The client has closed, or broke the protocol, which is told apart by what the connection thinks of it."""
         if self.state is ASGIWebsocketState.CLOSED:
-            await self.send(StreamClosed(stream_id=self.stream_id))
+            self._gone.set()
         elif self.connection.state is Phase.REMOTE_CLOSING:
             await self._send_wsproto_event(event.response())
             await self.send(StreamClosed(stream_id=self.stream_id))
@@ -138,7 +182,7 @@ class Socket(WSStream):
         self.state = ASGIWebsocketState.CLOSED
         await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
         await self.send(EndData(stream_id=self.stream_id))
-        await self.send(StreamClosed(stream_id=self.stream_id))
+        await self._tell({"type": "websocket.disconnect", "code": code})
 
     async def _send_error_response(self, status_code: int) -> None:
         await super()._send_error_response(status_code)
@@ -146,10 +190,17 @@ class Socket(WSStream):
 
 
 class AccessLog(Logger):
-    """Hypercorn's log without what may hold a token, whatever format was configured: the query, and some headers."""
+    """Hypercorn's log without what may hold a token, whatever format was configured.
+
+    The query and some headers are left out; what looks like a token elsewhere is hidden.
+    """
 
     async def access(self, request: WWWScope, response: ResponseSummary, request_time: float) -> None:
         """Write one line."""
-        headers = [(name, value) for name, value in request["headers"] if name.lower() not in _SECRET_HEADERS]
-        shown = {**request, "query_string": b"", "headers": headers}
+        headers = [
+            (name, hide_tokens(value.decode("latin-1")).encode("latin-1"))
+            for name, value in request["headers"]
+            if name.lower() not in _SECRET_HEADERS
+        ]
+        shown = {**request, "path": hide_tokens(request["path"]), "query_string": b"", "headers": headers}
         await super().access(shown, response, request_time)  # type: ignore[arg-type]  # the same scope, less of it

@@ -40,8 +40,12 @@ class Place:
         try:
             self._slot.send_nowait(envelope)
         except trio.WouldBlock:
-            self.is_dismissed = True
-            self._slot.close()
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """Let the listener go, once it has taken what waits."""
+        self.is_dismissed = True
+        self._slot.close()
 
     async def take(self) -> list[SignalEnvelope]:
         """Wait for envelopes and take all there are, in order; raises ``Dismissed`` after the last before the loss."""
@@ -74,6 +78,12 @@ class Topic:
         self._published += 1
         for place in self._places:
             place.put(envelope)
+
+    def reset(self, position: int) -> None:
+        """Go on from another position: every listener is dismissed, for what it has seen is not what there is."""
+        self.position = position
+        for place in self._places:
+            place.dismiss()
 
     @contextmanager
     def listen(self, capacity: int) -> Iterator[Place]:

@@ -20,9 +20,12 @@ _objects = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
 
 
 def encode(value: object) -> bytes:
-    """JSON bytes of anything komas sends; a ``Decimal`` becomes a number with all its digits and no exponent."""
+    """JSON bytes of anything komas sends; a ``Decimal`` becomes a number with all its digits and no exponent.
+
+    Not for what holds ``msgspec.Raw``: that is text already.
+    """
     encoded = _plain.encode(value)
-    # No symbol and no field name of ours holds "E-" or "E+", so a hit is nearly always a number.
+    # No symbol and no field name of ours holds "E-" or "E+", so a hit is nearly always a number; a text may be one.
     if b"E-" in encoded or b"E+" in encoded:
         return _plain.encode(_written_out(msgspec.to_builtins(value, builtin_types=(Decimal,))))
     return encoded
@@ -45,7 +48,10 @@ def read_object(text: str | bytes) -> dict[str, object]:
 
     Raises ``msgspec.MsgspecError``, ``UnicodeError`` or ``RecursionError`` for what is none.
     """
-    return _objects.decode(text)
+    try:
+        return _objects.decode(text)
+    except ArithmeticError:
+        raise msgspec.DecodeError("a number is beyond all bounds") from None
 
 
 def iso_ms(epoch_ms: int) -> str:

@@ -49,12 +49,16 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Vip(msgspec.Struct, frozen=True):
-    """What the store knows of one user's VIP; ``until_s`` is in Unix seconds, ``version`` rises with each change."""
+    """What the store knows of one user's VIP; ``until_s`` is in Unix seconds.
+
+    ``version`` rises with each change of any user; ``revoked_version`` is that of the last revocation, 0 for none.
+    """
 
     user_id: str
     until_s: int
     revoked: bool
     version: int
+    revoked_version: int = 0
 
 
 class Counters(msgspec.Struct, frozen=True):

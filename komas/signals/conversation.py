@@ -62,18 +62,19 @@ class Conversation:
         self._socket = socket
         self._wish = wish
         self._draining = draining
-        self._session = Session(self._now_s())
+        self._session = Session(trio.current_time())
         self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
         self._news = trio.Event()
 
     async def run(self) -> Closing:
         """Converse until something ends it."""
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read, nursery, name="vip reader")
-                    nursery.start_soon(self._keep, name="vip keeper")
-                    nursery.start_soon(self._wait_for_drain)
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._read, name="vip reader")
+                    self._nursery.start_soon(self._keep, name="vip keeper")
+                    self._nursery.start_soon(self._wait_for_drain)
                     await self._serve()
         except* StoreUnavailable:
             self._session.close(Closing.TRY_AGAIN)
@@ -111,8 +112,11 @@ class Conversation:
             await self._act(self._session.close(Closing.TRY_AGAIN))
 
     async def _first_position(self) -> int | None:
-        if self._wish.since is not None:
-            return self._wish.since
+        if (since := self._wish.since) is not None:
+            counters = await self._rooms.store.read(lambda ledger: ledger.counters())
+            if since > counters.position:  # it was given by a store that is no more
+                await self._act(self._session.close(Closing.WRONG_SINCE))
+            return since
         if (since_id := self._wish.since_id) is None:
             return None
         return await self._rooms.store.read(lambda ledger: ledger.position_of(since_id))
@@ -133,14 +137,10 @@ class Conversation:
         if self._session.is_open:
             await self._socket.send(envelope.placed if self._wish.positions else envelope.plain)
 
-    async def _read(self, nursery: trio.Nursery) -> None:
+    async def _read(self) -> None:
         while True:
             message = await self._socket.receive()
-            for action in self._session.received(message, self._now_s()):
-                if isinstance(action, Refresh):
-                    nursery.start_soon(self._refresh, action.token)
-                else:
-                    await self._act([action])
+            await self._act(self._session.received(message, trio.current_time()))
 
     async def _refresh(self, token: str) -> None:
         try:
@@ -155,11 +155,12 @@ class Conversation:
     async def _keep(self) -> None:
         """Ping, and end what is over."""
         while True:
-            now_s = self._now_s()
-            self._session.heard(now_s - self._socket.heard_s_ago)
-            await self._act(self._session.tick(now_s))
-            wait_s = self._session.next_tick_s - self._now_s()
-            with trio.move_on_after(min(max(wait_s, SHORTEST_S), LOOK_EVERY_S)):
+            self._session.heard(trio.current_time() - self._socket.heard_s_ago)
+            await self._act(self._session.check(self._now_s()))
+            await self._act(self._session.tick(trio.current_time()))
+            due_s = self._session.next_tick_at - trio.current_time()
+            over_s = self._session.ends_at_s - self._now_s()
+            with trio.move_on_after(min(max(SHORTEST_S, min(due_s, over_s)), LOOK_EVERY_S)):
                 await self._news.wait()
 
     def _look_again(self) -> None:
@@ -173,7 +174,8 @@ class Conversation:
 
     def _vip_changed(self, vip: Vip) -> None:
         """Close before anything more is told: the register calls this in the middle of whoever changed it."""
-        if self._session.vip_changed(vip, self._now_s()):
+        self._session.vip_changed(vip, self._now_s())
+        if not self._session.is_open:
             self._scope.cancel("VIP has ended")
         self._look_again()
 
@@ -184,7 +186,8 @@ class Conversation:
                     await self._socket.send(text)
                 case Ping():
                     await self._socket.ping()
+                case Refresh(token):
+                    assert self._nursery is not None  # it lives as long as the conversation
+                    self._nursery.start_soon(self._refresh, token)
                 case Close():
                     self._scope.cancel("closed")
-                case Refresh():
-                    raise AssertionError("the reader's business")

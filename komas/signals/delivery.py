@@ -52,8 +52,8 @@ class Delivery:
 
     async def _replay(self, position: int, upto: int) -> int:
         """Send what was committed, and told, in between; what is not yet told is nobody's to see."""
-        while position < upto:
-            for event in await self._store.events_after(position, upto):
+        while position < upto and (page := await self._store.events_after(position, upto)):
+            for event in page:
                 await self._send(SignalEnvelope(event))
                 position = event.position
         return max(position, upto)

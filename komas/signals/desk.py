@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -59,25 +60,49 @@ class Desk:
         """Watch the store until cancelled."""
         while True:
             try:
-                await self._tell(await self._store.read(lambda ledger: ledger.counters()))
+                async with self._telling:
+                    # Read while nobody tells: what is committed now is the last position or beyond it.
+                    counters = await self._store.read(lambda ledger: ledger.counters())
+                    self._check(counters)
+                    await self._tell_upto(counters)
             except StoreUnavailable:
                 log.debug("the store cannot be watched")  # the store has said so; it is asked again
             await trio.sleep(WATCH_EVERY_S)
 
-    async def _tell(self, counters: Counters, event: SignalEvent | None = None) -> None:
-        """Publish everything up to a position, once; ``event`` spares the store the question."""
-        async with self._telling:
-            if not self.ready.is_set():
-                # History is for those who ask for it with since_id.
-                self._topic.position = counters.position - (event is not None)
-                self._vips.version = counters.vip
-                self.ready.set()
-            await self._vips.catch_up(counters.vip)
-            if event is not None and event.position == self._topic.position + 1:
+    def _check(self, counters: Counters) -> None:
+        """Begin again where the store stands, if that is behind what was told: a backup was put in its place."""
+        if counters.position < self._topic.position or counters.vip < self._vips.version:
+            log.error("the store went back", extra={"from": self._topic.position, "to": counters.position})
+            self._topic.reset(counters.position)
+            self._vips.version = 0  # every user's state is told again
+
+    async def _tell(self, counters: Counters, event: SignalEvent | None) -> None:
+        """Tell what was just committed, and what was before it; where the store fails now, ``run()`` will."""
+        with suppress(StoreUnavailable):
+            async with self._telling:
+                if not self.ready.is_set():
+                    self._begin(counters, 0 if event is None else 1)
+                await self._vips.catch_up(counters.vip)
+                if event is not None and event.position == self._topic.position + 1:
+                    self._topic.publish(SignalEnvelope(event))
+                await self._tell_upto(counters)
+
+    async def _tell_upto(self, counters: Counters) -> None:
+        if not self.ready.is_set():
+            self._begin(counters, 0)
+        await self._vips.catch_up(counters.vip)
+        while self._topic.position < counters.position:
+            page = await self._store.events_after(self._topic.position, counters.position)
+            for event in page:
                 self._topic.publish(SignalEnvelope(event))
-            while self._topic.position < counters.position:
-                for committed in await self._store.events_after(self._topic.position, counters.position):
-                    self._topic.publish(SignalEnvelope(committed))
+            if not page:
+                raise StoreUnavailable(f"the commits after {self._topic.position} are missing")
+
+    def _begin(self, counters: Counters, own: int) -> None:
+        """History is for those who ask for it: what is told begins after it, but with our own."""
+        self._topic.position = counters.position - own
+        self._vips.version = counters.vip
+        self.ready.set()
 
 
 def check_scope(principal: Principal) -> None:

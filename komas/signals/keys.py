@@ -96,35 +96,44 @@ def _make_secret(file: Path) -> None:
 
 
 class Jwks:
-    """The issuer's published keys: fetched at the start, now and then, and when a token names an unknown one."""
+    """The issuer's published keys: fetched at the start, now and then, and when a token names an unknown one.
+
+    ``run()`` alone fetches: whoever waits for keys and leaves does not take the others' answer away.
+    """
 
     def __init__(self, url: str, keys: Keys, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._url = url
         self._keys = keys
         self._transport = transport
-        self._fetching = trio.Lock()
         self._fetched_at = -AGAIN_S
+        self._is_wanted = trio.Event()
+        self._attempted = trio.Event()
 
     async def run(self) -> None:
         """Keep the keys fresh until cancelled."""
         while True:
-            await self.refresh()
-            await trio.sleep(REFRESH_S)
+            self._is_wanted = trio.Event()
+            await self._attempt()
+            self._fetched_at = trio.current_time()
+            self._attempted.set()
+            self._attempted = trio.Event()
+            with trio.move_on_after(REFRESH_S):
+                await self._is_wanted.wait()
 
     async def refresh(self) -> None:
-        """Fetch the keys, unless that was done just now; those known stay when it fails."""
-        async with self._fetching:
-            if trio.current_time() - self._fetched_at < AGAIN_S:
-                return
-            try:
-                with trio.fail_after(FETCH_S):
-                    count = self._keys.replace(await self._fetch())
-                log.info("keys fetched", extra={"usable": count})
-            except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError, trio.TooSlowError) as error:
-                reason = str(error) or type(error).__name__
-                log.warning("keys could not be fetched", extra={"reason": reason})
-            finally:
-                self._fetched_at = trio.current_time()
+        """Wait for keys that are fetched from now on; returns at once when that was done just now."""
+        if trio.current_time() - self._fetched_at >= AGAIN_S:
+            self._is_wanted.set()
+            await self._attempted.wait()
+
+    async def _attempt(self) -> None:
+        """Fetch the keys; those known stay when it fails."""
+        try:
+            with trio.fail_after(FETCH_S):
+                count = self._keys.replace(await self._fetch())
+            log.info("keys fetched", extra={"usable": count})
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError, trio.TooSlowError) as error:
+            log.warning("keys could not be fetched", extra={"reason": str(error) or type(error).__name__})
 
     async def _fetch(self) -> bytes:
         async with (

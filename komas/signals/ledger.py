@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,12 +20,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from komas.errors import KeyReused, StoreUnavailable
+from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.codec import encode, iso_ms, read_object
 from komas.model.signals import Counters, Draft, Signal, SignalEvent, Vip
+from komas.settings import FIELDS
+from komas.signals.drafts import DATA_BYTES
 
 LOCK_WAIT_S: Final = 5  # for another process's transaction
 OPENING_LOCK: Final = 0x6B6F6D6173  # "komas": any number that nobody else locks
+OWN_BYTES: Final = 100  # what id and created_at take
 DAY_S: Final = 86_400
 LATEST_S: Final = 2**53  # what JSON readers hold exactly
 
@@ -59,6 +63,7 @@ _vips: Final = sa.Table(
     sa.Column("until_s", sa.BigInteger),
     sa.Column("revoked", sa.Boolean),
     sa.Column("version", sa.BigInteger),
+    sa.Column("revoked_version", sa.BigInteger),
 )
 _counters: Final = sa.Table(
     "counters", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.BigInteger)
@@ -68,14 +73,22 @@ _counters: Final = sa.Table(
 class Ledger:
     """The database; made closed, and opened by ``open()``."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(sa.make_url(url))
+    def __init__(self, place: str | Path) -> None:
+        """``place`` is an SQLAlchemy URL, or an SQLite file; raises ``SettingError`` for what cannot be one."""
+        try:
+            url = sa.URL.create("sqlite", database=str(place)) if isinstance(place, Path) else sa.make_url(place)
+            self._file = Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
+            self._engine = _server(url) if self._file is None else _sqlite(self._file)
+        except (sa.exc.ArgumentError, ImportError, ValueError) as error:
+            raise SettingError(f"database_url: {error}; accepted: {FIELDS['database_url'].accepts}") from None
+        self._was_open = False
 
     # Opening
 
     def open(self) -> None:
         """Bring the schema up to date; safe to call again, and from several processes (not threads) at once."""
-        _make_private(self._engine.url)
+        if self._file is not None and not self._was_open:
+            _make_private(self._file)  # a file that has vanished since is not made anew: its numbers would come again
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with _translated(), self._begin() as connection:
@@ -86,6 +99,7 @@ class Ledger:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise StoreUnavailable(f"its schema is not of this release of komas: {error}") from error
+        self._was_open = True
 
     def close(self) -> None:
         """Let every connection go."""
@@ -136,6 +150,8 @@ class Ledger:
             if not changed:
                 return _signal(row), None, _read_counters(connection)
             data = encode({**_without(known, ("created_at",)), **changed, "created_at": known["created_at"]})
+            if len(data) > DATA_BYTES + OWN_BYTES:
+                raise CallerError(f"data would be longer than {DATA_BYTES} bytes", field="data")
             connection.execute(
                 _signals.update().where(_signals.c.id == signal_id).values(data=data.decode(), updated_ms=now_ms)
             )
@@ -199,15 +215,15 @@ class Ledger:
         """Every user of whom something is known, in the order of the last changes."""
         wanted = sa.select(_vips).where(_vips.c.version > after_version).order_by(_vips.c.version)
         with self._reading() as connection:
-            return [Vip(row.user_id, row.until_s, row.revoked, row.version) for row in connection.execute(wanted)]
+            return [_vip(row) for row in connection.execute(wanted)]
 
     # What all of it is made of
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         with _translated(), self._begin() as connection:
-            # Writers queue here: SQLite does so by itself (BEGIN IMMEDIATE), and ignores FOR UPDATE.
-            connection.execute(sa.select(_counters).with_for_update()).all()
+            # Writers queue behind one row: SQLite does so by itself (BEGIN IMMEDIATE), and ignores FOR UPDATE.
+            connection.execute(sa.select(_counters).where(_counters.c.name == "position").with_for_update()).all()
             yield connection
 
     def _begin(self) -> AbstractContextManager[sa.Connection]:
@@ -219,19 +235,44 @@ class Ledger:
             yield connection
 
 
-def _engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": LOCK_WAIT_S})
-    engine = sa.create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+def _server(url: sa.URL) -> sa.Engine:
+    wait_ms = LOCK_WAIT_S * 1000
+    limits = (
+        f"-c lock_timeout={wait_ms} -c statement_timeout={wait_ms} -c idle_in_transaction_session_timeout={wait_ms}"
+    )
+    arguments = {"connect_timeout": LOCK_WAIT_S, "tcp_user_timeout": wait_ms, "options": limits}
+    return sa.create_engine(url, pool_pre_ping=True, pool_timeout=LOCK_WAIT_S, connect_args=arguments)
+
+
+def _sqlite(file: Path) -> sa.Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{file.as_uri()}?mode=rw",  # which makes no file
+            uri=True,
+            timeout=LOCK_WAIT_S,
+            check_same_thread=False,  # a connection is one thread's at a time, not for ever
+            isolation_level=None,  # transactions are begun below
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")  # what was answered 201 survives a power cut, too
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool, pool_timeout=LOCK_WAIT_S)
 
     @sa.event.listens_for(engine, "connect")
-    def set_up(connection: object, _record: object) -> None:
-        connection.isolation_level = None  # type: ignore[attr-defined]  # sqlite3's: transactions are begun below
-        cursor = connection.cursor()  # type: ignore[attr-defined]
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")  # what was answered 201 survives a power cut, too
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+    def note(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+        record.info["file"] = _identity(file)
+
+    @sa.event.listens_for(engine, "checkout")
+    def check(_connection: object, record: sa.pool.ConnectionPoolEntry, _proxy: object) -> None:
+        # A connection to a file that was removed, or replaced, writes where nobody will read.
+        if record.info["file"] != _identity(file):
+            raise sa.exc.DisconnectionError
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -242,28 +283,32 @@ def _engine(url: sa.URL) -> sa.Engine:
     return engine
 
 
-def _make_private(url: sa.URL) -> None:
+def _identity(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def _make_private(file: Path) -> None:
     """Make the file before SQLite does: signals are paid for, so only its owner may read it."""
-    if url.get_backend_name() == "sqlite" and url.database:
-        with _translated():
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(url.database, os.O_CREAT | os.O_RDWR, 0o600))
+    with _translated():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (sa.exc.SQLAlchemyError, OSError) as error:
-        # The driver's words alone: SQLAlchemy's hold the statement and its parameters.
-        words = str(
-            error.orig
-            if isinstance(error, sa.exc.DBAPIError)
-            else error.strerror
-            if isinstance(error, OSError)
-            else type(error).__name__
-        )
-        raise StoreUnavailable(words.strip().replace("\n", " ")) from error
+    except sa.exc.DBAPIError as error:
+        raise _unavailable(str(error.orig)) from error  # the driver's words: SQLAlchemy's hold statement and values
+    except (sa.exc.SQLAlchemyError, UnicodeError, msgspec.MsgspecError) as error:
+        raise _unavailable(type(error).__name__) from error  # what is stored makes no sense
+    except (OSError, sqlite3.Error) as error:
+        raise _unavailable(str(error)) from error
+
+
+def _unavailable(words: str) -> StoreUnavailable:
+    return StoreUnavailable(words.strip().replace("\n", " "))
 
 
 def _next(connection: sa.Connection, name: str) -> int:
@@ -275,6 +320,8 @@ def _next(connection: sa.Connection, name: str) -> int:
 
 def _read_counters(connection: sa.Connection) -> Counters:
     values = {row.name: row.value for row in connection.execute(sa.select(_counters))}
+    if not values.keys() >= {"position", "vip"}:
+        raise StoreUnavailable("its counters are missing")
     return Counters(values["position"], values["vip"])
 
 
@@ -317,12 +364,19 @@ def _signal(row: sa.Row[tuple[object, ...]]) -> Signal:
 
 def _find_vip(connection: sa.Connection, user_id: str) -> Vip | None:
     row = connection.execute(sa.select(_vips).where(_vips.c.user_id == user_id)).first()
-    return None if row is None else Vip(row.user_id, row.until_s, row.revoked, row.version)
+    return None if row is None else _vip(row)
+
+
+def _vip(row: sa.Row[tuple[object, ...]]) -> Vip:
+    return Vip(row.user_id, row.until_s, row.revoked, row.version, row.revoked_version)
 
 
 def _put_vip(connection: sa.Connection, user_id: str, until_s: int, *, revoked: bool) -> Vip:
-    version = _next(connection, "vip")
-    changed = {"until_s": until_s, "revoked": revoked, "version": version}
-    if not connection.execute(_vips.update().where(_vips.c.user_id == user_id).values(changed)).rowcount:
-        connection.execute(_vips.insert(), {"user_id": user_id, **changed})
-    return Vip(user_id, until_s, revoked, version)
+    known, version = _find_vip(connection, user_id), _next(connection, "vip")
+    revoked_version = version if revoked else 0 if known is None else known.revoked_version
+    vip = Vip(user_id, until_s, revoked, version, revoked_version)
+    if known is None:
+        connection.execute(_vips.insert(), msgspec.structs.asdict(vip))
+    else:
+        connection.execute(_vips.update().where(_vips.c.user_id == user_id).values(msgspec.structs.asdict(vip)))
+    return vip

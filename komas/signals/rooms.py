@@ -32,10 +32,10 @@ class SignalRooms(msgspec.Struct, frozen=True):
     mailbox: int
 
 
-def database_of(settings: Settings) -> str:
-    """Where signals are kept."""
-    assert isinstance(settings.data_dir, Path)  # load() completes it
-    return settings.database_url or f"sqlite:///{settings.data_dir / 'komas.db'}"
+def database_of(settings: Settings) -> str | Path:
+    """Where signals are kept: a database's URL, or an SQLite file."""
+    assert settings.data_dir is not None  # load() completes it
+    return settings.database_url or settings.data_dir / "komas.db"
 
 
 @asynccontextmanager

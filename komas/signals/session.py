@@ -6,11 +6,13 @@
         └──────────────────────┴──── closed ─────────┴──▶ CLOSED
 
 Invariants: ``connected`` is the first message, and what the client said before it is answered after it; a session is
-closed once; nothing is sent after that. Time is the wall clock's, in Unix seconds: tokens and grants end by it.
+closed once; nothing is sent after that. There are two clocks: ``now_s`` is the wall clock's, in Unix seconds, by which
+tokens and grants end; ``at`` is a clock that nobody sets, in seconds, by which pings are due and messages are counted.
 """
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -85,16 +87,16 @@ class Bucket:
 
     __slots__ = ("_at", "_burst", "_left", "_rate")
 
-    def __init__(self, rate: float, burst: float, now_s: float) -> None:
+    def __init__(self, rate: float, burst: float, at: float) -> None:
         self._rate = rate
         self._burst = burst
         self._left = burst
-        self._at = now_s
+        self._at = at
 
-    def take(self, now_s: float) -> bool:
+    def take(self, at: float) -> bool:
         """Whether one more is within the rate."""
-        self._left = min(self._burst, self._left + max(0.0, now_s - self._at) * self._rate)
-        self._at = now_s
+        self._left = min(self._burst, self._left + (at - self._at) * self._rate)
+        self._at = at
         if self._left < 1:
             return False
         self._left -= 1
@@ -104,15 +106,16 @@ class Bucket:
 class Session:
     """One VIP socket from its handshake to its close."""
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, at: float) -> None:
         self.state = State.CHECKING
         self.closing: Closing | None = None
         self._principal: Principal | None = None
         self._known: Vip | None = None
         self._early: list[str] = []
-        self._bucket = Bucket(RATE, BURST, now_s)
-        self._heard_at = now_s
-        self._ping_at = now_s + PING_EVERY_S
+        self._revocations = 0
+        self._bucket = Bucket(RATE, BURST, at)
+        self._heard_at = at
+        self._ping_at = at + PING_EVERY_S
         self._is_refreshing = False
 
     @property
@@ -121,12 +124,16 @@ class Session:
         return self.state is not State.CLOSED
 
     @property
-    def next_tick_s(self) -> float:
+    def next_tick_at(self) -> float:
         """When ``tick()`` has something to do next."""
-        moments = [self._ping_at, self._heard_at + SILENCE_S]
-        if self._principal is not None:
-            moments += [self._principal.expires_at, vip_until(self._principal, self._known) or 0]
-        return min(moments)
+        return min(self._ping_at, self._heard_at + SILENCE_S)
+
+    @property
+    def ends_at_s(self) -> float:
+        """When ``check()`` will end the session, by the wall clock."""
+        if self._principal is None:
+            return math.inf
+        return min(self._principal.expires_at, vip_until(self._principal, self._known) or 0)
 
     # From outside
 
@@ -138,6 +145,7 @@ class Session:
         self._learn(known)
         if (closing := self._over(now_s)) is not None:
             return self.close(closing)
+        self._revocations = 0 if self._known is None else self._known.revoked_version
         self._move(On.ADMITTED)
         greeting: Action = _message(type="connected", message=GREETING, user_id=principal.user_id)
         early, self._early = self._early, []
@@ -164,7 +172,7 @@ class Session:
         before, self._principal = self._principal, principal
         if self._over(now_s) is not None:
             self._principal = before
-            return [_error("refresh_refused", "the token is not an active VIP's"), *self.check(now_s)]
+            return self.check(now_s) or [_error("refresh_refused", "the token is not an active VIP's")]
         return [_message(type="refreshed", expires_at=principal.expires_at)]
 
     def not_refreshed(self) -> list[Action]:
@@ -172,16 +180,16 @@ class Session:
         self._is_refreshing = False
         return [_error("refresh_refused", "the token is not valid")] if self.is_open else []
 
-    def heard(self, now_s: float) -> None:
+    def heard(self, at: float) -> None:
         """Something came from the client, were it a pong of the protocol."""
-        self._heard_at = max(self._heard_at, now_s)
+        self._heard_at = max(self._heard_at, at)
 
-    def received(self, message: str | bytes | None, now_s: float) -> list[Action]:
+    def received(self, message: str | bytes | None, at: float) -> list[Action]:
         """Answer one message; ``None`` is an empty binary one."""
         if not self.is_open:
             return []
-        self.heard(now_s)
-        if not self._bucket.take(now_s):
+        self.heard(at)
+        if not self._bucket.take(at):
             return self.close(Closing.RATE_LIMITED)
         if not isinstance(message, str):
             return self.close(Closing.BINARY)
@@ -199,18 +207,16 @@ class Session:
         closing = self._over(now_s)
         return [] if closing is None else self.close(closing)
 
-    def tick(self, now_s: float) -> list[Action]:
-        """Do what is due by now: end, or ping."""
-        if closing := self.check(now_s):
-            return closing
+    def tick(self, at: float) -> list[Action]:
+        """Ping when that is due, and drop a peer that has been silent for too long."""
         if not self.is_open:
             return []
-        if now_s >= self._heard_at + SILENCE_S:
+        if at >= self._heard_at + SILENCE_S:
             return self.close(Closing.TRY_AGAIN)
-        if now_s < self._ping_at or self.state is State.CHECKING:
+        if at < self._ping_at:
             return []
-        self._ping_at = now_s + PING_EVERY_S
-        return [_message(type="ping"), Ping()]
+        self._ping_at = at + PING_EVERY_S
+        return [] if self.state is State.CHECKING else [_message(type="ping"), Ping()]
 
     def close(self, closing: Closing) -> list[Action]:
         """End the session, the first time for good."""
@@ -235,6 +241,9 @@ class Session:
         if now_s >= self._principal.expires_at:
             return Closing.UNAUTHORIZED
         until = vip_until(self._principal, self._known)
+        if self.state is not State.CHECKING and self._known is not None:
+            # Revoked and granted anew in between: the grant is for a new session.
+            until = None if self._known.revoked_version > self._revocations else until
         return Closing.VIP_REQUIRED if until is None or now_s >= until else None
 
     def _answer(self, text: str) -> list[Action]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
 from komas.errors import StoreUnavailable
 from komas.model.signals import SignalEvent
-from komas.signals.ledger import Ledger
+from komas.signals.ledger import LOCK_WAIT_S, Ledger
 
 log = logging.getLogger("komas.store")
 
@@ -19,13 +20,16 @@ T = TypeVar("T")
 
 PAGE: Final = 128  # commits that are read at once
 READERS: Final = 4  # reads run beside each other and beside a write; more would only queue inside the database
+WAIT_S: Final = LOCK_WAIT_S + 2.0  # for the call before, for a lock, and for the database itself
+REOPEN_S: Final = 2.0
 COMPLAIN_EVERY_S: Final = 60.0
 
 
 class Store:
     """Access to the ledger. What it is asked is done or ``StoreUnavailable``, and that is logged, now and then.
 
-    A call that is cancelled is carried out all the same: the caller learns nothing of it, the desk's watch does.
+    A call that is cancelled, or takes longer than ``WAIT_S``, may be carried out all the same: the caller learns
+    nothing of it, the desk's watch does.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -34,7 +38,8 @@ class Store:
         self._readers = trio.CapacityLimiter(READERS)
         self._opening = trio.Lock()
         self._is_open = False
-        self._complained_at = -COMPLAIN_EVERY_S
+        self._failed_to_open: tuple[float, StoreUnavailable] | None = None
+        self._complaint: tuple[float, str] | None = None
         self.failures = 0
 
     async def read(self, query: Callable[[Ledger], T]) -> T:
@@ -51,35 +56,55 @@ class Store:
 
     async def _run(self, call: Callable[[Ledger], T], limiter: trio.CapacityLimiter) -> T:
         try:
-            await self._open()
-            return await self._in_thread(call, limiter)
+            with trio.fail_after(WAIT_S):
+                await self._open()
+                done = await self._in_thread(call, limiter)
+        except trio.TooSlowError:
+            self._complain(words := f"it did not answer within {WAIT_S:g} s")
+            raise StoreUnavailable(words) from None
         except StoreUnavailable as error:
-            self._complain(error)
+            self._is_open = False  # it may be another one when it comes back
+            self._complain(str(error))
             raise
+        self._rejoice()
+        return done
 
     async def _open(self) -> None:
-        """Open at the first use, and again after a failure: a full disk at the start is not for ever."""
-        if not self._is_open:
-            async with self._opening:
-                if not self._is_open:
-                    await self._in_thread(Ledger.open, self._writer)
-                    self._is_open = True
+        """Open at the first use, and after a failure, not too often: a full disk at the start is not for ever."""
+        async with self._opening:
+            if self._is_open:
+                return
+            if self._failed_to_open is not None and trio.current_time() < self._failed_to_open[0] + REOPEN_S:
+                raise self._failed_to_open[1]
+            try:
+                await self._in_thread(Ledger.open, self._writer)
+            except StoreUnavailable as error:
+                self._failed_to_open = trio.current_time(), error
+                raise
+            self._failed_to_open = None
+            self._is_open = True
 
     async def _in_thread(self, call: Callable[[Ledger], T], limiter: trio.CapacityLimiter) -> T:
-        return await trio.to_thread.run_sync(call, self._ledger, limiter=limiter)
+        # Abandoned on cancellation: a database that does not answer must not hold up the end of the process.
+        return await trio.to_thread.run_sync(call, self._ledger, limiter=limiter, abandon_on_cancel=True)
 
-    def _complain(self, error: StoreUnavailable) -> None:
+    def _complain(self, reason: str) -> None:
         self.failures += 1
         now = trio.current_time()
-        if now - self._complained_at >= COMPLAIN_EVERY_S:
-            self._complained_at = now
-            log.error("the store of signals is unavailable", extra={"reason": str(error), "failures": self.failures})
+        if self._complaint is None or self._complaint[1] != reason or now >= self._complaint[0] + COMPLAIN_EVERY_S:
+            self._complaint = now, reason
+            log.error("the store of signals is unavailable", extra={"reason": reason, "failures": self.failures})
+
+    def _rejoice(self) -> None:
+        if self._complaint is not None:
+            self._complaint = None
+            log.info("the store of signals is available again")
 
 
 @asynccontextmanager
-async def open_store(url: str) -> AsyncIterator[Store]:
+async def open_store(place: str | Path) -> AsyncIterator[Store]:
     """A store while the block lasts."""
-    ledger = Ledger(url)
+    ledger = Ledger(place)
     try:
         yield Store(ledger)
     finally:

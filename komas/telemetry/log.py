@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,15 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 _FILE_NAME: Final = "komas-%Y-%m-%d.jsonl"
 COMPLAIN_EVERY_S: Final = 60.0
 _TAIL_BYTES: Final = 8 * 2**20  # what of a day's file is read for an answer; a quiet server writes far less
+
+
+# A JSON Web Token: base64 of an object, {" at its beginning, and two parts more.
+_TOKEN: Final = re.compile(r"eyJ[\w-]{5,}(?:\.[\w-]*){1,2}")
+
+
+def hide_tokens(text: str) -> str:
+    """A text without what looks like a token: none should come this far, and none must get any further."""
+    return _TOKEN.sub("(token)", text)
 
 
 def keys_of(record: logging.LogRecord) -> dict[str, object]:
@@ -41,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return hide_tokens(json.dumps(line, default=str, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -53,7 +63,7 @@ class TextFormatter(logging.Formatter):
         keys = " ".join(f"{key}={value!r}" for key, value in keys_of(record).items())
         head = f"{_moment(record):%H:%M:%S} {record.levelname.lower():<7} {record.name}"
         text = _plain(f"{head}: {record.getMessage()} {keys}".rstrip())
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return hide_tokens(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
 
 class DailyLog(logging.Handler):

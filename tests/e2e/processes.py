@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 
@@ -27,7 +28,12 @@ class Process:
     def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")}
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=kept | (environment or {}), cwd=cwd
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=kept | (environment or {}),
+            cwd=cwd,
+            start_new_session=True,  # what it starts ends with it
         )
         self._lines: queue.Queue[str] = queue.Queue()
         self.output: list[str] = []
@@ -75,7 +81,10 @@ class Process:
 
     def close(self) -> None:
         """End it, whatever it does."""
-        if self.is_alive():
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        elif self.is_alive():
             self._process.kill()
         self._process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
@@ -106,6 +115,22 @@ class Server:
         self.url = url
         self.port = int(url.rsplit(":", 1)[1])
         self.http = httpx.Client(base_url=url, timeout=PATIENCE_S)
+
+    def signals_url(self, token: str = "", **query: object) -> str:
+        """The address of the signal socket."""
+        given = urlencode({key: value for key, value in {"token": token, **query}.items() if value != ""})
+        return f"ws://localhost:{self.port}/ws/signals?{given}"
+
+    def publish(self, token: str, **data: object) -> int:
+        """Publish a signal; returns its id."""
+        answer = self.http.post(
+            "/api/signals",
+            json={"signal_type": "mexc_spot_futures", "data": data},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        assert answer.status_code == 201, answer.text
+        number: int = answer.json()["id"]
+        return number
 
     def status(self) -> dict[str, object]:
         """``GET /api/ws/status``."""
@@ -160,6 +185,12 @@ def simulating(*arguments: str) -> Iterator[Exchange]:
     with running(komas("simulate", "--bind", "127.0.0.1:0", *arguments)) as process:
         found = process.line(r"simulated exchange on (ws://\S+) and (http://\S+)")
         yield Exchange(found[1], found[2])
+
+
+def token_for(folder: Path, *options: str) -> str:
+    """An access token for the server that keeps its data in a folder."""
+    command = komas("token", "issue", "--user-id", "123", "--data-dir", str(folder), *options)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout.strip()
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout: float = PATIENCE_S) -> None:

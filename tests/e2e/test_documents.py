@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
-import websockets.sync.client
 
+from tests.e2e.browser import browsing, evaluate, needs_chromium, showing
 from tests.e2e.processes import PATIENCE_S, ROOT, Server, running, serving, simulating, wait_for
 
 # Printed for localhost:8000; only the port is another here.
@@ -49,8 +44,6 @@ eventSource.onerror = (error) => {
 };
 </script>"""
 
-needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="Debian's chromium is not installed")
-
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("line", CURL)
@@ -63,58 +56,14 @@ def test_each_curl_line(line: str, demo: Server) -> None:
     assert isinstance(json.loads(body), dict)
 
 
-@contextmanager
-def _browsing(url: str, folder: Path) -> Iterator[Path]:
-    """A real browser at an address; yields the file that tells its debugging port."""
-    command = [
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-        f"--user-data-dir={folder}", "--remote-debugging-port=0", url,
-    ]  # fmt: skip
-    with running(command):
-        yield folder / "DevToolsActivePort"
-
-
-def _evaluate(port_file: Path, expression: str) -> object:
-    """What a JavaScript expression is on the open page."""
-    wait_for(lambda: port_file.is_file() and port_file.read_text(), "the browser's debugging port")
-    port = port_file.read_text().splitlines()[0]
-    page = next(row for row in httpx.get(f"http://127.0.0.1:{port}/json").json() if row["type"] == "page")
-    with websockets.sync.client.connect(page["webSocketDebuggerUrl"]) as devtools:
-        devtools.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": {"expression": expression}}))
-        return json.loads(devtools.recv(timeout=PATIENCE_S))["result"]["result"].get("value")
-
-
 @needs_chromium
 def test_the_eventsource_example_in_chromium(demo: Server, tmp_path: Path) -> None:
     """From a page on another port, as a React application's would be."""
-    received: list[list[dict[str, object]]] = []
-    done = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = PAGE.replace("localhost:8000", f"localhost:{demo.port}").encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-            done.set()
-
-        def log_message(self, *_arguments: object) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as pages:
-        threading.Thread(target=pages.serve_forever, daemon=True).start()
-        with _browsing(f"http://localhost:{pages.server_address[1]}/", tmp_path):
-            assert done.wait(PATIENCE_S)
-        pages.shutdown()
-    for update in received[0]:
+    page = PAGE.replace("localhost:8000", f"localhost:{demo.port}")
+    with showing({"/": page}) as pages, browsing(f"{pages.url}/", tmp_path):
+        received = pages.wait()
+    assert isinstance(received, list)
+    for update in received:
         data = update["data"]
         assert isinstance(data, dict)
         assert update["type"] == data["type"] == "ticker"
@@ -126,10 +75,10 @@ def test_the_eventsource_example_in_chromium(demo: Server, tmp_path: Path) -> No
 def test_the_page_shows_prices(demo: Server, tmp_path: Path) -> None:
     """Rows appear by themselves, with every digit."""
     shown = "[...document.querySelectorAll('#rows tr')].map((row) => row.innerText).join('\\n')"
-    with _browsing(f"{demo.url}/", tmp_path) as port_file:
-        wait_for(lambda: "BTCUSDT" in str(_evaluate(port_file, shown)), "a row of BTCUSDT")
-        assert re.search(r"^BTCUSDT\t\d+\.\d{8}\t-?\d+\.\d{3} %\t", str(_evaluate(port_file, shown)), re.MULTILINE)
-        assert _evaluate(port_file, "document.getElementById('state').textContent") == "live"
+    with browsing(f"{demo.url}/", tmp_path) as port_file:
+        wait_for(lambda: "BTCUSDT" in str(evaluate(port_file, shown)), "a row of BTCUSDT")
+        assert re.search(r"^BTCUSDT\t\d+\.\d{8}\t-?\d+\.\d{3} %\t", str(evaluate(port_file, shown)), re.MULTILINE)
+        assert evaluate(port_file, "document.getElementById('state').textContent") == "live"
 
 
 CALLBACKS = """

@@ -66,7 +66,7 @@ async def test_the_description_describes_every_route(autojump_clock: trio.testin
         openapi_spec_validator.validate(document)
         described = {(path, method.upper()) for path, calls in document["paths"].items() for method in calls}
         routes = {
-            (rule.rule.replace("<", "{").replace(">", "}"), method)
+            (rule.rule.replace("<path:", "<").replace("<", "{").replace(">", "}"), method)
             for rule in house.app.url_map.iter_rules()
             for method in rule.methods or ()
             if method not in ("HEAD", "OPTIONS")

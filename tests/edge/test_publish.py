@@ -55,6 +55,27 @@ async def test_a_signal_is_published_updated_and_read(autojump_clock: trio.testi
         assert visit.heard[2]["data"] == {"spread": 9.1}
 
 
+async def test_a_text_may_look_like_a_number(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """``E-`` and ``E+`` in a text are no exponents."""
+    async with edge_house(tmp_path) as house:
+        producer, body = house.desk.token(publishes=True), b'{"signal_type":"mexc_dex","data":{"note":"BTC-E-1 E+"}}'
+        for method, target, sent, status in (
+            ("POST", "/api/signals", body, 201),
+            ("PATCH", "/api/signals/1", b'{"data":{"other":"E-2"}}', 200),
+            ("GET", "/api/signals", b"", 200),
+        ):
+            answer = await _ask(house, method, target, sent, producer)
+            assert answer.status == status
+            assert b'"note":"BTC-E-1 E+"' in answer.body
+
+
+async def test_a_user_of_any_name_can_be_revoked(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Some issuers name users by their addresses."""
+    async with edge_house(tmp_path) as house:
+        answer = await _ask(house, "DELETE", "/api/vip/https%3A%2F%2Fissuer%2Fuser")
+        assert json.loads(answer.body)["user_id"] == "https://issuer/user"
+
+
 async def test_a_retry_with_a_key_gets_the_first_answer(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Byte for byte; another draft with the key is an error."""
     async with edge_house(tmp_path) as house:
@@ -120,6 +141,8 @@ async def test_a_revoked_vip_reads_nothing_whatever_the_token_says(
         ("POST", "/api/signals", DRAFT.replace(b"mexc_dex", b"other"), 400, "signal_type"),
         ("POST", "/api/signals", DRAFT.replace(b"8.840", b'"8.840"'), 400, "data.spread"),
         ("POST", "/api/signals", DRAFT.replace(b"8.840", b"1e999999999"), 400, "data.spread"),
+        ("POST", "/api/signals", DRAFT.replace(b"8.840", b"1e99999999999999999999"), 400, None),
+        ("PATCH", "/api/signals/1", b'{"data":{"a":1e99999999999999999999}}', 400, None),
         ("PATCH", "/api/signals/x", b'{"data":{"a":1}}', 400, "id"),
         ("PATCH", "/api/signals/-1", b'{"data":{"a":1}}', 400, "id"),
         ("PATCH", "/api/signals/99999999999999999999", b'{"data":{"a":1}}', 400, "id"),
@@ -180,7 +203,18 @@ async def test_without_an_admin_token_only_this_machine_may(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"days":"30"}', b'{"days":0}', b'{"days":1.5}', b'{"days":true}', b'{"days":1,"x":1}']
+    "body",
+    [
+        b'{"days":1e99999999999999999999}',
+        b"",
+        b"[]",
+        b"{}",
+        b'{"days":"30"}',
+        b'{"days":0}',
+        b'{"days":1.5}',
+        b'{"days":true}',
+        b'{"days":1,"x":1}',
+    ],
 )
 async def test_wrong_days_are_named(body: bytes, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Text in place of a number, nothing, nonsense."""

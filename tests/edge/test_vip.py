@@ -105,6 +105,8 @@ async def test_since_id_replays(autojump_clock: trio.testing.MockClock, tmp_path
             "since=1": [2, 3],
             "": [],
         }
+        beyond = await house.socket(f"/ws/signals?token={token}&since=4")
+        assert beyond.closed == (1008, "Invalid since_id")
         placed = await house.socket(f"/ws/signals?token={token}&since_id=2&positions=1")
         assert placed.heard[-1]["position"] == 3
 

@@ -272,6 +272,18 @@ async def test_a_session_is_refreshed_in_place(autojump_clock: trio.testing.Mock
         assert line.closing is Closing.UNAUTHORIZED
 
 
+async def test_a_refresh_may_come_before_the_greeting(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
+    """It is answered after it."""
+    async with floor(sqlite) as house:
+        line = Line(house.house, house.draining)
+        line.peer.says.send_nowait(json.dumps({"type": "refresh", "token": house.house.token(ttl_s=7200)}))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.run, Wish(house.house.token()))
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert line.peer.types() == ["connected", "refreshed"]
+
+
 async def test_a_refreshed_session_may_end_sooner(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
     """The keeper does not sleep over it."""
     async with floor(sqlite) as house:

@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from komas.errors import Forbidden, StoreUnavailable
+from komas.errors import Dismissed, Forbidden, StoreUnavailable
 from komas.hub.topic import Place
-from komas.model.signals import Draft, Principal, Vip
+from komas.model.signals import Draft, Principal, SignalEvent, Vip
 from komas.signals.drafts import Changes, Wording
 from komas.signals.imagination import imagine_signals
 from komas.signals.ledger import Ledger
@@ -169,6 +169,54 @@ async def test_the_store_may_fail_for_a_while(
                 await trio.sleep(100)
             sqlite.publish(Draft("mexc_dex", {"elsewhere": 1}, "q"), 0)
             assert await _positions(place, 1) == [1]
+
+
+async def test_a_store_that_went_back_dismisses_everybody(
+    autojump_clock: trio.testing.MockClock, sqlite: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backup was put in its place: what is told goes on from there, and so do revocations."""
+    async with _house(sqlite) as house:
+        for number in range(10):
+            await house.rooms.desk.publish(PRODUCER, _wording(number))
+        await house.rooms.vips.grant("123", 1)
+        heard: list[Vip] = []
+        with house.rooms.topic.listen(10) as place, house.rooms.register.user("123", heard.append):
+            await trio.sleep(1)
+            with sqlite._begin() as connection:
+                for statement in ("DELETE FROM events WHERE position > 4", "UPDATE counters SET value = 4"):
+                    connection.exec_driver_sql(statement)
+            await trio.sleep(1)
+            with pytest.raises(Dismissed):
+                await place.take()
+        assert "the store went back" in caplog.text
+        assert heard[-1].user_id == "123"
+        with house.rooms.topic.listen(10) as place:
+            with sqlite._begin() as connection:
+                connection.exec_driver_sql("UPDATE counters SET value = 10 WHERE name = 'signal'")
+            await house.rooms.desk.publish(PRODUCER, _wording(11))
+            assert await _positions(place, 1) == [5]
+
+
+async def test_commits_that_are_missing_are_no_reason_to_spin(
+    autojump_clock: trio.testing.MockClock, sqlite: Ledger
+) -> None:
+    """Somebody removed rows: said, looked at now and then, and everything else goes on."""
+    async with _house(sqlite) as house:
+        await house.rooms.desk.publish(PRODUCER, _wording(1))
+        with sqlite._begin() as connection:
+            connection.exec_driver_sql("UPDATE counters SET value = 3 WHERE name = 'position'")
+        calls = 0
+        read = sqlite.events_after
+
+        def count(position: int, upto: int, limit: int) -> list[SignalEvent]:
+            nonlocal calls
+            calls += 1
+            return read(position, upto, limit)
+
+        sqlite.events_after = count  # type: ignore[method-assign]
+        await trio.sleep(10)
+        assert calls <= 30
+        house.store._ledger.events_after = read  # type: ignore[method-assign]
 
 
 async def test_simulated_signals_are_marked_and_come_within_a_minute(

@@ -52,6 +52,7 @@ def test_numbers_keep_their_digits() -> None:
         (_draft('{"mexc_spot_price":"1"}'), "data.mexc_spot_price"),
         (_draft('{"coin_name":5}'), "data.coin_name"),
         (_draft('{"a":1e999999999}'), "data.a"),
+        (_draft('{"a":1e99999999999999999999}'), None),
         (_draft('{"a":1e-400}'), "data.a"),
         (_draft('{"a":0e400}'), "data.a"),
         (_draft('{"a":' + "1" * 40 + "}"), "data.a"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -100,27 +101,39 @@ def test_rules_come_from_the_settings() -> None:
     assert isinstance(keys, Keys)
 
 
+@asynccontextmanager
+async def _issuing(answer: Callable[[], httpx.Response]) -> AsyncIterator[_Issuer]:
+    """An issuer whose keys are kept fresh."""
+    async with trio.open_nursery() as nursery:
+        issuer = _Issuer(answer)
+        nursery.start_soon(issuer.authenticator.run)
+        yield issuer
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_unknown_key_is_fetched_at_a_bounded_rate(autojump_clock: trio.testing.MockClock) -> None:
     """Whoever invents names causes one request in ten seconds, and no stall."""
-    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one")))
-    assert (await issuer.authenticator.authenticate(_token("one"))).subject == "1"
-    for number in range(100):
-        with pytest.raises(Unauthorized):
-            await issuer.authenticator.authenticate(_token("two", f"invented-{number}"))
-    assert len(issuer.asked_at) == 1
-    await trio.sleep(AGAIN_S)
-    issuer.answer = lambda: httpx.Response(200, content=_document("one", "two"))
-    assert (await issuer.authenticator.authenticate(_token("two"))).subject == "1"
-    assert len(issuer.asked_at) == 2
+    async with _issuing(lambda: httpx.Response(200, content=_document("one"))) as issuer:
+        assert (await issuer.authenticator.authenticate(_token("one"))).subject == "1"
+        for number in range(100):
+            with pytest.raises(Unauthorized):
+                await issuer.authenticator.authenticate(_token("two", f"invented-{number}"))
+        assert len(issuer.asked_at) == 1
+        await trio.sleep(AGAIN_S)
+        issuer.answer = lambda: httpx.Response(200, content=_document("one", "two"))
+        assert (await issuer.authenticator.authenticate(_token("two"))).subject == "1"
+        assert len(issuer.asked_at) == 2
 
 
 async def test_many_at_once_cause_one_fetch(autojump_clock: trio.testing.MockClock) -> None:
-    """They wait for the same answer."""
-    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one")))
-    async with trio.open_nursery() as nursery:
-        for _ in range(50):
-            nursery.start_soon(issuer.authenticator.authenticate, _token("one"))
-    assert len(issuer.asked_at) == 1
+    """They wait for the same answer, and who leaves does not take it away."""
+    async with _issuing(lambda: httpx.Response(200, content=_document("one"))) as issuer:
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(issuer.authenticator.authenticate, _token("one"))
+            with trio.move_on_after(0):
+                await issuer.authenticator.authenticate(_token("two"))
+        assert len(issuer.asked_at) == 1
 
 
 @pytest.mark.parametrize(
@@ -137,38 +150,38 @@ async def test_known_keys_stay_when_a_fetch_fails(
     answer: Callable[[], httpx.Response], autojump_clock: trio.testing.MockClock
 ) -> None:
     """An error, a redirect, no JSON, too much."""
-    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one")))
-    await issuer.jwks.refresh()
-    issuer.answer = answer
-    await trio.sleep(AGAIN_S)
-    with pytest.raises(Unauthorized):
-        await issuer.authenticator.authenticate(_token("two"))
-    assert (await issuer.authenticator.authenticate(_token("one"))).subject == "1"
+    async with _issuing(lambda: httpx.Response(200, content=_document("one"))) as issuer:
+        await trio.sleep(AGAIN_S)
+        issuer.answer = answer
+        with pytest.raises(Unauthorized):
+            await issuer.authenticator.authenticate(_token("two"))
+        assert len(issuer.asked_at) == 2
+        assert (await issuer.authenticator.authenticate(_token("one"))).subject == "1"
 
 
 async def test_an_issuer_that_does_not_answer_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
-    """After five seconds."""
+    """After five seconds, each time."""
 
     class _Silent(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await trio.sleep_forever()
             raise AssertionError
 
-    jwks = Jwks(URL, Keys.to_be_fetched(Algorithm.ES256), _Silent())
-    began = trio.current_time()
-    await jwks.refresh()
-    assert trio.current_time() - began == FETCH_S
+    async with trio.open_nursery() as nursery:
+        jwks = Jwks(URL, Keys.to_be_fetched(Algorithm.ES256), _Silent())
+        nursery.start_soon(jwks.run)
+        began = trio.current_time()
+        await jwks.refresh()
+        assert trio.current_time() - began == FETCH_S
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_withdrawn_key_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
     """No later than at the next refresh."""
-    issuer = _Issuer(lambda: httpx.Response(200, content=_document("one", "two")))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(issuer.authenticator.run)
+    async with _issuing(lambda: httpx.Response(200, content=_document("one", "two"))) as issuer:
         await trio.sleep(1)
         assert (await issuer.authenticator.authenticate(_token("two"))).subject == "1"
         issuer.answer = lambda: httpx.Response(200, content=_document("one"))
         await trio.sleep(REFRESH_S)
         with pytest.raises(Unauthorized):
             await issuer.authenticator.authenticate(_token("two"))
-        nursery.cancel_scope.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import sqlite3
 import stat
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from komas.errors import KeyReused, StoreUnavailable
+from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.signals import Draft, SignalEvent
 from komas.signals.ledger import DAY_S, Ledger
 
@@ -125,6 +126,10 @@ def test_an_update_is_exactly_what_changed(ledger: Ledger) -> None:
     assert again is not None
     assert again[1] is None
     assert ledger.update(2, changes, NOW_MS) is None
+    with pytest.raises(CallerError, match="longer than"):
+        for number in range(100):
+            ledger.update(1, {f"field_{number}": "x" * 1000}, NOW_MS)
+    assert len(bytes(ledger.signals_after(0, None, 1)[0].data)) < 17_000
     other_digits = ledger.update(1, {"spread": Decimal("9.1")}, NOW_MS)
     assert other_digits is not None
     assert other_digits[1] is not None
@@ -188,13 +193,15 @@ def test_what_was_committed_is_there_after_opening_again(url: str) -> None:
 
 
 def test_writers_in_several_processes_leave_no_hole_and_no_repeat(url: str, ledger: Ledger) -> None:
-    """Positions are one to the last, and a reader who has seen one has seen all before it."""
+    """Positions are one to the last, and a reader who has seen one has seen all before it; nobody is locked out."""
     program = (
         "import sys; from komas.signals.ledger import Ledger; from komas.model.signals import Draft\n"
         "ledger = Ledger(sys.argv[1]); ledger.open()\n"
         "for number in range(40):\n"
         "    event, _ = ledger.publish(Draft('mexc_dex', {'n': number}, sys.argv[2]), 0)\n"
+        "    ledger.grant(sys.argv[2], 1, number)\n"
         "    ledger.update(event.signal_id, {'n': -number - 1}, 0)\n"
+        "    ledger.revoke(str(number % 3), number)\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, url, str(number)]) for number in range(3)]
     seen: list[int] = []
@@ -252,3 +259,50 @@ def test_what_goes_wrong_with_the_file_is_one_kind_of_error(tmp_path: Path, monk
     holder.close()
     assert ledger.publish(_draft(), NOW_MS)[0].position == 1
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "postgresql+nonsense://host/db", "mysql://host/db", "postgresql+psycopg://u:p@h:port/db"]
+)
+def test_an_address_that_is_none_is_said(url: str) -> None:
+    """In one line, before anything is opened."""
+    with pytest.raises(SettingError, match="database_url"):
+        Ledger(url)
+
+
+def test_a_folder_of_any_name_will_do(tmp_path: Path) -> None:
+    """A path is no URL."""
+    folder = tmp_path / "a?b#c%41 ü"
+    ledger = Ledger(folder / "komas.db")
+    ledger.open()
+    ledger.publish(_draft(), NOW_MS)
+    ledger.close()
+    assert (folder / "komas.db").stat().st_size
+
+
+def test_a_damaged_page_is_the_stores_failure(tmp_path: Path) -> None:
+    """Whatever it makes of the bytes."""
+    path = tmp_path / "komas.db"
+    ledger = Ledger(path)
+    ledger.open()
+    for number in range(50):
+        ledger.publish(_draft(number), NOW_MS)
+    ledger.close()
+    whole = bytearray(path.read_bytes())
+    failed = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        damaged = bytearray(whole)
+        for _ in range(40):
+            damaged[chance.randrange(16, len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"komas.db{suffix}").unlink(missing_ok=True)
+        ledger = Ledger(path)
+        try:
+            ledger.open()
+            ledger.counters()
+        except StoreUnavailable:
+            failed += 1
+        ledger.close()
+    assert failed > 10

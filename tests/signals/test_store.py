@@ -44,23 +44,62 @@ async def test_a_cancelled_write_is_committed_all_the_same(tmp_path: Path) -> No
                 ledger.publish(Draft("mexc_dex", {"a": 1}, "p"), 0)
 
             await store.write(publish)
-        assert (await store.read(lambda ledger: ledger.counters())).position == 1
+        with trio.fail_after(30):
+            while (await store.read(lambda ledger: ledger.counters())).position == 0:  # noqa: ASYNC110 - a thread's
+                await trio.sleep(0.01)
 
 
 async def test_a_store_that_cannot_be_opened_is_opened_once_it_can(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Said once a minute, and every time to who asks."""
+    """Said once a minute, and every time to who asks; that it is there again is said, too."""
+    monkeypatch.setattr("komas.signals.store.REOPEN_S", 0.0)
     path = tmp_path / "komas.db"
     path.write_bytes(b"this is no database" * 100)
     async with open_store(f"sqlite:///{path}") as store:
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="not a database"):
                 await store.read(lambda ledger: ledger.counters())
-        assert [record.levelno for record in caplog.records if record.name == "komas.store"] == [logging.ERROR]
-        assert store.failures == 3
         path.unlink()
+        caplog.set_level(logging.INFO)
         assert (await store.read(lambda ledger: ledger.counters())).position == 0
+        said = [record.levelno for record in caplog.records if record.name == "komas.store"]
+        assert said == [logging.ERROR, logging.INFO]
+        assert store.failures == 3
+
+
+async def test_a_store_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the caller, and at the end of the process; the call itself goes on."""
+    monkeypatch.setattr("komas.signals.store.WAIT_S", 0.2)
+    release = threading.Event()
+    async with open_store(tmp_path / "komas.db") as store:
+        await store.read(lambda ledger: ledger.counters())
+        with pytest.raises(StoreUnavailable, match="did not answer"):
+            await store.write(lambda _: release.wait(30))
+        with pytest.raises(StoreUnavailable, match="did not answer"):
+            await store.write(lambda _: release.wait(30))
+        release.set()
+
+
+async def test_a_file_that_is_gone_is_not_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers would come again; one that is put in its place is opened."""
+    monkeypatch.setattr("komas.signals.store.REOPEN_S", 0.0)
+    path = tmp_path / "komas.db"
+    draft = Draft("mexc_dex", {"a": 1}, "p")
+    async with open_store(path) as store:
+        await store.write(lambda ledger: ledger.publish(draft, 0))
+        for suffix in ("", "-wal", "-shm"):
+            (tmp_path / f"komas.db{suffix}").unlink()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await store.write(lambda ledger: ledger.publish(draft, 0))
+            with pytest.raises(StoreUnavailable):
+                await store.read(lambda ledger: ledger.counters())
+        assert not path.exists()
+        other = Ledger(path)
+        other.open()
+        other.close()
+        assert (await store.write(lambda ledger: ledger.publish(draft, 0)))[0].position == 1
 
 
 async def test_a_bug_is_not_a_failure_of_the_store(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("until_s", sa.BigInteger, nullable=False),
         sa.Column("revoked", sa.Boolean, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False, unique=True),
+        sa.Column("revoked_version", sa.BigInteger, nullable=False),
     )
     counters = op.create_table(
         "counters",
