@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from benchmarks import fanout, ingest, machine
+from benchmarks import fanout, ingest, kills, machine, signals
 from benchmarks.report import table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
 CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
+SIGNALS = "signals: one producer's POST → N VIP sockets"
 INGEST = "ingest: exchange socket → decoded message (komas: → hub listener)"
 
 
@@ -25,6 +27,11 @@ def main() -> None:
             print(table(CHECK, [fanout.check_crowd(load)]), flush=True)
         case "ingest":
             _ingest(options.rounds)
+        case "signals":
+            crowd = signals.Load(options.sockets, options.rate, options.signals)
+            print(table(SIGNALS, [signals.measure(crowd, options.rounds)]), flush=True)
+        case "kills":
+            sys.exit(not kills.run(options.rounds, options.seed))
         case _:
             _everything(options.rounds)
 
@@ -33,6 +40,7 @@ def _everything(rounds: int) -> None:
     print(table(FANOUT, [fanout.measure(load, rounds) for load in fanout.POINTS]), flush=True)
     print(table(CHECK, [fanout.check_crowd(load) for load in fanout.CHECKS]), flush=True)
     _ingest(rounds)
+    print(table(SIGNALS, [signals.measure(load, rounds) for load in signals.POINTS]), flush=True)
 
 
 def _ingest(rounds: int) -> None:
@@ -49,12 +57,20 @@ def _options() -> argparse.Namespace:
         ("fanout", "SSE clients of one stream of trades"),
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),
+        ("signals", "VIP sockets of one producer"),
+        ("kills", "kill -9 in mid-publish, --rounds times: what was lost, what came twice"),
     ):
         part = parts.add_parser(name, help=meaning)
         part.set_defaults(part=name)
         # No default: a part's own would hide one that was given before its name.
         part.add_argument("--rounds", type=int, default=argparse.SUPPRESS, help="as above")
-        if name != "ingest":
+        if name == "signals":
+            part.add_argument("--sockets", type=int, default=1000, help="VIP sockets (1000)")
+            part.add_argument("--rate", type=float, default=2.0, help="signals each second (2)")
+            part.add_argument("--signals", type=int, default=20, help="so many (20)")
+        if name == "kills":
+            part.add_argument("--seed", type=int, default=1, help="of the moments of death (1)")
+        if name in ("fanout", "crowd"):
             part.add_argument("--clients", type=int, default=100, help="SSE clients (100)")
             part.add_argument("--rate", type=float, default=100.0, help="events each second (100)")
             part.add_argument("--seconds", type=float, default=10.0, help="for so long (10)")

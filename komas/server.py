@@ -25,6 +25,7 @@ outermost: what was committed outlives everything inside.
 from __future__ import annotations
 
 import logging
+import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -62,6 +63,8 @@ log = logging.getLogger("komas.server")
 # a token: neither is written. The same line stands in hypercorn.toml.
 ACCESS_LOG = "%(h)s %(m)s %(s)s %(B)s bytes %(L)s s"
 
+OPEN_FILES = 65_536  # more than the defaults of all limits of clients together
+
 
 class Gateway:
     """The open house: the rooms, the ASGI application over them, and the way to end it."""
@@ -88,6 +91,7 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """Open every room; leaving the block closes them in reverse. A bug in one of them is raised from here."""
     assert settings.data_dir is not None  # load() completes it
+    _allow_many_sockets()
     with logging_to(
         settings.data_dir / "logs",
         level=settings.log_level,
@@ -123,6 +127,18 @@ async def open_gateway(
                 feed.connect()
             yield Gateway(Rooms(settings, hub, feed, listings, Doors(settings), signals, daily, clock_ms))
             work.cancel_scope.cancel("the edge has drained")
+
+
+def _allow_many_sockets() -> None:
+    """Raise the limit of open files as far as the system lets us: many systems begin with 1024."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft not in (resource.RLIM_INFINITY, most) and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _simulated(settings: Settings, nursery: trio.Nursery) -> Settings:

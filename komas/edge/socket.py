@@ -96,7 +96,7 @@ class Socket(WSStream):
     def _begin(self, event: Request) -> Request:
         self._bucket = Bucket(FRAMES_A_SECOND, FRAMES_AT_ONCE, self.heard_at)
         self._parts: list[str] = []
-        self._putting = trio.CancelScope()
+        self._putting = trio.CancelScope()  # around what waits for room in the application's queue
         self._gone = trio.Event()
         # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
         headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
@@ -117,7 +117,7 @@ class Socket(WSStream):
     async def _tell(self, message: WebsocketReceiveEvent | WebsocketDisconnectEvent) -> None:
         """Put a message into the application's queue, unless there is no application any more."""
         if self.app_put is not None and not self._is_left:
-            with self._putting:
+            with trio.CancelScope() as self._putting:
                 await self.app_put(message)
 
     @property

@@ -93,10 +93,11 @@ class Desk:
         await self._vips.catch_up(counters.vip)
         while self._topic.position < counters.position:
             page = await self._store.events_after(self._topic.position, counters.position)
+            if not page:
+                log.error("commits are missing", extra={"after": self._topic.position, "upto": counters.position})
+                self._topic.reset(counters.position)
             for event in page:
                 self._topic.publish(SignalEnvelope(event))
-            if not page:
-                raise StoreUnavailable(f"the commits after {self._topic.position} are missing")
 
     def _begin(self, counters: Counters, own: int) -> None:
         """History is for those who ask for it: what is told begins after it, but with our own."""

@@ -222,7 +222,7 @@ def test_a_drain_is_1001_also_beside_those_who_do_not_read(tmp_path: Path, *, st
 
 
 def test_a_socket_that_is_left_leaves_nothing_behind(server: Server, vip: str) -> None:
-    """Closed, cut, left half way: places and files are free again."""
+    """Closed, cut, thrown out with messages unread, left half way: places and files are free again."""
     files = Path(f"/proc/{server.process.pid}/fd")
     before = len(list(files.iterdir())) if files.is_dir() else 0
     for _ in range(20):
@@ -231,6 +231,9 @@ def test_a_socket_that_is_left_leaves_nothing_behind(server: Server, vip: str) -
         cut = _connect(server.signals_url(vip))
         cut.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         cut.socket.close()
+        flooding = _connect(server.signals_url(vip), ping_interval=None)
+        flooding.socket.sendall(_frame(1, b'{"type":"ping"}') * 100)
+        assert _end(flooding) == (1008, "Rate limit exceeded")
         half = socket.create_connection(("127.0.0.1", server.port))
         half.sendall(b"GET /ws/signals HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
         half.close()
