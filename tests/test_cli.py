@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -33,6 +35,8 @@ def _status(*arguments: str) -> int:
         (["simulate", "--speed", "-1", "--bind", "127.0.0.1:0"], "speed"),
         (["simulate", "--replay", "nothing.gz", "--bind", "127.0.0.1:0"], "nothing.gz"),
         (["watch", "weather"], "invalid choice: 'weather'"),
+        (["watch", "signals"], "give --token, or set KOMAS_TOKEN"),
+        (["watch", "signals", "--token", "x", "--server", "localhost:8000"], "accepted: http://host:port"),
         (["watch", "prices", "BTCUSDT", "--server", "localhost:8000"], "accepted: http://host:port"),
         (["dance"], "invalid choice: 'dance'"),
         ([], "required: VERB"),
@@ -139,3 +143,86 @@ def test_the_command_is_installed() -> None:
     """As ``python -m komas`` too."""
     run = subprocess.run([sys.executable, "-m", "komas", "--help"], capture_output=True, timeout=60, check=True)
     assert b"serve" in run.stdout
+
+
+def _komas(folder: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")}
+    command = [sys.executable, "-m", "komas", *arguments, "--data-dir", str(folder)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, input=given, timeout=60
+    )
+
+
+def test_tokens_are_issued_and_inspected(tmp_path: Path) -> None:
+    """The token alone on stdout; inspected from an argument or from standard input."""
+    issued = _komas(tmp_path, "token", "issue", "--user-id", "123", "--vip-days", "30", "--scope", "signals:publish")
+    assert issued.returncode == 0
+    token = issued.stdout.strip()
+    assert issued.stdout == f"{token}\n"
+    for arguments, given in ((["inspect", token], ""), (["inspect"], token)):
+        seen = json.loads(_komas(tmp_path, "token", *arguments, given=given).stdout)
+        assert seen["claims"]["sub"] == "123"
+        assert seen["claims"]["scope"] == "signals:publish"
+        assert seen["claims"]["exp"] - seen["claims"]["iat"] == 3600
+        assert seen["verdict"] == "valid"
+    elsewhere = json.loads(_komas(tmp_path / "other", "token", "inspect", token).stdout)
+    assert elsewhere["verdict"] == "refused: InvalidSignatureError"
+
+
+def test_vips_are_granted_revoked_and_listed(tmp_path: Path) -> None:
+    """One line for each user."""
+    assert re.fullmatch(r"123\tactive\t\S+Z\n", _komas(tmp_path, "vip", "grant", "123", "--days", "30").stdout)
+    assert re.fullmatch(r"abc\trevoked\t\S+Z\n", _komas(tmp_path, "vip", "revoke", "abc").stdout)
+    listed = _komas(tmp_path, "vip", "list").stdout.splitlines()
+    assert [line.split("\t")[:2] for line in listed] == [["123", "active"], ["abc", "revoked"]]
+
+
+def test_signals_are_published_and_updated(tmp_path: Path) -> None:
+    """With their digits; a retry with a key is the same signal."""
+    publish = (
+        "signal",
+        "publish",
+        "--type",
+        "mexc_dex",
+        "--data",
+        '{"coin_name": "NB", "spread": 8.840}',
+        "--key",
+        "k",
+    )
+    first, again = _komas(tmp_path, *publish), _komas(tmp_path, *publish)
+    assert '{"id":1,"coin_name":"NB","spread":8.840,"created_at":' in first.stdout
+    assert again.stdout == first.stdout
+    updated = _komas(tmp_path, "signal", "update", "1", "--data", '{"spread": 9.10}')
+    assert '"spread":9.10,' in updated.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["token", "issue"], "required: --user-id"),
+        (["token", "issue", "--user-id", "a b"], "got 'a b' for a user"),
+        (["token", "issue", "--user-id", "1", "--ttl", "-5"], "accepted: a whole number from 1"),
+        (["token", "issue", "--user-id", "1", "--vip-days", "x"], "got 'x'; accepted: a whole number"),
+        (["token", "inspect", "garbage"], "not a token"),
+        (["vip", "grant", "1"], "required: --days"),
+        (["vip", "grant", "1", "--days", "0"], "accepted: a whole number from 1"),
+        (["signal", "publish", "--type", "other", "--data", "{}"], "signal_type is one of"),
+        (["signal", "publish", "--type", "mexc_dex", "--data", "{"], "--data is not a JSON object"),
+        (["signal", "publish", "--type", "mexc_dex", "--data", '{"spread": "8"}'], "data.spread is a number"),
+        (["signal", "update", "x", "--data", "{}"], "got 'x'"),
+        (["signal", "update", "7", "--data", '{"a": 1}'], "there is no signal 7"),
+    ],
+)
+def test_what_the_desk_cannot_do_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+    """And status 2."""
+    done = _komas(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    """And status 1: it may be mended."""
+    (tmp_path / "komas.db").write_bytes(b"this is no database" * 100)
+    done = _komas(tmp_path, "vip", "list")
+    assert (done.returncode, done.stderr) == (1, "komas: file is not a database\n")

@@ -52,6 +52,16 @@ def test_types_of_the_file_are_read(tmp_path: Path) -> None:
         ({"default_symbols": ","}, {}, "accepted: symbols"),
         ({"log_level": "LOUD"}, {}, "accepted: DEBUG INFO"),
         ({"demo": "perhaps"}, {}, "accepted: true or false"),
+        ({"jwt_algorithm": "none"}, {}, "accepted: HS256 RS256 ES256 EdDSA"),
+        ({"jwt_jwks_url": "http://issuer.example/jwks"}, {}, "accepted: https://"),
+        ({"jwt_jwks_url": "https://user:pass@issuer.example/jwks"}, {}, "accepted: https://"),
+        ({"jwt_leeway_s": "-1"}, {}, "accepted: 0 to 300"),
+        ({"database_url": "sqlite:///:memory:"}, {}, "accepted: sqlite:///file"),
+        ({"database_url": "sqlite://"}, {}, "accepted: sqlite:///file"),
+        ({"database_url": "sqlite:///x.db?mode=ro"}, {}, "accepted: sqlite:///file"),
+        ({"database_url": "postgresql+psycopg://h:port/db"}, {}, "accepted: sqlite:///file"),
+        ({"signal_types": "Mexc DEX"}, {}, "accepted: words"),
+        ({"max_sockets": "0"}, {}, "accepted: 1 to 1000000"),
         ({"data_dir": "~nobody-of-that-name/x"}, {}, "accepted: a folder"),
     ],
 )
@@ -70,6 +80,16 @@ def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(SettingError) as caught:
         load({}, {"KOMAS_ADMIN_TOKEN": "hunter2"}, folder=tmp_path)
     assert str(caught.value).startswith("KOMAS_ADMIN_TOKEN: 7 characters given; accepted: at least 16")
+    for name in ("KOMAS_JWT_SECRET", "KOMAS_DATABASE_URL"):
+        with pytest.raises(SettingError) as caught:
+            load({}, {name: "hunter2"}, folder=tmp_path)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_demo_keeps_its_signals_apart(tmp_path: Path) -> None:
+    """No simulated signal among real ones, unless a folder was named."""
+    assert load({"demo": "true"}, {}, folder=tmp_path).data_dir != load({}, {}, folder=tmp_path).data_dir
+    assert load({"demo": "true", "data_dir": str(tmp_path)}, {}, folder=tmp_path).data_dir == tmp_path
 
 
 @pytest.mark.parametrize(

@@ -228,12 +228,12 @@ def test_a_socket_that_is_left_leaves_nothing_behind(server: Server, vip: str) -
     for _ in range(20):
         with _connect(server.signals_url(vip)) as client:
             assert _hear(client)["type"] == "connected"
-        cut = _connect(server.signals_url(vip))
-        cut.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        cut.socket.close()
-        flooding = _connect(server.signals_url(vip), ping_interval=None)
-        flooding.socket.sendall(_frame(1, b'{"type":"ping"}') * 100)
-        assert _end(flooding) == (1008, "Rate limit exceeded")
+        with _connect(server.signals_url(vip)) as cut:
+            cut.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            cut.socket.close()
+        with _connect(server.signals_url(vip), ping_interval=None) as flooding:
+            flooding.socket.sendall(_frame(1, b'{"type":"ping"}') * 100)
+            assert _end(flooding) == (1008, "Rate limit exceeded")
         half = socket.create_connection(("127.0.0.1", server.port))
         half.sendall(b"GET /ws/signals HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
         half.close()
