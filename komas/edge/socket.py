@@ -28,6 +28,7 @@ from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
+from komas.errors import Closing
 from komas.signals.session import MESSAGE_BYTES, Bucket
 from komas.telemetry.log import hide_tokens
 
@@ -46,6 +47,7 @@ FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a s
 FRAMES_AT_ONCE: Final = 200.0
 LINGER_S: Final = 2.0  # for the client's close frame
 _SECRET_HEADERS: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", b"referer"})
+_BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
 _ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 
 
@@ -137,14 +139,14 @@ class Socket(WSStream):
         await self.send(ResponseEvent(stream_id=self.stream_id, status_code=status, headers=headers))
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         if self._came_early:
-            await self._refuse(CloseReason.PROTOCOL_ERROR)
+            await self._refuse(Closing.PROTOCOL)
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
             if self.state is ASGIWebsocketState.CLOSED and not isinstance(event, CloseConnection):
                 continue  # we have closed, and wait for the client to do so
             if not self._bucket.take(trio.current_time()):
-                await self._refuse(CloseReason.POLICY_VIOLATION, "Rate limit exceeded")
+                await self._refuse(Closing.RATE_LIMITED)
             elif isinstance(event, Message):
                 await self._take(event)
             elif isinstance(event, Ping):
@@ -156,7 +158,7 @@ class Socket(WSStream):
     async def _take(self, event: Message[Any]) -> None:
         self.buffer.length += len(event.data.encode()) if isinstance(event, TextMessage) else len(event.data)
         if self.buffer.length > MESSAGE_BYTES:
-            await self._refuse(CloseReason.MESSAGE_TOO_BIG)
+            await self._refuse(Closing.TOO_BIG)
             return
         if isinstance(event, TextMessage):
             self._parts.append(event.data)
@@ -175,14 +177,14 @@ class Socket(WSStream):
             await self._send_wsproto_event(event.response())
             await self.send(StreamClosed(stream_id=self.stream_id))
         else:
-            await self._refuse(event.code)
+            await self._refuse(_BREACHES.get(event.code, Closing.PROTOCOL))
 
-    async def _refuse(self, code: int, reason: str = "") -> None:
+    async def _refuse(self, closing: Closing) -> None:
         """Close, and let the application go."""
         self.state = ASGIWebsocketState.CLOSED
-        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
+        await self._send_wsproto_event(CloseConnection(code=closing.code, reason=closing.reason))
         await self.send(EndData(stream_id=self.stream_id))
-        await self._tell({"type": "websocket.disconnect", "code": code})
+        await self._tell({"type": "websocket.disconnect", "code": closing.code})
 
     async def _send_error_response(self, status_code: int) -> None:
         await super()._send_error_response(status_code)

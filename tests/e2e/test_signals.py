@@ -133,6 +133,14 @@ def test_a_breach_of_the_protocol_is_answered_by_its_code(breach: str, server: S
     assert server.http.get("/healthz").status_code == 200
 
 
+def test_a_token_of_a_hundred_kilobytes_is_no_request(server: Server) -> None:
+    """Longer than any head may be: said in HTTP, before any WebSocket."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        with suppress(OSError):
+            client.sendall(f"GET /ws/signals?token={'x' * 100_000} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert re.match(rb"HTTP/1.1 4(00|31) ", client.recv(65536))
+
+
 def test_a_bomb_costs_no_memory(server: Server, vip: str) -> None:
     """Ten of 256 MiB each: four at most, says the contract."""
     status = Path(f"/proc/{server.process.pid}/status")

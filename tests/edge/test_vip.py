@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from komas.errors import Closing
 from komas.model.signals import Draft
 from komas.settings import Settings
 from tests.edge.house import EdgeHouse, edge_house
@@ -145,3 +147,13 @@ async def test_another_path_is_no_socket(autojump_clock: trio.testing.MockClock,
     """404, before the handshake."""
     async with edge_house(tmp_path) as house:
         assert (await house.socket("/ws/other")).status == 404
+
+
+def test_the_readme_has_every_close_code() -> None:
+    """With its reason, and whether to come back."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([\d, ]+) \| (?:`(.*?)`)? ?\|.*\| (.*?) \|$", readme, re.MULTILINE)
+    table = {(int(code), reason): comes_back for codes, reason, comes_back in rows for code in codes.split(",")}
+    assert table.keys() == {(closing.code, closing.reason) for closing in Closing}
+    for closing in Closing:
+        assert table[closing.code, closing.reason].startswith("yes") == closing.is_worth_a_retry

@@ -306,3 +306,26 @@ def test_a_damaged_page_is_the_stores_failure(tmp_path: Path) -> None:
             failed += 1
         ledger.close()
     assert failed > 10
+
+
+def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path) -> None:
+    """What was answered is there, what was not is not; a limit of SQLite's own stands for the disk's."""
+    ledger = Ledger(tmp_path / "komas.db")
+    ledger.open()
+
+    def limit(pages: int) -> None:
+        # Of one connection, which is the only one that is in the pool.
+        with ledger._begin() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    limit(60)
+    answered = 0
+    with pytest.raises(StoreUnavailable, match="full"):
+        for number in range(10_000):
+            ledger.publish(Draft("mexc_dex", {"filling": "x" * 1000, "number": number}, "p"), NOW_MS)
+            answered += 1
+    assert ledger.counters().position == answered > 10
+    assert len(ledger.events_after(0, 10_000, 10_000)) == answered
+    limit(10_000)
+    assert ledger.publish(_draft(), NOW_MS)[0].position == answered + 1
+    ledger.close()
