@@ -159,11 +159,15 @@ class Connection(TCPServer):
 
     async def _receive(self) -> bytes:
         """Some bytes; none at the end, or when the head of a request takes too long."""
-        with trio.move_on_at(self._head_by), suppress(*_CLIENT_LEFT):
-            data = bytes(await self.stream.receive_some(READ_BYTES))
-            if self._is_idle and self._head_by == math.inf:
-                self._head_by = trio.current_time() + HEAD_S
-            return data
+        while trio.current_time() < self._head_by:  # which is put off while we wait, once the head is whole
+            with trio.move_on_at(self._head_by):
+                try:
+                    data = bytes(await self.stream.receive_some(READ_BYTES))
+                except _CLIENT_LEFT:
+                    return b""
+                if self._is_idle and self._head_by == math.inf:
+                    self._head_by = trio.current_time() + HEAD_S
+                return data
         return b""
 
     async def protocol_send(self, event: Event) -> None:

@@ -73,12 +73,7 @@ def test_a_body_of_ten_megabytes_is_refused_and_the_refusal_is_read(demo: Server
 def test_connection_close_closes_and_keep_alive_keeps(demo: Server) -> None:
     """Two requests on one connection, then the end that was asked for."""
     with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        answer = b""
-        while b'{"status":"ok"}' not in answer:
-            chunk = client.recv(65536)
-            assert chunk, answer
-            answer += chunk
+        _ask_on(client)
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b""
         while chunk := client.recv(65536):
@@ -176,3 +171,36 @@ def test_what_was_asked_right_before_half_a_close_is_answered(demo: Server) -> N
     """As `nc -N` and some load balancers do."""
     answer = _send(demo, b"POST /api/ws/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
     assert b'"connected":true' in answer
+
+
+def _ask_on(client: socket.socket) -> None:
+    """One whole request and answer on a connection that stays open."""
+    client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = b""
+    while b'{"status":"ok"}' not in answer:
+        chunk = client.recv(65536)
+        assert chunk, answer
+        answer += chunk
+
+
+def test_the_head_of_a_request_has_five_seconds(demo: Server) -> None:
+    """A byte now and then is no request; what is under way, or comes later on the same connection, is left alone."""
+    with (
+        demo.http.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as response,
+        socket.create_connection(("127.0.0.1", demo.port), timeout=30) as kept,
+        socket.create_connection(("127.0.0.1", demo.port), timeout=30) as slow,
+        socket.create_connection(("127.0.0.1", demo.port), timeout=30) as silent,
+    ):
+        _ask_on(kept)
+        began = time.monotonic()
+        for letter in b"GET /healthz HTTP/1.1\r\nX":
+            try:
+                slow.sendall(bytes([letter]))
+            except OSError:
+                break
+            time.sleep(0.3)
+        assert time.monotonic() - began >= 4
+        assert silent.recv(65536) == b""
+        _ask_on(kept)
+        seen = events(response)
+        assert sum(next(seen)[0] == "message" for _ in range(20)) >= 15
