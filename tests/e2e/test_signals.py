@@ -80,6 +80,26 @@ def test_the_demo_sends_a_newcomer_a_signal(tmp_path: Path) -> None:
             assert json.loads(found.string)["signal_type"]
 
 
+def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
+    """Killed, away for a while, back: nothing is missed and nothing comes twice."""
+    numbers: list[int] = []
+    with serving(tmp_path, "--upstream", UNREACHABLE) as server:
+        token = token_for(tmp_path, *VIP, "--scope", "signals:publish")
+        watch = running(komas("watch", "signals", "--server", server.url), {"KOMAS_TOKEN": token})
+        with watch as watching:
+            wait_for(lambda: "komas_signal_sockets 1.0" in server.http.get("/metrics").text, "the watcher")
+            server.publish(token, number=1)
+            numbers.append(int(watching.line(r'^\{"type":"new_signal".*"number":(\d+)')[1]))
+            os.kill(server.process.pid, signal.SIGKILL)
+            publish = komas("signal", "publish", "--type", "mexc_dex", "--data", '{"number": 2}')
+            subprocess.run([*publish, "--data-dir", str(tmp_path)], check=True, capture_output=True)
+            with serving(tmp_path, "--upstream", UNREACHABLE, "--bind", f"127.0.0.1:{server.port}") as again:
+                numbers.append(int(watching.line(r'^\{"type":"new_signal".*"number":(\d+)')[1]))
+                again.publish(token, number=3)
+                numbers.append(int(watching.line(r'^\{"type":"new_signal".*"number":(\d+)')[1]))
+    assert numbers == [1, 2, 3]
+
+
 def test_compression_is_not_negotiated(server: Server, vip: str) -> None:
     """Though the client asks for it."""
     with _connect(server.signals_url(vip), compression="deflate") as client:
