@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from decimal import Decimal
-from typing import Final
+from typing import Final, Generic, Self, TypeVar
 
 import httpx
 import msgspec
@@ -26,6 +26,8 @@ from komas.model.market import AggTrade, Event, Kline, MiniTicker, Ticker, Trade
 RETRY_S: Final = 2.0
 ROWS: Final = 20  # newest trades and candles on the screen
 READ_TIMEOUT_S: Final = 60.0  # the server sends a comment every 30 s at least
+
+T = TypeVar("T")
 
 
 class View(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ async def watch(view: View, console: Console | None = None) -> None:
     """
     check_address(view.server)
     console = console or Console()
-    screen: _Screen | _Lines = _Screen(view.what, console) if console.is_terminal else _Lines()
+    screen: _Screen | Lines[Event] = _Screen(view.what, console) if console.is_terminal else Lines(_line)
     timeout = httpx.Timeout(10, read=READ_TIMEOUT_S)
     async with httpx.AsyncClient(base_url=view.server, timeout=timeout) as client:
         if not view.symbols:
@@ -131,7 +133,7 @@ async def _running(client: httpx.AsyncClient, view: View) -> str:
     return ",".join(symbols) if view.what == "prices" else str(symbols[0])
 
 
-def _show(screen: _Screen | _Lines, event: ServerSentEvent) -> None:
+def _show(screen: _Screen | Lines[Event], event: ServerSentEvent) -> None:
     if not event.data:
         return  # httpx-sse hands out a lone "retry:" as an event without data
     if event.event == "message":
@@ -140,19 +142,25 @@ def _show(screen: _Screen | _Lines, event: ServerSentEvent) -> None:
         screen.note(f"{event.event}: {event.data}")
 
 
-class _Lines:
+class Lines(Generic[T]):
     """One line for each event, for pipes and files."""
 
-    def __enter__(self) -> None:
+    def __init__(self, render: Callable[[T], str]) -> None:
+        self._render = render
+
+    def __enter__(self) -> Self:
         """Nothing is drawn over, so nothing has to be restored."""
+        return self
 
     def __exit__(self, *_exc: object) -> None:
         sys.stdout.flush()
 
-    def show(self, event: Event) -> None:
-        print("\t".join(_cells(event)), flush=True)
+    def show(self, event: T) -> None:
+        """Print one event."""
+        print(self._render(event), flush=True)
 
     def note(self, text: str) -> None:
+        """Say something about the line itself."""
         print(text, file=sys.stderr, flush=True)
 
 
@@ -212,6 +220,10 @@ def _key(event: Event) -> object:
             return event.trade_id
         case _:
             return event.symbol
+
+
+def _line(event: Event) -> str:
+    return "\t".join(_cells(event))
 
 
 def _cells(event: Event) -> tuple[str, ...]:

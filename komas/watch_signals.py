@@ -5,7 +5,6 @@ On a terminal it is a table, newest first, whose rows change with their updates;
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Final, Self
 from urllib.parse import urlencode
@@ -19,7 +18,7 @@ from rich.text import Text
 from komas.errors import CallerError, VenueError
 from komas.model.codec import encode, read_object
 from komas.venues.dial import dial
-from komas.watch import RETRY_S, ROWS, check_address
+from komas.watch import RETRY_S, ROWS, Lines, check_address
 
 PONG: Final = '{"type":"pong"}'
 POLICY_VIOLATION: Final = 1008  # the token, or what it is good for: trying again does not mend it
@@ -35,7 +34,7 @@ async def watch_signals(server: str, token: str, since_id: str = "", console: Co
         raise CallerError("signals are for VIPs: give --token, or set KOMAS_TOKEN")
     console = console or Console()
     place = {"since_id": since_id} if since_id else {}
-    with _Screen(console) if console.is_terminal else _Lines() as screen:
+    with _Screen(console) if console.is_terminal else Lines(_line) as screen:
 
         def show(message: dict[str, object]) -> None:
             if "position" in message:
@@ -79,22 +78,6 @@ def _nothing() -> None:
     """What leaves is not counted."""
 
 
-class _Lines:
-    """One message a line, as JSON, for pipes and files."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        sys.stdout.flush()
-
-    def show(self, message: dict[str, object]) -> None:
-        print(encode(message).decode(), flush=True)
-
-    def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-
 class _Screen:
     """A table that redraws itself."""
 
@@ -114,7 +97,7 @@ class _Screen:
     def show(self, message: dict[str, object]) -> None:
         data = message.get("data")
         if not isinstance(data, dict):
-            self.note(encode(message).decode())
+            self.note(_line(message))
             return
         number = message.get("signal_id", data.get("id"))
         self._types[number] = message.get("signal_type")
@@ -136,6 +119,10 @@ class _Screen:
             shown = "  ".join(f"{key} {_text(value)}" for key, value in rest.items())
             table.add_row(str(number), str(data.get("created_at", ""))[11:19], str(self._types[number]), Text(shown))
         self._live.update(table, refresh=True)
+
+
+def _line(message: dict[str, object]) -> str:
+    return encode(message).decode()
 
 
 def _text(value: object) -> str:

@@ -80,6 +80,7 @@ class Socket(WSStream):
 
     connection: Connection
     _came_early = False
+    _is_broken = False  # by the client, whose frames cannot be told apart any more
     _is_left = False  # by the application
 
     async def handle(self, event: Event) -> None:
@@ -89,6 +90,8 @@ class Socket(WSStream):
             await super().handle(self._begin(event))
         elif isinstance(event, Body | Data) and not self.handshake.accepted:
             self._came_early = True  # frames follow the handshake's answer (RFC 6455, 4.1): answered once it is given
+        elif isinstance(event, Body | Data) and self._is_broken:
+            return  # what cannot be parsed is not kept either
         elif isinstance(event, StreamClosed) and self._is_left:
             self.closed = True
             self._gone.set()
@@ -177,6 +180,7 @@ class Socket(WSStream):
             await self._send_wsproto_event(event.response())
             await self.send(StreamClosed(stream_id=self.stream_id))
         else:
+            self._is_broken = True
             await self._refuse(_BREACHES.get(event.code, Closing.PROTOCOL))
 
     async def _refuse(self, closing: Closing) -> None:

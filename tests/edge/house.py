@@ -65,23 +65,7 @@ class EdgeHouse:
         client: str = "127.0.0.1",
     ) -> AsyncIterator[Events]:
         """One request whose answer is read chunk by chunk; leaving the block is the client's hanging up."""
-        path, _, query = target.partition("?")
-        scope = {
-            "type": "http",
-            "asgi": {"spec_version": "2.3", "version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": unquote(path),
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
-            "client": (client, 1),
-            "server": ("localhost", 80),
-            "extensions": {},
-            "state": {},
-        }
+        scope = {**_scope(target, headers, client), "type": "http", "method": method, "scheme": "http"}
         to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
         app_send, from_app = trio.open_memory_channel[dict[str, object]](0)
         to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
@@ -115,23 +99,8 @@ class EdgeHouse:
         for_s: float = 1.0,
     ) -> Visit:
         """One WebSocket, open until the server closes it or ``for_s`` seconds are over."""
-        path, _, query = target.partition("?")
-        scope = {
-            "type": "websocket",
-            "asgi": {"spec_version": "2.3", "version": "3.0"},
-            "http_version": "1.1",
-            "scheme": "ws",
-            "path": unquote(path),
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
-            "client": (client, 1),
-            "server": ("localhost", 80),
-            "subprotocols": list(subprotocols),
-            "extensions": {"websocket.http.response": {}},
-            "state": {},
-        }
+        own = {"type": "websocket", "scheme": "ws", "subprotocols": list(subprotocols)}
+        scope = {**_scope(target, headers, client), **own, "extensions": {"websocket.http.response": {}}}
         to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
         app_send, from_app = trio.open_memory_channel[dict[str, object]](math.inf)
         to_app.send_nowait({"type": "websocket.connect"})
@@ -142,6 +111,24 @@ class EdgeHouse:
             await app(scope, app_receive.receive, app_send.send)
         app_send.close()
         return Visit([message async for message in from_app])
+
+
+def _scope(target: str, headers: Sequence[tuple[str, str]], client: str) -> dict[str, object]:
+    """What the scopes of requests and of sockets have in common."""
+    path, _, query = target.partition("?")
+    return {
+        "asgi": {"spec_version": "2.3", "version": "3.0"},
+        "http_version": "1.1",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+        "client": (client, 1),
+        "server": ("localhost", 80),
+        "extensions": {},
+        "state": {},
+    }
 
 
 class Visit:
