@@ -63,6 +63,8 @@ log = logging.getLogger("komas.server")
 # a token: neither is written. The same line stands in hypercorn.toml.
 ACCESS_LOG = "%(h)s %(m)s %(s)s %(B)s bytes %(L)s s"
 
+# Where its own file says nothing else; the same stands in hypercorn.toml.
+HYPERCORN = {"backlog": 1024, "keep_alive_timeout": 75, "shutdown_timeout": 10, "startup_timeout": 20}
 OPEN_FILES = 65_536  # more than the defaults of all limits of clients together
 
 
@@ -190,7 +192,8 @@ async def _drain_at(stop: trio.Event, gateway: Gateway) -> None:
 
 def hypercorn_config(settings: Settings) -> Config:
     """Hypercorn's settings: its file, if one was named, and what ours decide."""
-    config = Config() if settings.config is None else _config_file(settings.config)
+    table = {} if settings.config is None else _config_file(settings.config)
+    config = Config.from_mapping({**HYPERCORN, **table})
     config.bind = list(settings.bind)
     config.worker_class = "trio"
     config.workers = 1
@@ -199,15 +202,10 @@ def hypercorn_config(settings: Settings) -> Config:
     config.include_server_header = False
     config.errorlog = logging.getLogger("hypercorn.error")
     config.access_log_format = ACCESS_LOG
-    if settings.config is None:
-        config.backlog = 1024
-        config.keep_alive_timeout = 75
-        config.shutdown_timeout = 10
-        config.startup_timeout = 20
     return config
 
 
-def _config_file(path: Path) -> Config:
+def _config_file(path: Path) -> dict[str, object]:
     """Hypercorn takes any key and any type in its file without a word; here a wrong one is named."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -220,7 +218,7 @@ def _config_file(path: Path) -> Config:
             raise SettingError(f"--config {path}: Hypercorn has no setting {key!r}")
         if isinstance(default, int | float) and not isinstance(value, int | float):
             raise SettingError(f"--config {path}: {key}: got {value!r}; accepted: a number")
-    return Config.from_mapping(table)
+    return table
 
 
 def _patience(settings: Settings) -> Patience:

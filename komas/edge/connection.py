@@ -95,7 +95,7 @@ class Connection(TCPServer):
         self._sending: trio.CancelScope | None = None
         self._has_left = False
         self._is_idle = True
-        self._head_by = trio.current_time() + HEAD_S
+        self._head_by = math.inf
         self._ended = trio.Event()
         self.context.terminated.connections.add(self)
         try:
@@ -132,6 +132,7 @@ class Connection(TCPServer):
         noticed at the next write. (One that has sent more than two reads ahead still is: it is not read any further.)
         And Hypercorn kept the socket of a client that had left until the keep-alive time was over.
         """
+        self._head_by = trio.current_time() + HEAD_S  # a TLS handshake has had its own time
         handed, self._taken = trio.open_memory_channel[bytes](1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._handle_data, self._taken)
@@ -166,7 +167,7 @@ class Connection(TCPServer):
                 except _CLIENT_LEFT:
                     return b""
                 if self._is_idle and self._head_by == math.inf:
-                    self._head_by = trio.current_time() + HEAD_S
+                    self._head_by = math.inf
                 return data
         return b""
 
@@ -208,8 +209,9 @@ class Connection(TCPServer):
         if self._ended.is_set() or not self._is_half_asked():
             return
         self._taken.close()  # the reader goes on, and drops what it reads
-        with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT, AttributeError):  # TLS cannot be half closed
-            await self.stream.send_eof()
+        with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT):
+            with suppress(AttributeError):  # TLS cannot be half closed
+                await self.stream.send_eof()
             await self._ended.wait()
 
     def _complain(self, error: BaseException) -> None:

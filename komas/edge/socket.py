@@ -92,9 +92,10 @@ class Socket(WSStream):
             self._came_early = True  # frames follow the handshake's answer (RFC 6455, 4.1): answered once it is given
         elif isinstance(event, Body | Data) and self._is_broken:
             return  # what cannot be parsed is not kept either
-        elif isinstance(event, StreamClosed) and self._is_left:
+        elif isinstance(event, StreamClosed):
             self.closed = True
             self._gone.set()
+            await self._tell({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE})
         else:
             await super().handle(event)
 
@@ -109,6 +110,9 @@ class Socket(WSStream):
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Do what the application says; ``None`` is its end."""
+        if message is not None and self.state is ASGIWebsocketState.CLOSED:
+            await trio.lowlevel.checkpoint()  # it was closed under the application, which is about to be told
+            return
         if message is None:
             self._is_left = True
             self._putting.cancel()  # nobody takes what still waits to be taken

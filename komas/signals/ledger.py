@@ -18,6 +18,7 @@ import msgspec
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
@@ -91,6 +92,9 @@ class Ledger:
             _make_private(self._file)  # a file that has vanished since is not made anew: its numbers would come again
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        if self._is_current(config):
+            self._was_open = True
+            return
         with _translated(), self._begin() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE lets one in by itself
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OPENING_LOCK)))
@@ -100,6 +104,14 @@ class Ledger:
             except CommandError as error:
                 raise StoreUnavailable(f"its schema is not of this release of komas: {error}") from error
         self._was_open = True
+
+    def _is_current(self, config: Config) -> bool:
+        """Whether there is nothing to migrate; reading it needs no lock that a writer could hold."""
+        with _translated(), self._engine.connect() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return False
+            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+        return bool(version == ScriptDirectory.from_config(config).get_current_head())
 
     def close(self) -> None:
         """Let every connection go."""

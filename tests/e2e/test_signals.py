@@ -270,6 +270,29 @@ def test_a_socket_that_is_left_leaves_nothing_behind(server: Server, vip: str) -
         wait_for(lambda: len(list(files.iterdir())) <= before + 5, "no files", timeout=20)
 
 
+def test_a_flood_and_a_close_in_one_breath_leave_nothing_behind(server: Server, vip: str) -> None:
+    """However many messages are left unread, while the client keeps its end open."""
+    files = Path(f"/proc/{server.process.pid}/fd")
+    if not files.is_dir():
+        pytest.skip("open files are counted in /proc")
+    before = len(list(files.iterdir()))
+    target = server.signals_url(vip).split("/", 3)[3]
+    handshake = (
+        f"GET /{target} HTTP/1.1\r\nHost: localhost:{server.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+    with ExitStack() as stack:
+        for count in range(36, 50, 2):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            client.sendall(handshake)
+            heard = b""
+            while b'"connected"' not in heard:
+                heard += client.recv(65536)
+            client.sendall(_frame(1, b'{"type":"ping"}') * count + _frame(8, b"\x03\xe8"))
+        wait_for(lambda: len(list(files.iterdir())) <= before + 2, "all closed", timeout=20)
+    assert "a session failed" not in "\n".join(server.process.output)
+
+
 def test_no_token_is_in_any_log_error_or_metric(tmp_path: Path) -> None:
     """Wherever it was put, whatever format the access log has, whatever went wrong."""
     secret = tmp_path / "data" / "jwt-secret"

@@ -329,3 +329,19 @@ def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path
     limit(10_000)
     assert ledger.publish(_draft(), NOW_MS)[0].position == answered + 1
     ledger.close()
+
+
+def test_a_writer_elsewhere_keeps_no_reader_out(tmp_path: Path) -> None:
+    """Opening needs no lock where there is nothing to migrate."""
+    first = Ledger(tmp_path / "komas.db")
+    first.open()
+    first.publish(_draft(), NOW_MS)
+    holder = sqlite3.connect(tmp_path / "komas.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    second = Ledger(tmp_path / "komas.db")
+    for ledger in (first, second):
+        ledger.open()
+        assert ledger.counters().position == 1
+        ledger.close()
+    holder.execute("ROLLBACK")
+    holder.close()
