@@ -35,7 +35,8 @@ from komas.model.streams import Kind, Stream, stream
 from komas.settings import BINANCE_STREAM, rest_beside
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
-from komas.venues.binance.feed import BinanceFeed
+from komas.venues.binance.backfill import Backfill
+from komas.venues.binance.feed import BinanceFeed, wall_ms
 from komas.venues.binance.listings import Listings
 from komas.venues.dial import OpenStream, open_tcp
 from komas.venues.rest import Rest, open_rest
@@ -186,8 +187,9 @@ class Rooms:
         self.hub = _Hub()
         self.was_connected = False  # as far as callbacks have been told
         self.listings = Listings(rest)
+        self.backfill = Backfill(self.hub, rest, wall_ms)
         self.feed = BinanceFeed(
-            sink=self.hub, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
+            sink=self.backfill, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
         )
         self.hub.failure = lambda: self.feed.failure
 
@@ -195,6 +197,7 @@ class Rooms:
         """Start what runs behind."""
         for name, task in (
             ("binance feed", self.feed.run),
+            ("backfill", self.backfill.run),
             ("listings", self.listings.run),
             ("interest sweeper", self.hub.interest.sweep),
         ):

@@ -7,7 +7,8 @@
                                       what is held        event    gaps   (sync)     post
 
     venues  the way in: dial (the WebSocket library) · link (converse, back off) · backoff · window · rest · ports
-            (what a feed is handed) · binance/ (protocol, wire, continuity, silence think; feed and listings do)
+            (what a feed is handed) · binance/ (protocol, wire, rows, continuity, silence think; feed, backfill and
+            listings do)
     hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
@@ -17,9 +18,9 @@
     sim     the double of the exchange; imports nothing of komas but errors
     client · callbacks   the same venues and hub for Python programs, without server and edge
 
-The nursery is the supervisor: ``feed``, ``listings`` and the sweeper of interest run in it; the edge is served inside
-its block, so it drains before they are cancelled; a bug in any of them ends the process. The store of signals is
-outermost: what was committed outlives everything inside.
+The nursery is the supervisor: ``feed``, ``backfill``, ``listings``, ``desk`` and the sweeper of interest run in it; the
+edge is served inside its block, so it drains before they are cancelled; a bug in any of them ends the process. The
+store of signals is outermost: what was committed outlives everything inside.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from komas.stop import first_signal
 from komas.telemetry.log import logging_to
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
+from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed, wall_ms
 from komas.venues.binance.listings import Listings
 from komas.venues.dial import OpenStream, open_tcp
@@ -109,8 +111,9 @@ async def open_gateway(
                     settings.rest_upstream, weight_header=facts.WEIGHT_HEADER, weight_per_minute=facts.WEIGHT_PER_MINUTE
                 )
             )
+            backfill = Backfill(hub, rest, clock_ms)
             feed = BinanceFeed(
-                sink=hub,
+                sink=backfill,
                 wanted=hub.interest,
                 url=settings.upstream,
                 patience=_patience(settings),
@@ -119,6 +122,7 @@ async def open_gateway(
             )
             listings = Listings(rest)
             await work.start(feed.run, name="binance feed")
+            work.start_soon(backfill.run, name="backfill")
             work.start_soon(listings.run, name="listings")
             work.start_soon(hub.interest.sweep, name="interest sweeper")
             work.start_soon(signals.desk.run, name="signal desk")
@@ -127,7 +131,7 @@ async def open_gateway(
                 work.start_soon(imagine_signals, signals.desk, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 feed.connect()
-            yield Gateway(Rooms(settings, hub, feed, listings, Doors(settings), signals, daily, clock_ms))
+            yield Gateway(Rooms(settings, hub, feed, backfill, listings, Doors(settings), signals, daily, clock_ms))
             work.cancel_scope.cancel("the edge has drained")
 
 

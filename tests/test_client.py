@@ -12,7 +12,7 @@ import trio.testing
 
 import komas
 from komas import BinanceWebSocket, CallbackError, CallerError, Gap, VenueError, open_binance
-from komas.errors import KomasError
+from komas.errors import Cause, KomasError
 from komas.model.market import Trade
 from komas.venues.backoff import Patience
 from tests.builders import ticker_frame, trade_frame
@@ -30,7 +30,12 @@ def exchange(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Scripted
         await trio.lowlevel.checkpoint()
         return 1e9
 
+    async def refused(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise VenueError("no such endpoint", cause=Cause.REFUSED)
+
     monkeypatch.setattr("komas.venues.binance.listings.Listings._ask", unanswered)
+    monkeypatch.setattr("komas.venues.rest.Rest.get", refused)
     return ScriptedExchange(nursery)
 
 
@@ -251,7 +256,7 @@ async def test_iterating_is_the_other_way(autojump_clock: trio.testing.MockClock
             if len(seen) == 2:
                 break
     assert seen == [1, 4]
-    assert gaps == [Gap(stream="btcusdt@trade", first=2, last=3)]
+    assert gaps == [Gap(stream="btcusdt@trade", first=2, last=3, reason="no such endpoint")]
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(

@@ -80,6 +80,7 @@ def _why_not_ready(rooms: Rooms) -> list[str]:
 
 def _samples(rooms: Rooms) -> Iterable[Sample]:
     feed, hub, doors = rooms.feed.statistics(), rooms.hub.statistics(), rooms.doors.statistics()
+    fill = rooms.backfill.statistics()
     topic, sockets = rooms.signals.topic.statistics(), rooms.signals.register.statistics()
     yield Sample("upstream_connected", "1 while the exchange connection is up", rooms.feed.state is FeedState.CONNECTED)
     yield Sample("upstream_messages", "Data frames received", feed.messages_received, is_counter=True)
@@ -87,6 +88,9 @@ def _samples(rooms: Rooms) -> Iterable[Sample]:
     yield Sample("upstream_unknown", "Frames of unknown streams", feed.unknown, is_counter=True)
     yield Sample("upstream_repeated", "Facts received more than once", feed.repeated, is_counter=True)
     yield Sample("upstream_gaps", "Runs of missing trades or candles", feed.gaps, is_counter=True)
+    yield Sample("upstream_backfilled", "Missing facts asked for and sent", fill.filled, is_counter=True)
+    yield Sample("upstream_gaps_declared", "Gaps, or parts, not filled", fill.declared, is_counter=True)
+    yield Sample("streams_recovering", "Streams that wait behind a gap", fill.recovering)
     yield Sample("upstream_reconnects", "Connections after the first", feed.reconnects, is_counter=True)
     yield Sample("streams", "Streams wanted now", hub.streams)
     yield Sample("published", "Facts published", hub.published, is_counter=True)

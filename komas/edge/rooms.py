@@ -12,6 +12,7 @@ from komas.hub.hub import Hub
 from komas.settings import Settings
 from komas.signals.rooms import SignalRooms
 from komas.telemetry.log import DailyLog
+from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
 
@@ -23,6 +24,7 @@ class Rooms:
     settings: Settings
     hub: Hub
     feed: BinanceFeed
+    backfill: Backfill
     listings: Listings
     doors: Doors
     signals: SignalRooms

@@ -95,7 +95,7 @@ class Hub:
         """How many listeners there are now."""
         return len(self._mailboxes)
 
-    def publish(self, stream: Stream, event: Event, received_ms: int) -> None:
+    def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
         """Hand one fact to everybody who listens to its stream; never waits.
 
         Facts of a stream that nobody wants any more (some still come after an unsubscription) are counted and dropped.
@@ -105,7 +105,7 @@ class Hub:
             self._unwanted += 1
             return
         self._published += 1
-        envelope = Envelope(stream, event, received_ms, fanout.epoch)
+        envelope = Envelope(stream, event, received_ms, fanout.epoch, backfilled=backfilled)
         self.latest.put(envelope)
         if envelope.sequence is not None:
             fanout.journal.append(envelope)

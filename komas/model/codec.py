@@ -60,12 +60,13 @@ def iso_ms(epoch_ms: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
 
 
-class _Message(msgspec.Struct, frozen=True):
-    """What a listener reads: the envelope of the user's document."""
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a listener reads: the envelope of the user's document; ``backfilled`` is there where it is true."""
 
     type: str
     data: Event
     timestamp: str
+    backfilled: bool = False
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -97,13 +98,16 @@ class Envelope:
     ``received_ms`` is komas's clock at receipt, milliseconds since the epoch.
     """
 
-    __slots__ = ("_json", "_sse", "epoch", "event", "received_ms", "sequence", "stream")
+    __slots__ = ("_json", "_sse", "backfilled", "epoch", "event", "received_ms", "sequence", "stream")
 
-    def __init__(self, stream: Stream, event: Event, received_ms: int, epoch: str = "") -> None:
+    def __init__(
+        self, stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False
+    ) -> None:
         self.stream = stream
         self.event = event
         self.received_ms = received_ms
         self.epoch = epoch
+        self.backfilled = backfilled
         self.sequence = sequence_of(event)
         self._json: bytes | None = None
         self._sse: bytes | None = None
@@ -113,7 +117,7 @@ class Envelope:
         """The envelope of the user's document as JSON; encoded at the first call."""
         if self._json is None:
             kind = str(self.stream.kind)
-            self._json = encode(_Message(kind, self.event, iso_ms(self.received_ms)))
+            self._json = encode(_Message(kind, self.event, iso_ms(self.received_ms), self.backfilled))
         return self._json
 
     @property

@@ -115,13 +115,15 @@ Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker
 class Gap(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
     """Facts of one stream that are missing: trade ids (candles: open times) from ``first`` to ``last``, both included.
 
-    ``None`` where that end is not known. ``filled`` is whether the missing facts were sent after all.
+    ``None`` where that end is not known. ``filled`` is whether the missing facts were sent after all; ``reason`` says
+    why they could not be asked for, where they were.
     """
 
     stream: str
     first: int | None
     last: int | None
     filled: bool = False
+    reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class FeedState(StrEnum):

@@ -11,10 +11,12 @@ from komas.model.streams import Stream
 class Sink(Protocol):
     """Where facts and notices go. Its laws: it never waits, and takes what comes in order of each stream."""
 
-    status: FeedStatus
+    @property
+    def status(self) -> FeedStatus:
+        """The feed's state, as it was announced last."""
 
-    def publish(self, stream: Stream, event: Event, received_ms: int) -> None:
-        """Take one fact."""
+    def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
+        """Take one fact; ``backfilled`` is one that was missed and asked for."""
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Take the news that facts are missing before the next one."""

@@ -20,6 +20,8 @@ from komas.edge.rooms import Rooms
 from komas.hub.hub import Hub
 from komas.settings import Settings
 from komas.telemetry.log import DailyLog
+from komas.venues.binance import facts
+from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
 from komas.venues.rest import open_rest
@@ -185,7 +187,9 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
     """Open the edge; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
     settings = settings or Settings()
 
-    def answer(_request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != facts.EXCHANGE_INFO_PATH:
+            return httpx.Response(404, content=b"{}")
         return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in SYMBOLS]})
 
     transport = httpx.MockTransport(answer)
@@ -195,8 +199,9 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
     ):
         exchange = ScriptedExchange(nursery)
         hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
+        backfill = Backfill(hub, rest, lambda: NOW_MS)
         feed = BinanceFeed(
-            sink=hub,
+            sink=backfill,
             wanted=hub.interest,
             url="ws://exchange.test:9443",
             open_stream=exchange,
@@ -205,12 +210,13 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         )
         listings = Listings(rest)
         await nursery.start(feed.run)
+        nursery.start_soon(backfill.run)
         nursery.start_soon(listings.run)
         nursery.start_soon(hub.interest.sweep)
         log = DailyLog(folder, 14)
         desk = signal_house(folder, settings)
         nursery.start_soon(desk.rooms.desk.run)
-        rooms = Rooms(settings, hub, feed, listings, Doors(settings), desk.rooms, log, lambda: NOW_MS)
+        rooms = Rooms(settings, hub, feed, backfill, listings, Doors(settings), desk.rooms, log, lambda: NOW_MS)
         yield EdgeHouse(create_app(rooms), rooms, exchange, desk)
         log.close()
         desk.ledger.close()

@@ -176,7 +176,7 @@ async def test_a_gap_is_told_in_its_place(autojump_clock: trio.testing.MockClock
             seen = await _until(events, b'"trade_id":5')
             first, gap, last = (seen.index(words) for words in (b'"trade_id":1,', b"event: gap", b'"trade_id":5,'))
             assert first < gap < last
-            assert b'data: {"stream":"btcusdt@trade","from":2,"to":4,"filled":false}' in seen
+            assert b'data: {"stream":"btcusdt@trade","from":2,"to":4,"filled":false,"reason":"the exch' in seen
 
 
 async def test_a_return_with_a_position_is_exact(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

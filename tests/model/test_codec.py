@@ -94,3 +94,10 @@ def test_json_is_json() -> None:
     """A parser agrees with the digits."""
     data = json.loads(Envelope(TRADE, trade(7, "0.00000001"), 0, "e").json, parse_float=Decimal)
     assert data["data"]["price"] == Decimal("0.00000001")
+
+
+def test_a_fact_that_was_asked_for_says_so() -> None:
+    """And nothing else does."""
+    live, late = Envelope(TRADE, trade(1), 0), Envelope(TRADE, trade(1), 0, backfilled=True)
+    assert b"backfilled" not in live.json
+    assert late.json == live.json[:-1] + b',"backfilled":true}'

@@ -162,7 +162,7 @@ def read_event(name: str, data: msgspec.Raw, received_ms: int) -> tuple[Stream, 
 
 def _read_ticker(data: msgspec.Raw, _received_ms: int) -> market.Ticker:
     frame = _guarded(_ticker, data)
-    _check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q, frame.p, frame.P)
+    check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q, frame.p, frame.P)
     return market.Ticker(
         symbol=frame.s,
         price=frame.c,
@@ -179,7 +179,7 @@ def _read_ticker(data: msgspec.Raw, _received_ms: int) -> market.Ticker:
 
 def _read_mini_ticker(data: msgspec.Raw, _received_ms: int) -> market.MiniTicker:
     frame = _guarded(_mini_ticker, data)
-    _check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q)
+    check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q)
     return market.MiniTicker(
         symbol=frame.s,
         price=frame.c,
@@ -195,7 +195,7 @@ def _read_mini_ticker(data: msgspec.Raw, _received_ms: int) -> market.MiniTicker
 def _read_kline(data: msgspec.Raw, _received_ms: int) -> market.Kline:
     frame = _guarded(_kline, data)
     bar = frame.k
-    _check(bar.o, bar.h, bar.l, bar.c, bar.v, bar.q)
+    check(bar.o, bar.h, bar.l, bar.c, bar.v, bar.q)
     return market.Kline(
         symbol=frame.s,
         interval=bar.i,
@@ -213,7 +213,7 @@ def _read_kline(data: msgspec.Raw, _received_ms: int) -> market.Kline:
 
 def _read_trade(data: msgspec.Raw, _received_ms: int) -> market.Trade:
     frame = _guarded(_trade, data)
-    _check(frame.p, frame.q)
+    check(frame.p, frame.q)
     return market.Trade(
         symbol=frame.s, trade_id=frame.t, price=frame.p, quantity=frame.q, timestamp=frame.E, is_buyer_maker=frame.m
     )
@@ -221,7 +221,7 @@ def _read_trade(data: msgspec.Raw, _received_ms: int) -> market.Trade:
 
 def _read_agg_trade(data: msgspec.Raw, _received_ms: int) -> market.AggTrade:
     frame = _guarded(_agg_trade, data)
-    _check(frame.p, frame.q)
+    check(frame.p, frame.q)
     return market.AggTrade(
         symbol=frame.s,
         trade_id=frame.a,
@@ -236,7 +236,7 @@ def _read_agg_trade(data: msgspec.Raw, _received_ms: int) -> market.AggTrade:
 
 def _read_book_ticker(data: msgspec.Raw, received_ms: int) -> market.BookTicker:
     frame = _guarded(_book_ticker, data)
-    _check(frame.b, frame.B, frame.a, frame.A)
+    check(frame.b, frame.B, frame.a, frame.A)
     return market.BookTicker(
         symbol=frame.s,
         bid_price=frame.b,
@@ -268,7 +268,7 @@ def _guarded(decoder: msgspec.json.Decoder[_T], text: str | bytes | msgspec.Raw)
         raise Unreadable(str(error)) from error
 
 
-def _check(*numbers: Decimal) -> None:
+def check(*numbers: Decimal) -> None:
     """Refuse what is a ``Decimal`` and yet no price or quantity: ``NaN``, ``Infinity``, ``1E+999999``."""
     for number in numbers:
         if not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS or len(str(number)) > 2 * _DIGITS:

@@ -1,0 +1,147 @@
+"""Rows of Binance's REST answers to facts (thinks): what fills a gap of a stream.
+
+Every Struct here is one row with the exchange's keys; none leaves this file.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from komas.model.market import AggTrade, Kline, Trade
+from komas.model.streams import INTERVALS, Kind, Stream, next_open_ms, previous_open_ms
+from komas.venues.binance.wire import Number, check
+
+ROWS: Final = 1000  # of one answer, at most
+
+
+class TradeRow(msgspec.Struct):
+    """``{"id":28457,"price":"4.00000100","qty":"12.00000000","time":1499865549590,"isBuyerMaker":true,...}``."""
+
+    id: Number
+    price: Decimal
+    qty: Decimal
+    time: Number
+    isBuyerMaker: bool  # noqa: N815 - the exchange's key
+
+
+class AggTradeRow(msgspec.Struct):
+    """``{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true,"M":true}``."""
+
+    a: Number
+    p: Decimal
+    q: Decimal
+    f: Number
+    l: Number  # noqa: E741 - the exchange's key
+    T: Number
+    m: bool
+
+
+class KlineRow(msgspec.Struct, array_like=True):
+    """``[1499040000000,"0.0163","0.8000","0.0157","0.0157","148976.1",1499644799999,"2434.1",308,...]``: o h l c."""
+
+    open_time: Number
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    close_time: Number
+    quote_volume: Decimal
+    trades: Number
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked for a page of missing facts; ``rows`` is the type of the answer."""
+
+    path: str
+    params: dict[str, str]
+    rows: type
+
+
+def can_fill(stream: Stream) -> bool:
+    """Whether the exchange keeps what this stream sends."""
+    return stream.kind in (Kind.TRADE, Kind.AGG_TRADE, Kind.KLINE)
+
+
+def request(stream: Stream, first: int, last: int) -> Request:
+    """The request for facts from a number (candles: an open time) on; a page may hold more than is missing."""
+    if stream.kind is Kind.KLINE:
+        assert stream.interval is not None  # every candle stream has one
+        span = {"interval": stream.interval, "startTime": str(first), "endTime": str(last)}
+        return Request("/api/v3/klines", {"symbol": stream.symbol, **span, "limit": str(ROWS)}, list[KlineRow])
+    missing = str(min(ROWS, last - first + 1))
+    params = {"symbol": stream.symbol, "fromId": str(first), "limit": missing}
+    if stream.kind is Kind.TRADE:
+        return Request("/api/v3/historicalTrades", params, list[TradeRow])
+    return Request("/api/v3/aggTrades", params, list[AggTradeRow])
+
+
+def read(stream: Stream, row: object) -> tuple[int, Trade | AggTrade | Kline]:
+    """One row as a fact with its number; raises ``Unreadable`` for what is no price.
+
+    REST knows the time of a trade but not that of its event, so ``timestamp`` is the trade's.
+    """
+    match row:
+        case TradeRow():
+            check(row.price, row.qty)
+            return row.id, Trade(
+                symbol=stream.symbol,
+                trade_id=row.id,
+                price=row.price,
+                quantity=row.qty,
+                timestamp=row.time,
+                is_buyer_maker=row.isBuyerMaker,
+            )
+        case AggTradeRow():
+            check(row.p, row.q)
+            return row.a, AggTrade(
+                symbol=stream.symbol,
+                trade_id=row.a,
+                price=row.p,
+                quantity=row.q,
+                first_trade_id=row.f,
+                last_trade_id=row.l,
+                timestamp=row.T,
+                is_buyer_maker=row.m,
+            )
+        case KlineRow():
+            return row.open_time, _candle(stream, row)
+        case _:
+            raise TypeError(f"{type(row).__name__} is no row")
+
+
+def next_number(stream: Stream, number: int) -> int:
+    """The number that follows."""
+    if stream.kind is Kind.KLINE:
+        assert stream.interval in INTERVALS
+        return next_open_ms(stream.interval, number)
+    return number + 1
+
+
+def previous_number(stream: Stream, number: int) -> int:
+    """The number that goes before."""
+    if stream.kind is Kind.KLINE:
+        assert stream.interval in INTERVALS
+        return previous_open_ms(stream.interval, number)
+    return number - 1
+
+
+def _candle(stream: Stream, row: KlineRow) -> Kline:
+    check(row.open, row.high, row.low, row.close, row.volume, row.quote_volume)
+    assert stream.interval is not None
+    return Kline(
+        symbol=stream.symbol,
+        interval=stream.interval,
+        timestamp=row.open_time,
+        open=row.open,
+        high=row.high,
+        low=row.low,
+        close=row.close,
+        volume=row.volume,
+        is_closed=True,
+        trades=row.trades,
+        quote_volume=row.quote_volume,
+    )

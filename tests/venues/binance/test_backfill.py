@@ -1,0 +1,301 @@
+"""A gap is filled before what follows it; what cannot be filled is declared. On the deterministic clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Kline, Trade
+from komas.model.streams import Kind, Stream
+from komas.venues.binance.backfill import DEADLINE_S, WAITING, Backfill
+from komas.venues.rest import open_rest
+from tests.builders import KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
+
+AGG_TRADE = Stream(Kind.AGG_TRADE, "BTCUSDT")
+NOW_MS = 1_770_000_000_000
+
+
+class _Sink:
+    """Keeps what it is given, in order."""
+
+    def __init__(self) -> None:
+        self.status = FeedStatus(state=FeedState.DISCONNECTED)
+        self.taken: list[object] = []
+        self.backfilled: list[int] = []
+
+    def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
+        number = event.trade_id if isinstance(event, Trade | AggTrade) else event.timestamp
+        self.taken.append(number)
+        if backfilled:
+            assert received_ms == NOW_MS
+            self.backfilled.append(number)
+
+    def publish_gap(self, stream: Stream, gap: Gap) -> None:
+        self.taken.append((gap.first, gap.last))
+        self.reason = gap.reason
+
+    def announce(self, status: FeedStatus) -> None:
+        self.status = status
+
+    def renew(self, stream: Stream, gap: Gap) -> None:
+        self.taken.append("renewed")
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        self.taken.append("refused")
+
+
+def _trades(request: httpx.Request, *, missing: tuple[int, ...] = ()) -> httpx.Response:
+    """The exchange's tape: every trade there ever was, but for those that are missing."""
+    first, limit = int(request.url.params["fromId"]), int(request.url.params["limit"])
+    assert request.url.path == "/api/v3/historicalTrades"
+    assert limit <= 1000
+    rows = [
+        {"id": number, "price": "1.50000000", "qty": "0.02000000", "time": 5, "isBuyerMaker": True, "isBestMatch": True}
+        for number in range(first, first + limit)
+        if number not in missing
+    ]
+    return httpx.Response(200, content=json.dumps(rows))
+
+
+class _House:
+    """A backfill over a scripted REST host."""
+
+    def __init__(self, backfill: Backfill, sink: _Sink) -> None:
+        self.backfill = backfill
+        self.sink = sink
+
+    def gap(self, first: int, last: int, stream: Stream = TRADE) -> None:
+        """What the feed hands over at a gap: the gap, and at once the fact that follows it."""
+        self.backfill.publish_gap(stream, Gap(stream=stream.name, first=first, last=last))
+        self.backfill.publish(stream, trade(last + 1), NOW_MS)
+
+
+@asynccontextmanager
+async def _house(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIterator[_House]:
+    sink = _Sink()
+    transport = httpx.MockTransport(answer)
+    async with (
+        open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
+        trio.open_nursery() as nursery,
+    ):
+        backfill = Backfill(sink, rest, lambda: NOW_MS)
+        nursery.start_soon(backfill.run)
+        yield _House(backfill, sink)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_missing_comes_first_and_what_is_live_waits(autojump_clock: trio.testing.MockClock) -> None:
+    """In order, each once, marked; other streams do not wait, and afterwards nothing does."""
+    async with _house(_trades) as house:
+        house.backfill.publish(TRADE, trade(1), NOW_MS)
+        house.gap(2, 2500)
+        house.backfill.publish(TRADE, trade(2502), NOW_MS)
+        house.backfill.publish(TICKER, ticker(timestamp=-1), NOW_MS)
+        assert house.sink.taken == [1, -1]
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.sink.taken == [1, -1, *range(2, 2503)]
+        assert house.sink.backfilled == list(range(2, 2501))
+        house.backfill.publish(TRADE, trade(2503), NOW_MS)
+        assert house.sink.taken[-1] == 2503
+        counts = house.backfill.statistics()
+        assert (counts.filled, counts.declared, counts.recovering) == (2499, 0, 0)
+
+
+async def test_a_gap_behind_a_gap_is_filled_in_its_turn(autojump_clock: trio.testing.MockClock) -> None:
+    """Found while the first one was asked for."""
+    async with _house(_trades) as house:
+        house.gap(1, 5)
+        house.gap(7, 9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.sink.taken == list(range(1, 11))
+
+
+async def test_what_the_exchange_has_not_is_declared_where_it_is_missing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Between what it has."""
+    async with _house(lambda request: _trades(request, missing=(3, 4))) as house:
+        house.gap(1, 6)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.sink.taken == [1, 2, (3, 4), 5, 6, 7]
+        assert house.sink.reason == "the exchange has it not"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda _: httpx.Response(404, content=b"{}"), "the exchange answered HTTP 404"),
+        (lambda _: httpx.Response(429, headers={"Retry-After": "30"}), "the exchange answered HTTP 429"),
+        (lambda _: httpx.Response(400, content=b'{"code":-1121,"msg":"Invalid symbol."}'), "Invalid symbol."),
+        (lambda _: httpx.Response(200, content=b'[{"id":"x"}]'), "cannot read"),
+        (
+            lambda _: httpx.Response(200, content=b'[{"id":1,"price":"NaN","qty":"1","time":1,"isBuyerMaker":true}]'),
+            "is not a price",
+        ),
+    ],
+)
+async def test_a_refusal_is_declared_at_once(
+    answer: Callable[[httpx.Request], httpx.Response], reason: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """With the exchange's words; what follows goes out."""
+    async with _house(answer) as house:
+        began = trio.current_time()
+        house.gap(1, 3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.sink.taken == [(1, 3), 4]
+        assert reason in str(house.sink.reason)
+        assert trio.current_time() == began
+
+
+async def test_a_host_that_is_down_is_asked_again_until_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    """Up again in time: filled; not: declared, and nothing waits for longer."""
+    is_up = trio.Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not is_up.is_set():
+            raise httpx.ConnectError("down")
+        return _trades(request)
+
+    async with _house(answer) as house:
+        house.gap(1, 3)
+        await trio.sleep(DEADLINE_S / 2)
+        assert house.sink.taken == []
+        is_up.set()
+        await trio.sleep(1)
+        assert house.sink.taken == [1, 2, 3, 4]
+        is_up = trio.Event()
+        began = trio.current_time()
+        house.gap(5, 6)
+        while house.sink.taken[-1] != 7:  # noqa: ASYNC110 - what a sink took has no event
+            await trio.sleep(0.1)
+        assert house.sink.taken[4:] == [(5, 6), 7]
+        assert "within 10 s" in str(house.sink.reason)
+        assert DEADLINE_S <= trio.current_time() - began < DEADLINE_S + 1
+
+
+async def test_an_answer_that_lags_behind_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    """The newest trades are not there yet at the first look."""
+    looks = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal looks
+        looks += 1
+        return _trades(request, missing=(3,) if looks < 4 else ())
+
+    async with _house(answer) as house:
+        house.gap(1, 3)
+        await trio.sleep(5)
+        assert house.sink.taken == [1, 2, 3, 4]
+
+
+async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.MockClock) -> None:
+    """The buffer is bounded, and nothing in it is lost."""
+
+    async def never(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        house.gap(1, 3)
+        await trio.sleep(1)
+        for number in range(5, WAITING + 5):
+            house.backfill.publish(TRADE, trade(number), NOW_MS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.sink.taken == [(1, 3), *range(4, WAITING + 5)]
+        assert house.sink.reason == "too much came in the meantime"
+
+
+@pytest.mark.parametrize("end", ["renew", "refuse"])
+async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: trio.testing.MockClock) -> None:
+    """What was filled stays, the rest is declared, what waits goes out, and then the end is told."""
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        if int(request.url.params["fromId"]) > 1:
+            await trio.sleep_forever()
+        return _trades(request, missing=(3, 4, 5))
+
+    async with _house(slow) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        house.gap(1, 5)
+        house.gap(7, 8)
+        await trio.sleep(1)
+        if end == "renew":
+            house.backfill.renew(TRADE, Gap(stream=TRADE.name, first=10, last=None))
+        else:
+            house.backfill.refuse(TRADE, "gone")
+        assert house.sink.taken == [1, 2, (3, 5), 6, (7, 8), 9, f"{end}ed" if end == "renew" else "refused"]
+        house.backfill.publish(TRADE, trade(1), NOW_MS)
+        await trio.sleep(60)
+        assert house.sink.taken[-1] == 1
+        assert house.backfill.statistics().recovering == 0
+
+
+async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.testing.MockClock) -> None:
+    """Closed ones, with the exchange's digits."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/api/v3/klines"
+        asked = {key: request.url.params[key] for key in ("symbol", "interval", "startTime", "endTime")}
+        span = {"startTime": str(2 * MINUTE_MS), "endTime": str(4 * MINUTE_MS)}
+        assert asked == {"symbol": "BTCUSDT", "interval": "1m", **span}
+        rows = [
+            [minute * MINUTE_MS, "1.0", "2.50", "0.5", "1.10", "3.0", 0, "4.0", 7, "1", "1", "0"]
+            for minute in (2, 3, 4)
+        ]
+        return httpx.Response(200, content=json.dumps(rows))
+
+    async with _house(answer) as house:
+        house.backfill.publish_gap(KLINE, Gap(stream=KLINE.name, first=2 * MINUTE_MS, last=4 * MINUTE_MS))
+        house.backfill.publish(KLINE, kline(5), NOW_MS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.sink.taken == [minute * MINUTE_MS for minute in (2, 3, 4, 5)]
+
+
+async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.testing.MockClock) -> None:
+    """The aggregate's, not the trades'."""
+    seen: list[Event] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/api/v3/aggTrades"
+        first = int(request.url.params["fromId"])
+        row = {"a": first, "p": "1.50", "q": "2.0", "f": 100, "l": 101, "T": 5, "m": False, "M": True}
+        return httpx.Response(200, content=json.dumps([row]))
+
+    async with _house(answer) as house:
+        publish = house.sink.publish
+
+        def keep(stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
+            seen.append(event)
+            publish(stream, event, received_ms, backfilled=backfilled)
+
+        house.sink.publish = keep  # type: ignore[method-assign]
+        house.backfill.publish_gap(AGG_TRADE, Gap(stream=AGG_TRADE.name, first=7, last=7))
+        house.backfill.publish(AGG_TRADE, trade(8), NOW_MS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert seen[0] == AggTrade(
+            symbol="BTCUSDT",
+            trade_id=7,
+            price=Decimal("1.50"),
+            quantity=Decimal("2.0"),
+            first_trade_id=100,
+            last_trade_id=101,
+            timestamp=5,
+            is_buyer_maker=False,
+        )
+        assert not isinstance(seen[0], Kline)
+
+
+async def test_what_has_no_end_and_what_is_not_kept_is_declared(autojump_clock: trio.testing.MockClock) -> None:
+    """Nothing can be asked for."""
+    async with _house(_trades) as house:
+        house.backfill.publish_gap(TRADE, Gap(stream=TRADE.name, first=3, last=None))
+        house.backfill.publish(TRADE, trade(1), NOW_MS)
+        assert house.sink.taken == [(3, None), 1]
+        house.backfill.announce(FeedStatus(state=FeedState.CONNECTED))
+        assert house.backfill.status.state is FeedState.CONNECTED
