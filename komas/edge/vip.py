@@ -6,8 +6,10 @@ The handshake is always accepted: only a close frame shows a browser the code an
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Final
 
+import quart.wrappers.base
 import trio
 from quart import Blueprint, websocket
 
@@ -28,6 +30,14 @@ class WrongSince(Exception):
     """``since_id`` or ``since`` is no position."""
 
 
+class _NotRaised(Exception):
+    """Stands for what only Quart 0.23 and later raise."""
+
+
+# Where Quart raises it, the cancellation that Quart-Trio has always used follows at once.
+_LEFT: Final[type[Exception]] = getattr(quart.wrappers.base, "ClientDisconnectedError", _NotRaised)
+
+
 class _Socket:
     """The accepted WebSocket, as a conversation wants it."""
 
@@ -35,11 +45,18 @@ class _Socket:
         self._ours = websocket.scope["state"].get(SCOPE_STATE)  # Hypercorn's, or none in front of another ASGI server
 
     async def receive(self) -> str | bytes | None:
-        received: str | bytes | None = await websocket.receive()
+        received: str | bytes | None = None
+        try:
+            received = await websocket.receive()
+        except _LEFT:
+            await trio.sleep_forever()
         return received
 
     async def send(self, text: str) -> None:
-        await websocket.send(text)
+        try:
+            await websocket.send(text)
+        except _LEFT:
+            await trio.sleep_forever()
 
     async def ping(self) -> None:
         if self._ours is not None:
@@ -60,7 +77,8 @@ def vip(rooms: Rooms) -> Blueprint:
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
         closing = await _converse(rooms)
         with trio.move_on_after(CLOSE_S, shield=True):
-            await websocket.close(closing.code, closing.reason)
+            with suppress(_LEFT):
+                await websocket.close(closing.code, closing.reason)
 
     return routes
 
