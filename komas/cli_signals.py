@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from komas.errors import CallerError, Unauthorized
+from komas.model.signals import DAY_S, MOST_DAYS
 from komas.settings import FIELDS, Settings, load
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from komas.signals.tokens import Issuer
 
 PUBLISHER: Final = "komas signal"  # who published, for signals that came from the command line
-DAYS: Final = 36_500
-TTL_S: Final = 10 * 365 * 86_400
+TTL_S: Final = 10 * 365 * DAY_S
 
 
 def add_token(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_token(parser: argparse.ArgumentParser) -> None:
     issue = verbs.add_parser("issue", help="print a new access token, and nothing else")
     issue.add_argument("--user-id", required=True, metavar="123", help="the user that the token speaks for")
     issue.add_argument(
-        "--vip-days", type=_whole(1, DAYS), metavar="30", help="VIP for so long, if the store knows no more"
+        "--vip-days", type=_whole(1, MOST_DAYS), metavar="30", help="VIP for so long, if the store knows no more"
     )
     issue.add_argument(
         "--scope", action="append", default=[], metavar="signals:publish", help="what else it is good for"
@@ -51,7 +51,7 @@ def add_vip(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="grant|revoke|list")
     grant = verbs.add_parser("grant", help="make a user VIP for at least so many days from now")
     grant.add_argument("user_id", metavar="USER_ID")
-    grant.add_argument("--days", type=_whole(1, DAYS), required=True, metavar="30")
+    grant.add_argument("--days", type=_whole(1, MOST_DAYS), required=True, metavar="30")
     grant.set_defaults(run=_grant)
     revoke = verbs.add_parser("revoke", help="end a user's VIP now, on open connections too")
     revoke.add_argument("user_id", metavar="USER_ID")
@@ -81,7 +81,7 @@ def demo_token(settings: Settings) -> str | None:
     """A VIP token for who tries the demo; ``None`` where tokens are issued elsewhere."""
     if settings.jwt_algorithm != "HS256":
         return None
-    return _issuer(settings).issue("demo", now_s=int(time.time()), ttl_s=86_400, vip_days=1)
+    return _issuer(settings).issue("demo", now_s=int(time.time()), ttl_s=DAY_S, vip_days=1)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -201,7 +201,7 @@ def _data(text: str) -> object:
 
     try:
         return read_object(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except msgspec.MsgspecError as error:
         raise CallerError(f"--data is not a JSON object: {error}") from None
 
 
@@ -216,5 +216,5 @@ def _user(text: str) -> str:
 def _print_vip(vip: Vip) -> None:
     from komas.model.codec import iso_ms
 
-    state = "revoked" if vip.revoked else "active" if time.time() < vip.until_s else "over"
+    state = "revoked" if vip.revoked else "active" if vip.is_active(time.time()) else "over"
     print(f"{vip.user_id}\t{state}\t{iso_ms(vip.until_s * 1000)}")

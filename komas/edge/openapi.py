@@ -333,15 +333,13 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         ),
     },
     "/api/signals/{signal_id}": {
-        "patch": {
-            **_call(
-                "Change fields of a signal; VIPs are told those that changed",
-                _ref("Signal"),
-                body="Changes",
-                token="the token has not the scope signals:publish",  # noqa: S106 - words
-                parameters=(_path("signal_id", _COUNT),),
-            ),
-        }
+        "patch": _call(
+            "Change fields of a signal; VIPs are told those that changed",
+            _ref("Signal"),
+            body="Changes",
+            token="the token has not the scope signals:publish",  # noqa: S106 - words
+            parameters=(_path("signal_id", _COUNT),),
+        )
     },
     "/api/vip/{user_id}": {
         "post": _call(

@@ -14,7 +14,7 @@ from komas.edge.problems import FieldError, ProblemError, invalid
 from komas.edge.rooms import Rooms
 from komas.errors import Unauthorized
 from komas.model.codec import read_object
-from komas.model.signals import Principal, Signal, Vip
+from komas.model.signals import MOST_DAYS, Principal, Signal, Vip
 from komas.signals.desk import check_scope
 from komas.signals.drafts import check_key, check_type, read_changes, read_wording
 from komas.signals.entitlements import is_vip
@@ -22,8 +22,6 @@ from komas.signals.tokens import is_subject
 
 PAGE: int = 100
 LONGEST_PAGE: int = 1000
-LATEST: int = 2**53
-DAYS: int = 36_500
 
 
 class SignalsBody(msgspec.Struct, frozen=True):
@@ -62,7 +60,7 @@ def publish(rooms: Rooms) -> Blueprint:
         principal = await _principal(rooms)
         check_scope(principal)
         changes = read_changes(await body_of(request))
-        number = queries.read_count(signal_id, "id", default=0, most=LATEST)
+        number = queries.read_count(signal_id, "id", default=0, most=queries.LARGEST)
         signal = await desk.update(principal, number, changes)
         if signal is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no signal {number}")
@@ -73,7 +71,9 @@ def publish(rooms: Rooms) -> Blueprint:
         principal = await _principal(rooms)
         if not is_vip(principal, await rooms.signals.vips.known(principal.subject), rooms.signals.clock_ms() / 1000):
             raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
-        since_id = queries.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=LATEST)
+        since_id = queries.read_count(
+            request.args.get("since_id"), "since_id", default=0, least=0, most=queries.LARGEST
+        )
         limit = queries.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
         wanted = request.args.get("signal_type")
         signal_type = None if wanted is None else check_type(wanted, rooms.settings.signal_types)
@@ -125,8 +125,7 @@ async def _principal(rooms: Rooms) -> Principal:
 def _vip_body(subject: str, known: Vip | None, rooms: Rooms) -> VipBody:
     if known is None:
         return VipBody(subject, active=False, revoked=False, vip_until=None)
-    is_active = not known.revoked and rooms.signals.clock_ms() / 1000 < known.until_s
-    return VipBody(subject, is_active, known.revoked, known.until_s)
+    return VipBody(subject, known.is_active(rooms.signals.clock_ms() / 1000), known.revoked, known.until_s)
 
 
 def _subject(text: str) -> str:
@@ -138,9 +137,9 @@ def _subject(text: str) -> str:
 def _days(body: bytes) -> int:
     try:
         table = read_object(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except msgspec.MsgspecError as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not a JSON object: {error}") from None
     days = table.get("days")
-    if table.keys() != {"days"} or not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= DAYS:
-        raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {DAYS}')])
+    if table.keys() != {"days"} or not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= MOST_DAYS:
+        raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {MOST_DAYS}')])
     return days

@@ -15,6 +15,7 @@ from komas.model.streams import Kind, Stream, parse_interval, parse_kind, parse_
 
 MIN_RATE: Final = 0.1  # events a second; slower than that a client should ask GET /api/ws/prices now and then
 MAX_RATE: Final = 1000.0
+LARGEST: Final = 2**53  # of ids and positions: what JSON readers hold exactly
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ The handshake is always accepted: only a close frame shows a browser the code an
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import Final
 
@@ -13,21 +12,16 @@ import quart.wrappers.base
 import trio
 from quart import Blueprint, websocket
 
+from komas.edge import queries
 from komas.edge.access import Caller, is_same_origin
 from komas.edge.bearer import SUBPROTOCOL, token_of
+from komas.edge.problems import ProblemError
 from komas.edge.rooms import Rooms
 from komas.edge.socket import SCOPE_STATE
 from komas.errors import Closing, Unauthorized
 from komas.signals.conversation import Conversation, Wish
 
-log = logging.getLogger("komas.vip")
-
 CLOSE_S: Final = 2.0
-LATEST: Final = 2**53
-
-
-class WrongSince(Exception):
-    """``since_id`` or ``since`` is no position."""
 
 
 class _NotRaised(Exception):
@@ -96,7 +90,7 @@ async def _converse(rooms: Rooms) -> Closing:
             wish = _read_wish()
         except Unauthorized:
             return Closing.UNAUTHORIZED
-        except WrongSince:
+        except ProblemError:
             return Closing.WRONG_SINCE
         return await Conversation(rooms.signals, _Socket(), wish, rooms.draining).run()
 
@@ -104,14 +98,10 @@ async def _converse(rooms: Rooms) -> Closing:
 def _read_wish() -> Wish:
     query = websocket.args
     token = token_of(websocket.headers, websocket.requested_subprotocols, query.get("token"))
-    since = _position(query.get("since"))
+    since_id, since = (_position(query.get(name), name) for name in ("since_id", "since"))
     wants_positions = query.get("positions", "").lower() in ("1", "true")
-    return Wish(token, _position(query.get("since_id")), since, positions=wants_positions or since is not None)
+    return Wish(token, since_id, since, positions=wants_positions or since is not None)
 
 
-def _position(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(LATEST)) or int(text) > LATEST:
-        raise WrongSince
-    return int(text)
+def _position(text: str | None, name: str) -> int | None:
+    return None if text is None else queries.read_count(text, name, default=0, least=0, most=queries.LARGEST)

@@ -46,12 +46,14 @@ def _written_out(value: object) -> object:
 def read_object(text: str | bytes) -> dict[str, object]:
     """Read a JSON object; numbers with a point keep every digit, as ``Decimal``.
 
-    Raises ``msgspec.MsgspecError``, ``UnicodeError`` or ``RecursionError`` for what is none.
+    Raises ``msgspec.MsgspecError`` for what is none, whatever the reason.
     """
     try:
         return _objects.decode(text)
     except ArithmeticError:
         raise msgspec.DecodeError("a number is beyond all bounds") from None
+    except (UnicodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def iso_ms(epoch_ms: int) -> str:

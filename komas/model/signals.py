@@ -6,7 +6,12 @@ that was committed, so that every digit leaves as it came.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+DAY_S: Final = 86_400
+MOST_DAYS: Final = 36_500  # of one grant
 
 _encoder = msgspec.json.Encoder()  # data is text already: there is no number left to encode
 
@@ -59,6 +64,10 @@ class Vip(msgspec.Struct, frozen=True):
     revoked: bool
     version: int
     revoked_version: int = 0
+
+    def is_active(self, now_s: float) -> bool:
+        """Whether the grant holds at a moment."""
+        return not self.revoked and now_s < self.until_s
 
 
 class Counters(msgspec.Struct, frozen=True):

@@ -37,7 +37,7 @@ class Delivery:
         is_live = False
         while not is_live:
             with self._topic.listen(self._capacity) as place:
-                # No await from here to registration was needed: the topic's position is that of the place's beginning.
+                # No await since the place was taken: what comes after this position waits there.
                 upto = self._topic.position
                 position = upto if position is None else await self._replay(position, upto)
                 if place.is_dismissed:

@@ -80,24 +80,22 @@ class Desk:
         """Tell what was just committed, and what was before it; where the store fails now, ``run()`` will."""
         with suppress(StoreUnavailable):
             async with self._telling:
-                if not self.ready.is_set():
-                    self._begin(counters, 0 if event is None else 1)
-                await self._vips.catch_up(counters.vip)
-                if event is not None and event.position == self._topic.position + 1:
-                    self._topic.publish(SignalEnvelope(event))
-                await self._tell_upto(counters)
+                await self._tell_upto(counters, event)
 
-    async def _tell_upto(self, counters: Counters) -> None:
+    async def _tell_upto(self, counters: Counters, event: SignalEvent | None = None) -> None:
+        """Tell VIPs' changes first; ``event`` spares the store a question where it comes next."""
         if not self.ready.is_set():
-            self._begin(counters, 0)
+            self._begin(counters, 0 if event is None else 1)
         await self._vips.catch_up(counters.vip)
+        if event is not None and event.position == self._topic.position + 1:
+            self._topic.publish(SignalEnvelope(event))
         while self._topic.position < counters.position:
             page = await self._store.events_after(self._topic.position, counters.position)
             if not page:
                 log.error("commits are missing", extra={"after": self._topic.position, "upto": counters.position})
                 self._topic.reset(counters.position)
-            for event in page:
-                self._topic.publish(SignalEnvelope(event))
+            for committed in page:
+                self._topic.publish(SignalEnvelope(committed))
 
     def _begin(self, counters: Counters, own: int) -> None:
         """History is for those who ask for it: what is told begins after it, but with our own."""

@@ -68,7 +68,7 @@ def check_key(key: str | None) -> str | None:
 def _read(body: str | bytes, known: Collection[str]) -> dict[str, object]:
     try:
         table = read_object(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+    except msgspec.MsgspecError as error:
         raise CallerError(f"the body is not a JSON object: {error}") from None
     for key in table:
         if key not in known:

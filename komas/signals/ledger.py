@@ -23,14 +23,13 @@ from alembic.util import CommandError
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.codec import encode, iso_ms, read_object
-from komas.model.signals import Counters, Draft, Signal, SignalEvent, Vip
+from komas.model.signals import DAY_S, Counters, Draft, Signal, SignalEvent, Vip
 from komas.settings import FIELDS
 from komas.signals.drafts import DATA_BYTES
 
 LOCK_WAIT_S: Final = 5  # for another process's transaction
 OPENING_LOCK: Final = 0x6B6F6D6173  # "komas": any number that nobody else locks
 OWN_BYTES: Final = 100  # what id and created_at take
-DAY_S: Final = 86_400
 LATEST_S: Final = 2**53  # what JSON readers hold exactly
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"

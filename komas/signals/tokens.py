@@ -17,7 +17,7 @@ import jwt
 import msgspec
 
 from komas.errors import SettingError, Unauthorized
-from komas.model.signals import Principal
+from komas.model.signals import DAY_S, Principal
 from komas.settings import SECRET_BYTES
 
 TOKEN_LENGTH: Final = 4096  # characters; what is longer is no token of ours
@@ -197,7 +197,7 @@ class Issuer:
         """A token for ``ttl_s`` seconds from now."""
         claims: dict[str, object] = {"sub": subject, "type": "access", "iat": now_s, "exp": now_s + ttl_s}
         if vip_days is not None:
-            claims["vip_until"] = now_s + vip_days * 86_400
+            claims["vip_until"] = now_s + vip_days * DAY_S
         if scopes:
             claims["scope"] = " ".join(sorted(scopes))
         if self._rules.issuer:

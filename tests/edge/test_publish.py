@@ -10,8 +10,9 @@ import pytest
 import trio.testing
 
 from komas.errors import StoreUnavailable
+from komas.model.signals import DAY_S
 from komas.settings import Settings
-from komas.signals.ledger import DAY_S, Ledger
+from komas.signals.ledger import Ledger
 from tests.edge.house import Answer, EdgeHouse, edge_house
 
 HOST = ("Host", "localhost")

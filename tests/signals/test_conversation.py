@@ -13,12 +13,12 @@ import trio
 import trio.testing
 
 from komas.errors import Closing, StoreUnavailable
-from komas.model.signals import Draft
+from komas.model.signals import DAY_S, Draft
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
 from komas.signals.conversation import CHECK_S, Conversation, Wish
 from komas.signals.drafts import Changes, Wording
-from komas.signals.ledger import DAY_S, Ledger
+from komas.signals.ledger import Ledger
 from tests.signals.house import SignalHouse, signal_house_over
 from tests.signals.test_desk import PRODUCER
 

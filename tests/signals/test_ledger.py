@@ -20,8 +20,8 @@ import pytest
 import sqlalchemy as sa
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
-from komas.model.signals import Draft, SignalEvent
-from komas.signals.ledger import DAY_S, Ledger
+from komas.model.signals import DAY_S, Draft, SignalEvent
+from komas.signals.ledger import Ledger
 
 NOW_MS = 1_770_000_000_123
 NOW_S = NOW_MS // 1000
