@@ -102,21 +102,21 @@ def read(pipe: Connection, reader: Callable[[Task], Reading]) -> None:
 
 def komas(task: Task) -> Reading:
     """Komas as it is: feed, hub, and one listener to both streams."""
-    from komas.hub.hub import Hub  # noqa: PLC0415 - a peer's process does not load komas
+    from komas.client import open_rooms  # noqa: PLC0415 - a peer's process does not load komas
     from komas.model.codec import Envelope  # noqa: PLC0415
     from komas.model.market import Trade  # noqa: PLC0415
     from komas.model.streams import Kind, Stream  # noqa: PLC0415
-    from komas.venues.binance.feed import BinanceFeed  # noqa: PLC0415
+    from komas.venues.dial import open_tcp  # noqa: PLC0415
 
     async def run() -> Reading:
-        hub, ledger = Hub(), _Ledger(task)
-        feed = BinanceFeed(sink=hub, wanted=hub.interest, url=task.url)
-        dropped = 0
+        ledger, dropped = _Ledger(task), 0
         wanted = (Stream(Kind.TRADE, "BTCUSDT"), Stream(Kind.BOOK_TICKER, "BTCUSDT"))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(feed.run)
+        rooms = open_rooms(task.url, rest_url=None, patience=None, open_stream=open_tcp)
+        async with rooms as house, trio.open_nursery() as nursery:
+            hub = house.hub
+            house.start_in(nursery)
             with hub.listen(wanted) as listener:
-                feed.connect()
+                house.feed.connect()
                 # A book ticker that a newer one overtakes is merged: frames are counted where they are published.
                 while hub.statistics().published < task.frames:
                     batch = await listener.take()

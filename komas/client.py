@@ -189,7 +189,7 @@ class Rooms:
         self.listings = Listings(rest)
         self.backfill = Backfill(self.hub, rest, wall_ms)
         self.feed = BinanceFeed(
-            sink=self.backfill, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
+            intake=self.backfill, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
         )
         self.hub.failure = lambda: self.feed.failure
 

@@ -2,13 +2,13 @@
 
 ::
 
-    MARKET   Binance ─▶ venues/dial ─▶ binance/protocol ─▶ wire ─▶ feed ─▶ hub/hub ─▶ mailbox ─▶ edge/sse ─▶ browser
-                        frames        text → replies,     frame →  ids,   publish()  bounded     bytes
-                                      what is held        event    gaps   (sync)     post
+    MARKET   Binance ─▶ dial ─▶ binance/upstream ─▶ wire ─▶ feed ─▶ backfill ─▶ hub/hub ─▶ mailbox ─▶ edge/sse ─▶
+                        frames  one connection,     event   shards  each once,  publish()  bounded     bytes
+                                what it holds                       in order    (sync)     post
 
-    venues  the way in: dial (the WebSocket library) · link (converse, back off) · backoff · window · rest · ports
-            (what a feed is handed) · binance/ (protocol, wire, rows, continuity, silence think; feed, backfill and
-            listings do)
+    venues  the way in: dial (the WebSocket library) · link (one connection after another, without a seam) · backoff ·
+            window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows, continuity, cadence, shards
+            think; upstream, feed, backfill and listings do)
     hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
@@ -111,12 +111,14 @@ async def open_gateway(
                     settings.rest_upstream, weight_header=facts.WEIGHT_HEADER, weight_per_minute=facts.WEIGHT_PER_MINUTE
                 )
             )
-            backfill = Backfill(hub, rest, clock_ms)
+            backfill = Backfill(hub, rest, clock_ms, deadline_s=settings.backfill_s)
             feed = BinanceFeed(
-                sink=backfill,
+                intake=backfill,
                 wanted=hub.interest,
                 url=settings.upstream,
                 patience=_patience(settings),
+                streams_per_connection=settings.streams_per_connection,
+                redundancy=settings.redundancy,
                 open_stream=open_stream,
                 clock_ms=clock_ms,
             )

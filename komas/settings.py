@@ -52,7 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reconnect_attempts: int = 0
     reconnect_max_s: float = 10.0
     refused_max_s: float = 60.0
-    max_streams: int = 1024
+    streams_per_connection: int = 400
+    redundancy: int = 1
+    backfill_s: float = 15.0
+    max_streams: int = 10_000
     max_streams_per_address: int = 512
     max_symbols: int = 200
     max_sse: int = 5000
@@ -265,7 +268,12 @@ FIELDS: Final[dict[str, Field]] = {
     "reconnect_attempts": Field(_count(0, 10**9), "0 or more", "failed dials in a row before giving up; 0: never"),
     "reconnect_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after network trouble"),
     "refused_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after a refusal"),
-    "max_streams": Field(_count(1, 1024), "1 to 1024", "streams open at the exchange"),
+    "streams_per_connection": Field(_count(1, 1024), "1 to 1024", "streams over one connection to the exchange"),
+    "redundancy": Field(_count(1, 2), "1 or 2", "connections for the same streams; 2: the break of one is invisible"),
+    "backfill_s": Field(
+        _number(0, 300), "0 to 300", "how long live trades wait for missing ones before a gap is declared"
+    ),
+    "max_streams": Field(_count(1, 10**5), "1 to 100000", "streams open at the exchange"),
     "max_streams_per_address": Field(
         _count(1, 1024), "1 to 1024", "of them, how many SSE clients of one address may read"
     ),

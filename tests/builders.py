@@ -32,19 +32,22 @@ def ticker(price: str = "1.50000000", *, symbol: str = "BTCUSDT", timestamp: int
     )
 
 
-def trade(trade_id: int, price: str = "61837.63000000") -> Trade:
+EVENT_MS = 1_723_161_255_343
+
+
+def trade(trade_id: int, price: str = "61837.63000000", event_ms: int = EVENT_MS) -> Trade:
     """A trade with one interesting number."""
     return Trade(
         symbol="BTCUSDT",
         trade_id=trade_id,
         price=Decimal(price),
         quantity=Decimal("0.02000000"),
-        timestamp=1_723_161_255_343,
+        timestamp=event_ms,
         is_buyer_maker=True,
     )
 
 
-def kline(minute: int, *, closed: bool = False, close: str = "1.00000000") -> Kline:
+def kline(minute: int, *, closed: bool = False, close: str = "1.00000000", trades: int = 3) -> Kline:
     """The candle of one minute since the epoch."""
     number = Decimal(close)
     return Kline(
@@ -57,21 +60,21 @@ def kline(minute: int, *, closed: bool = False, close: str = "1.00000000") -> Kl
         close=number,
         volume=number,
         is_closed=closed,
-        trades=3,
+        trades=trades,
         quote_volume=number,
     )
 
 
-def trade_frame(trade_id: int, symbol: str = "BTCUSDT") -> str:
+def trade_frame(trade_id: int, symbol: str = "BTCUSDT", event_ms: int = EVENT_MS) -> str:
     """A trade as the exchange sends it on ``/stream``."""
     data = {
         "e": "trade",
-        "E": 1_723_161_255_343,
+        "E": event_ms,
         "s": symbol,
         "t": trade_id,
         "p": "61837.63000000",
         "q": "0.02000000",
-        "T": 1_723_161_255_342,
+        "T": event_ms - 1,
         "m": True,
         "M": True,
     }

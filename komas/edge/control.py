@@ -27,6 +27,7 @@ class ConnectionRow(msgspec.Struct, frozen=True):
     """One upstream socket, as ``GET /api/ws/status`` shows it."""
 
     url: str
+    shard: int
     streams: int
     connected_at: str
     uptime_seconds: float
@@ -34,7 +35,7 @@ class ConnectionRow(msgspec.Struct, frozen=True):
 
 
 class StatusBody(msgspec.Struct, frozen=True):
-    """``GET /api/ws/status``; ``uptime_seconds`` is the connection's, 0 while there is none."""
+    """``GET /api/ws/status``; ``uptime_seconds`` is the first connection's, 0 while there is none."""
 
     connected: bool
     state: FeedState
@@ -43,6 +44,7 @@ class StatusBody(msgspec.Struct, frozen=True):
     subscribers: int
     messages_received: int
     reconnects: int
+    rotations: int
     last_message_at: str | None
     uptime_seconds: float
     reason: str | None
@@ -102,7 +104,13 @@ def check_room(rooms: Rooms, streams: Sequence[Stream]) -> None:
 def control(rooms: Rooms) -> Blueprint:
     """The routes."""
     routes = Blueprint("control", __name__, url_prefix="/api/ws")
+    _connection_routes(routes, rooms)
+    _stream_routes(routes, rooms)
+    _quick_routes(routes, rooms)
+    return routes
 
+
+def _connection_routes(routes: Blueprint, rooms: Rooms) -> None:
     @routes.get("/status")
     async def status() -> Response:
         return json_response(_status(rooms))
@@ -117,6 +125,12 @@ def control(rooms: Rooms) -> Blueprint:
         rooms.feed.disconnect()
         return json_response(_status(rooms))
 
+    @routes.post("/rotate")
+    async def rotate() -> Response:
+        return json_response({"replacing": rooms.feed.rotate()})
+
+
+def _stream_routes(routes: Blueprint, rooms: Rooms) -> None:
     @routes.post("/subscribe")
     async def subscribe() -> Response:
         wish = queries.read_wish(await body_of(request), rooms.settings.max_symbols)
@@ -145,6 +159,8 @@ def control(rooms: Rooms) -> Blueprint:
         rows = tuple(_row(rooms, stream) for stream in rooms.hub.interest.streams())
         return json_response(StreamsBody(len(rows), rows))
 
+
+def _quick_routes(routes: Blueprint, rooms: Rooms) -> None:
     @routes.post("/quick/start-prices")
     async def start_prices() -> Response:
         text = request.args.get("symbols")
@@ -159,8 +175,6 @@ def control(rooms: Rooms) -> Blueprint:
         rooms.hub.interest.unpin(rooms.hub.interest.pins())
         rooms.feed.disconnect()
         return json_response({"status": "stopped"})
-
-    return routes
 
 
 async def body_of(request: Request) -> bytes:
@@ -219,7 +233,7 @@ def _why_not(rooms: Rooms, what: str) -> ProblemError:
 def _status(rooms: Rooms) -> StatusBody:
     counts = rooms.feed.statistics()
     rows = tuple(
-        ConnectionRow(row.url, row.streams, iso_ms(row.connected_at_ms), row.uptime_s, row.messages_received)
+        ConnectionRow(row.url, row.shard, row.streams, iso_ms(row.connected_at_ms), row.uptime_s, row.messages_received)
         for row in counts.connections
     )
     return StatusBody(
@@ -230,6 +244,7 @@ def _status(rooms: Rooms) -> StatusBody:
         subscribers=rooms.hub.listeners,
         messages_received=counts.messages_received,
         reconnects=counts.reconnects,
+        rotations=counts.rotations,
         last_message_at=_iso(counts.last_message_ms),
         uptime_seconds=rows[0].uptime_seconds if rows else 0.0,
         reason=rooms.hub.status.reason,
@@ -244,7 +259,7 @@ def _row(rooms: Rooms, stream: Stream) -> StreamRow:
         type=stream.kind,
         symbol=stream.symbol,
         interval=stream.interval,
-        health=rooms.feed.health(stream),
+        health="recovering" if rooms.backfill.is_recovering(stream) else rooms.feed.health(stream),
         subscribers=rooms.hub.interest.listeners(stream),
         pinned=rooms.hub.interest.pinned(stream),
         last_event_at=None if arrival is None else iso_ms(arrival.at_ms),

@@ -34,7 +34,7 @@ def _ref(name: str) -> Schema:
 
 
 _CONNECTION: Final = _object(
-    url=_TEXT, streams=_COUNT, connected_at=_MOMENT, uptime_seconds=_NUMBER, messages_received=_COUNT
+    url=_TEXT, shard=_COUNT, streams=_COUNT, connected_at=_MOMENT, uptime_seconds=_NUMBER, messages_received=_COUNT
 )
 _STREAM: Final = _object(
     stream=_TEXT,
@@ -111,6 +111,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         subscribers=_COUNT,
         messages_received=_COUNT,
         reconnects=_COUNT,
+        rotations=_COUNT,
         last_message_at=_optional(_MOMENT),
         uptime_seconds={"type": "number", "description": "of the connection; 0 while there is none"},
         reason=_optional(_TEXT),
@@ -249,6 +250,9 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/ws/status": {"get": _call("State of the exchange connection", _ref("Status"))},
     "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("Status"), controls=True, upstream=True)},
     "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("Status"), controls=True)},
+    "/api/ws/rotate": {
+        "post": _call("Replace every exchange connection, without a seam", _object(replacing=_COUNT), controls=True)
+    },
     "/api/ws/subscribe": {
         "post": _call(
             "Pin streams: they stay open until unsubscribed",

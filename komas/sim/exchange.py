@@ -44,7 +44,7 @@ class Exchange:
         self.player = player
         self.market: Market = player.market
         self.wall = wall
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in the order of their dials: a seed decides everything
         self.listeners: dict[str, dict[Connection, None]] = {}
         self.listening = trio.CancelScope()
         self.outage_s = 0.0
@@ -58,7 +58,7 @@ class Exchange:
         self._begun_s = trio.current_time()
         self._listened = trio.Event()
         self._dials: dict[str, RollingWindow] = {}
-        self._streams: set[trio.abc.HalfCloseableStream] = set()
+        self._streams: dict[trio.abc.HalfCloseableStream, None] = {}
         self._retired_messages = 0
         self._retired_refusals = 0
         self._playing_since_s: float | None = None
@@ -134,7 +134,7 @@ class Exchange:
         self.listening.cancel()
         for connection in tuple(self.connections):
             connection.abort()
-        for stream in self._streams:
+        for stream in tuple(self._streams):
             reset(stream)
 
     # -- the callers' side
@@ -150,14 +150,14 @@ class Exchange:
     async def serve(self, stream: trio.abc.HalfCloseableStream, address: str = "") -> None:
         """Serve one TCP connection to its end; the stream is closed afterwards."""
         caller = Caller(stream)
-        self._streams.add(stream)
+        self._streams[stream] = None
         try:
             async with stream:
                 await self._converse(caller, address)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
 
     async def _converse(self, caller: Caller, address: str) -> None:
         try:
@@ -165,11 +165,11 @@ class Exchange:
                 if request.is_dial:
                     await self._dialled(caller, request, address)
                     return
-                self._streams.discard(caller.stream)  # whoever asks for an outage hears that it begins
+                self._streams.pop(caller.stream, None)  # whoever asks for an outage hears that it begins
                 answer = await self.desk.answer(request, address)
                 if not await caller.answer(answer, head=request.method == "HEAD"):
                     return
-                self._streams.add(caller.stream)
+                self._streams[caller.stream] = None
         except Unreadable as fault:
             await _turn_down(caller, Answer(fault.status, b""))
 
@@ -198,7 +198,7 @@ class Exchange:
         micro = request.parameters.get("timeUnit", "").upper() == "MICROSECOND"
         connection = Connection(caller.stream, session, limits, self._hear, dial=dial, micro=micro, wall=self.wall)
         ahead = await caller.accept(request.websocket_key or "")
-        self.connections.add(connection)
+        self.connections[connection] = None
         try:
             self._follow(connection, session.start(names))
             self.saboteur.connected(connection)
@@ -211,7 +211,7 @@ class Exchange:
         return stream is not None and (not stream.symbol or stream.symbol in self.market.pairs)
 
     def _forget(self, connection: Connection) -> None:
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self._retired_messages += connection.messages
         self._retired_refusals += connection.refused_for_rate
         self._drop(connection, tuple(connection.session.names))

@@ -36,7 +36,7 @@ class Stage(Protocol):
     """What a saboteur can lay hands on."""
 
     market: Market
-    connections: set[Connection]
+    connections: dict[Connection, None]
 
     @property
     def now_ms(self) -> int:

@@ -20,10 +20,13 @@ FIRST_DELAY_S: Final = 1.0
 NETWORK_MAX_S: Final = 10.0
 REFUSED_MAX_S: Final = 60.0
 
-# Binance takes 300 dials in 5 min from one address (docs, 2023-02-17). Six in ten seconds are at most 180 of them, and
-# leave room for whoever else is behind the same address, even when each connection dies right after its first event.
+# Six in ten seconds for one link: even when each connection dies right after its first event.
 DIALS: Final = 6
 DIALS_PERIOD_S: Final = 10.0
+
+# Binance takes 300 dials in 5 min from one address (docs, 2023-02-17); the rest is for whoever else is behind it.
+DIALS_IN_ALL: Final = 240
+DIALS_IN_ALL_PERIOD_S: Final = 300.0
 
 # A client told to wait for days by Retry-After is banned; it asks again each hour, so that a lifted ban is noticed.
 RETRY_AFTER_MAX_S: Final = 3600.0
@@ -37,13 +40,20 @@ class Patience(msgspec.Struct, frozen=True):
     attempts: int | None = None
 
 
-class Backoff:
-    """The waits of one link; ``random`` returns a float in [0, 1)."""
+def dial_budget() -> RollingWindow:
+    """The dials of one address, to be shared by all of its links."""
+    return RollingWindow(DIALS_IN_ALL, DIALS_IN_ALL_PERIOD_S)
 
-    def __init__(self, patience: Patience, random: Callable[[], float]) -> None:
+
+class Backoff:
+    """The waits of one link; ``random`` returns a float in [0, 1), ``budget`` is shared with the other links."""
+
+    def __init__(self, patience: Patience, random: Callable[[], float], budget: RollingWindow | None = None) -> None:
         self._patience = patience
         self._random = random
         self._dials = RollingWindow(DIALS, DIALS_PERIOD_S)
+        self._budget = budget or dial_budget()
+        self._not_before = 0.0
         self.failures = 0
 
     @property
@@ -52,12 +62,13 @@ class Backoff:
         return self._patience.attempts is not None and self.failures >= self._patience.attempts
 
     def dial_at(self, now: float) -> float:
-        """When the next dial keeps within the exchange's count of dials."""
-        return self._dials.free_at(now)
+        """When the next dial may be made: after the wait, and within the exchange's count of dials."""
+        return max(self._not_before, self._dials.free_at(now), self._budget.free_at(now))
 
     def dialled(self, now: float) -> None:
         """Count one dial."""
         self._dials.record(now)
+        self._budget.record(now)
 
     def succeeded(self) -> None:
         """Forget earlier failures; called at the first event of a connection, not at its handshake."""
@@ -69,7 +80,8 @@ class Backoff:
         wait_s = self._jittered(error.cause)
         if error.retry_after_s is not None:
             wait_s = max(wait_s, min(error.retry_after_s, RETRY_AFTER_MAX_S))
-        return max(wait_s, self._dials.free_at(now) - now)
+        self._not_before = now + wait_s
+        return max(wait_s, self.dial_at(now) - now)
 
     def _jittered(self, cause: Cause) -> float:
         if self.failures == 1 and cause is not Cause.REFUSED:

@@ -1,4 +1,4 @@
-"""What a venue's feed is handed: where facts go, and what is wanted. The hub obeys both laws."""
+"""What a venue's rooms are handed: where facts go, and what is wanted. The hub obeys both laws."""
 
 from __future__ import annotations
 
@@ -6,6 +6,29 @@ from typing import Protocol
 
 from komas.model.market import Event, FeedStatus, Gap
 from komas.model.streams import Stream
+
+
+class Intake(Protocol):
+    """Where a feed leaves what came, as it came: from any connection, twice, late. Its law: it never waits."""
+
+    @property
+    def status(self) -> FeedStatus:
+        """The feed's state, as it was announced last."""
+
+    def take(self, stream: Stream, event: Event, received_ms: int) -> None:
+        """Take one fact."""
+
+    def doubt(self, stream: Stream) -> None:
+        """Take the news that facts of a stream may be missing although it says nothing: it was cut, or is silent."""
+
+    def forget(self, stream: Stream) -> None:
+        """Take the news that a stream is no longer wanted: it will start anew."""
+
+    def announce(self, status: FeedStatus) -> None:
+        """Take the feed's state."""
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
 
 
 class Sink(Protocol):

@@ -46,7 +46,14 @@ class Rest:
         self._weight_header = weight_header
         self._weight_limit = weight_per_minute * WEIGHT_SHARE
         self._not_before = -1.0
+        self._weighed_at = 0.0
         self.used_weight = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether most of the minute's weight is left: for what is not urgent."""
+        is_fresh = trio.current_time() - self._weighed_at < WEIGHT_WINDOW_S
+        return trio.current_time() >= self._not_before and not (is_fresh and self.used_weight > self._weight_limit / 2)
 
     async def get(self, path: str, result: type[T], params: Mapping[str, str] | None = None) -> T:
         """GET one resource and decode it; ``VenueError`` for every way in which that can fail."""
@@ -82,7 +89,7 @@ class Rest:
     def _note_weight(self, response: httpx.Response) -> None:
         used = response.headers.get(self._weight_header, "")
         if used.isascii() and used.isdigit():
-            self.used_weight = int(used)
+            self.used_weight, self._weighed_at = int(used), trio.current_time()
             if self.used_weight >= self._weight_limit:
                 self._not_before = trio.current_time() + WEIGHT_WINDOW_S
 

@@ -93,14 +93,13 @@ def test_a_silent_stall_is_noticed(tmp_path: Path) -> None:
         while heard < 21:  # enough to know the rhythm
             heard += next(seen) == "message"
         exchange.fault(fault="stall", seconds=300, dial=1)
-        stalled = time.monotonic()
-        names = [next(seen)]
-        while names[-1] == "message":  # what was under way
-            names.append(next(seen))
-        assert 8 <= time.monotonic() - stalled <= 45
-        while next(seen) != "message":
-            continue
-        assert server.status()["reconnects"] == 1
+        last = time.monotonic()
+        pause_s = 0.0
+        while pause_s < 5:
+            assert next(seen) == "message"  # nobody downstream is told anything: another connection takes over
+            last, pause_s = time.monotonic(), time.monotonic() - last
+        assert pause_s < 15
+        assert (server.status()["reconnects"], server.status()["rotations"]) == (0, 1)
 
 
 def test_it_starts_without_a_network_and_says_why(tmp_path: Path) -> None:

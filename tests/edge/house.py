@@ -201,7 +201,7 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
         backfill = Backfill(hub, rest, lambda: NOW_MS)
         feed = BinanceFeed(
-            sink=backfill,
+            intake=backfill,
             wanted=hub.interest,
             url="ws://exchange.test:9443",
             open_stream=exchange,

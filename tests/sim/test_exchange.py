@@ -285,7 +285,7 @@ async def test_forgets_a_client_that_just_goes(autojump_clock: trio.testing.Mock
             await stream.send_all(b"GET /ws HT" if stream is not peer.stream else b"\x81")
             await stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
-        assert world.exchange.connections == set()
+        assert world.exchange.connections == {}
         assert world.exchange.listeners == {}
 
 
@@ -409,7 +409,7 @@ def test_nothing_that_is_sent_brings_it_down(pieces: list[bytes]) -> None:
             await trio.testing.wait_all_tasks_blocked()
             await stream.aclose()
             await trio.sleep(10)
-            assert world.exchange.connections == set()
+            assert world.exchange.connections == {}
             assert world.exchange.listeners == {}
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -112,3 +112,15 @@ def saying(*frames: str, then: Act | None = None) -> Act:
 async def obeying(peer: Peer) -> None:
     """An act: acknowledge every request."""
     await peer.obey()
+
+
+def listening(act: Act) -> Act:
+    """An act beside which every request is acknowledged: a peer that does not read does not hear pongs either."""
+
+    async def both(peer: Peer) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.obey)
+            await act(peer)
+            nursery.cancel_scope.cancel()
+
+    return both

@@ -1,7 +1,8 @@
-"""A gap is filled over REST before what follows it goes out; what cannot be filled is declared, never kept silent.
+"""Facts as they came to facts in order: each once, what is missing filled in, or declared; nothing is kept silent.
 
-It stands between the feed and its sink, and obeys the sink's law: of each stream, in order, and it never waits. What
-follows a gap waits in a bounded buffer while a task asks for what is missing; other streams go on.
+It stands between the feed and the hub. What follows a gap waits in a bounded buffer, and other streams go on; the
+missing facts come late by themselves (from the other one of two connections, or reordered), or over REST, and what has
+not come by the deadline is declared with the reason.
 """
 
 from __future__ import annotations
@@ -15,25 +16,32 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event, FeedStatus, Gap
+from komas.model.market import Event, FeedStatus, Gap, Kline
 from komas.model.streams import Stream
 from komas.venues.binance import rows
+from komas.venues.binance.continuity import Continuity, number_of
 from komas.venues.binance.wire import Unreadable
 from komas.venues.ports import Sink
 from komas.venues.rest import Rest
 
 log = logging.getLogger("komas.backfill")
 
-DEADLINE_S: Final = 10.0  # for one gap: what is live waits behind it
+DEADLINE_S: Final = 15.0  # for one gap: what is live waits behind it
+LATE_S: Final = 0.5  # what is only late comes by itself: two connections are some tenths of a second apart
 RETRY_S: Final = 0.5  # REST answers from another database than the streams, a moment behind them
+PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
+PROBE_AGAIN_S: Final = 10.0  # and again where that failed
 WAITING: Final = 10_000  # facts behind one gap: some seconds of the busiest pair
+WAITING_IN_ALL: Final = 200_000  # all streams have a gap after a reconnect
 PAGES: Final = 20  # of one gap: a stream that was away for longer has other gaps to declare than this one
-WORKERS: Final = 4  # gaps that are filled beside each other: all streams have one after a reconnect
+WORKERS: Final = 8  # gaps that are filled beside each other
 
 
 class BackfillStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start: facts filled in, gaps (or parts of them) declared; streams that wait now."""
+    """Counts since the start: facts that came again, gaps, facts filled in, gaps (or parts) declared; waiting now."""
 
+    repeated: int
+    gaps: int
     filled: int
     declared: int
     recovering: int
@@ -45,45 +53,80 @@ class _Fact(msgspec.Struct, frozen=True):
     event: Event
     received_ms: int
     at: float
-    gap: Gap | None
+    gap: Gap | None = None
+    backfilled: bool = False
+    least_trades: int = 0  # the first candle of the gap had so many already, when it was last heard of
 
 
 class _Filling:
-    """How far a gap is filled."""
+    """How far a gap is filled; ``least_trades`` are those that its first candle had when it was last heard of."""
 
-    def __init__(self, stream: Stream, first: int, last: int) -> None:
+    def __init__(self, stream: Stream, first: int, last: int, least_trades: int) -> None:
         self.stream = stream
+        self.first = first
         self.next = first
         self.last = last
+        self.least_trades = least_trades
         self.count = 0
 
-    def rest(self, reason: str) -> Gap | None:
-        """What is still missing, and why."""
-        if self.next > self.last:
-            return None
-        return Gap(stream=self.stream.name, first=self.next, last=self.last, reason=reason)
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing any more."""
+        return self.next > self.last
+
+    def lags(self, number: int, fact: Event) -> bool:
+        """Whether a candle is of before what is known of it: REST answers from another database."""
+        return number == self.first and isinstance(fact, Kline) and fact.trades < self.least_trades
+
+    def until(self, last: int, reason: str) -> Gap:
+        """What is missing up to a number."""
+        return Gap(stream=self.stream.name, first=self.next, last=last, reason=reason)
 
 
 class _Recovery:
-    """One stream whose facts wait; ``filling`` is what is asked for now."""
+    """One stream whose facts wait; ``filling`` is what is asked for now, ``late`` what came late by itself."""
 
-    def __init__(self, gap: Gap) -> None:
+    def __init__(self) -> None:
         self.waiting: deque[_Fact] = deque()
-        self.next_gap: Gap | None = gap  # before the fact that comes next
+        self.late: dict[int, _Fact] = {}
+        self.came_late = trio.lowlevel.ParkingLot()
         self.filling: _Filling | None = None
+        self.is_crowded = False
         self.scope = trio.CancelScope()
+
+    def is_missing(self, number: int) -> bool:
+        """Whether a number is in a gap that is not filled yet."""
+        if number in self.late:
+            return False
+        filling = self.filling
+        if filling is not None and filling.next <= number <= filling.last:
+            return True
+        gaps = [fact.gap for fact in self.waiting if fact.gap is not None]
+        return any(gap.first <= number <= gap.last for gap in gaps if gap.first is not None and gap.last is not None)
+
+    def cut(self) -> None:
+        """Wait no longer for what is missing: too much waits behind it."""
+        self.is_crowded = True
+        self.scope.cancel("too much waits behind the gap")
 
 
 class Backfill:
-    """A ``Sink`` in front of another one; ``run()`` it beside the feed."""
+    """An ``Intake`` in front of a ``Sink``; ``run()`` it beside the feed."""
 
-    def __init__(self, sink: Sink, rest: Rest, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, sink: Sink, rest: Rest, clock_ms: Callable[[], int], *, deadline_s: float = DEADLINE_S) -> None:
         self._sink = sink
         self._rest = rest
         self._clock_ms = clock_ms
+        self._deadline_s = deadline_s
+        self._continuity = Continuity()
         self._recoveries: dict[Stream, _Recovery] = {}
         self._pending: deque[tuple[Stream, _Recovery]] = deque()
+        self._probes: dict[Stream, float] = {}  # streams that may have missed something, and when to ask for them
         self._work = trio.lowlevel.ParkingLot()
+        self._probing = trio.lowlevel.ParkingLot()
+        self._waiting = 0
+        self._repeated = 0
+        self._gaps = 0
         self._filled = 0
         self._declared = 0
 
@@ -94,52 +137,91 @@ class Backfill:
 
     def statistics(self) -> BackfillStatistics:
         """Counts, for telemetry."""
-        return BackfillStatistics(self._filled, self._declared, len(self._recoveries))
+        return BackfillStatistics(self._repeated, self._gaps, self._filled, self._declared, len(self._recoveries))
+
+    def is_recovering(self, stream: Stream) -> bool:
+        """Whether facts of a stream wait behind a gap."""
+        return stream in self._recoveries
 
     # What the feed hands over
 
-    def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        """Pass one fact on, or let it wait behind the gap of its stream."""
-        recovery = self._recoveries.get(stream)
-        if recovery is None:
-            self._sink.publish(stream, event, received_ms, backfilled=backfilled)
-            return
-        recovery.waiting.append(_Fact(event, received_ms, trio.current_time(), recovery.next_gap))
-        recovery.next_gap = None
-        if len(recovery.waiting) > WAITING:
-            recovery.scope.cancel("too much waits behind the gap")
+    def take(self, stream: Stream, event: Event, received_ms: int) -> None:
+        """Pass a fact on that is the next one, let it wait behind a gap, or drop it because it was seen."""
+        self._take(stream, _Fact(event, received_ms, trio.current_time()))
 
-    def publish_gap(self, stream: Stream, gap: Gap) -> None:
-        """Begin to fill a gap, or declare one that cannot be filled."""
-        recovery = self._recoveries.get(stream)
-        if recovery is not None:
-            recovery.next_gap = gap
-        elif rows.can_fill(stream) and gap.first is not None and gap.last is not None:
-            recovery = self._recoveries[stream] = _Recovery(gap)
-            self._pending.append((stream, recovery))
-            self._work.unpark()
-        else:
-            self._declare(stream, gap)
+    def doubt(self, stream: Stream) -> None:
+        """Ask for what a stream may have missed, unless it says so itself in a moment."""
+        if rows.can_fill(stream) and self._continuity.latest(stream) is not None:
+            self._look_later(stream, PROBE_S)
+
+    def _look_later(self, stream: Stream, wait_s: float) -> None:
+        self._probes[stream] = trio.current_time() + wait_s
+        self._probing.unpark_all()
+
+    def forget(self, stream: Stream) -> None:
+        """Let a stream start anew."""
+        self._let_go(stream)
+        self._probes.pop(stream, None)
+        self._continuity.forget(stream)
 
     def announce(self, status: FeedStatus) -> None:
         """Pass the feed's state on."""
         self._sink.announce(status)
-
-    def renew(self, stream: Stream, gap: Gap) -> None:
-        """Pass a new life of a stream on, after what waits of the old one."""
-        self._let_go(stream)
-        self._sink.renew(stream, gap)
 
     def refuse(self, stream: Stream, reason: str) -> None:
         """Pass a refusal on, after what waits."""
         self._let_go(stream)
         self._sink.refuse(stream, reason)
 
+    def _take(self, stream: Stream, fact: _Fact) -> None:
+        before = self._continuity.latest(stream)
+        verdict = self._continuity.judge(stream, fact.event, fact.received_ms)
+        if not verdict.is_new:
+            self._came_again(stream, fact)
+            return
+        self._probes.pop(stream, None)
+        self._filled += fact.backfilled
+        gap = verdict.gap
+        if verdict.is_restart and gap is not None:
+            log.warning("numbers started again", extra={"stream": stream.name, "after": gap.first})
+            self._let_go(stream)
+            self._sink.renew(stream, gap)
+        elif gap is not None:
+            self._gaps += 1
+            log.warning("gap", extra={"stream": stream.name, "first": gap.first, "last": gap.last})
+            fact = msgspec.structs.replace(fact, gap=gap, least_trades=_trades_of(before))
+        self._pass_on(stream, fact)
+
+    def _pass_on(self, stream: Stream, fact: _Fact) -> None:
+        recovery = self._recoveries.get(stream)
+        if recovery is None:
+            if fact.gap is None:
+                self._sink.publish(stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
+                return
+            recovery = self._recoveries[stream] = _Recovery()
+            self._pending.append((stream, recovery))
+            self._work.unpark()
+        recovery.waiting.append(fact)
+        self._waiting += 1
+        if len(recovery.waiting) > WAITING or self._waiting > WAITING_IN_ALL:
+            recovery.cut()
+
+    def _came_again(self, stream: Stream, fact: _Fact) -> None:
+        """Keep what is late; drop what was seen, or is an update of a candle that is over."""
+        recovery, event = self._recoveries.get(stream), fact.event
+        is_final = not isinstance(event, Kline) or event.is_closed
+        if recovery is not None and is_final and recovery.is_missing(number := number_of(event)):
+            recovery.late[number] = fact
+            recovery.came_late.unpark_all()
+        else:
+            self._repeated += 1
+
     # What runs behind
 
     async def run(self) -> None:
         """Fill gaps until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._probe, name="backfill probe")
             for _ in range(WORKERS):
                 nursery.start_soon(self._work_on, name="backfill")
 
@@ -160,65 +242,118 @@ class Backfill:
             fact = recovery.waiting[0]
             if fact.gap is not None:
                 recovery.waiting[0] = msgspec.structs.replace(fact, gap=None)
-                await self._fill(stream, fact.gap, recovery, fact.at + DEADLINE_S)
+                await self._fill(stream, fact.gap, recovery, fact)
             else:
                 recovery.waiting.popleft()
-                self._sink.publish(stream, fact.event, fact.received_ms)
+                self._waiting -= 1
+                self._sink.publish(stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
 
-    async def _fill(self, stream: Stream, gap: Gap, recovery: _Recovery, deadline: float) -> None:
+    async def _fill(self, stream: Stream, gap: Gap, recovery: _Recovery, behind: _Fact) -> None:
         """Send what is missing; declare what could not be had, and why."""
-        assert gap.first is not None  # publish_gap() lets no other in
+        assert gap.first is not None  # a gap in the numbers has both ends
         assert gap.last is not None
-        filling = recovery.filling = _Filling(stream, gap.first, gap.last)
-        reason = f"the exchange did not answer within {DEADLINE_S:g} s"
-        with trio.move_on_at(deadline) as recovery.scope:
-            reason = await self._ask(filling, recovery)
+        filling = recovery.filling = _Filling(stream, gap.first, gap.last, behind.least_trades)
+        reason = f"the exchange did not answer within {self._deadline_s:g} s"
+        with trio.move_on_at(behind.at + self._deadline_s) as recovery.scope:
+            with trio.move_on_at(behind.at + LATE_S):
+                while not self._insert_late(filling, recovery):
+                    await recovery.came_late.park()
+            if not filling.is_whole:
+                reason = await self._ask(filling, recovery)
         if self._recoveries.get(stream) is not recovery:
             return  # it was let go, and everything said
-        if len(recovery.waiting) > WAITING:
-            reason = "too much came in the meantime"
+        if recovery.is_crowded:
+            recovery.is_crowded, reason = False, "too much came in the meantime"
+        is_whole = self._finish(filling, recovery, reason)
         recovery.filling = None
-        if (rest := filling.rest(reason)) is not None:
-            self._declare(stream, rest)
-        log.info("gap filled", extra={"stream": stream.name, "facts": filling.count, "is_whole": rest is None})
+        log.info("gap filled", extra={"stream": stream.name, "facts": filling.count, "is_whole": is_whole})
 
     async def _ask(self, filling: _Filling, recovery: _Recovery) -> str:
         """Ask page by page; returns why not everything came."""
-        for _ in range(PAGES):
-            asked = rows.request(filling.stream, filling.next, filling.last)
+        pages = 0
+        while pages < PAGES:
             before = filling.next
+            wait_s = RETRY_S
             try:
-                page: list[object] = await self._rest.get(asked.path, asked.rows, asked.params)
-                facts = [rows.read(filling.stream, row) for row in page]
+                facts = await self._page(filling.stream, filling.next, filling.last)
             except Unreadable as error:
                 return str(error)
             except VenueError as error:
-                if error.cause is not Cause.NETWORK:
+                wait_s = error.retry_after_s or RETRY_S
+                if error.cause is not Cause.NETWORK and not self._is_worth(wait_s, error, recovery):
                     return str(error)
                 facts = []
             if self._recoveries.get(filling.stream) is not recovery:
                 return "the stream ended"
             for number, fact in facts:
-                self._take(filling, number, fact)
-            if filling.next > filling.last:
+                if filling.lags(number, fact):
+                    break
+                self._insert(filling, recovery, number, fact)
+            if self._insert_late(filling, recovery):
                 return ""
             if filling.next == before:
-                await trio.sleep(RETRY_S)
+                await trio.sleep(wait_s)
+            else:
+                pages += 1
         return "more is missing than is asked for"
 
-    def _take(self, filling: _Filling, number: int, fact: Event) -> None:
-        if not filling.next <= number <= filling.last:
+    def _is_worth(self, wait_s: float, error: VenueError, recovery: _Recovery) -> bool:
+        """Whether the exchange asked for a wait that is over before the deadline."""
+        return error.retry_after_s is not None and trio.current_time() + wait_s < recovery.scope.deadline
+
+    async def _page(self, stream: Stream, first: int, last: int | None) -> list[tuple[int, Event]]:
+        asked = rows.request(stream, first, last)
+        page: list[object] = await self._rest.get(asked.path, asked.rows, asked.params)
+        return [rows.read(stream, row) for row in page]
+
+    def _insert(self, filling: _Filling, recovery: _Recovery, number: int, fact: Event) -> None:
+        """Send one fact of a page, and before it what came late; declare what the page leaves out."""
+        if number > filling.last:
             return
-        if number > filling.next:
-            last = rows.previous_number(filling.stream, number)
-            self._declare(
-                filling.stream,
-                Gap(stream=filling.stream.name, first=filling.next, last=last, reason="the exchange has it not"),
-            )
-        filling.next = rows.next_number(filling.stream, number)
-        filling.count += 1
+        self._insert_late(filling, recovery, up_to=number, reason="the exchange has it not")
+        if number < filling.next:
+            return
+        recovery.late.pop(number, None)
+        self._step(filling, number)
         self._filled += 1
         self._sink.publish(filling.stream, fact, self._clock_ms(), backfilled=True)
+
+    def _insert_late(
+        self, filling: _Filling, recovery: _Recovery, *, up_to: int | None = None, reason: str = ""
+    ) -> bool:
+        """Send what came late and is the next; whether nothing is missing any more.
+
+        With ``up_to`` everything before that number is sent, or declared with the reason.
+        """
+        while filling.next in recovery.late:
+            self._send_late(filling, recovery, filling.next)
+        if up_to is not None:
+            for number in sorted(number for number in recovery.late if filling.next <= number < up_to):
+                self._declare_until(filling, number, reason)
+                self._send_late(filling, recovery, number)
+            self._declare_until(filling, up_to, reason)
+        return filling.is_whole
+
+    def _finish(self, filling: _Filling, recovery: _Recovery, reason: str) -> bool:
+        """Declare what is still missing; whether that was nothing."""
+        declared = self._declared
+        self._insert_late(filling, recovery, up_to=rows.next_number(filling.stream, filling.last), reason=reason)
+        return self._declared == declared
+
+    def _send_late(self, filling: _Filling, recovery: _Recovery, number: int) -> None:
+        fact = recovery.late.pop(number)
+        self._step(filling, number)
+        self._sink.publish(filling.stream, fact.event, fact.received_ms)
+
+    def _declare_until(self, filling: _Filling, number: int, reason: str) -> None:
+        """Declare what is missing before a number."""
+        if filling.next < number:
+            self._declare(filling.stream, filling.until(rows.previous_number(filling.stream, number), reason))
+            filling.next = number
+
+    def _step(self, filling: _Filling, number: int) -> None:
+        filling.next = rows.next_number(filling.stream, number)
+        filling.count += 1
 
     def _declare(self, stream: Stream, gap: Gap) -> None:
         self._declared += 1
@@ -230,9 +365,53 @@ class Backfill:
         if recovery is None:
             return
         recovery.scope.cancel("the stream ended")
-        if recovery.filling is not None and (rest := recovery.filling.rest("the stream ended")) is not None:
-            self._declare(stream, rest)
+        self._waiting -= len(recovery.waiting)
+        if recovery.filling is not None:
+            self._finish(recovery.filling, recovery, "the stream ended")
         for fact in recovery.waiting:
             if fact.gap is not None:
                 self._declare(stream, fact.gap)
-            self._sink.publish(stream, fact.event, fact.received_ms)
+            self._sink.publish(stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
+
+    # A stream that is heard again
+
+    async def _probe(self) -> None:
+        while True:
+            due = min(self._probes.items(), key=lambda item: item[1], default=None)
+            if due is None:
+                await self._probing.park()
+            elif due[1] > trio.current_time():
+                await trio.sleep_until(due[1])
+            else:
+                await self._look(due[0])
+
+    async def _look(self, stream: Stream) -> None:
+        """Ask for what came after the newest fact of a stream; what fails is tried again until the stream speaks."""
+        del self._probes[stream]
+        latest = self._continuity.latest(stream)
+        if latest is None or stream in self._recoveries:
+            return
+        if not self._rest.has_room:
+            self._look_later(stream, PROBE_AGAIN_S)  # what is known to be missing goes first
+            return
+        try:
+            facts = await self._page(stream, rows.first_after(stream, latest), None)
+        except Unreadable as error:
+            log.warning("probe cannot be read", extra={"stream": stream.name, "reason": str(error)})
+            return
+        except VenueError as error:
+            log.info("probe failed", extra={"stream": stream.name, "reason": str(error)})
+            may_answer = error.cause is Cause.NETWORK or error.retry_after_s is not None
+            if may_answer and self._continuity.latest(stream) is latest:
+                self._look_later(stream, max(PROBE_AGAIN_S, error.retry_after_s or 0.0))
+            return
+        if self._continuity.latest(stream) is None:
+            return  # nobody wants it any more
+        now, now_ms = trio.current_time(), self._clock_ms()
+        for _, fact in rows.settled(stream, facts):
+            self._take(stream, _Fact(fact, now_ms, now, backfilled=True))
+
+
+def _trades_of(latest: Event | None) -> int:
+    """How many trades a candle had that is still open."""
+    return latest.trades if isinstance(latest, Kline) and not latest.is_closed else 0

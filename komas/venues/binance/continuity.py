@@ -1,7 +1,8 @@
 """Is this fact the next one? By the exchange's own numbers, stream by stream (thinks).
 
-Trades and aggregate trades count up by one; candles open one interval after another; a book ticker's update id and a
-ticker's event time only rise. What was seen before is dropped; what is missing is named.
+Trades and aggregate trades count up by one; candles open one interval after another, and within one the count of
+trades rises; a book ticker's update id and a ticker's event time only rise. What was seen before is dropped, whichever
+connection brings it again; what is missing is named.
 """
 
 from __future__ import annotations
@@ -27,8 +28,18 @@ SEEN = Verdict(is_new=False)
 
 
 # A testnet is wiped each month, a double is restarted, one garbage id may be far too high: so many old facts in a row,
-# each newer than the one before, are no repetition but a new count.
+# each newer than the one before, are no repetition but a new count. A second connection that lags brings old facts in a
+# row, too: but never ones that happened after the newest that is known, and not for so long without anything new.
 RESTART: Final = 50
+RESTART_MS: Final = 30_000
+
+
+class _Run(msgspec.Struct):
+    """Old facts in a row, each newer than the one before."""
+
+    count: int
+    newest: int
+    since_ms: int
 
 
 class Continuity:
@@ -36,82 +47,75 @@ class Continuity:
 
     def __init__(self) -> None:
         self._last: dict[Stream, int] = {}
-        self._below: dict[Stream, tuple[int, int]] = {}  # how many old facts in a row, and the newest of them
-        self._closed: dict[Stream, bool] = {}
+        self._latest: dict[Stream, Event] = {}
+        self._runs: dict[Stream, _Run] = {}
 
-    def judge(self, stream: Stream, event: Event) -> Verdict:
-        """Judge one fact, and remember it."""
+    def judge(self, stream: Stream, event: Event, received_ms: int) -> Verdict:
+        """Judge one fact, and remember it; ``received_ms`` is komas's clock, milliseconds since the epoch."""
         verdict = self._compare(stream, event)
         if verdict is SEEN:
-            return self._restarted(stream, event)
-        self._below.pop(stream, None)
+            return self._restarted(stream, event, received_ms)
+        self._last[stream] = number_of(event)
+        self._latest[stream] = event
+        self._runs.pop(stream, None)
         return verdict
 
     def forget(self, stream: Stream) -> None:
         """Let a stream start anew: what comes while nobody wants it is not missing."""
         self._last.pop(stream, None)
-        self._closed.pop(stream, None)
-        self._below.pop(stream, None)
+        self._latest.pop(stream, None)
+        self._runs.pop(stream, None)
 
-    def known(self) -> tuple[Stream, ...]:
-        """The streams that something is remembered of."""
-        return tuple(self._last)
+    def latest(self, stream: Stream) -> Event | None:
+        """The newest fact of a stream, ``None`` before its first."""
+        return self._latest.get(stream)
 
     def _compare(self, stream: Stream, event: Event) -> Verdict:
+        last = self._last.get(stream)
+        if last is None:
+            return NEXT
         match event:
             case Trade() | AggTrade():
-                return self._counted(stream, event.trade_id)
+                return _counted(stream, last, event.trade_id)
             case Kline():
-                return self._candle(stream, event)
+                return self._candle(stream, last, event)
             case BookTicker():
-                return self._rising(stream, event.update_id)
+                return NEXT if event.update_id > last else SEEN
             case Ticker() | MiniTicker():
                 # Two events of one millisecond are two events; an older time is an old event.
-                return self._rising(stream, event.timestamp, allow_equal=True)
+                is_old = event.timestamp < last or event == self._latest[stream]
+                return SEEN if is_old else NEXT
 
-    def _restarted(self, stream: Stream, event: Event) -> Verdict:
-        number = _number(event)
-        count, newest = self._below.get(stream, (0, -1))
-        self._below[stream] = (count + 1 if number > newest else 0, number)
-        if self._below[stream][0] < RESTART:
+    def _candle(self, stream: Stream, last: int, candle: Kline) -> Verdict:
+        latest = self._latest[stream]
+        assert isinstance(latest, Kline)  # the stream's kind decides
+        if candle.timestamp < last or (candle.timestamp == last and not _goes_on(latest, candle)):
             return SEEN
-        lost = Gap(stream=stream.name, first=self._last[stream] + 1, last=None)
-        self.forget(stream)
-        self.judge(stream, event)
-        return Verdict(is_new=True, gap=lost, is_restart=True)
-
-    def _counted(self, stream: Stream, number: int) -> Verdict:
-        last = self._last.get(stream)
-        if last is not None and number <= last:
-            return SEEN
-        self._last[stream] = number
-        if last is None or number == last + 1:
-            return NEXT
-        return Verdict(is_new=True, gap=Gap(stream=stream.name, first=last + 1, last=number - 1))
-
-    def _rising(self, stream: Stream, number: int, *, allow_equal: bool = False) -> Verdict:
-        last = self._last.get(stream)
-        if last is not None and (number < last or (number == last and not allow_equal)):
-            return SEEN
-        self._last[stream] = number
-        return NEXT
-
-    def _candle(self, stream: Stream, candle: Kline) -> Verdict:
-        last, closed = self._last.get(stream), self._closed.get(stream, False)
-        if last is not None and (candle.timestamp < last or (candle.timestamp == last and closed)):
-            return SEEN
-        self._last[stream] = candle.timestamp
-        self._closed[stream] = candle.is_closed
-        if last is None or candle.timestamp == last:
-            return NEXT
-        first_missing = next_open_ms(candle.interval, last) if closed else last
-        if first_missing == candle.timestamp:
+        first_missing = next_open_ms(candle.interval, last) if latest.is_closed else last
+        if candle.timestamp in (last, first_missing):
             return NEXT
         last_missing = previous_open_ms(candle.interval, candle.timestamp)
         return Verdict(is_new=True, gap=Gap(stream=stream.name, first=first_missing, last=last_missing))
 
+    def _restarted(self, stream: Stream, event: Event, received_ms: int) -> Verdict:
+        number = number_of(event)
+        run = self._runs.get(stream)
+        if run is None or number <= run.newest:
+            run = self._runs[stream] = _Run(0, number, received_ms)
+        run.count += 1
+        run.newest = number
+        if run.count < RESTART or not (
+            _happened_after(event, self._latest[stream]) or received_ms - run.since_ms >= RESTART_MS
+        ):
+            return SEEN
+        lost = Gap(stream=stream.name, first=self._last[stream] + 1, last=None)
+        self.forget(stream)
+        self.judge(stream, event, received_ms)
+        return Verdict(is_new=True, gap=lost, is_restart=True)
 
-def _number(event: Event) -> int:
+
+def number_of(event: Event) -> int:
+    """The exchange's own number of a fact, rising within its stream: an id, or a time in milliseconds."""
     match event:
         case Trade() | AggTrade():
             return event.trade_id
@@ -119,3 +123,23 @@ def _number(event: Event) -> int:
             return event.update_id
         case Kline() | Ticker() | MiniTicker():
             return event.timestamp
+
+
+def _counted(stream: Stream, last: int, number: int) -> Verdict:
+    if number <= last:
+        return SEEN
+    if number == last + 1:
+        return NEXT
+    return Verdict(is_new=True, gap=Gap(stream=stream.name, first=last + 1, last=number - 1))
+
+
+def _goes_on(latest: Kline, candle: Kline) -> bool:
+    """Whether an update of one candle is newer: by its trades, for it brings no number of its own."""
+    if latest.is_closed:
+        return False
+    return candle.is_closed or (candle.trades >= latest.trades and candle != latest)
+
+
+def _happened_after(event: Event, latest: Event) -> bool:
+    """Whether an old number is of a newer trade: other kinds' times are their numbers, or are ours."""
+    return isinstance(event, Trade | AggTrade) and event.timestamp > latest.timestamp

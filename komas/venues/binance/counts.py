@@ -9,6 +9,7 @@ class ConnectionStatistics(msgspec.Struct, frozen=True):
     """One upstream socket."""
 
     url: str
+    shard: int
     streams: int
     connected_at_ms: int
     uptime_s: float
@@ -21,9 +22,8 @@ class FeedStatistics(msgspec.Struct, frozen=True):
     messages_received: int
     unreadable: int
     unknown: int
-    repeated: int
-    gaps: int
     reconnects: int
+    rotations: int
     last_message_ms: int | None
     connections: tuple[ConnectionStatistics, ...]
 
@@ -35,7 +35,6 @@ class Counts:
         self.messages = 0
         self.unreadable = 0
         self.unknown = 0
-        self.repeated = 0
-        self.gaps = 0
-        self.connections = 0
+        self.reconnects = 0
+        self.rotations = 0
         self.last_message_ms: int | None = None

@@ -27,6 +27,8 @@ PING_EVERY_S: Final = (
 )
 TOTAL_SILENCE_S: Final = 200.0  # so nothing at all, not even a ping, for longer than that is a dead connection
 
+CONNECTION_LIFE_S: Final = 86_400.0  # same page; then the server disconnects
+
 SHUTDOWN_STREAM: Final = "!serverShutdown"  # CHANGELOG, 2026-05-06
 SHUTDOWN_EVENT: Final = "serverShutdown"
 

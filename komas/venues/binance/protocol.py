@@ -7,6 +7,7 @@ remembered twice. For each stream name:
     wanted ──next_request()──▶ asked ──ack──▶ held ──next_request()──▶ asked (to drop) ──ack──▶ gone
                                asked ──error──▶ refused, or asked again in halves until the culprit stands alone
                                asked ──no answer for ACK_TIMEOUT_S──▶ wanted again, ASKS times at most
+    held ──not in LIST_SUBSCRIPTIONS──▶ wanted; not held and in it ──▶ held, so that what nobody wants is dropped
 
 Requests keep within the exchange's count of messages, in a true rolling window in which pongs count too.
 """
@@ -22,15 +23,18 @@ import msgspec
 
 from komas.errors import Cause, VenueError
 from komas.venues.binance import facts
-from komas.venues.binance.wire import Combined, is_error, read_error
+from komas.venues.binance.wire import Combined, is_error, read_error, read_list
 from komas.venues.window import RollingWindow
 
 ACK_TIMEOUT_S: Final = 10.0
 ASKS: Final = 3
 STRIKES: Final = 2
 
+RECONCILE_EVERY_S: Final = 300.0  # what the exchange believes is compared with what we do
+
 SUBSCRIBE: Final = "SUBSCRIBE"
 UNSUBSCRIBE: Final = "UNSUBSCRIBE"
+LIST: Final = "LIST_SUBSCRIPTIONS"
 
 
 class _Command(msgspec.Struct):
@@ -38,6 +42,13 @@ class _Command(msgspec.Struct):
 
     method: str
     params: tuple[str, ...]
+    id: int
+
+
+class _Question(msgspec.Struct):
+    """``{"method":"LIST_SUBSCRIPTIONS","id":3}``: with ``params`` it would be refused."""
+
+    method: str
     id: int
 
 
@@ -83,8 +94,9 @@ class Quarantine:
 class Conversation:
     """The control half of one connection: what is held, what is asked, and when the next word may be said."""
 
-    def __init__(self, quarantine: Quarantine | None = None) -> None:
+    def __init__(self, quarantine: Quarantine | None = None, *, most: int = facts.STREAMS_PER_CONNECTION) -> None:
         self._quarantine = quarantine or Quarantine()
+        self._most = most
         self._frames = RollingWindow(facts.MESSAGES, facts.MESSAGES_PERIOD_S)
         self._spacing = RollingWindow(1, facts.REQUEST_SPACING_S)
         self._requests: dict[int, _Request] = {}
@@ -92,6 +104,8 @@ class Conversation:
         self._in_flight: set[str] = set()
         self._asks: dict[str, int] = {}
         self._last_id = 0
+        self._look_at = math.inf
+        self._touched: set[str] = set()  # since the exchange was asked for its list
         self.held: dict[str, None] = {}
 
     def open_with(self, wanted: Sequence[str]) -> str:
@@ -104,6 +118,10 @@ class Conversation:
             query = longer
             self.held[name] = None
         return f"{facts.STREAM_PATH}?streams={query}" if query else facts.STREAM_PATH
+
+    def begin(self, now: float) -> None:
+        """The connection is up: the exchange's list is to be asked for in a while."""
+        self._look_at = now + RECONCILE_EVERY_S
 
     def sent(self, now: float) -> None:
         """Count one frame that left, whatever it was."""
@@ -119,12 +137,18 @@ class Conversation:
         Streams that nobody wants go first: they make room. The caller sends the text, and sent() counts it.
         """
         method, names = self._difference(wanted)
-        if not names:
+        if not names and now < self._look_at:
             return None
         self._last_id += 1
+        self._spacing.record(now)
+        if not names:
+            self._look_at = now + RECONCILE_EVERY_S
+            self._touched = set(self._in_flight)
+            self._requests[self._last_id] = _Request(LIST, (), now)
+            return msgspec.json.encode(_Question(LIST, self._last_id)).decode()
         self._requests[self._last_id] = _Request(method, names, now)
         self._in_flight.update(names)
-        self._spacing.record(now)
+        self._touched.update(names)
         return msgspec.json.encode(_Command(method, names, self._last_id)).decode()
 
     def answered(self, frame: Combined) -> tuple[Refusal, ...]:
@@ -133,6 +157,9 @@ class Conversation:
         if request is None:
             return ()
         self._in_flight.difference_update(request.names)
+        if request.method == LIST:
+            self._compare(frame)
+            return ()
         if is_error(frame):
             return self._refuse(request, *read_error(frame))
         for name in request.names:
@@ -155,7 +182,10 @@ class Conversation:
         for number, request in list(self._requests.items()):
             if now < request.asked_at + ACK_TIMEOUT_S:
                 continue
-            self._late[number] = self._requests.pop(number)
+            del self._requests[number]
+            if request.method == LIST:
+                continue  # asked again in its turn; an older list means nothing
+            self._late[number] = request
             self._in_flight.difference_update(request.names)
             for name in request.names:
                 if request.method == SUBSCRIBE and name in self.held:
@@ -164,9 +194,9 @@ class Conversation:
                 if self._asks[name] >= ASKS:
                     raise VenueError(f"{request.method} was not answered {ASKS} times", cause=Cause.SILENT)
 
-    def next_expiry(self) -> float:
-        """When the oldest unanswered request has waited long enough; never, when all are answered."""
-        return min((request.asked_at + ACK_TIMEOUT_S for request in self._requests.values()), default=math.inf)
+    def next_look(self) -> float:
+        """When there is something to do although nobody changed a wish: an unanswered request, the exchange's list."""
+        return min([request.asked_at + ACK_TIMEOUT_S for request in self._requests.values()] + [self._look_at])
 
     def hung_up(self, words: str) -> tuple[Refusal, ...]:
         """The exchange closed on us for what we said: suspect what was unanswered; returns what is given up."""
@@ -194,11 +224,22 @@ class Conversation:
                 return SUBSCRIBE, asked
         return SUBSCRIBE, _batch([name for name in wanted if self._is_free(name)][: self._room()])
 
+    def _compare(self, frame: Combined) -> None:
+        """Believe the exchange's list, but for names that were spoken of since it was asked for."""
+        listed = read_list(frame)
+        if listed is None:
+            return
+        for name in [name for name in self.held if name not in listed and name not in self._touched]:
+            del self.held[name]
+        for name in listed:
+            if name not in self._touched:
+                self.held[name] = None
+
     def _is_free(self, name: str) -> bool:
         return name not in self.held and name not in self._in_flight
 
     def _room(self) -> int:
-        return max(0, facts.STREAMS_PER_CONNECTION - len(self.held | dict.fromkeys(self._in_flight)))
+        return max(0, self._most - len(self.held | dict.fromkeys(self._in_flight)))
 
     def _refuse(self, request: _Request, code: int | None, words: str) -> tuple[Refusal, ...]:
         if request.method == UNSUBSCRIBE:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from komas.model.market import AggTrade, Kline, Trade
+from komas.model.market import AggTrade, Event, Kline, Trade
 from komas.model.streams import INTERVALS, Kind, Stream, next_open_ms, previous_open_ms
 from komas.venues.binance.wire import Number, check
 
@@ -66,17 +66,37 @@ def can_fill(stream: Stream) -> bool:
     return stream.kind in (Kind.TRADE, Kind.AGG_TRADE, Kind.KLINE)
 
 
-def request(stream: Stream, first: int, last: int) -> Request:
-    """The request for facts from a number (candles: an open time) on; a page may hold more than is missing."""
+def request(stream: Stream, first: int, last: int | None) -> Request:
+    """The request for facts from a number (candles: an open time) on; a page may hold more than is missing.
+
+    Without ``last``, for everything that came after it.
+    """
     if stream.kind is Kind.KLINE:
         assert stream.interval is not None  # every candle stream has one
-        span = {"interval": stream.interval, "startTime": str(first), "endTime": str(last)}
-        return Request("/api/v3/klines", {"symbol": stream.symbol, **span, "limit": str(ROWS)}, list[KlineRow])
-    missing = str(min(ROWS, last - first + 1))
-    params = {"symbol": stream.symbol, "fromId": str(first), "limit": missing}
+        span = {"interval": stream.interval, "startTime": str(first)}
+        end = {} if last is None else {"endTime": str(last)}
+        return Request("/api/v3/klines", {"symbol": stream.symbol, **span, **end, "limit": str(ROWS)}, list[KlineRow])
+    missing = ROWS if last is None else min(ROWS, last - first + 1)
+    params = {"symbol": stream.symbol, "fromId": str(first), "limit": str(missing)}
     if stream.kind is Kind.TRADE:
         return Request("/api/v3/historicalTrades", params, list[TradeRow])
     return Request("/api/v3/aggTrades", params, list[AggTradeRow])
+
+
+def first_after(stream: Stream, latest: Event) -> int:
+    """From which number on something may have come after a fact: a candle that is open goes on itself."""
+    match latest:
+        case Trade() | AggTrade():
+            return latest.trade_id + 1
+        case Kline(is_closed=False):
+            return latest.timestamp
+        case _:
+            return next_number(stream, latest.timestamp)
+
+
+def settled(stream: Stream, facts: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """The facts that will not change any more: of candles, the last one is still open."""
+    return facts[:-1] if stream.kind is Kind.KLINE else facts
 
 
 def read(stream: Stream, row: object) -> tuple[int, Trade | AggTrade | Kline]:

@@ -299,3 +299,14 @@ def read_error(frame: Combined) -> tuple[int | None, str]:
         except Unreadable:
             error = _Error(None, "the exchange's words cannot be read")
     return error.code, error.msg or "no reason given"
+
+
+_names = msgspec.json.Decoder(list[str])
+
+
+def read_list(frame: Combined) -> list[str] | None:
+    """The names that LIST_SUBSCRIPTIONS was answered with; ``None`` for another answer."""
+    try:
+        return _guarded(_names, frame.result)
+    except Unreadable:
+        return None

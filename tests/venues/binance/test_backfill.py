@@ -14,9 +14,10 @@ import trio.testing
 
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Kline, Trade
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.backfill import DEADLINE_S, WAITING, Backfill
+from komas.venues.binance.backfill import DEADLINE_S, LATE_S, PROBE_S, WAITING, Backfill
+from komas.venues.binance.continuity import RESTART
 from komas.venues.rest import open_rest
-from tests.builders import KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
+from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
 
 AGG_TRADE = Stream(Kind.AGG_TRADE, "BTCUSDT")
 NOW_MS = 1_770_000_000_000
@@ -71,10 +72,15 @@ class _House:
         self.backfill = backfill
         self.sink = sink
 
-    def gap(self, first: int, last: int, stream: Stream = TRADE) -> None:
-        """What the feed hands over at a gap: the gap, and at once the fact that follows it."""
-        self.backfill.publish_gap(stream, Gap(stream=stream.name, first=first, last=last))
-        self.backfill.publish(stream, trade(last + 1), NOW_MS)
+    def take(self, *numbers: int) -> None:
+        """What the feed hands over: trades by their ids."""
+        for number in numbers:
+            self.backfill.take(TRADE, trade(number), NOW_MS)
+
+    async def settle(self) -> None:
+        """Let everything happen that needs no time but that in which late facts are waited for."""
+        await trio.sleep(LATE_S)
+        await trio.testing.wait_all_tasks_blocked()
 
 
 @asynccontextmanager
@@ -94,27 +100,139 @@ async def _house(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIter
 async def test_what_is_missing_comes_first_and_what_is_live_waits(autojump_clock: trio.testing.MockClock) -> None:
     """In order, each once, marked; other streams do not wait, and afterwards nothing does."""
     async with _house(_trades) as house:
-        house.backfill.publish(TRADE, trade(1), NOW_MS)
-        house.gap(2, 2500)
-        house.backfill.publish(TRADE, trade(2502), NOW_MS)
-        house.backfill.publish(TICKER, ticker(timestamp=-1), NOW_MS)
+        house.take(1, 2501, 2502)
+        house.backfill.take(TICKER, ticker(timestamp=-1), NOW_MS)
         assert house.sink.taken == [1, -1]
-        await trio.testing.wait_all_tasks_blocked()
+        assert house.backfill.is_recovering(TRADE)
+        await house.settle()
         assert house.sink.taken == [1, -1, *range(2, 2503)]
         assert house.sink.backfilled == list(range(2, 2501))
-        house.backfill.publish(TRADE, trade(2503), NOW_MS)
+        assert not house.backfill.is_recovering(TRADE)
+        house.take(2503, 2503, 7)
         assert house.sink.taken[-1] == 2503
         counts = house.backfill.statistics()
-        assert (counts.filled, counts.declared, counts.recovering) == (2499, 0, 0)
+        assert (counts.gaps, counts.filled, counts.declared, counts.recovering, counts.repeated) == (1, 2499, 0, 0, 2)
 
 
 async def test_a_gap_behind_a_gap_is_filled_in_its_turn(autojump_clock: trio.testing.MockClock) -> None:
     """Found while the first one was asked for."""
     async with _house(_trades) as house:
-        house.gap(1, 5)
-        house.gap(7, 9)
+        house.take(0, 6, 10)
+        await house.settle()
+        assert house.sink.taken == list(range(11))
+
+
+async def test_what_is_only_late_is_not_asked_for(autojump_clock: trio.testing.MockClock) -> None:
+    """Two connections, or frames out of order: each fact once, none of them marked."""
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        raise AssertionError
+
+    async with _house(answer) as house:
+        house.take(1, 5, 3, 2, 3, 8, 4, 6, 7)
         await trio.testing.wait_all_tasks_blocked()
-        assert house.sink.taken == list(range(1, 11))
+        assert house.sink.taken == list(range(1, 9))
+        assert house.sink.backfilled == []
+        assert house.backfill.statistics().repeated == 1
+
+
+async def test_what_comes_late_by_itself_and_what_is_asked_for_are_put_together(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each from where it came first; what neither brings is declared around them."""
+    async with _house(lambda request: _trades(request, missing=(3, 5))) as house:
+        house.take(1, 8, 3, 6)
+        await house.settle()
+        assert house.sink.taken == [1, 2, 3, 4, (5, 5), 6, 7, 8]
+        assert house.sink.backfilled == [2, 4, 6, 7]
+
+
+async def test_what_came_late_is_sent_although_nothing_can_be_asked_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Only the rest is declared."""
+    async with _house(lambda _: httpx.Response(404)) as house:
+        house.take(1, 9, 4, 5)
+        await house.settle()
+        assert house.sink.taken == [1, (2, 3), 4, 5, (6, 8), 9]
+
+
+async def test_a_closing_update_may_be_late(autojump_clock: trio.testing.MockClock) -> None:
+    """The other connection brings it; its earlier updates are old."""
+    async with _house(lambda _: httpx.Response(404)) as house:
+        for candle in (kline(1), kline(2), kline(1, trades=4), kline(1, closed=True, trades=5), kline(2, trades=4)):
+            house.backfill.take(KLINE, candle, NOW_MS)
+        await house.settle()
+        assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 1, 2, 2)]
+        assert house.backfill.statistics().declared == 0
+
+
+async def test_a_stream_that_is_heard_again_is_asked_for_although_it_says_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A quiet pair traded during the outage: nobody waits an hour for its next trade to find out."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v3/klines":
+            assert request.url.params["startTime"] == str(MINUTE_MS)
+            assert "endTime" not in request.url.params
+            row = ["1.0", "2.50", "0.5", "1.10", "3.0", 0, "4.0", 7, "1", "1", "0"]
+            return httpx.Response(200, content=json.dumps([[minute * MINUTE_MS, *row] for minute in (1, 2, 3)]))
+        first = int(request.url.params["fromId"])
+        return _trades(request, missing=tuple(range(max(first, 5), first + 1000)))
+
+    async with _house(answer) as house:
+        house.backfill.doubt(TRADE)  # nothing is known of it yet
+        house.take(2)
+        house.backfill.take(KLINE, kline(1), NOW_MS)
+        house.backfill.take(TICKER, ticker(), NOW_MS)
+        for stream in (TRADE, KLINE, TICKER):
+            house.backfill.doubt(stream)
+        await trio.sleep(PROBE_S + 0.1)
+        assert house.sink.taken == [2, MINUTE_MS, 1, 3, 4, MINUTE_MS, 2 * MINUTE_MS]
+        assert house.sink.backfilled == [3, 4, MINUTE_MS, 2 * MINUTE_MS]
+        house.take(5)
+        assert house.sink.taken[-1] == 5
+        assert house.backfill.statistics().filled == 4
+
+
+async def test_a_stream_that_speaks_by_itself_is_not_asked_for(autojump_clock: trio.testing.MockClock) -> None:
+    """Neither is one that nobody wants any more; and a probe that fails declares nothing."""
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("down")
+
+    async with _house(answer) as house:
+        house.take(1)
+        house.backfill.doubt(TRADE)
+        house.take(2)
+        await trio.sleep(PROBE_S * 2)
+        house.backfill.doubt(TRADE)
+        house.backfill.forget(TRADE)
+        await trio.sleep(PROBE_S * 2)
+        house.take(50)
+        house.backfill.doubt(TRADE)
+        await trio.sleep(PROBE_S * 2)
+        assert house.sink.taken == [1, 2, 50]
+
+
+async def test_a_candle_that_lags_behind_what_is_known_is_not_believed(autojump_clock: trio.testing.MockClock) -> None:
+    """Its stream had seen ten trades when it broke: REST with seven is of before that."""
+    looks = 0
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        nonlocal looks
+        looks += 1
+        trades = 7 if looks < 3 else 12
+        row = [MINUTE_MS, "1.0", "2.50", "0.5", "1.10", "3.0", 0, "4.0", trades, "1", "1", "0"]
+        return httpx.Response(200, content=json.dumps([row]))
+
+    async with _house(answer) as house:
+        for candle in (kline(1, trades=10), kline(2)):
+            house.backfill.take(KLINE, candle, NOW_MS)
+        await trio.sleep(5)
+        assert looks == 3
+        assert house.sink.taken == [MINUTE_MS, MINUTE_MS, 2 * MINUTE_MS]
 
 
 async def test_what_the_exchange_has_not_is_declared_where_it_is_missing(
@@ -122,10 +240,25 @@ async def test_what_the_exchange_has_not_is_declared_where_it_is_missing(
 ) -> None:
     """Between what it has."""
     async with _house(lambda request: _trades(request, missing=(3, 4))) as house:
-        house.gap(1, 6)
-        await trio.testing.wait_all_tasks_blocked()
-        assert house.sink.taken == [1, 2, (3, 4), 5, 6, 7]
+        house.take(0, 7)
+        await house.settle()
+        assert house.sink.taken == [0, 1, 2, (3, 4), 5, 6, 7]
         assert house.sink.reason == "the exchange has it not"
+
+
+async def test_a_refusal_that_is_over_in_time_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    """429 with two seconds: obeyed, and the gap is filled."""
+    asked_at: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked_at.append(trio.current_time())
+        return httpx.Response(429, headers={"Retry-After": "2"}) if len(asked_at) == 1 else _trades(request)
+
+    async with _house(answer) as house:
+        house.take(0, 4)
+        await trio.sleep(5)
+        assert house.sink.taken == [0, 1, 2, 3, 4]
+        assert asked_at[1] - asked_at[0] >= 2
 
 
 @pytest.mark.parametrize(
@@ -146,12 +279,10 @@ async def test_a_refusal_is_declared_at_once(
 ) -> None:
     """With the exchange's words; what follows goes out."""
     async with _house(answer) as house:
-        began = trio.current_time()
-        house.gap(1, 3)
-        await trio.testing.wait_all_tasks_blocked()
-        assert house.sink.taken == [(1, 3), 4]
+        house.take(0, 4)
+        await house.settle()
+        assert house.sink.taken == [0, (1, 3), 4]
         assert reason in str(house.sink.reason)
-        assert trio.current_time() == began
 
 
 async def test_a_host_that_is_down_is_asked_again_until_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
@@ -164,19 +295,19 @@ async def test_a_host_that_is_down_is_asked_again_until_the_deadline(autojump_cl
         return _trades(request)
 
     async with _house(answer) as house:
-        house.gap(1, 3)
+        house.take(0, 4)
         await trio.sleep(DEADLINE_S / 2)
-        assert house.sink.taken == []
+        assert house.sink.taken == [0]
         is_up.set()
         await trio.sleep(1)
-        assert house.sink.taken == [1, 2, 3, 4]
+        assert house.sink.taken == [0, 1, 2, 3, 4]
         is_up = trio.Event()
         began = trio.current_time()
-        house.gap(5, 6)
+        house.take(7)
         while house.sink.taken[-1] != 7:  # noqa: ASYNC110 - what a sink took has no event
             await trio.sleep(0.1)
-        assert house.sink.taken[4:] == [(5, 6), 7]
-        assert "within 10 s" in str(house.sink.reason)
+        assert house.sink.taken[5:] == [(5, 6), 7]
+        assert f"within {DEADLINE_S:g} s" in str(house.sink.reason)
         assert DEADLINE_S <= trio.current_time() - began < DEADLINE_S + 1
 
 
@@ -190,9 +321,9 @@ async def test_an_answer_that_lags_behind_is_waited_for(autojump_clock: trio.tes
         return _trades(request, missing=(3,) if looks < 4 else ())
 
     async with _house(answer) as house:
-        house.gap(1, 3)
+        house.take(0, 4)
         await trio.sleep(5)
-        assert house.sink.taken == [1, 2, 3, 4]
+        assert house.sink.taken == [0, 1, 2, 3, 4]
 
 
 async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.MockClock) -> None:
@@ -203,16 +334,15 @@ async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.
         raise AssertionError
 
     async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        house.gap(1, 3)
+        house.take(0, 4)
         await trio.sleep(1)
-        for number in range(5, WAITING + 5):
-            house.backfill.publish(TRADE, trade(number), NOW_MS)
+        house.take(*range(5, WAITING + 5))
         await trio.testing.wait_all_tasks_blocked()
-        assert house.sink.taken == [(1, 3), *range(4, WAITING + 5)]
+        assert house.sink.taken == [0, (1, 3), *range(4, WAITING + 5)]
         assert house.sink.reason == "too much came in the meantime"
 
 
-@pytest.mark.parametrize("end", ["renew", "refuse"])
+@pytest.mark.parametrize("end", ["renewed", "refused", "forgotten"])
 async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: trio.testing.MockClock) -> None:
     """What was filled stays, the rest is declared, what waits goes out, and then the end is told."""
 
@@ -222,17 +352,20 @@ async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: t
         return _trades(request, missing=(3, 4, 5))
 
     async with _house(slow) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        house.gap(1, 5)
-        house.gap(7, 8)
+        house.take(0, 6, 9)
         await trio.sleep(1)
-        if end == "renew":
-            house.backfill.renew(TRADE, Gap(stream=TRADE.name, first=10, last=None))
-        else:
-            house.backfill.refuse(TRADE, "gone")
-        assert house.sink.taken == [1, 2, (3, 5), 6, (7, 8), 9, f"{end}ed" if end == "renew" else "refused"]
-        house.backfill.publish(TRADE, trade(1), NOW_MS)
+        match end:
+            case "renewed":
+                for number in range(1, RESTART + 1):
+                    house.backfill.take(TRADE, trade(number - 1000, event_ms=EVENT_MS + number), NOW_MS)
+            case "refused":
+                house.backfill.refuse(TRADE, "gone")
+            case _:
+                house.backfill.forget(TRADE)
+        taken = [0, 1, 2, (3, 5), 6, (7, 8), 9]
+        assert house.sink.taken[:7] == taken
+        assert house.sink.taken[7:8] == ([] if end == "forgotten" else [end])
         await trio.sleep(60)
-        assert house.sink.taken[-1] == 1
         assert house.backfill.statistics().recovering == 0
 
 
@@ -251,10 +384,10 @@ async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.te
         return httpx.Response(200, content=json.dumps(rows))
 
     async with _house(answer) as house:
-        house.backfill.publish_gap(KLINE, Gap(stream=KLINE.name, first=2 * MINUTE_MS, last=4 * MINUTE_MS))
-        house.backfill.publish(KLINE, kline(5), NOW_MS)
-        await trio.testing.wait_all_tasks_blocked()
-        assert house.sink.taken == [minute * MINUTE_MS for minute in (2, 3, 4, 5)]
+        house.backfill.take(KLINE, kline(1, closed=True), NOW_MS)
+        house.backfill.take(KLINE, kline(5), NOW_MS)
+        await house.settle()
+        assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 2, 3, 4, 5)]
 
 
 async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.testing.MockClock) -> None:
@@ -275,10 +408,10 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
             publish(stream, event, received_ms, backfilled=backfilled)
 
         house.sink.publish = keep  # type: ignore[method-assign]
-        house.backfill.publish_gap(AGG_TRADE, Gap(stream=AGG_TRADE.name, first=7, last=7))
-        house.backfill.publish(AGG_TRADE, trade(8), NOW_MS)
-        await trio.testing.wait_all_tasks_blocked()
-        assert seen[0] == AggTrade(
+        for number in (6, 8):
+            house.backfill.take(AGG_TRADE, trade(number), NOW_MS)
+        await house.settle()
+        assert seen[1] == AggTrade(
             symbol="BTCUSDT",
             trade_id=7,
             price=Decimal("1.50"),
@@ -288,14 +421,11 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
             timestamp=5,
             is_buyer_maker=False,
         )
-        assert not isinstance(seen[0], Kline)
+        assert not isinstance(seen[1], Kline)
 
 
-async def test_what_has_no_end_and_what_is_not_kept_is_declared(autojump_clock: trio.testing.MockClock) -> None:
-    """Nothing can be asked for."""
+async def test_the_state_of_the_feed_passes_through(autojump_clock: trio.testing.MockClock) -> None:
+    """Both ways."""
     async with _house(_trades) as house:
-        house.backfill.publish_gap(TRADE, Gap(stream=TRADE.name, first=3, last=None))
-        house.backfill.publish(TRADE, trade(1), NOW_MS)
-        assert house.sink.taken == [(3, None), 1]
         house.backfill.announce(FeedStatus(state=FeedState.CONNECTED))
         assert house.backfill.status.state is FeedState.CONNECTED

@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 
 from komas.model.market import BookTicker, Event, Gap
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.continuity import Continuity
-from tests.builders import KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
+from komas.venues.binance.continuity import RESTART, Continuity
+from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
 
+NOW_MS = 1_770_000_000_000
 BOOK = Stream(Kind.BOOK_TICKER, "BTCUSDT")
 
 
 def _run(stream: Stream, *events: Event) -> list[object]:
     continuity = Continuity()
-    verdicts = (continuity.judge(stream, event) for event in events)
+    verdicts = (continuity.judge(stream, event, NOW_MS) for event in events)
     return [verdict.gap if verdict.gap is not None else verdict.is_new for verdict in verdicts]
 
 
@@ -27,10 +28,10 @@ def test_trades_count_up_by_one() -> None:
 
 
 def test_a_candle_may_come_many_times_and_close_once() -> None:
-    """What comes after its closing is old."""
-    assert _run(KLINE, kline(1), kline(1), kline(1, closed=True), kline(1), kline(1, closed=True), kline(2)) == [
-        True, True, True, False, False, True,
-    ]  # fmt: skip
+    """What comes after its closing is old; so is an update that another connection brought already."""
+    events = (kline(1), kline(1, trades=4), kline(1), kline(1, trades=4), kline(1, closed=True, trades=4),
+              kline(1, trades=4), kline(1, closed=True, trades=4), kline(2))  # fmt: skip
+    assert _run(KLINE, *events) == [True, True, False, False, True, False, False, True]
 
 
 def test_a_candle_whose_closing_was_lost_is_a_gap() -> None:
@@ -55,8 +56,10 @@ def test_an_older_candle_is_old() -> None:
 
 
 def test_quotes_only_rise() -> None:
-    """An older ticker is dropped, one of the same millisecond is not; a book ticker has a number of its own."""
-    assert _run(TICKER, *(ticker(timestamp=ms) for ms in (5, 5, 4, 6))) == [True, True, False, True]
+    """An older ticker is dropped, another of the same millisecond is not; a book ticker has a number of its own."""
+    tickers = [ticker(timestamp=ms) for ms in (5, 5, 4, 6)]
+    assert _run(TICKER, *tickers) == [True, False, False, True]
+    assert _run(TICKER, tickers[0], ticker("1.6", timestamp=5)) == [True, True]
     template = msgspec.convert(
         {"type": "book_ticker", "symbol": "BTCUSDT", "bid_price": "1", "bid_quantity": "1", "ask_price": "1",
          "ask_quantity": "1", "update_id": 1, "timestamp": 1},
@@ -69,10 +72,37 @@ def test_quotes_only_rise() -> None:
 def test_a_forgotten_stream_starts_anew() -> None:
     """Nobody wanted it for a while: nothing is missing."""
     continuity = Continuity()
-    continuity.judge(TRADE, trade(5))
+    continuity.judge(TRADE, trade(5), NOW_MS)
     continuity.forget(TRADE)
-    assert continuity.judge(TRADE, trade(500)).gap is None
-    assert continuity.known() == (TRADE,)
+    assert continuity.judge(TRADE, trade(500), NOW_MS).gap is None
+    assert continuity.latest(TRADE) == trade(500)
+
+
+def _restarts(events: list[Event], received_ms: list[int], stream: Stream = TRADE) -> list[int]:
+    continuity = Continuity()
+    verdicts = [continuity.judge(stream, event, ms) for event, ms in zip(events, received_ms, strict=True)]
+    return [place for place, verdict in enumerate(verdicts) if verdict.is_restart]
+
+
+def test_numbers_that_start_again_are_told_by_their_times() -> None:
+    """Fifty old ids in a row that happened after the newest one: a testnet was wiped."""
+    events: list[Event] = [trade(1000), *(trade(number, event_ms=EVENT_MS + number) for number in range(1, 60))]
+    assert _restarts(events, [NOW_MS] * 60) == [RESTART]
+
+
+def test_a_second_connection_that_lags_is_no_new_life() -> None:
+    """It brings hundreds of old facts in a row, in one read; all of them happened before the newest."""
+    trades = [trade(number, event_ms=EVENT_MS + number) for number in range(1, 400)]
+    assert _restarts([*trades, *trades], [NOW_MS] * 798) == []
+
+
+def test_a_garbage_number_does_not_kill_a_stream() -> None:
+    """Far too high, with a time to match: what goes on below it for half a minute is the stream."""
+    garbage = trade(2**52, event_ms=2**52)
+    events: list[Event] = [garbage, *(trade(number) for number in range(1, 200))]
+    received = [NOW_MS + place * 1000 for place in range(200)]
+    assert _restarts(events, received) == [RESTART]
+    assert _restarts(events, [NOW_MS + place * 100 for place in range(200)]) == []
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=100))
@@ -81,7 +111,7 @@ def test_published_and_declared_trades_are_every_number(numbers: list[int]) -> N
     continuity = Continuity()
     covered: list[int] = []
     for number in numbers:
-        verdict = continuity.judge(TRADE, trade(number))
+        verdict = continuity.judge(TRADE, trade(number), NOW_MS)
         if verdict.gap is not None:
             covered += range(verdict.gap.first or 0, (verdict.gap.last or 0) + 1)
         if verdict.is_new:

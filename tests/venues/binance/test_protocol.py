@@ -210,7 +210,7 @@ def test_a_lost_acknowledgement_is_asked_for_again_three_times_at_most() -> None
     conversation, now = Conversation(), 0.0
     for _ in range(2):
         _ask(conversation, _names(1), now)
-        assert conversation.next_expiry() == now + ACK_TIMEOUT_S
+        assert conversation.next_look() == now + ACK_TIMEOUT_S
         now += ACK_TIMEOUT_S
         conversation.expire(now)
     _ask(conversation, _names(1), now)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from komas.venues.binance.silence import FRAMES, LONGEST_S, SHORTEST_S, UNKNOWN_S, Rhythm
+from komas.model.streams import Kind, Stream
+from komas.venues.binance.cadence import FRAMES, LONGEST_S, SHORTEST_S, UNKNOWN_S, Rhythm, promised_s
 
 
 def _heard(*moments: float) -> Rhythm:
@@ -21,11 +22,13 @@ def test_a_connection_that_never_spoke_has_the_longest_patience() -> None:
     assert rhythm.silent_s(1000) == 995
 
 
-def test_a_busy_connection_is_dead_after_ten_seconds() -> None:
+def test_a_busy_connection_is_dead_before_ten_seconds() -> None:
     """It had something every half second."""
     rhythm = _heard(*(index / 2 for index in range(60)))
     assert rhythm.patience_s(30) == SHORTEST_S
     assert rhythm.silent_s(39.5) == 10
+    assert not rhythm.is_stale(29.5 + SHORTEST_S)
+    assert rhythm.is_stale(29.6 + SHORTEST_S)
 
 
 def test_one_burst_is_no_rhythm() -> None:
@@ -60,3 +63,34 @@ def test_an_outage_is_no_pause() -> None:
     rhythm.begin(500)
     rhythm.heard(500.5)
     assert rhythm.patience_s(501) == SHORTEST_S
+
+
+def test_a_stream_without_a_known_pace_is_never_stale() -> None:
+    """A quiet pair's trade may come after hours."""
+    rhythm = _heard(*(index / 50 for index in range(50)))
+    assert not rhythm.is_stale(1e6)
+    rhythm = Rhythm()
+    rhythm.begin(0)
+    assert not rhythm.is_stale(1e6)
+
+
+def test_a_candle_is_due_once_an_interval() -> None:
+    """It closes, traded or not: a promise that needs no rhythm; trades promise nothing."""
+    promised = promised_s(Stream(Kind.KLINE, "BTCUSDT", "1m"))
+    assert 60 < promised < 80
+    rhythm = Rhythm(promised)
+    rhythm.begin(0)
+    assert not rhythm.is_stale(promised)
+    assert rhythm.is_stale(promised + 1)
+    assert promised_s(Stream(Kind.TRADE, "BTCUSDT")) == float("inf")
+
+
+def test_an_heir_knows_the_pace_and_has_heard_nothing() -> None:
+    """The outage between two connections is no pause."""
+    rhythm = _heard(*(index / 2 for index in range(60))).heir()
+    assert rhythm.heard_at is None
+    rhythm.begin(1000)
+    assert not rhythm.is_stale(1005)
+    assert rhythm.is_stale(1009)
+    rhythm.heard(1010)
+    assert rhythm.heard_at == 1010

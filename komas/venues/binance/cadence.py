@@ -1,0 +1,92 @@
+"""How long a stream, or a whole connection, may be silent (thinks; times in seconds, on a monotonic clock).
+
+By its own recent rhythm: what had something every second is dead after some seconds without; a single quiet pair may be
+silent for minutes. Where the exchange promises a pace, that bounds it, too. Age is measured by arrival, never by the
+exchange's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from komas.model.streams import INTERVALS, Kind, Stream
+
+SHORTEST_S: Final = 8.0  # a silence of less is nothing; looked at every second, so that ten are never reached
+LONGEST_S: Final = 600.0
+UNKNOWN_S: Final = 60.0  # much was heard, but not yet for long enough to tell a burst from a rhythm
+SPAN_S: Final = 10.0  # how long a rhythm must have been heard to be believed
+FRAMES: Final = 20  # and how many frames: a quiet pair's first trades say nothing yet
+REMEMBERED_S: Final = 1200.0
+_TIMES_THE_LONGEST_PAUSE: Final = 4.0
+_PAUSE_S: Final = 1.0  # shorter pauses change nothing: SHORTEST_S covers them
+_CANDLE_LATE_S: Final = 15.0  # a candle closes, traded or not, and the next one opens 2.7 s later (captures, 2023)
+
+
+def promised_s(stream: Stream) -> float:
+    """The longest silence that the exchange's own pace allows, whatever trades; infinite where it promises none."""
+    if stream.kind is Kind.KLINE:
+        assert stream.interval is not None  # every candle stream has one
+        return INTERVALS[stream.interval] / 1000 + _CANDLE_LATE_S
+    return math.inf
+
+
+class Rhythm:
+    """The pauses between the frames of a stream, or of a connection."""
+
+    def __init__(self, promised_s: float = math.inf) -> None:
+        self._promised_s = promised_s
+        self._heard_s = 0.0  # how long it has been listened to, outages left out
+        self._frames = 0
+        self._last: float | None = None
+        self._pauses: deque[tuple[float, float]] = deque()  # (when it ended, how long it was)
+        self.heard_at: float | None = None  # on this connection
+        self.armed_at = 0.0
+
+    def heir(self) -> Rhythm:
+        """The same rhythm, to be listened to on another connection."""
+        heir = Rhythm(self._promised_s)
+        heir._heard_s, heir._frames, heir._pauses = self._heard_s, self._frames, self._pauses.copy()
+        return heir
+
+    def begin(self, now: float) -> None:
+        """The exchange has acknowledged: silence counts from here, and the outage before it is no pause."""
+        self._last = self.armed_at = now
+
+    def heard(self, now: float) -> None:
+        """Note the arrival of one data frame."""
+        pause = 0.0 if self._last is None else now - self._last
+        if self._frames and pause > _PAUSE_S:
+            self._pauses.append((now, pause))
+        self._heard_s += pause if self._frames else 0.0
+        self._frames += 1
+        self._last = self.heard_at = now
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since the last data frame, or since the acknowledgement."""
+        return 0.0 if self._last is None else now - self._last
+
+    def patience_s(self, now: float) -> float:
+        """How long a whole connection may be silent."""
+        if self._frames < FRAMES:
+            return LONGEST_S
+        if self._heard_s < SPAN_S:
+            return UNKNOWN_S
+        return min(LONGEST_S, self._usual_s(now))
+
+    def is_stale(self, now: float) -> bool:
+        """Whether a stream is silent for longer than its pace allows; one without a known pace is not."""
+        silent_s = self.silent_s(now)
+        if silent_s <= SHORTEST_S:
+            return False
+        if silent_s > self._promised_s:
+            return True
+        is_known = self._frames >= FRAMES and self._heard_s >= SPAN_S
+        return is_known and silent_s > self._usual_s(now)
+
+    def _usual_s(self, now: float) -> float:
+        while self._pauses and self._pauses[0][0] < now - REMEMBERED_S:
+            self._pauses.popleft()
+        longest = max((pause for _, pause in self._pauses), default=0.0)
+        return max(SHORTEST_S, _TIMES_THE_LONGEST_PAUSE * longest)

@@ -1,0 +1,346 @@
+"""One connection to Binance: what comes is read and handed on, what is to be held is asked for, silence is noticed.
+
+Its parts run side by side: *read*, *write* (reconciles what is held with what the shard was assigned), and *watch*,
+which asks for another connection in this one's place, and ends it only when not even a ping comes any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+import trio
+
+from komas.errors import Cause, VenueError
+from komas.model.market import Event
+from komas.model.streams import Stream
+from komas.venues.binance import facts, wire
+from komas.venues.binance.cadence import Rhythm, promised_s
+from komas.venues.binance.protocol import Conversation, Quarantine, Refusal
+from komas.venues.dial import OpenStream, Socket, dial
+from komas.venues.link import together
+
+log = logging.getLogger("komas.upstream")
+
+WATCH_EVERY_S = 1.0
+YOUNG_S = 5.0  # a refusal that comes sooner than that is about how the connection was opened
+REMEDY_S = 30.0  # a new connection that does not bring a silent stream back is followed by the next one no sooner,
+REMEDY_MAX_S = 3600.0  # and twice as late each time: trading may be halted
+_ALL = ""  # the remedy of a connection that is silent as a whole
+_TOO_LONG = (400, 413, 414, 431)  # statuses by which a server refuses a URL for what is in it
+_NOT_ABOUT_NAMES = ("Too many requests", "Pong timeout")  # reasons of 1008 that no stream's name is to blame for
+
+
+class Desk(Protocol):
+    """What a connection hands over; its law: ``news`` is unparked whenever a shard was assigned something else."""
+
+    news: trio.lowlevel.ParkingLot
+
+    def take(self, stream: Stream, event: Event) -> None:
+        """Take one fact."""
+
+    def begins(self, upstream: Upstream, stream: Stream) -> None:
+        """Take the news that a connection holds a stream from now on."""
+
+    def doubt(self, stream: Stream) -> None:
+        """Take the news that a stream is silent that should not be."""
+
+    def refuse(self, refusals: tuple[Refusal, ...]) -> None:
+        """Take the exchange's refusals: these streams are no longer wanted afterwards."""
+
+    def received(self) -> None:
+        """Count one data frame."""
+
+    def unknown(self) -> None:
+        """Count one frame of an unknown stream."""
+
+    def complain(self, error: wire.Unreadable) -> None:
+        """Count one frame that cannot be read."""
+
+
+class Remedy(msgspec.Struct, frozen=True):
+    """When another connection may be tried again for a stream that stayed silent, and the wait after that."""
+
+    next_at: float = 0.0
+    after_s: float = REMEDY_S
+
+
+class Memory:
+    """What is remembered from one connection of a link to the next."""
+
+    def __init__(self) -> None:
+        self.quarantine = Quarantine()
+        self.is_barren = False  # the last connection brought nothing: its URL may be why
+        self.rhythm = Rhythm()
+        self.beats: dict[str, Rhythm] = {}
+        self.remedies: dict[str, Remedy] = {}
+
+
+class Site(msgspec.Struct, frozen=True):
+    """Where and how connections are opened: ``url`` is the venue's base, ``most`` what one connection holds."""
+
+    url: str
+    open_stream: OpenStream
+    clock_ms: Callable[[], int]
+    most: int = facts.STREAMS_PER_CONNECTION
+    life_s: float = facts.CONNECTION_LIFE_S
+
+
+class Upstream:
+    """One connection, from its dial to its end; ``run()`` once.
+
+    ``assigned`` is what it is to hold. ``replace`` asks for another one in its place, which takes over without a seam;
+    ``retire_after_s`` is its age at which it does so by itself.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        desk: Desk,
+        assigned: Callable[[], tuple[Stream, ...]],
+        memory: Memory,
+        *,
+        replace: Callable[[str], None],
+        retire_after_s: float,
+    ) -> None:
+        self._site = site
+        self._desk = desk
+        self._assigned = assigned
+        self._memory = memory
+        self._replace = replace
+        self._retire_after_s = retire_after_s
+        self._scope = trio.CancelScope()
+        self._conversation = Conversation(memory.quarantine, most=site.most)
+        self._rhythm = memory.rhythm.heir()
+        self._beats: dict[str, Rhythm] = {}
+        self._leaving: str | None = None  # why the exchange, or our clock, will end this connection
+        self._healthy: Callable[[], None] = lambda: None
+        self.messages = 0
+        self.connected_at = 0.0
+        self.connected_at_ms = 0
+
+    # What the link asks
+
+    async def run(self, up: Callable[[], None], healthy: Callable[[], None]) -> None:
+        """Dial and converse; ends with ``VenueError``, or after ``retire()``."""
+        self._healthy = healthy
+        failure: VenueError | None = None
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                try:
+                    socket = await self._dial(nursery)
+                    await self._converse(socket, up)
+                except VenueError as error:
+                    failure = error
+                nursery.cancel_scope.cancel("the conversation is over")
+        if failure is not None:
+            raise failure
+
+    def retire(self) -> None:
+        """End without an error."""
+        self._scope.cancel("another connection has taken over")
+
+    @property
+    def is_delivering(self) -> bool:
+        """Whether any data came."""
+        return self.messages > 0
+
+    def carries(self, older: Upstream, recent_s: float) -> bool:
+        """Whether each stream that the older connection holds is held here, and heard here if it is heard there."""
+        wanted = {stream.name for stream in self._assigned()}
+        return all(self._carries(name, theirs, recent_s) for name, theirs in older._beats.items() if name in wanted)
+
+    def _carries(self, name: str, theirs: Rhythm, recent_s: float) -> bool:
+        ours = self._beats.get(name)
+        if ours is None:
+            return False
+        return ours.heard_at is not None or theirs.heard_at is None or theirs.heard_at <= ours.armed_at - recent_s
+
+    # What the feed asks
+
+    @property
+    def url(self) -> str:
+        """Where it is connected to."""
+        return self._site.url
+
+    @property
+    def held(self) -> int:
+        """How many streams the exchange has acknowledged."""
+        return len(self._beats)
+
+    def beat(self, stream: Stream) -> Rhythm | None:
+        """The rhythm of a stream on this connection; ``None`` for one that it does not hold."""
+        return self._beats.get(stream.name)
+
+    def is_mute(self, now: float) -> bool:
+        """Whether the whole connection is silent for suspiciously long."""
+        return self._rhythm.silent_s(now) > self._rhythm.patience_s(now) / 2
+
+    # The life of the connection
+
+    async def _dial(self, nursery: trio.Nursery) -> Socket:
+        names = [stream.name for stream in self._assigned()]
+        path = facts.STREAM_PATH if self._memory.is_barren else self._conversation.open_with(names)
+        self._memory.is_barren = False
+        try:
+            return await dial(nursery, self._site.url + path, sent=self._sent, open_stream=self._site.open_stream)
+        except VenueError as error:
+            self._memory.is_barren = error.status in _TOO_LONG
+            raise
+
+    async def _converse(self, socket: Socket, up: Callable[[], None]) -> None:
+        self.connected_at, self.connected_at_ms = trio.current_time(), self._site.clock_ms()
+        self._conversation.begin(self.connected_at)
+        self._rhythm.begin(self.connected_at)
+        self._memory.rhythm = self._rhythm
+        log.info("connected", extra={"url": self._site.url, "streams": len(self._conversation.held)})
+        self._note_held()
+        up()
+        try:
+            await together(partial(self._read, socket), partial(self._write, socket), partial(self._watch, socket))
+        except VenueError as error:
+            self._blame(error)
+            raise
+        finally:
+            await socket.close()
+
+    def _blame(self, error: VenueError) -> None:
+        """Find out whether a name was the reason: of what the URL named, or of what was just asked for."""
+        is_young = trio.current_time() - self.connected_at < YOUNG_S
+        hung_up = error.cause in (Cause.CLOSED, Cause.REFUSED, Cause.PROTOCOL)
+        self._memory.is_barren = hung_up and (self.messages == 0 or is_young)
+        if error.cause is Cause.REFUSED and not any(words in str(error) for words in _NOT_ABOUT_NAMES):
+            self._desk.refuse(self._conversation.hung_up(str(error)))
+
+    def _note_held(self) -> None:
+        """Begin to listen for the beat of each stream that is held from now on, and forget those that are not."""
+        held, now = self._conversation.held, trio.current_time()
+        for name in [name for name in self._beats if name not in held]:
+            del self._beats[name]
+            self._rhythm = self._memory.rhythm = Rhythm()  # the stream that gave the beat may be gone
+            self._rhythm.begin(now)
+        assigned = {stream.name: stream for stream in self._assigned()}
+        for name in [name for name in held if name not in self._beats and name in assigned]:
+            stream = assigned[name]
+            known = self._memory.beats.get(name)
+            beat = self._beats[name] = Rhythm(promised_s(stream)) if known is None else known.heir()
+            beat.begin(now)
+            self._desk.begins(self, stream)
+        self._memory.beats = self._beats
+
+    # Read
+
+    async def _read(self, socket: Socket) -> None:
+        while True:
+            text = await socket.receive()
+            try:
+                frame = wire.read_frame(text)
+            except wire.Unreadable as error:
+                self._desk.complain(error)
+                continue
+            if frame.e == facts.SHUTDOWN_EVENT or frame.stream == facts.SHUTDOWN_STREAM:
+                self._leave("the exchange announced that this server shuts down")
+            elif frame.stream is None:
+                self._answered(frame)
+            else:
+                self._take(frame.stream, frame.data)
+
+    def _answered(self, frame: wire.Combined) -> None:
+        self._desk.refuse(self._conversation.answered(frame))
+        self._note_held()
+        self._desk.news.unpark_all()
+
+    def _take(self, name: str, data: msgspec.Raw) -> None:
+        now = trio.current_time()
+        self.messages += 1
+        if self.messages == 1:
+            self._healthy()
+        self._rhythm.heard(now)
+        self._desk.received()
+        try:
+            read = wire.read_event(name, data, self._site.clock_ms())
+        except wire.Unreadable as error:
+            self._desk.complain(error)
+            return
+        if read is None:
+            self._desk.unknown()
+            return
+        if name not in self._beats:
+            self._conversation.delivered(name)
+            self._note_held()
+            self._desk.news.unpark_all()
+        if (beat := self._beats.get(name)) is not None:
+            beat.heard(now)
+        self._desk.take(*read)
+
+    # Write
+
+    async def _write(self, socket: Socket) -> None:
+        """Say what is to be said, one word at a time, whenever what is wanted or what is held has changed."""
+        conversation = self._conversation
+        while True:
+            now = trio.current_time()
+            if (free_at := conversation.free_at(now)) > now:
+                await trio.sleep_until(free_at)
+                continue
+            conversation.expire(now)
+            request = conversation.next_request([stream.name for stream in self._assigned()], now)
+            if request is not None:
+                await socket.send(request)
+                continue
+            self._note_held()
+            # No await since the look at what is assigned: news in between would be missed.
+            with trio.move_on_at(conversation.next_look()):
+                await self._desk.news.park()
+
+    def _sent(self) -> None:
+        self._conversation.sent(trio.current_time())
+
+    # Watch
+
+    async def _watch(self, socket: Socket) -> None:
+        while True:
+            await trio.sleep(WATCH_EVERY_S)
+            now = trio.current_time()
+            if now - socket.heard_at > facts.TOTAL_SILENCE_S:
+                raise VenueError(f"nothing came for {facts.TOTAL_SILENCE_S:g} s, not even a ping", cause=Cause.SILENT)
+            if now - self.connected_at > self._retire_after_s:
+                self._leaving = self._leaving or "the connection is old"
+            if self._leaving is not None:
+                self._replace(self._leaving)
+            elif (reason := self._why_silent(now)) is not None:
+                self._replace(reason)
+
+    def _leave(self, reason: str) -> None:
+        self._leaving = reason
+        self._replace(reason)
+
+    def _why_silent(self, now: float) -> str | None:
+        """Why another connection may do better, unless that was tried for the same streams a moment ago."""
+        silent = [name for name, beat in self._beats.items() if beat.is_stale(now)]
+        patience_s = self._rhythm.patience_s(now)
+        if self._beats and self._rhythm.silent_s(now) > patience_s:
+            silent.append(_ALL)
+        remedies = self._memory.remedies
+        for name in [name for name in remedies if name not in silent and self._is_heard(name)]:
+            del remedies[name]
+        if not any(now >= remedies.get(name, Remedy()).next_at for name in silent):
+            return None
+        for name in silent:
+            after_s = remedies.get(name, Remedy()).after_s
+            remedies[name] = Remedy(now + after_s, min(REMEDY_MAX_S, 2 * after_s))
+        for stream in self._assigned():
+            if stream.name in silent or _ALL in silent:
+                self._desk.doubt(stream)
+        if silent[-1] == _ALL:
+            return f"no data came for {patience_s:.0f} s"
+        return f"{len(silent)} of {len(self._beats)} streams are silent, {silent[0]} among them"
+
+    def _is_heard(self, name: str) -> bool:
+        if name == _ALL:
+            return self.messages > 0
+        beat = self._beats.get(name)
+        return beat is None or beat.heard_at is not None
