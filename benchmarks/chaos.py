@@ -50,7 +50,7 @@ QUIET_S: Final = 90.0  # at the beginning and at the end nothing goes wrong: eve
 MEAN_PAUSE_S: Final = 4.0
 LATE_S: Final = 1.0  # a fact that comes later than that was held up by a fault
 ONE_CONNECTION: Final = 0.8  # of the faults of connections strike one, the others all of them
-EXCUSED_S: Final = 20.0  # so shortly after REST has failed, a declared gap is REST's
+ENDPOINTS: Final = {Kind.TRADE: "historicalTrades", Kind.AGG_TRADE: "aggTrades", Kind.KLINE: "klines"}
 UNDER_WAY_MS: Final = 10_000  # the newest facts may be on their way when the run ends
 CANDLE_MS: Final = 60_000
 UNIT: Final = Decimal(10) ** -8
@@ -121,7 +121,8 @@ class _Network(httpx.AsyncBaseTransport):
         self._exchange = exchange
         self._nursery = nursery
         self._is_up = True
-        self.rest_failed_at = -EXCUSED_S
+        self._refused_until = 0.0
+        self._is_answering: dict[tuple[str, str], bool] = {}  # by endpoint and symbol: how the last call ended
 
     async def run(self) -> None:
         """Listen, but for outages."""
@@ -143,19 +144,25 @@ class _Network(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one call from the double's tape."""
-        begun = trio.current_time()
-        self.rest_failed_at, before = begun, self.rest_failed_at  # until it has answered
+        parts = urlsplit(str(request.url))
+        asked = Request("GET", parts.path, parts.query, {})
+        key = asked.path.rpartition("/")[2], asked.parameters.get("symbol", "")
+        self._is_answering[key] = False  # until it has
         if not self._is_up:
             raise httpx.ConnectError("refused")
-        parts = urlsplit(str(request.url))
-        answer = await self._exchange.desk.answer(Request("GET", parts.path, parts.query, {}), "komas")
-        self.rest_failed_at = before
-        if answer.status != httpx.codes.OK or trio.current_time() - begun > 1:
-            self.rest_failed_at = trio.current_time()
+        answer = await self._exchange.desk.answer(asked, "komas")
+        self._is_answering[key] = answer.status == httpx.codes.OK
+        if (wait_s := dict(answer.headers).get("retry-after")) is not None:
+            self._refused_until = trio.current_time() + float(wait_s)
         return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
 
+    def rest_has(self, stream: Stream) -> bool:
+        """Whether REST answers for a stream: its last call did, and nobody was told to wait."""
+        is_answering = self._is_answering.get((ENDPOINTS[stream.kind], stream.symbol), True)
+        return is_answering and trio.current_time() >= self._refused_until
 
-class _Truth:
+
+class Truth:
     """What the tape says, looked up while it is there: trades by id, candles by open time."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -197,11 +204,10 @@ class _Truth:
         return {bar.open_ms: (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.count) for bar in bars}
 
 
-class _Ledger:
+class Ledger:
     """What came out of the hub, judged as it comes."""
 
-    def __init__(self, truth: _Truth, network: _Network, now_ms: Callable[[], float]) -> None:
-        self._truth = truth
+    def __init__(self, network: _Network, now_ms: Callable[[], float]) -> None:
         self._network = network
         self._now_ms = now_ms
         self.told: dict[Stream, Told] = {}
@@ -218,7 +224,7 @@ class _Ledger:
             assert gap.first is not None
             assert gap.last is not None
             self.told.setdefault(item.stream, Told()).declared.append((gap.first, gap.last))
-            if trio.current_time() - self._network.rest_failed_at > EXCUSED_S:
+            if self._network.rest_has(item.stream):
                 self.needless += 1
                 print(f"at {trio.current_time():.1f} s: declared although REST answered: {gap}")
 
@@ -264,12 +270,13 @@ def _units(number: Decimal) -> int:
 class Mischief:
     """Faults by a seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mean_pause_s: float = MEAN_PAUSE_S) -> None:
         self.dice = random.Random(seed)
+        self._mean_pause_s = mean_pause_s
 
     def pause_s(self) -> float:
         """How long until the next one: now and then they come together."""
-        return self.dice.expovariate(1 / MEAN_PAUSE_S) if self.dice.random() < 0.8 else self.dice.random()
+        return self.dice.expovariate(1 / self._mean_pause_s) if self.dice.random() < 0.8 else self.dice.random()
 
     def fault(self, dials: Sequence[int]) -> script.AnyFault | None:
         """The next fault, mostly of one of the connections that are up; ``None`` is a wish for a rotation."""
@@ -314,7 +321,7 @@ class Mischief:
 
 
 @contextmanager
-def _decided_by(seed: int) -> Iterator[None]:
+def decided_by(seed: int) -> Iterator[None]:
     """Have trio's own dice follow the seed, as its plugin for Hypothesis does: else no run could be played again."""
     run = vars(trio._core._run)  # noqa: SLF001 - there is no public switch
     before = run["_ALLOW_DETERMINISTIC_SCHEDULING"]
@@ -326,99 +333,119 @@ def _decided_by(seed: int) -> Iterator[None]:
         run["_ALLOW_DETERMINISTIC_SCHEDULING"] = before
 
 
-def run(faults: int, seed: int, *, redundancy: int = 1) -> Report:
-    """One run on a clock of its own."""
-    with _decided_by(seed):
+def run(faults: int, seed: int, *, redundancy: int = 1, mean_pause_s: float = MEAN_PAUSE_S) -> Report:
+    """One run on a clock of its own; ``mean_pause_s`` is how far faults are apart, more or less."""
+    with decided_by(seed):
         return trio.run(
             _run,
             faults,
             seed,
             redundancy,
+            mean_pause_s,
             clock=trio.testing.MockClock(autojump_threshold=0),
             strict_exception_groups=True,
         )
 
 
-async def _run(faults: int, seed: int, redundancy: int) -> Report:
-    def wall() -> float:
-        return BEGUN_S + trio.current_time()
-
-    def wall_ms() -> int:
-        return int(wall() * 1000)
-
+async def _run(faults: int, seed: int, redundancy: int, mean_pause_s: float) -> Report:
+    mischief = Mischief(seed, mean_pause_s)
     options = SimOptions(symbols=SYMBOLS, seed=seed, limits=Limits(database_lag_ms=200))
-    exchange = Exchange(options, make_player(options, wall), wall=wall)
-    truth = _Truth(exchange)
-    mischief = Mischief(seed)
-    async with trio.open_nursery() as nursery:
-        network = _Network(exchange, nursery)
-        rest_url, header, weight = "http://exchange.test", facts.WEIGHT_HEADER, facts.WEIGHT_PER_MINUTE
-        async with open_rest(rest_url, weight_header=header, weight_per_minute=weight, transport=network) as rest:
-            await nursery.start(exchange.run)
-            nursery.start_soon(network.run)
-            nursery.start_soon(truth.run)
-            ledger = _Ledger(truth, network, lambda: exchange.player.now_ms(trio.current_time() * 1000))
-            house = _open_house(rest, network, mischief, wall_ms, redundancy)
-            async with house as (hub, backfill, feed):
-                await nursery.start(_listen, hub, ledger)
-                feed.connect()
-                await trio.sleep(QUIET_S)
-                for _ in range(faults):
-                    await trio.sleep(mischief.pause_s())
-                    fault = mischief.fault([connection.dial for connection in exchange.connections])
-                    log.info("fault", extra={"at": trio.current_time(), "fault": fault})
-                    if fault is None:
-                        feed.rotate()
-                    else:
-                        exchange.saboteur.plan((fault,))
-                exchange.saboteur.forget()
-                await trio.sleep(QUIET_S)
-                truth.look()
-                report = _report(faults, exchange, truth, ledger, backfill=backfill, feed=feed)
-                nursery.cancel_scope.cancel()
-    return report
+    streams = [Stream(kind, symbol, interval) for symbol in SYMBOLS for kind, interval in KINDS]
+    async with open_world(options, streams, mischief.dice.random, redundancy=redundancy) as world:
+        await trio.sleep(QUIET_S)
+        for _ in range(faults):
+            await trio.sleep(mischief.pause_s())
+            world.strike(mischief.fault([connection.dial for connection in world.exchange.connections]))
+        world.exchange.saboteur.forget()
+        await trio.sleep(QUIET_S)
+        return world.report(faults)
 
 
-def _streams() -> list[Stream]:
-    return [Stream(kind, symbol, interval) for symbol in SYMBOLS for kind, interval in KINDS]
+class World:
+    """The double, the network, and komas between them and the ledger; made by ``open_world()``."""
+
+    def __init__(self, options: SimOptions, nursery: trio.Nursery) -> None:
+        self.exchange = Exchange(options, make_player(options, wall_s), wall=wall_s)
+        self.truth = Truth(self.exchange)
+        self.network = _Network(self.exchange, nursery)
+        self.ledger = Ledger(self.network, lambda: self.exchange.player.now_ms(trio.current_time() * 1000))
+        self.hub = Hub(linger_s=0, epoch=lambda: "chaos")
+
+    def open(self, rest: Rest, jitter: Callable[[], float], redundancy: int) -> None:
+        """Furnish komas."""
+        self.backfill = Backfill(self.hub, rest, wall_ms)
+        self.feed = BinanceFeed(
+            intake=self.backfill,
+            wanted=self.hub.interest,
+            url="ws://exchange.test:9443",
+            streams_per_connection=5,
+            redundancy=redundancy,
+            open_stream=self.network.open_stream,
+            clock_ms=wall_ms,
+            jitter=jitter,
+        )
+
+    def strike(self, fault: script.AnyFault | None) -> None:
+        """Let one fault begin, or a rotation."""
+        log.info("fault", extra={"at": trio.current_time(), "fault": fault})
+        if fault is None:
+            self.feed.rotate()
+        else:
+            self.exchange.saboteur.plan((fault,))
+
+    async def listen(
+        self, streams: Sequence[Stream], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Note everything that the hub delivers."""
+        with self.hub.listen(streams, capacity=DISMISSED, overflow=Overflow.DISMISS) as listener:
+            task_status.started()
+            while True:
+                for item in (await listener.take()).items:
+                    self.ledger.take(item)
+
+    def report(self, faults: int) -> Report:
+        """Compare what was delivered with what happened."""
+        self.truth.look()
+        return _report(faults, self)
 
 
 @asynccontextmanager
-async def _open_house(
-    rest: Rest, network: _Network, mischief: Mischief, wall_ms: Callable[[], int], redundancy: int
-) -> AsyncIterator[tuple[Hub, Backfill, BinanceFeed]]:
-    hub = Hub(linger_s=0, epoch=lambda: "chaos")
-    backfill = Backfill(hub, rest, wall_ms)
-    dice = random.Random(mischief.dice.random())
-    feed = BinanceFeed(
-        intake=backfill,
-        wanted=hub.interest,
-        url="ws://exchange.test:9443",
-        streams_per_connection=5,
-        redundancy=redundancy,
-        open_stream=network.open_stream,
-        clock_ms=wall_ms,
-        jitter=dice.random,
-    )
+async def open_world(
+    options: SimOptions, streams: Sequence[Stream], jitter: Callable[[], float], *, redundancy: int = 1
+) -> AsyncIterator[World]:
+    """Everything running, and the streams listened to."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(backfill.run)
-        nursery.start_soon(hub.interest.sweep)
-        await nursery.start(feed.run)
-        yield hub, backfill, feed
-        nursery.cancel_scope.cancel()
+        world = World(options, nursery)
+        header, weight = facts.WEIGHT_HEADER, facts.WEIGHT_PER_MINUTE
+        rest = open_rest(
+            "http://exchange.test", weight_header=header, weight_per_minute=weight, transport=world.network
+        )
+        async with rest as host:
+            world.open(host, jitter, redundancy)
+            await nursery.start(world.exchange.run)
+            nursery.start_soon(world.network.run)
+            nursery.start_soon(world.truth.run)
+            nursery.start_soon(world.backfill.run)
+            nursery.start_soon(world.hub.interest.sweep)
+            await nursery.start(world.feed.run)
+            await nursery.start(world.listen, streams)
+            world.feed.connect()
+            yield world
+            nursery.cancel_scope.cancel()
 
 
-async def _listen(hub: Hub, ledger: _Ledger, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    with hub.listen(_streams(), capacity=DISMISSED, overflow=Overflow.DISMISS) as listener:
-        task_status.started()
-        while True:
-            for item in (await listener.take()).items:
-                ledger.take(item)
+def wall_s() -> float:
+    """The wall clock of the run."""
+    return BEGUN_S + trio.current_time()
 
 
-def _report(
-    faults: int, exchange: Exchange, truth: _Truth, ledger: _Ledger, *, backfill: Backfill, feed: BinanceFeed
-) -> Report:
+def wall_ms() -> int:
+    """The same in milliseconds."""
+    return int(wall_s() * 1000)
+
+
+def _report(faults: int, world: World) -> Report:
+    exchange, truth, ledger = world.exchange, world.truth, world.ledger
     expected = delivered = lost = changed = 0
     for stream, values in ledger.values.items():
         told = ledger.told[stream]
@@ -433,13 +460,13 @@ def _report(
         for number in missing[:5]:
             print(f"lost: {stream} {number}")
         expected += len(facts_of)
-        delivered += len(values)
+        delivered += sum(number in values for number in facts_of)
         wrong = [number for number, value in values.items() if facts_of.get(number, value) != value]
         changed += len(wrong)
         for number in wrong[:3]:
             print(f"changed: {stream} {number}: {values[number]} is not {facts_of.get(number)}")
     all_told = ledger.told.values()
-    counts = feed.statistics()
+    counts, filled = world.feed.statistics(), world.backfill.statistics()
     dials = exchange.state.dials
     return Report(
         faults=faults,
@@ -450,8 +477,8 @@ def _report(
         doubled=sum(told.doubled for told in all_told),
         out_of_order=sum(told.out_of_order for told in all_told),
         changed=changed,
-        backfilled=backfill.statistics().filled,
-        declared=backfill.statistics().declared,
+        backfilled=filled.filled,
+        declared=filled.declared,
         needless=ledger.needless,
         recovery_s=sorted(length for told in all_told for length in _hold_ups(told.late)),
         dials=len(dials),
@@ -487,6 +514,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--redundancy", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--pause", type=float, default=MEAN_PAUSE_S, help="mean seconds between faults (%(default)s)")
     parser.add_argument("--verbose", action="store_true", help="print the log of the feed")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO if options.verbose else logging.CRITICAL)
@@ -494,7 +522,7 @@ def main() -> None:
         shown = TextFormatter()
         for handler in logging.getLogger().handlers:
             handler.setFormatter(shown)
-    report = run(options.faults, options.seed, redundancy=options.redundancy)
+    report = run(options.faults, options.seed, redundancy=options.redundancy, mean_pause_s=options.pause)
     print("\n".join(report.lines()))
     sys.exit(not report.is_clean)
 

@@ -1,0 +1,60 @@
+"""Everything at once: faults by a seed against the whole market line, on one clock; a failing seed replays exactly."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from benchmarks import chaos
+from komas.model.streams import Kind, Stream
+from komas.sim import script
+from komas.sim.options import SimOptions
+from komas.sim.replay import read_captures
+
+CAPTURE = Path(__file__).parents[3] / "shared" / "captures" / "btcusdt_20240808.gz"
+
+
+@pytest.mark.parametrize("redundancy", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nothing_is_lost_or_doubled_whatever_happens(seed: int, redundancy: int) -> None:
+    """A hundred faults: what is missing was declared, and nothing was declared that REST had."""
+    report = chaos.run(100, seed, redundancy=redundancy)
+    assert report.is_clean, list(report.lines())
+    assert report.expected > 1000
+    assert report.backfilled + report.rotations > 10
+
+
+def test_a_seed_replays_exactly() -> None:
+    """To the millisecond in which each fact was delivered."""
+    first, second = (chaos.run(40, 7) for _ in range(2))
+    assert first == second
+    assert first.digest != chaos.run(40, 8).digest
+
+
+@pytest.mark.skipif(not CAPTURE.exists(), reason="the capture is not beside the project")
+async def test_a_capture_with_cuts_arrives_to_the_last_id(autojump_clock: trio.testing.MockClock) -> None:
+    """Every trade of the file once, in order, with the exchange's digits, with a cut every few seconds."""
+    trades = Stream(Kind.TRADE, "BTCUSDT")
+    dice = random.Random(1)
+    options = SimOptions(replay=(CAPTURE,))
+    async with chaos.open_world(options, [trades], dice.random) as world:
+        while not world.exchange.state.replay_finished:
+            await trio.sleep(dice.uniform(2, 30))
+            world.strike(dice.choice([script.Abort(), script.Close(), script.HalfOpen(), script.Shutdown(), None]))
+        await trio.sleep(30)
+    told, values = world.ledger.told[trades], world.ledger.values[trades]
+    pattern = re.compile(rb'"t":(\d+),"p":"([\d.]+)","q":"([\d.]+)"')
+    lines = [line for line in read_captures([CAPTURE]).lines if line.stream == "btcusdt@trade"]
+    found = [found for line in lines if (found := pattern.search(line.raw))]
+    expected = [(int(number), *(int(digits.replace(b".", b"")) for digits in (price, size))) for number, price, size in
+                (match.groups() for match in found)]  # fmt: skip
+    assert len(expected) > 9_000
+    assert told.numbers == [number for number, _, _ in expected]
+    assert [values[number][:2] for number in told.numbers] == [(price, size) for _, price, size in expected]
+    assert world.backfill.statistics().filled > 100
+    assert told.declared == []
