@@ -38,6 +38,7 @@ from komas.venues.binance import facts
 from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed, wall_ms
 from komas.venues.binance.listings import Listings
+from komas.venues.binance.universe import Universe
 from komas.venues.dial import OpenStream, open_tcp
 from komas.venues.rest import Rest, open_rest
 
@@ -188,6 +189,7 @@ class Rooms:
         self.was_connected = False  # as far as callbacks have been told
         self.listings = Listings(rest)
         self.backfill = Backfill(self.hub, rest, wall_ms)
+        self.universe = Universe(self.listings, self.hub.interest, self.backfill)
         self.feed = BinanceFeed(
             intake=self.backfill, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
         )
@@ -199,6 +201,7 @@ class Rooms:
             ("binance feed", self.feed.run),
             ("backfill", self.backfill.run),
             ("listings", self.listings.run),
+            ("universe", self.universe.run),
             ("interest sweeper", self.hub.interest.sweep),
         ):
             nursery.start_soon(task, name=name)

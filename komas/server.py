@@ -8,7 +8,7 @@
 
     venues  the way in: dial (the WebSocket library) · link (one connection after another, without a seam) · backoff ·
             window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows, continuity, cadence, shards
-            think; upstream, feed, backfill and listings do)
+            think; upstream, feed, backfill, listings and universe do)
     hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
@@ -56,6 +56,7 @@ from komas.venues.binance import facts
 from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed, wall_ms
 from komas.venues.binance.listings import Listings
+from komas.venues.binance.universe import Universe
 from komas.venues.dial import OpenStream, open_tcp
 from komas.venues.rest import open_rest
 
@@ -123,9 +124,11 @@ async def open_gateway(
                 clock_ms=clock_ms,
             )
             listings = Listings(rest)
+            universe = Universe(listings, hub.interest, backfill)
             await work.start(feed.run, name="binance feed")
             work.start_soon(backfill.run, name="backfill")
             work.start_soon(listings.run, name="listings")
+            work.start_soon(universe.run, name="universe")
             work.start_soon(hub.interest.sweep, name="interest sweeper")
             work.start_soon(signals.desk.run, name="signal desk")
             work.start_soon(signals.authenticator.run, name="token keys")
@@ -133,7 +136,8 @@ async def open_gateway(
                 work.start_soon(imagine_signals, signals.desk, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 feed.connect()
-            yield Gateway(Rooms(settings, hub, feed, backfill, listings, Doors(settings), signals, daily, clock_ms))
+            doors = Doors(settings)
+            yield Gateway(Rooms(settings, hub, feed, backfill, listings, universe, doors, signals, daily, clock_ms))
             work.cancel_scope.cancel("the edge has drained")
 
 

@@ -16,7 +16,7 @@ from komas.edge.problems import FieldError, ProblemError, from_venue, invalid
 from komas.edge.rooms import Rooms
 from komas.errors import VenueError
 from komas.model.codec import encode, iso_ms
-from komas.model.market import Event, FeedState
+from komas.model.market import Event, FeedState, Health
 from komas.model.streams import Kind, Stream
 from komas.venues.binance import facts
 
@@ -58,7 +58,7 @@ class StreamRow(msgspec.Struct, frozen=True):
     type: Kind
     symbol: str
     interval: str | None
-    health: str
+    health: Health
     subscribers: int
     pinned: bool
     last_event_at: str | None
@@ -134,15 +134,21 @@ def _stream_routes(routes: Blueprint, rooms: Rooms) -> None:
     @routes.post("/subscribe")
     async def subscribe() -> Response:
         wish = queries.read_wish(await body_of(request), rooms.settings.max_symbols)
-        await _pin(rooms, wish.streams)
-        names = [stream.name for stream in wish.streams]
+        streams = wish.streams if wish.every is None else await _every(rooms, wish.every)
+        await _pin(rooms, streams)
+        if wish.every is not None:
+            rooms.universe.follow(wish.every)
+        names = [stream.name for stream in streams]
         return json_response({"subscribed": names, "streams": len(rooms.hub.interest)})
 
     @routes.post("/unsubscribe")
     async def unsubscribe() -> Response:
         wish = queries.read_wish(await body_of(request), rooms.settings.max_symbols)
-        pinned = [stream for stream in wish.streams if rooms.hub.interest.pinned(stream)]
-        rooms.hub.interest.unpin(pinned)
+        if wish.every is not None:
+            pinned = list(rooms.universe.unfollow(wish.every))
+        else:
+            pinned = [stream for stream in wish.streams if rooms.hub.interest.pinned(stream)]
+            rooms.hub.interest.unpin(pinned)
         return json_response(
             {"unsubscribed": [stream.name for stream in pinned], "streams": len(rooms.hub.interest)},
         )
@@ -172,7 +178,8 @@ def _quick_routes(routes: Blueprint, rooms: Rooms) -> None:
 
     @routes.post("/quick/stop")
     async def stop() -> Response:
-        rooms.hub.interest.unpin(rooms.hub.interest.pins())
+        for kind in Kind:
+            rooms.universe.unfollow(kind)
         rooms.feed.disconnect()
         return json_response({"status": "stopped"})
 
@@ -187,6 +194,13 @@ async def _connect(rooms: Rooms) -> None:
     """Ask for the connection and wait for it, within bounds; it is tried on behind the answer."""
     rooms.feed.connect()
     await _within_bounds(rooms, rooms.feed.connected, "no connection")
+
+
+async def _every(rooms: Rooms, kind: Kind) -> tuple[Stream, ...]:
+    """Every trading symbol, as streams of a kind; 502 while the exchange has not told its symbols."""
+    if not await rooms.listings.answered():
+        raise ProblemError(HTTPStatus.BAD_GATEWAY, "the exchange has not told its symbols yet; komas goes on asking")
+    return rooms.universe.streams(kind)
 
 
 async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
@@ -259,7 +273,7 @@ def _row(rooms: Rooms, stream: Stream) -> StreamRow:
         type=stream.kind,
         symbol=stream.symbol,
         interval=stream.interval,
-        health="recovering" if rooms.backfill.is_recovering(stream) else rooms.feed.health(stream),
+        health=Health.RECOVERING if rooms.backfill.is_recovering(stream) else rooms.feed.health(stream),
         subscribers=rooms.hub.interest.listeners(stream),
         pinned=rooms.hub.interest.pinned(stream),
         last_event_at=None if arrival is None else iso_ms(arrival.at_ms),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Final
 
+from komas.model.market import Health
 from komas.model.streams import INTERVALS, Kind
 
 Schema = dict[str, object]
@@ -41,7 +42,7 @@ _STREAM: Final = _object(
     type={"enum": [str(kind) for kind in Kind]},
     symbol=_TEXT,
     interval=_optional(_TEXT),
-    health={"enum": ["pending", "live", "quiet", "stale", "recovering"]},
+    health={"enum": [str(health) for health in Health]},
     subscribers=_COUNT,
     pinned=_FLAG,
     last_event_at=_optional(_MOMENT),

@@ -12,6 +12,7 @@ import msgspec
 from komas.edge.problems import FieldError, ProblemError, invalid
 from komas.errors import CallerError
 from komas.model.streams import Kind, Stream, parse_interval, parse_kind, parse_symbol
+from komas.venues.binance import universe
 
 MIN_RATE: Final = 0.1  # events a second; slower than that a client should ask GET /api/ws/prices now and then
 MAX_RATE: Final = 1000.0
@@ -22,10 +23,14 @@ T = TypeVar("T")
 _PRICE_KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER, Kind.BOOK_TICKER)
 
 
+ALL: Final = "*"  # every symbol that the exchange lists
+
+
 class Wish(msgspec.Struct, frozen=True):
-    """What a subscribe or unsubscribe body asks for."""
+    """What a subscribe or unsubscribe body asks for: streams, or every symbol of one kind."""
 
     streams: tuple[Stream, ...]
+    every: Kind | None = None
 
 
 def read_wish(body: bytes, max_symbols: int) -> Wish:
@@ -36,12 +41,17 @@ def read_wish(body: bytes, max_symbols: int) -> Wish:
         for key in table
         if key not in ("symbols", "stream_type", "interval")
     ]
-    symbols = _read_symbols(table.get("symbols"), max_symbols, errors)
+    is_all = table.get("symbols") == [ALL]
+    symbols = () if is_all else _read_symbols(table.get("symbols"), max_symbols, errors)
     kind = _checked(lambda: parse_kind(_text(table.get("stream_type"), "stream_type", default="ticker")), errors)
     # A form that sends its default interval along with a ticker means no harm, as long as there is such an interval.
     interval = _checked(lambda: parse_interval(_text(table.get("interval"), "interval", default="1m")), errors)
+    if is_all and kind is not None and kind not in universe.KINDS:
+        errors.append(FieldError("symbols", f"all symbols: for {' and '.join(universe.KINDS)} alone, not for {kind}"))
     if errors or kind is None:
         raise invalid(errors)
+    if is_all:
+        return Wish((), every=kind)
     return Wish(tuple(Stream(kind, symbol, interval if kind is Kind.KLINE else None) for symbol in symbols))
 
 

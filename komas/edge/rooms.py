@@ -15,6 +15,7 @@ from komas.telemetry.log import DailyLog
 from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
+from komas.venues.binance.universe import Universe
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Rooms:
     feed: BinanceFeed
     backfill: Backfill
     listings: Listings
+    universe: Universe
     doors: Doors
     signals: SignalRooms
     log: DailyLog

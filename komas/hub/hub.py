@@ -18,7 +18,7 @@ from komas.hub.latest import Latest
 from komas.hub.mailbox import MAILBOX_POSTS, Mailbox
 from komas.hub.policy import Batch, Item, Overflow
 from komas.model.codec import Envelope, NoticeEnvelope, Position
-from komas.model.market import Event, FeedState, FeedStatus, Gap
+from komas.model.market import Event, FeedState, FeedStatus, Gap, StreamHealth
 from komas.model.streams import Kind, Stream
 
 
@@ -134,6 +134,15 @@ class Hub:
         self.status = status
         envelope = NoticeEnvelope(status)
         for mailbox in self._mailboxes:
+            mailbox.put(envelope)
+
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        """Tell listeners of a stream that it is doubtful, or well again."""
+        fanout = self._fanouts.get(stream)
+        if fanout is None:
+            return
+        envelope = NoticeEnvelope(health, stream)
+        for mailbox in fanout.mailboxes:
             mailbox.put(envelope)
 
     def refuse(self, stream: Stream, reason: str) -> None:

@@ -18,8 +18,7 @@ from enum import Enum
 import msgspec
 
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import Gap
-from komas.model.streams import Stream
+from komas.model.market import Gap, StreamHealth
 
 Item = Envelope | NoticeEnvelope
 
@@ -89,8 +88,10 @@ class Post:
         self.dropped_in_all += 1
 
 
-def merge_key(item: Item) -> Stream | str | None:
+def merge_key(item: Item) -> object | None:
     """What an item replaces, ``None`` for one that must be kept."""
     if isinstance(item, NoticeEnvelope):
+        if isinstance(item.notice, StreamHealth):
+            return StreamHealth, item.stream
         return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS
     return item.stream if item.sequence is None else None

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from komas.model.market import Event, Gap, Notice, sequence_of
+from komas.model.market import Event, FeedStatus, Gap, Notice, StreamHealth, sequence_of
 from komas.model.streams import Stream
 
 _plain = msgspec.json.Encoder(decimal_format="number")
@@ -131,6 +131,9 @@ class Envelope:
         return self._sse
 
 
+_EVENT_NAMES: Final[dict[type[Notice], str]] = {Gap: "gap", FeedStatus: "status", StreamHealth: "health"}
+
+
 class NoticeEnvelope:
     """One notice on its way to listeners; ``sequence`` is set for those that belong between two facts."""
 
@@ -145,7 +148,7 @@ class NoticeEnvelope:
     def sse(self) -> bytes:
         """The notice as a named Server-Sent Event, which ``onmessage`` does not see."""
         if self._sse is None:
-            self._sse = named_event("gap" if isinstance(self.notice, Gap) else "status", self.notice)
+            self._sse = named_event(_EVENT_NAMES[type(self.notice)], self.notice)
         return self._sse
 
 

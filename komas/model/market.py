@@ -144,7 +144,25 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     stream: str | None = None
 
 
-Notice: TypeAlias = Gap | FeedStatus
+class Health(StrEnum):
+    """One word on a stream."""
+
+    PENDING = "pending"  # asked for; nothing has come yet
+    LIVE = "live"
+    QUIET = "quiet"  # silent, as a quiet pair may be
+    STALE = "stale"  # silent for longer than its own pace, or the exchange's promise, allows
+    RECOVERING = "recovering"  # cut, or waiting behind a gap
+
+
+class StreamHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream has become doubtful, or is well again; ``reason`` says why."""
+
+    stream: str
+    health: Health
+    reason: str
+
+
+Notice: TypeAlias = Gap | FeedStatus | StreamHealth
 
 
 def sequence_of(event: Event) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from komas.model.market import Event, FeedStatus, Gap
+from komas.model.market import Event, FeedStatus, Gap, StreamHealth
 from komas.model.streams import Stream
 
 
@@ -26,6 +27,9 @@ class Intake(Protocol):
 
     def announce(self, status: FeedStatus) -> None:
         """Take the feed's state."""
+
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        """Take the news that a stream is doubtful, or well again."""
 
     def refuse(self, stream: Stream, reason: str) -> None:
         """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
@@ -50,6 +54,9 @@ class Sink(Protocol):
     def renew(self, stream: Stream, gap: Gap) -> None:
         """Take the news that a stream's numbers have started again; what was lost before is the gap."""
 
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        """Take the news that a stream is doubtful, or well again."""
+
     def refuse(self, stream: Stream, reason: str) -> None:
         """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
 
@@ -67,3 +74,19 @@ class Wanted(Protocol):
 
     async def changed(self, seen: int) -> int:
         """Wait until ``version`` is not ``seen``; return it."""
+
+
+class Pins(Protocol):
+    """The wishes themselves, for whoever follows what the exchange lists."""
+
+    def streams(self) -> tuple[Stream, ...]:
+        """Every wanted stream once."""
+
+    def pinned(self, stream: Stream) -> bool:
+        """Whether a stream is kept open without listeners."""
+
+    def pin(self, streams: Iterable[Stream]) -> None:
+        """Keep streams open until they are unpinned."""
+
+    def unpin(self, streams: Iterable[Stream]) -> None:
+        """Let pinned streams go."""

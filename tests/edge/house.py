@@ -24,6 +24,7 @@ from komas.venues.binance import facts
 from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
+from komas.venues.binance.universe import Universe
 from komas.venues.rest import open_rest
 from tests.signals.house import SignalHouse, signal_house
 from tests.venues.exchange import ScriptedExchange
@@ -209,14 +210,18 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
             jitter=lambda: 1.0,
         )
         listings = Listings(rest)
+        universe = Universe(listings, hub.interest, backfill)
         await nursery.start(feed.run)
         nursery.start_soon(backfill.run)
         nursery.start_soon(listings.run)
+        nursery.start_soon(universe.run)
         nursery.start_soon(hub.interest.sweep)
         log = DailyLog(folder, 14)
         desk = signal_house(folder, settings)
         nursery.start_soon(desk.rooms.desk.run)
-        rooms = Rooms(settings, hub, feed, backfill, listings, Doors(settings), desk.rooms, log, lambda: NOW_MS)
+        rooms = Rooms(
+            settings, hub, feed, backfill, listings, universe, Doors(settings), desk.rooms, log, lambda: NOW_MS
+        )
         yield EdgeHouse(create_app(rooms), rooms, exchange, desk)
         log.close()
         desk.ledger.close()

@@ -169,6 +169,35 @@ async def test_unsubscribing_leaves_what_others_use(autojump_clock: trio.testing
         assert _json(answer)["unsubscribed"] == []
 
 
+async def test_a_star_is_every_symbol_of_the_exchange(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """For tickers and mini tickers; the others would be too much of everything."""
+    async with edge_house(tmp_path) as house:
+        house.exchange.script(then=obeying)
+        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("*", stream_type="mini_ticker"))
+        names = ["btcusdt@miniTicker", "ethusdt@miniTicker", "币安人生usdt@miniTicker"]
+        assert _json(answer) == {"subscribed": names, "streams": 3}
+        refused = await house.call("POST", "/api/ws/subscribe", body=_wish("*", stream_type="trade"))
+        assert refused.status == 400
+        assert b"ticker and mini_ticker alone, not for trade" in refused.body
+        answer = await house.call("POST", "/api/ws/unsubscribe", body=_wish("*", stream_type="mini_ticker"))
+        assert _json(answer) == {"unsubscribed": names, "streams": 0}
+        await house.call("POST", "/api/ws/subscribe", body=_wish("*"))
+        await house.call("POST", "/api/ws/quick/stop")
+        assert _json(await house.call("GET", "/api/ws/status"))["streams"] == 0
+
+
+async def test_connections_can_be_replaced_on_demand(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """One after another dial, no reconnect."""
+    async with edge_house(tmp_path) as house:
+        house.exchange.script(then=obeying)
+        await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
+        assert _json(await house.call("POST", "/api/ws/rotate")) == {"replacing": 1}
+        await trio.sleep(5)
+        status = _json(await house.call("GET", "/api/ws/status"))
+        assert (status["rotations"], status["reconnects"], status["connected"]) == (1, 0, True)
+        assert len(house.exchange.dialled_at) == 2
+
+
 async def test_prices_are_numbers_with_all_their_digits(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Of all tickers, or of those that were asked for."""
     async with edge_house(tmp_path) as house:

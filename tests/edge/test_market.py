@@ -65,16 +65,21 @@ async def test_what_is_known_comes_first(autojump_clock: trio.testing.MockClock,
 
 
 async def test_silence_is_filled_with_comments(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
-    """Each fifteen seconds, for as long as nothing comes: ten in no real time."""
+    """Each fifteen seconds, for as long as nothing comes; after a minute the stream is said to be doubtful."""
     async with edge_house(tmp_path) as house:
         house.exchange.script(obeying)
         await _connected(house)
         async with house.stream(TRADES) as events:
             await events.chunk()
             started = trio.current_time()
-            for _ in range(10):
+            for _ in range(4):
                 assert await events.chunk() == b": keep-alive\n\n"
-            assert trio.current_time() - started == 150
+            assert trio.current_time() - started == 60
+            assert await events.chunk() == (
+                b'event: health\ndata: {"stream":"btcusdt@trade","health":"quiet",'
+                b'"reason":"acknowledged, and nothing has come for 60 s"}\n\n'
+            )
+            assert await events.chunk() == b": keep-alive\n\n"
 
 
 async def test_a_stream_outlives_the_response_timeout(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event, FeedStatus, Gap, Kline
+from komas.model.market import Event, FeedStatus, Gap, Kline, StreamHealth
 from komas.model.streams import Stream
 from komas.venues.binance import rows
 from komas.venues.binance.continuity import Continuity, number_of
@@ -167,6 +167,10 @@ class Backfill:
     def announce(self, status: FeedStatus) -> None:
         """Pass the feed's state on."""
         self._sink.announce(status)
+
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        """Pass the health of a stream on."""
+        self._sink.tell(stream, health)
 
     def refuse(self, stream: Stream, reason: str) -> None:
         """Pass a refusal on, after what waits."""

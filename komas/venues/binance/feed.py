@@ -18,8 +18,8 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event, FeedState, FeedStatus
-from komas.model.streams import Stream
+from komas.model.market import Event, FeedState, FeedStatus, Health, StreamHealth
+from komas.model.streams import Kind, Stream
 from komas.venues.backoff import Backoff, Patience, dial_budget
 from komas.venues.binance import facts, wire
 from komas.venues.binance.counts import ConnectionStatistics, Counts, FeedStatistics
@@ -35,7 +35,10 @@ log = logging.getLogger("komas.feed")
 
 COMPLAIN_EVERY_S: Final = 60.0  # unreadable frames are counted each, and logged together
 NEVER_S: Final = 60.0  # acknowledged, and nothing for so long: a quiet pair, or a stream that is not given any more
+LOOK_EVERY_S: Final = 1.0
+BREATH: Final = 100
 QUIET_AFTER_S: Final = 10.0  # several times the pause of every kind of stream while its symbol trades
+_TRADE_BY_TRADE: Final = (Kind.TRADE, Kind.AGG_TRADE, Kind.TICKER, Kind.MINI_TICKER)  # none without a trade
 # A connection is replaced at a moment between these parts of its life, so that shards do not go together.
 _RETIRE_FROM: Final = 0.90
 _RETIRE_SPREAD: Final = 0.08
@@ -121,6 +124,7 @@ class BinanceFeed:
         self._complained_at = -COMPLAIN_EVERY_S
         self._arrivals: dict[Stream, Arrival] = {}
         self._refusals: dict[Stream, Refusal] = {}
+        self._doubtful: dict[Stream, Health] = {}  # what was told of streams that are not well
         self.news = trio.lowlevel.ParkingLot()
         self.failure: VenueError | None = None
         self.surrender: VenueError | None = None  # the failure at which the allowed attempts were used up
@@ -201,20 +205,39 @@ class BinanceFeed:
         """When the stream's newest fact came; ``None`` before its first."""
         return self._arrivals.get(stream)
 
-    def health(self, stream: Stream) -> str:
-        """One word on a stream: ``pending live quiet stale recovering``."""
+    def health(self, stream: Stream) -> Health:
+        """One word on a stream."""
+        return self._examine(stream)[0]
+
+    def _examine(self, stream: Stream) -> tuple[Health, str]:
+        """The health of a stream, and why."""
         arrival, holders, now = self._arrivals.get(stream), list(self._holders(stream)), trio.current_time()
         beats = [beat for holder in holders if (beat := holder.beat(stream)) is not None]
         if not beats:
-            return "pending" if arrival is None else "recovering"
+            return (Health.PENDING, "not acknowledged yet") if arrival is None else (Health.RECOVERING, "cut")
+        # A connection that has only just taken over proves nothing by its silence.
+        beats = [beat for beat in beats if beat.heard_at is not None] or beats
         silent_s = min(beat.silent_s(now) for beat in beats)
         if all(beat.is_stale(now) for beat in beats):
-            return "stale"
+            return Health.STALE, "silent for longer than its pace allows"
         if all(beat.heard_at is None for beat in beats):
-            return _unheard(arrival, silent_s)
+            return self._examine_unheard(stream, arrival, silent_s)
         if all(holder.is_mute(now) for holder in holders):
-            return "stale"
-        return "live" if silent_s < QUIET_AFTER_S else "quiet"
+            return Health.STALE, "its connection is silent"
+        return (Health.LIVE, "") if silent_s < QUIET_AFTER_S else (Health.QUIET, "")
+
+    def _examine_unheard(self, stream: Stream, arrival: Arrival | None, silent_s: float) -> tuple[Health, str]:
+        """The health of a stream that was acknowledged and has not delivered since."""
+        if arrival is not None:
+            return Health.RECOVERING if silent_s < QUIET_AFTER_S else Health.QUIET, "nothing new since it was cut"
+        if silent_s < NEVER_S:
+            return Health.PENDING, "acknowledged"
+        reason = f"acknowledged, and nothing has come for {NEVER_S:g} s"
+        siblings = (Stream(kind, stream.symbol) for kind in _TRADE_BY_TRADE)
+        since = trio.current_time() - silent_s
+        if any(found.at_s > since for sibling in siblings if (found := self._arrivals.get(sibling)) is not None):
+            return Health.STALE, f"{reason}, although {stream.symbol} trades"
+        return Health.QUIET, reason
 
     def statistics(self) -> FeedStatistics:
         """Counts, for telemetry and the status page."""
@@ -250,6 +273,7 @@ class BinanceFeed:
     async def _keep_shards(self) -> None:
         """Give every wanted stream its place, again whenever the wishes change."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_after, name="stream health")
             while True:
                 seen = self._wanted.version
                 self._place(nursery)
@@ -318,6 +342,23 @@ class BinanceFeed:
         if self._scope is not None:
             self._scope.cancel("the allowed attempts are used up")
         self._announce(FeedState.DISCONNECTED, reason=str(error))
+
+    async def _look_after(self) -> None:
+        """Tell who listens when a stream becomes doubtful, and when it is well again."""
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            for count, stream in enumerate(tuple(self._places)):
+                if count % BREATH == 0:
+                    await trio.lowlevel.checkpoint()  # thousands of streams must not hold up a trade
+                health, reason = self._examine(stream)
+                is_doubtful = health is Health.STALE or (health is Health.QUIET and stream not in self._arrivals)
+                if is_doubtful and self._doubtful.get(stream) is not health:
+                    self._doubtful[stream] = health
+                    log.warning("stream doubtful", extra={"stream": stream.name, "health": health, "reason": reason})
+                    self._intake.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+                elif health is Health.LIVE and self._doubtful.pop(stream, None) is not None:
+                    told = StreamHealth(stream=stream.name, health=health, reason="it is heard again")
+                    self._intake.tell(stream, told)
 
     # What the links tell
 
@@ -389,6 +430,8 @@ class BinanceFeed:
     def _prune(self, wanted: tuple[Stream, ...]) -> None:
         """Forget streams that nobody wants: when they come back, they start anew."""
         goal = set(wanted)
+        for stream in [stream for stream in self._doubtful if stream not in goal]:
+            del self._doubtful[stream]
         for stream in [stream for stream in self._arrivals if stream not in goal]:
             del self._arrivals[stream]
             self._intake.forget(stream)
@@ -396,13 +439,6 @@ class BinanceFeed:
     def _holders(self, stream: Stream) -> Iterator[Upstream]:
         shard = self._places.get(stream)
         return (each for each in shard.upstreams() if each.beat(stream) is not None) if shard else iter(())
-
-
-def _unheard(arrival: Arrival | None, silent_s: float) -> str:
-    """The health of a stream that was acknowledged and has not delivered since."""
-    if arrival is None:
-        return "pending" if silent_s < NEVER_S else "quiet"
-    return "recovering" if silent_s < QUIET_AFTER_S else "quiet"
 
 
 def _row(shard: _Shard, upstream: Upstream) -> ConnectionStatistics:

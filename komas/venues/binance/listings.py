@@ -38,8 +38,11 @@ class _ExchangeInfo(msgspec.Struct):
     symbols: list[_Symbol]
 
 
+TRADING: Final = "TRADING"
+
+
 class Listings:
-    """The exchange's symbols; ``run()`` keeps them fresh."""
+    """The exchange's symbols; ``run()`` keeps them fresh. ``version`` differs after every change."""
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
@@ -47,6 +50,8 @@ class Listings:
         self._asked_at = -RECHECK_S
         self._answered = trio.Event()  # the first answer has come, or has failed to
         self._recheck = trio.Event()
+        self._changes = trio.lowlevel.ParkingLot()
+        self.version = 0
 
     @property
     def known(self) -> bool:
@@ -61,10 +66,29 @@ class Listings:
             with trio.move_on_after(wait_s):
                 await self._recheck.wait()
 
-    async def unknown(self, symbols: Iterable[str]) -> list[str]:
-        """Those of the symbols that the exchange does not list; none while it does not answer."""
+    def trading(self) -> tuple[str, ...]:
+        """The symbols that trade now."""
+        return tuple(symbol for symbol, status in self._symbols.items() if status == TRADING)
+
+    def status(self, symbol: str) -> str | None:
+        """What the exchange says of a symbol: ``TRADING``, ``BREAK``, ...; ``None`` for one that it does not list."""
+        return self._symbols.get(symbol)
+
+    async def answered(self) -> bool:
+        """Wait for the first answer, within bounds; whether the symbols are known."""
         with trio.move_on_after(FIRST_ANSWER_S):
             await self._answered.wait()
+        return self.known
+
+    async def changed(self, seen: int) -> int:
+        """Wait until ``version`` is not ``seen``, and return it."""
+        while self.version == seen:
+            await self._changes.park()
+        return self.version
+
+    async def unknown(self, symbols: Iterable[str]) -> list[str]:
+        """Those of the symbols that the exchange does not list; none while it does not answer."""
+        await self.answered()
         missing = self._missing(symbols)
         if missing and trio.current_time() - self._asked_at >= RECHECK_S:
             self._answered = trio.Event()
@@ -86,5 +110,9 @@ class Listings:
         except VenueError as error:
             log.warning("symbols not checked", extra={"reason": str(error)})
             return max(RETRY_S, error.retry_after_s or 0.0)
-        self._symbols = {listed.symbol: listed.status for listed in info.symbols}
+        symbols = {listed.symbol: listed.status for listed in info.symbols}
+        if symbols != self._symbols:
+            self._symbols = symbols
+            self.version += 1
+            self._changes.unpark_all()
         return FRESH_S

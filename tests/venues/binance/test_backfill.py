@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Kline, Trade
+from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, Kline, StreamHealth, Trade
 from komas.model.streams import Kind, Stream
 from komas.venues.binance.backfill import DEADLINE_S, LATE_S, PROBE_S, WAITING, Backfill
 from komas.venues.binance.continuity import RESTART
@@ -41,6 +41,9 @@ class _Sink:
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         self.taken.append((gap.first, gap.last))
         self.reason = gap.reason
+
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        self.taken.append(health.health)
 
     def announce(self, status: FeedStatus) -> None:
         self.status = status
@@ -429,3 +432,5 @@ async def test_the_state_of_the_feed_passes_through(autojump_clock: trio.testing
     async with _house(_trades) as house:
         house.backfill.announce(FeedStatus(state=FeedState.CONNECTED))
         assert house.backfill.status.state is FeedState.CONNECTED
+        house.backfill.tell(TRADE, StreamHealth(stream=TRADE.name, health=Health.STALE, reason=""))
+        assert house.sink.taken == ["stale"]

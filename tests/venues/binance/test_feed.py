@@ -16,7 +16,7 @@ import trio.testing
 from komas.errors import Cause, VenueError
 from komas.hub.hub import Hub, Listener
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import FeedState, FeedStatus, Gap
+from komas.model.market import FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.backoff import Patience
 from komas.venues.binance.backfill import Backfill
@@ -497,6 +497,55 @@ async def test_a_stream_that_alone_falls_silent_is_stale_and_gets_another_connec
         await trio.sleep(1000)
         assert [round(at) for at in house.exchange.dialled_at] == [0, 38, 68, 128, 248, 488, 968]
         assert house.feed.statistics().reconnects == 0
+
+
+async def _healths(listener: Listener, count: int) -> list[StreamHealth]:
+    told: list[StreamHealth] = []
+    while len(told) < count:
+        items = [item for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]
+        told += [item.notice for item in items if isinstance(item.notice, StreamHealth)]
+    return told
+
+
+async def test_who_listens_is_told_when_a_stream_goes_stale_and_when_it_is_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A price that is old must not pass for a new one."""
+
+    async def pausing(peer: Peer) -> None:
+        for number in itertools.count(1):
+            if not 30 < trio.current_time() < 60:
+                await peer.say(trade_frame(number))
+            await trio.sleep(0.5)
+
+    async with _house() as house:
+        house.exchange.script(then=listening(pausing))
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            stale, well = await _healths(listener, 2)
+            assert (stale.stream, stale.health, well.health) == ("btcusdt@trade", Health.STALE, Health.LIVE)
+            assert 60 <= trio.current_time() < 62
+
+
+async def test_acknowledged_and_never_delivered_is_said(autojump_clock: trio.testing.MockClock) -> None:
+    """A quiet pair may be quiet; one whose ticker moves is not, and its trades are then not given."""
+
+    async def half(peer: Peer) -> None:
+        for number in itertools.count(1):
+            await peer.say(ticker_frame(event_ms=number))
+            await trio.sleep(1)
+
+    quiet = Stream(Kind.TRADE, "ETHUSDT")
+    async with _house() as house:
+        house.exchange.script(then=listening(half))
+        with house.hub.listen([TRADE, TICKER, quiet]) as listener:
+            house.feed.connect()
+            await house.feed.acknowledged([TRADE])
+            assert house.feed.health(TRADE) is Health.PENDING
+            told = {health.stream: health for health in await _healths(listener, 2)}
+            assert told["ethusdt@trade"].health is Health.QUIET
+            assert told["btcusdt@trade"].health is Health.STALE
+            assert "although BTCUSDT trades" in told["btcusdt@trade"].reason
 
 
 async def test_nobody_waits_for_what_cannot_come(autojump_clock: trio.testing.MockClock) -> None:
