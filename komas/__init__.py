@@ -5,7 +5,7 @@ from __future__ import annotations
 from komas.callbacks import BinanceWebSocket, CallbackError
 from komas.client import open_binance
 from komas.errors import CallerError, Dismissed, KomasError, VenueError
-from komas.model.market import AggTrade, BookTicker, Gap, Kline, MiniTicker, Ticker, Trade
+from komas.model.market import AggTrade, BookTicker, Depth, Gap, Kline, MiniTicker, Ticker, Trade
 
 __all__ = [
     "AggTrade",
@@ -13,6 +13,7 @@ __all__ = [
     "BookTicker",
     "CallbackError",
     "CallerError",
+    "Depth",
     "Dismissed",
     "Gap",
     "Kline",

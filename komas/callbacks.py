@@ -15,7 +15,7 @@ from komas.errors import CallerError, Dismissed, KomasError, VenueError
 from komas.hub.hub import Hub, Listener
 from komas.hub.policy import Overflow
 from komas.model.codec import Envelope
-from komas.model.market import AggTrade, BookTicker, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
+from komas.model.market import AggTrade, BookTicker, Depth, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
 from komas.model.streams import Kind, Stream, parse_name, stream
 from komas.settings import BINANCE_STREAM
 from komas.venues.backoff import Patience
@@ -184,6 +184,12 @@ class BinanceWebSocket:
     ) -> str:
         """Best bid and ask; returns the stream's name."""
         return await self._subscribe(stream(Kind.BOOK_TICKER, symbol), callback)
+
+    async def subscribe_depth(
+        self, symbol: str, callback: Callable[[Depth], object] | EventCallback | None = None
+    ) -> str:
+        """The best levels of the order book, at each of its changes; returns the stream's name."""
+        return await self._subscribe(stream(Kind.DEPTH, symbol), callback)
 
     async def unsubscribe(self, symbol: str, stream_type: str = "ticker", *, interval: str | None = None) -> None:
         """End one stream with all its callbacks; ``symbol`` may be the name that a subscribe call returned."""

@@ -21,6 +21,7 @@ from komas.model.codec import Envelope
 from komas.model.market import (
     AggTrade,
     BookTicker,
+    Depth,
     Event,
     FeedState,
     FeedStatus,
@@ -36,6 +37,7 @@ from komas.settings import BINANCE_STREAM, rest_beside
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
 from komas.venues.binance.backfill import Backfill
+from komas.venues.binance.books import Books
 from komas.venues.binance.feed import BinanceFeed, wall_ms
 from komas.venues.binance.listings import Listings
 from komas.venues.binance.universe import Universe
@@ -119,6 +121,10 @@ class Binance:
         """Best bid and ask."""
         return self._events(stream(Kind.BOOK_TICKER, symbol), None)
 
+    def depth(self, symbol: str) -> AbstractAsyncContextManager[Events[Depth]]:
+        """The best hundred levels of the order book, at each of its changes."""
+        return self._events(stream(Kind.DEPTH, symbol), None)
+
     @asynccontextmanager
     async def _events(self, wanted: Stream, on_gap: Callable[[Gap], object] | None) -> AsyncIterator[Events[E]]:
         await check_listed(self._listings, wanted)
@@ -190,8 +196,9 @@ class Rooms:
         self.listings = Listings(rest)
         self.backfill = Backfill(self.hub, rest, wall_ms)
         self.universe = Universe(self.listings, self.hub.interest, self.backfill)
+        self.books = Books(self.backfill, self.hub, rest, wall_ms)
         self.feed = BinanceFeed(
-            intake=self.backfill, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
+            intake=self.books, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
         )
         self.hub.failure = lambda: self.feed.failure
 
@@ -200,6 +207,7 @@ class Rooms:
         for name, task in (
             ("binance feed", self.feed.run),
             ("backfill", self.backfill.run),
+            ("order books", self.books.run),
             ("listings", self.listings.run),
             ("universe", self.universe.run),
             ("interest sweeper", self.hub.interest.sweep),

@@ -7,8 +7,8 @@
                                 what it holds                       in order    (sync)     post
 
     venues  the way in: dial (the WebSocket library) · link (one connection after another, without a seam) · backoff ·
-            window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows, continuity, cadence, shards
-            think; upstream, feed, backfill, listings and universe do)
+            window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows, continuity, cadence, shards,
+            book think; upstream, feed, backfill, books, listings and universe do)
     hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
@@ -54,6 +54,7 @@ from komas.telemetry.log import logging_to
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
 from komas.venues.binance.backfill import Backfill
+from komas.venues.binance.books import Books
 from komas.venues.binance.feed import BinanceFeed, wall_ms
 from komas.venues.binance.listings import Listings
 from komas.venues.binance.universe import Universe
@@ -113,8 +114,9 @@ async def open_gateway(
                 )
             )
             backfill = Backfill(hub, rest, clock_ms, deadline_s=settings.backfill_s)
+            books = Books(backfill, hub, rest, clock_ms)
             feed = BinanceFeed(
-                intake=backfill,
+                intake=books,
                 wanted=hub.interest,
                 url=settings.upstream,
                 patience=_patience(settings),
@@ -127,6 +129,7 @@ async def open_gateway(
             universe = Universe(listings, hub.interest, backfill)
             await work.start(feed.run, name="binance feed")
             work.start_soon(backfill.run, name="backfill")
+            work.start_soon(books.run, name="order books")
             work.start_soon(listings.run, name="listings")
             work.start_soon(universe.run, name="universe")
             work.start_soon(hub.interest.sweep, name="interest sweeper")
@@ -137,7 +140,8 @@ async def open_gateway(
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 feed.connect()
             doors = Doors(settings)
-            yield Gateway(Rooms(settings, hub, feed, backfill, listings, universe, doors, signals, daily, clock_ms))
+            rooms = Rooms(settings, hub, feed, backfill, books, listings, universe, doors, signals, daily, clock_ms)
+            yield Gateway(rooms)
             work.cancel_scope.cancel("the edge has drained")
 
 

@@ -21,6 +21,7 @@ from komas.model.streams import Kind, Stream
 from komas.venues.binance import facts
 
 JSON = "application/json"
+DEPTH_LEVELS = 100  # a side, where a client does not say
 
 
 class ConnectionRow(msgspec.Struct, frozen=True):
@@ -106,6 +107,7 @@ def control(rooms: Rooms) -> Blueprint:
     routes = Blueprint("control", __name__, url_prefix="/api/ws")
     _connection_routes(routes, rooms)
     _stream_routes(routes, rooms)
+    _depth_routes(routes, rooms)
     _quick_routes(routes, rooms)
     return routes
 
@@ -164,6 +166,27 @@ def _stream_routes(routes: Blueprint, rooms: Rooms) -> None:
     async def streams() -> Response:
         rows = tuple(_row(rooms, stream) for stream in rooms.hub.interest.streams())
         return json_response(StreamsBody(len(rows), rows))
+
+
+def _depth_routes(routes: Blueprint, rooms: Rooms) -> None:
+    @routes.get("/depth")
+    async def depth() -> Response:
+        stream, levels = queries.read_depth(request.args, default=DEPTH_LEVELS, most=facts.DEPTH_ROWS)
+        await check_listed(rooms, [stream], "symbol")
+        check_room(rooms, [stream])
+        rooms.hub.interest.join([stream])  # as a listener does: it is kept for a while, so that the next call is quick
+        try:
+            rooms.feed.connect()
+            await _within_bounds(rooms, partial(_book_known, rooms, stream), "no order book")
+        finally:
+            rooms.hub.interest.leave([stream])
+        return json_response(rooms.books.depth(stream, levels))
+
+
+async def _book_known(rooms: Rooms, stream: Stream) -> None:
+    """Wait until the exchange sends what changes in a book, and the book is true."""
+    await rooms.feed.acknowledged([stream])
+    await rooms.books.known(stream)
 
 
 def _quick_routes(routes: Blueprint, rooms: Rooms) -> None:
@@ -268,12 +291,13 @@ def _status(rooms: Rooms) -> StatusBody:
 
 def _row(rooms: Rooms, stream: Stream) -> StreamRow:
     arrival = rooms.feed.arrival(stream)
+    is_recovering = rooms.backfill.is_recovering(stream) or rooms.books.is_recovering(stream)
     return StreamRow(
         stream=stream.name,
         type=stream.kind,
         symbol=stream.symbol,
         interval=stream.interval,
-        health=Health.RECOVERING if rooms.backfill.is_recovering(stream) else rooms.feed.health(stream),
+        health=Health.RECOVERING if is_recovering else rooms.feed.health(stream),
         subscribers=rooms.hub.interest.listeners(stream),
         pinned=rooms.hub.interest.pinned(stream),
         last_event_at=None if arrival is None else iso_ms(arrival.at_ms),

@@ -14,6 +14,9 @@ from komas.edge.rooms import Rooms
 from komas.hub.hub import Hub
 from komas.model.codec import Position
 from komas.model.streams import Stream
+from komas.venues.binance import books
+
+DEPTH_SHOWN = 20  # levels a side, where a client does not say
 
 
 def market(rooms: Rooms) -> Blueprint:
@@ -39,11 +42,23 @@ def market(rooms: Rooms) -> Blueprint:
         await check_listed(rooms, [stream], "symbol")
         return _open(rooms, [stream], since=sse.position_of(request.headers, request.args))
 
+    @routes.get("/depth")
+    async def depth() -> Response:
+        stream, levels = queries.read_depth(request.args, default=DEPTH_SHOWN, most=books.PUBLISHED)
+        max_rate = queries.read_rate(request.args.get("max_rate"))
+        await check_listed(rooms, [stream], "symbol")
+        return _open(rooms, [stream], max_rate=max_rate, levels=levels)
+
     return routes
 
 
 def _open(
-    rooms: Rooms, streams: Sequence[Stream], *, since: Position | None = None, max_rate: float | None = None
+    rooms: Rooms,
+    streams: Sequence[Stream],
+    *,
+    since: Position | None = None,
+    max_rate: float | None = None,
+    levels: int | None = None,
 ) -> Response:
     if request.method == "HEAD":
         return sse.head()
@@ -59,6 +74,7 @@ def _open(
         heartbeat_s=rooms.settings.heartbeat_s,
         mailbox=rooms.settings.mailbox,
         max_rate=max_rate,
+        levels=levels,
     )
     return sse.respond(body)
 

@@ -34,6 +34,11 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+_LEVELS: Final[dict[str, object]] = {
+    "type": "array",
+    "items": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
+    "description": "levels as [price, quantity], best first",
+}
 _CONNECTION: Final = _object(
     url=_TEXT, shard=_COUNT, streams=_COUNT, connected_at=_MOMENT, uptime_seconds=_NUMBER, messages_received=_COUNT
 )
@@ -104,6 +109,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         update_id=_COUNT,
         timestamp={**_MS, "description": "komas's time of receipt: spot sends none"},
     ),
+    "Depth": _fact(Kind.DEPTH, update_id=_COUNT, bids=_LEVELS, asks=_LEVELS, timestamp=_MS),
     "Status": _object(
         connected=_FLAG,
         state={"enum": ["disconnected", "connecting", "connected", "reconnecting"]},
@@ -303,6 +309,29 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/ws/sse/klines": {
         "get": {
             **_call("Candles as Server-Sent Events", _TEXT, query=(_SYMBOL, _INTERVAL), media_type=_SSE),
+            "description": _EVENTS,
+        }
+    },
+    "/api/ws/depth": {
+        "get": _call(
+            "An order book, as it is now",
+            _ref("Depth"),
+            query=(_SYMBOL, _query("limit", {"type": "integer", "minimum": 1, "maximum": 5000, "default": 100})),
+            upstream=True,
+        )
+    },
+    "/api/ws/sse/depth": {
+        "get": {
+            **_call(
+                "An order book as Server-Sent Events: its best levels, whenever they change",
+                _TEXT,
+                query=(
+                    _SYMBOL,
+                    _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+                    _query("max_rate", {"type": "number"}, meaning="events a second, at most"),
+                ),
+                media_type=_SSE,
+            ),
             "description": _EVENTS,
         }
     },

@@ -80,7 +80,7 @@ def _why_not_ready(rooms: Rooms) -> list[str]:
 
 def _samples(rooms: Rooms) -> Iterable[Sample]:
     feed, hub, doors = rooms.feed.statistics(), rooms.hub.statistics(), rooms.doors.statistics()
-    fill = rooms.backfill.statistics()
+    fill, books = rooms.backfill.statistics(), rooms.books.statistics()
     topic, sockets = rooms.signals.topic.statistics(), rooms.signals.register.statistics()
     yield Sample("upstream_connected", "1 while the exchange connection is up", rooms.feed.state is FeedState.CONNECTED)
     yield Sample("upstream_messages", "Data frames received", feed.messages_received, is_counter=True)
@@ -91,6 +91,10 @@ def _samples(rooms: Rooms) -> Iterable[Sample]:
     yield Sample("upstream_backfilled", "Missing facts asked for and sent", fill.filled, is_counter=True)
     yield Sample("upstream_gaps_declared", "Gaps, or parts, not filled", fill.declared, is_counter=True)
     yield Sample("streams_recovering", "Streams that wait behind a gap", fill.recovering)
+    yield Sample("order_books", "Order books kept now", books.books)
+    yield Sample("order_books_untrue", "Of them, waiting for a snapshot or a missing update", books.untrue)
+    yield Sample("order_book_snapshots", "Snapshots taken", books.snapshots, is_counter=True)
+    yield Sample("tasks", "Tasks of the process now", trio.lowlevel.current_statistics().tasks_living)
     yield Sample("upstream_connections", "Connections to the exchange now", len(feed.connections))
     yield Sample("upstream_reconnects", "Connections made because one was lost", feed.reconnects, is_counter=True)
     yield Sample("upstream_rotations", "Connections replaced without a seam", feed.rotations, is_counter=True)

@@ -96,6 +96,15 @@ def read_trade_stream(query: Mapping[str, str]) -> Stream:
     return Stream(Kind.AGG_TRADE if aggregate else Kind.TRADE, symbols[0])
 
 
+def read_depth(query: Mapping[str, str], *, default: int, most: int) -> tuple[Stream, int]:
+    """The stream of an order book, and how many levels a side are asked for."""
+    errors: list[FieldError] = []
+    symbols = _one_symbol(query, errors)
+    if errors:
+        raise invalid(errors)
+    return Stream(Kind.DEPTH, symbols[0]), read_count(query.get("limit"), "limit", default=default, most=most)
+
+
 def read_rate(text: str | None) -> float | None:
     """Read ``max_rate``, events a second for each symbol; ``None`` when it was not given."""
     if text is None:

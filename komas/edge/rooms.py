@@ -13,6 +13,7 @@ from komas.settings import Settings
 from komas.signals.rooms import SignalRooms
 from komas.telemetry.log import DailyLog
 from komas.venues.binance.backfill import Backfill
+from komas.venues.binance.books import Books
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
 from komas.venues.binance.universe import Universe
@@ -26,6 +27,7 @@ class Rooms:
     hub: Hub
     feed: BinanceFeed
     backfill: Backfill
+    books: Books
     listings: Listings
     universe: Universe
     doors: Doors

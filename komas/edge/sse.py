@@ -21,8 +21,8 @@ from werkzeug.datastructures import Headers
 
 from komas.edge.doors import Doors
 from komas.hub.hub import Hub, Listener
-from komas.hub.policy import Item
-from komas.model.codec import NoticeEnvelope, Position, named_event, parse_position
+from komas.hub.policy import Batch, Item
+from komas.model.codec import Envelope, NoticeEnvelope, Position, named_event, parse_position
 from komas.model.market import FeedState
 from komas.model.streams import Stream
 
@@ -47,7 +47,7 @@ class EventBody(ResponseBody):
     """The body of one SSE response: endless, or ``busy`` and its end.
 
     ``why_busy`` tells why the client cannot come in, and ``opened`` is called when it can; both at the moment at which
-    it is counted, so that no burst of clients gets past a limit.
+    it is counted, so that no burst of clients gets past a limit. ``levels`` is how much of an order book is shown.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class EventBody(ResponseBody):
         heartbeat_s: float,
         mailbox: int,
         max_rate: float | None = None,
+        levels: int | None = None,
     ) -> None:
         self._hub = hub
         self._doors = doors
@@ -74,6 +75,8 @@ class EventBody(ResponseBody):
         self._heartbeat_s = heartbeat_s
         self._mailbox = mailbox
         self._pause_s = 0.0 if max_rate is None else 1 / max_rate
+        self._levels = levels
+        self._shown: object = None  # the part of an order book that was sent last
         self._next_at = 0.0
         self._waiting: deque[bytes] = deque()
         self._stack = ExitStack()
@@ -110,19 +113,37 @@ class EventBody(ResponseBody):
         yield b"retry: %d\n\n" % RETRY_MS
         if self._hub.status.state is not FeedState.CONNECTED:
             yield NoticeEnvelope(self._hub.status).sse
-        yield from (item.sse for item in listener.known)
+        yield from map(self._render, listener.known)
 
     async def _news(self) -> list[bytes]:
         if self._listener is None:
             raise StopAsyncIteration  # busy, and said so
         await self._keep_rate()
         with trio.move_on_after(self._heartbeat_s):
-            try:
-                batch = await self._listener.take()
-            except trio.EndOfChannel:
-                raise StopAsyncIteration from None
-            return _chunks(_rendered(batch.items, batch.dropped))
+            while True:
+                try:
+                    batch = await self._listener.take()
+                except trio.EndOfChannel:
+                    raise StopAsyncIteration from None
+                if events := [event for event in self._rendered(batch) if event]:
+                    return _chunks(events)
         return [COMMENT]
+
+    def _rendered(self, batch: Batch) -> Iterable[bytes]:
+        if batch.dropped:
+            yield named_event("lagged", Lagged(batch.dropped))
+        yield from map(self._render, batch.items)
+
+    def _render(self, item: Item) -> bytes:
+        """One item as an event; nothing where the part of a book that the client sees has not changed."""
+        if self._levels is None or not isinstance(item, Envelope):
+            return item.sse
+        cut = item.cut(self._levels)
+        shown = (cut.event["bids"], cut.event["asks"])
+        if shown == self._shown:
+            return b""
+        self._shown = shown
+        return cut.sse
 
     async def _keep_rate(self) -> None:
         """Let events merge for a while, when the client asked for fewer; the end of the server is not waited for."""
@@ -162,12 +183,6 @@ def _busy(reason: str) -> bytes:
     """What a client is turned away with: a browser's EventSource gives up for good on any status but 200."""
     retry_ms = random.randint(*BUSY_RETRY_MS)  # noqa: S311 - spreads load, guards nothing
     return b"retry: %d\n\n%b" % (retry_ms, named_event("busy", {"reason": reason}))
-
-
-def _rendered(items: Iterable[Item], dropped: int) -> Iterable[bytes]:
-    if dropped:
-        yield named_event("lagged", Lagged(dropped))
-    yield from (item.sse for item in items)
 
 
 def _chunks(events: Iterable[bytes]) -> list[bytes]:

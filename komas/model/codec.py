@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from komas.model.market import Event, FeedStatus, Gap, Notice, StreamHealth, sequence_of
+from komas.model.market import Depth, Event, FeedStatus, Gap, Notice, StreamHealth, sequence_of
 from komas.model.streams import Stream
 
 _plain = msgspec.json.Encoder(decimal_format="number")
@@ -100,7 +100,7 @@ class Envelope:
     ``received_ms`` is komas's clock at receipt, milliseconds since the epoch.
     """
 
-    __slots__ = ("_json", "_sse", "backfilled", "epoch", "event", "received_ms", "sequence", "stream")
+    __slots__ = ("_cuts", "_json", "_sse", "backfilled", "epoch", "event", "received_ms", "sequence", "stream")
 
     def __init__(
         self, stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False
@@ -111,8 +111,20 @@ class Envelope:
         self.epoch = epoch
         self.backfilled = backfilled
         self.sequence = sequence_of(event)
+        self._cuts: dict[int, Envelope] | None = None
         self._json: bytes | None = None
         self._sse: bytes | None = None
+
+    def cut(self, levels: int) -> Envelope:
+        """The same with so many levels of an order book; made once for everybody who asks for as many."""
+        if not isinstance(self.event, Depth):
+            return self
+        cuts = self._cuts = {} if self._cuts is None else self._cuts
+        if levels not in cuts:
+            event = self.event
+            shorter = msgspec.structs.replace(event, bids=event.bids[:levels], asks=event.asks[:levels])
+            cuts[levels] = Envelope(self.stream, shorter, self.received_ms, self.epoch)
+        return cuts[levels]
 
     @property
     def json(self) -> bytes:

@@ -109,7 +109,34 @@ class BookTicker(_Fact, frozen=True, kw_only=True, tag="book_ticker"):
     timestamp: int
 
 
-Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker
+class Depth(_Fact, frozen=True, kw_only=True, tag="depth"):
+    """The best levels of an order book, best first, as ``(price, quantity)``; ``update_id`` is the book's."""
+
+    symbol: str
+    update_id: int
+    bids: tuple[tuple[Decimal, Decimal], ...]
+    asks: tuple[tuple[Decimal, Decimal], ...]
+    timestamp: int
+
+
+Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker | Depth
+
+
+class DepthUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed in an order book from one update id to another, both included; for the book, not for listeners.
+
+    Levels are ``(price, quantity)``; a quantity of zero removes the level.
+    """
+
+    symbol: str
+    first: int
+    last: int
+    bids: tuple[tuple[Decimal, Decimal], ...]
+    asks: tuple[tuple[Decimal, Decimal], ...]
+    timestamp: int
+
+
+Incoming: TypeAlias = Event | DepthUpdate
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):

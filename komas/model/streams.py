@@ -55,6 +55,7 @@ class Kind(StrEnum):
     TRADE = "trade"
     AGG_TRADE = "agg_trade"
     BOOK_TICKER = "book_ticker"
+    DEPTH = "depth"
 
 
 _SUFFIXES: Final[dict[Kind, str]] = {
@@ -64,6 +65,7 @@ _SUFFIXES: Final[dict[Kind, str]] = {
     Kind.TRADE: "trade",
     Kind.AGG_TRADE: "aggTrade",
     Kind.BOOK_TICKER: "bookTicker",
+    Kind.DEPTH: "depth@100ms",
 }
 _KINDS: Final[dict[str, Kind]] = {suffix: kind for kind, suffix in _SUFFIXES.items() if kind is not Kind.KLINE}
 

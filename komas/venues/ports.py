@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from komas.model.market import Event, FeedStatus, Gap, StreamHealth
+from komas.model.market import Event, FeedStatus, Gap, Incoming, StreamHealth
 from komas.model.streams import Stream
 
 
@@ -16,8 +16,8 @@ class Intake(Protocol):
     def status(self) -> FeedStatus:
         """The feed's state, as it was announced last."""
 
-    def take(self, stream: Stream, event: Event, received_ms: int) -> None:
-        """Take one fact."""
+    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
+        """Take one fact, or one change of an order book."""
 
     def doubt(self, stream: Stream) -> None:
         """Take the news that facts of a stream may be missing although it says nothing: it was cut, or is silent."""

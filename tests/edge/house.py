@@ -22,6 +22,7 @@ from komas.settings import Settings
 from komas.telemetry.log import DailyLog
 from komas.venues.binance import facts
 from komas.venues.binance.backfill import Backfill
+from komas.venues.binance.books import Books
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
 from komas.venues.binance.universe import Universe
@@ -189,6 +190,9 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
     settings = settings or Settings()
 
     def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == facts.DEPTH_PATH:
+            body = b'{"lastUpdateId":10,"bids":[["100.0","1.0"]],"asks":[["101.0","2.00"]]}'
+            return httpx.Response(200, content=body)
         if request.url.path != facts.EXCHANGE_INFO_PATH:
             return httpx.Response(404, content=b"{}")
         return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in SYMBOLS]})
@@ -201,8 +205,9 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         exchange = ScriptedExchange(nursery)
         hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
         backfill = Backfill(hub, rest, lambda: NOW_MS)
+        books = Books(backfill, hub, rest, lambda: NOW_MS)
         feed = BinanceFeed(
-            intake=backfill,
+            intake=books,
             wanted=hub.interest,
             url="ws://exchange.test:9443",
             open_stream=exchange,
@@ -213,6 +218,7 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         universe = Universe(listings, hub.interest, backfill)
         await nursery.start(feed.run)
         nursery.start_soon(backfill.run)
+        nursery.start_soon(books.run)
         nursery.start_soon(listings.run)
         nursery.start_soon(universe.run)
         nursery.start_soon(hub.interest.sweep)
@@ -220,7 +226,7 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         desk = signal_house(folder, settings)
         nursery.start_soon(desk.rooms.desk.run)
         rooms = Rooms(
-            settings, hub, feed, backfill, listings, universe, Doors(settings), desk.rooms, log, lambda: NOW_MS
+            settings, hub, feed, backfill, books, listings, universe, Doors(settings), desk.rooms, log, lambda: NOW_MS
         )
         yield EdgeHouse(create_app(rooms), rooms, exchange, desk)
         log.close()

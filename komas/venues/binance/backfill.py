@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event, FeedStatus, Gap, Kline, StreamHealth
+from komas.model.market import DepthUpdate, Event, FeedStatus, Gap, Incoming, Kline, StreamHealth
 from komas.model.streams import Stream
 from komas.venues.binance import rows
 from komas.venues.binance.continuity import Continuity, number_of
@@ -145,8 +145,9 @@ class Backfill:
 
     # What the feed hands over
 
-    def take(self, stream: Stream, event: Event, received_ms: int) -> None:
+    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
         """Pass a fact on that is the next one, let it wait behind a gap, or drop it because it was seen."""
+        assert not isinstance(event, DepthUpdate)  # the books took it
         self._take(stream, _Fact(event, received_ms, trio.current_time()))
 
     def doubt(self, stream: Stream) -> None:

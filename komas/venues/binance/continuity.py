@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from komas.model.market import AggTrade, BookTicker, Event, Gap, Kline, MiniTicker, Ticker, Trade
+from komas.model.market import AggTrade, BookTicker, Depth, Event, Gap, Kline, MiniTicker, Ticker, Trade
 from komas.model.streams import Stream, next_open_ms, previous_open_ms
 
 
@@ -79,7 +79,7 @@ class Continuity:
                 return _counted(stream, last, event.trade_id)
             case Kline():
                 return self._candle(stream, last, event)
-            case BookTicker():
+            case BookTicker() | Depth():
                 return NEXT if event.update_id > last else SEEN
             case Ticker() | MiniTicker():
                 # Two events of one millisecond are two events; an older time is an old event.
@@ -119,7 +119,7 @@ def number_of(event: Event) -> int:
     match event:
         case Trade() | AggTrade():
             return event.trade_id
-        case BookTicker():
+        case BookTicker() | Depth():
             return event.update_id
         case Kline() | Ticker() | MiniTicker():
             return event.timestamp

@@ -38,3 +38,6 @@ EXCHANGE_INFO_PATH: Final = "/api/v3/exchangeInfo"
 EXCHANGE_INFO_WEIGHT: Final = 20
 WEIGHT_PER_MINUTE: Final = 6_000  # of one address, all programs together
 WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"
+
+DEPTH_PATH: Final = "/api/v3/depth"
+DEPTH_ROWS: Final = 5_000  # the most that one answer holds; it weighs 250

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event, FeedState, FeedStatus, Health, StreamHealth
+from komas.model.market import FeedState, FeedStatus, Health, Incoming, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.backoff import Backoff, Patience, dial_budget
 from komas.venues.binance import facts, wire
@@ -384,7 +384,7 @@ class BinanceFeed:
 
     # What the connections hand over
 
-    def take(self, stream: Stream, event: Event) -> None:
+    def take(self, stream: Stream, event: Incoming) -> None:
         """Hand one fact on, if it is of a stream that is wanted."""
         if stream not in self._wanted:
             return  # some still come after an unsubscription, and are no start of a new life

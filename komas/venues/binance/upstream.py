@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event
+from komas.model.market import Incoming
 from komas.model.streams import Stream
 from komas.venues.binance import facts, wire
 from komas.venues.binance.cadence import Rhythm, promised_s
@@ -39,7 +39,7 @@ class Desk(Protocol):
 
     news: trio.lowlevel.ParkingLot
 
-    def take(self, stream: Stream, event: Event) -> None:
+    def take(self, stream: Stream, event: Incoming) -> None:
         """Take one fact."""
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:

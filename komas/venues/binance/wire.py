@@ -132,6 +132,17 @@ class _BookTicker(msgspec.Struct):
     A: Decimal
 
 
+class _DepthUpdate(msgspec.Struct):
+    """``{"e":"depthUpdate","E":1672515782136,"s":"BNBBTC","U":157,"u":160,"b":[["0.0024","10"]],"a":[]}``."""
+
+    E: Number
+    s: str
+    U: Number
+    u: Number
+    b: tuple[tuple[Decimal, Decimal], ...]
+    a: tuple[tuple[Decimal, Decimal], ...]
+
+
 _combined = msgspec.json.Decoder(Combined)
 _ticker = msgspec.json.Decoder(_Ticker)
 _mini_ticker = msgspec.json.Decoder(_MiniTicker)
@@ -139,6 +150,7 @@ _kline = msgspec.json.Decoder(_Kline)
 _trade = msgspec.json.Decoder(_Trade)
 _agg_trade = msgspec.json.Decoder(_AggTrade)
 _book_ticker = msgspec.json.Decoder(_BookTicker)
+_depth_update = msgspec.json.Decoder(_DepthUpdate)
 
 
 def read_frame(text: str | bytes) -> Combined:
@@ -146,7 +158,7 @@ def read_frame(text: str | bytes) -> Combined:
     return _guarded(_combined, text)
 
 
-def read_event(name: str, data: msgspec.Raw, received_ms: int) -> tuple[Stream, market.Event] | None:
+def read_event(name: str, data: msgspec.Raw, received_ms: int) -> tuple[Stream, market.Incoming] | None:
     """Read one data frame; ``None`` for a stream that komas does not know, ``Unreadable`` for broken contents.
 
     ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
@@ -248,13 +260,22 @@ def _read_book_ticker(data: msgspec.Raw, received_ms: int) -> market.BookTicker:
     )
 
 
-_READERS: Final[dict[Kind, Callable[[msgspec.Raw, int], market.Event]]] = {
+def _read_depth(data: msgspec.Raw, _received_ms: int) -> market.DepthUpdate:
+    frame = _guarded(_depth_update, data)
+    check_levels(frame.b, frame.a)
+    return market.DepthUpdate(
+        symbol=frame.s, first=frame.U, last=frame.u, bids=frame.b, asks=frame.a, timestamp=frame.E
+    )
+
+
+_READERS: Final[dict[Kind, Callable[[msgspec.Raw, int], market.Incoming]]] = {
     Kind.TICKER: _read_ticker,
     Kind.MINI_TICKER: _read_mini_ticker,
     Kind.KLINE: _read_kline,
     Kind.TRADE: _read_trade,
     Kind.AGG_TRADE: _read_agg_trade,
     Kind.BOOK_TICKER: _read_book_ticker,
+    Kind.DEPTH: _read_depth,
 }
 
 _T = TypeVar("_T")
@@ -273,6 +294,13 @@ def check(*numbers: Decimal) -> None:
     for number in numbers:
         if not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS or len(str(number)) > 2 * _DIGITS:
             raise Unreadable(f"{number!r} is not a price or a quantity")
+
+
+def check_levels(*sides: tuple[tuple[Decimal, Decimal], ...]) -> None:
+    """Refuse levels that are no prices and quantities."""
+    for side in sides:
+        for price, quantity in side:
+            check(price, quantity)
 
 
 class _Error(msgspec.Struct):

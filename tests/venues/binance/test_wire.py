@@ -49,7 +49,7 @@ PAYLOADS = {
 }  # fmt: skip
 
 
-def _event(name: str, payload: object) -> market.Event:
+def _event(name: str, payload: object) -> market.Incoming:
     read = read_event(name, msgspec.Raw(json.dumps(payload).encode()), received_ms=77)
     assert read is not None
     return read[1]

@@ -1,0 +1,219 @@
+"""Order books: what changed goes in, the best levels come out; a torn book is mended before it is shown again.
+
+It stands between the feed and the backfill, and passes on whatever is no change of a book.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.errors import VenueError
+from komas.model.market import Depth, DepthUpdate, FeedStatus, Health, Incoming, StreamHealth
+from komas.model.streams import Kind, Stream
+from komas.venues.binance import facts
+from komas.venues.binance.book import Book, Levels, Snapshot
+from komas.venues.binance.wire import Unreadable, check_levels
+from komas.venues.ports import Intake, Sink
+from komas.venues.rest import Rest
+
+log = logging.getLogger("komas.books")
+
+PUBLISHED: Final = 100  # levels a side for listeners; whoever asks over REST gets as many as are known
+LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
+RETRY_S: Final = 1.0
+RETRY_MAX_S: Final = 30.0
+
+
+class BooksStatistics(msgspec.Struct, frozen=True):
+    """Books now, those of them that are not true, and the snapshots that were taken since the start."""
+
+    books: int
+    untrue: int
+    snapshots: int
+
+
+class _DepthSnapshot(msgspec.Struct):
+    """``{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[["4.00000200","12.00000000"]]}``."""
+
+    lastUpdateId: int  # noqa: N815 - the exchange's key
+    bids: tuple[tuple[Decimal, Decimal], ...]
+    asks: tuple[tuple[Decimal, Decimal], ...]
+
+
+class _Shelf:
+    """One book, and what is being done about it."""
+
+    def __init__(self) -> None:
+        self.book = Book()
+        self.due_at: float | None = None  # when to ask for a snapshot, unless the book mends itself
+        self.failures = 0
+        self.was_true = False
+        self.shown: tuple[Levels, Levels] | None = None
+
+
+class Books:
+    """An ``Intake`` in front of another one; ``run()`` it beside the feed."""
+
+    def __init__(self, intake: Intake, sink: Sink, rest: Rest, clock_ms: Callable[[], int]) -> None:
+        self._intake = intake
+        self._sink = sink
+        self._rest = rest
+        self._clock_ms = clock_ms
+        self._shelves: dict[Stream, _Shelf] = {}
+        self._news = trio.lowlevel.ParkingLot()
+        self._snapshots = 0
+
+    @property
+    def status(self) -> FeedStatus:
+        """The feed's state, as it was announced."""
+        return self._intake.status
+
+    def statistics(self) -> BooksStatistics:
+        """Counts, for telemetry."""
+        untrue = sum(not shelf.book.is_true for shelf in self._shelves.values())
+        return BooksStatistics(len(self._shelves), untrue, self._snapshots)
+
+    # What is asked of the books
+
+    def depth(self, stream: Stream, levels: int) -> Depth | None:
+        """The best levels of a book; ``None`` while it is not known to be true."""
+        shelf = self._shelves.get(stream)
+        if shelf is None or not shelf.book.is_true:
+            return None
+        return _depth(stream, shelf.book, shelf.book.top(levels))
+
+    def is_recovering(self, stream: Stream) -> bool:
+        """Whether a book waits for a snapshot, or for an update that is missing."""
+        shelf = self._shelves.get(stream)
+        return shelf is not None and not shelf.book.is_true
+
+    async def known(self, stream: Stream) -> None:
+        """Wait until a book is true."""
+        while self.depth(stream, 1) is None:
+            await self._news.park()
+
+    # What the feed hands over
+
+    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
+        """Enter what changed in a book, and show it; pass anything else on."""
+        if not isinstance(event, DepthUpdate):
+            self._intake.take(stream, event, received_ms)
+            return
+        shelf = self._shelves.setdefault(stream, _Shelf())
+        if shelf.book.take(event):
+            self._show(stream, shelf, received_ms)
+        self._look_after(stream, shelf)
+
+    def doubt(self, stream: Stream) -> None:
+        """Pass it on: what a book has missed its next update shows."""
+        self._intake.doubt(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Close a book that nobody wants."""
+        self._shelves.pop(stream, None)
+        self._intake.forget(stream)
+
+    def announce(self, status: FeedStatus) -> None:
+        """Pass the feed's state on."""
+        self._intake.announce(status)
+
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        """Pass the health of a stream on."""
+        self._intake.tell(stream, health)
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """Close the book of a stream that the exchange refuses."""
+        self._shelves.pop(stream, None)
+        self._intake.refuse(stream, reason)
+
+    def _show(self, stream: Stream, shelf: _Shelf, received_ms: int) -> None:
+        book = shelf.book
+        if book.is_crossed:
+            log.error("book crossed", extra={"stream": stream.name, "update_id": book.update_id})
+            book.tear()
+        if not book.is_true:
+            return
+        top = book.top(PUBLISHED)
+        if top != shelf.shown:
+            shelf.shown = top
+            self._sink.publish(stream, _depth(stream, book, top), received_ms)
+        self._news.unpark_all()
+
+    def _look_after(self, stream: Stream, shelf: _Shelf) -> None:
+        """See to it that a book which is not true, or worn, gets a snapshot; tell who listens."""
+        book, now = shelf.book, trio.current_time()
+        if book.is_true and not book.is_worn:
+            shelf.due_at, shelf.failures = None, 0
+        elif shelf.due_at is None:
+            shelf.due_at = now + LATE_S if book.is_torn else now
+            self._news.unpark_all()
+        if shelf.was_true and not book.is_true:
+            self._tell(stream, Health.RECOVERING, "an update of the order book is missing; it is taken anew")
+        elif not shelf.was_true and book.is_true and shelf.shown is not None:
+            self._tell(stream, Health.LIVE, "the order book is true")
+        shelf.was_true = book.is_true
+
+    def _tell(self, stream: Stream, health: Health, reason: str) -> None:
+        self._sink.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+
+    # What runs behind
+
+    async def run(self) -> None:
+        """Take snapshots, one after another, until cancelled: each weighs as much as ten gaps."""
+        while True:
+            stream, due_at = self._next()
+            if stream is None or due_at > trio.current_time():
+                with trio.move_on_at(due_at):
+                    await self._news.park()
+            else:
+                await self._take_snapshot(stream, self._shelves[stream])
+
+    def _next(self) -> tuple[Stream | None, float]:
+        due = [(shelf.due_at, stream) for stream, shelf in self._shelves.items() if shelf.due_at is not None]
+        if not due:
+            return None, float("inf")
+        due_at, stream = min(due)
+        return stream, due_at
+
+    async def _take_snapshot(self, stream: Stream, shelf: _Shelf) -> None:
+        shelf.book.begin_snapshot()
+        try:
+            params = {"symbol": stream.symbol, "limit": str(facts.DEPTH_ROWS)}
+            answer = await self._rest.get(facts.DEPTH_PATH, _DepthSnapshot, params)
+            check_levels(answer.bids, answer.asks)
+        except (VenueError, Unreadable) as error:
+            self._failed(stream, shelf, error)
+            return
+        self._snapshots += 1
+        if self._shelves.get(stream) is not shelf:
+            return
+        most = facts.DEPTH_ROWS
+        cut = len(answer.bids) >= most, len(answer.asks) >= most
+        if not shelf.book.load(Snapshot(answer.lastUpdateId, answer.bids, answer.asks, *cut)):
+            # It is older than what has come since: the exchange answers from another server.
+            shelf.due_at = trio.current_time() + RETRY_S
+            return
+        shelf.due_at = None
+        self._show(stream, shelf, self._clock_ms())
+        self._look_after(stream, shelf)
+
+    def _failed(self, stream: Stream, shelf: _Shelf, error: VenueError | Unreadable) -> None:
+        shelf.failures += 1
+        wait_s = min(RETRY_MAX_S, RETRY_S * 2 ** min(shelf.failures, 10))
+        if isinstance(error, VenueError) and error.retry_after_s is not None:
+            wait_s = max(wait_s, error.retry_after_s)
+        shelf.due_at = trio.current_time() + wait_s
+        log.warning("no snapshot", extra={"stream": stream.name, "reason": str(error), "retry_in_s": round(wait_s, 1)})
+
+
+def _depth(stream: Stream, book: Book, top: tuple[Levels, Levels]) -> Depth:
+    assert stream.kind is Kind.DEPTH
+    assert book.update_id is not None
+    bids, asks = top
+    return Depth(symbol=stream.symbol, update_id=book.update_id, bids=bids, asks=asks, timestamp=book.timestamp)

@@ -1,0 +1,172 @@
+"""Books over a feed: snapshots when they are needed, one after another, and nothing untrue is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import httpx
+import trio
+import trio.testing
+
+from komas.hub.hub import Hub
+from komas.model.codec import Envelope, NoticeEnvelope
+from komas.model.market import Depth, DepthUpdate, Health, StreamHealth
+from komas.model.streams import Kind, Stream
+from komas.venues.binance.backfill import Backfill
+from komas.venues.binance.books import LATE_S, Books
+from komas.venues.rest import open_rest
+from tests.builders import TRADE, trade
+
+DEPTH = Stream(Kind.DEPTH, "BTCUSDT")
+
+
+class _Exchange:
+    """Answers snapshots: one level a side, at a given update id."""
+
+    def __init__(self) -> None:
+        self.update_id = 10
+        self.asked_at: list[float] = []
+        self.fails = False
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/api/v3/depth"
+        assert dict(request.url.params) == {"symbol": "BTCUSDT", "limit": "5000"}
+        self.asked_at.append(trio.current_time())
+        if self.fails:
+            return httpx.Response(503)
+        body = {"lastUpdateId": self.update_id, "bids": [["100.0", "1.50"]], "asks": [["101.0", "2.0"]]}
+        return httpx.Response(200, content=json.dumps(body))
+
+
+class _House:
+    def __init__(self, exchange: _Exchange, hub: Hub, books: Books) -> None:
+        self.exchange = exchange
+        self.hub = hub
+        self.books = books
+
+    def update(self, first: int, last: int, bid: str = "99.0", size: str = "1.0") -> None:
+        """One change of the book, as the feed hands it over."""
+        bids = ((Decimal(bid), Decimal(size)),)
+        event = DepthUpdate(symbol="BTCUSDT", first=first, last=last, bids=bids, asks=(), timestamp=5)
+        self.books.take(DEPTH, event, 1)
+
+    async def settle(self) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def _house() -> AsyncIterator[_House]:
+    exchange, hub = _Exchange(), Hub(linger_s=0)
+    transport = httpx.MockTransport(exchange.answer)
+    async with (
+        open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
+        trio.open_nursery() as nursery,
+    ):
+        books = Books(Backfill(hub, rest, lambda: 1), hub, rest, lambda: 1)
+        nursery.start_soon(books.run)
+        yield _House(exchange, hub, books)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """With the exchange's digits, and again at each change; the rest passes through to the backfill."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH, TRADE]) as listener:
+            house.update(9, 11)
+            assert house.books.depth(DEPTH, 10) is None
+            assert house.books.is_recovering(DEPTH)
+            await house.books.known(DEPTH)
+            house.update(12, 12, "100.0", "0")
+            house.books.take(TRADE, trade(1), 1)
+            items = (await listener.take()).items
+            facts = [item for item in items if isinstance(item, Envelope)]
+            assert facts[0].json == (
+                b'{"type":"depth","data":{"type":"depth","symbol":"BTCUSDT","update_id":12,"bids":[[99.0,1.0]],'
+                b'"asks":[[101.0,2.0]],"timestamp":5},"timestamp":"1970-01-01T00:00:00.001Z"}'
+            )
+            assert facts[1].stream == TRADE
+        book = house.books.depth(DEPTH, 1)
+        assert isinstance(book, Depth)
+        assert len(house.exchange.asked_at) == 1
+        assert house.books.statistics().snapshots == 1
+
+
+async def test_a_torn_book_is_not_shown_and_mended(autojump_clock: trio.testing.MockClock) -> None:
+    """After a moment in which the missing change may come by itself; who listens is told both times."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]) as listener:
+            house.update(9, 11)
+            await house.books.known(DEPTH)
+            await listener.take()
+            house.update(20, 21)
+            assert house.books.depth(DEPTH, 1) is None
+            house.exchange.update_id = 20
+            await trio.sleep(LATE_S / 2)
+            assert len(house.exchange.asked_at) == 1
+            await trio.sleep(LATE_S)
+            book = house.books.depth(DEPTH, 1)
+            assert book is not None
+            assert book.update_id == 21
+            told = [item.notice for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]
+            assert [notice.health for notice in told if isinstance(notice, StreamHealth)] == [Health.LIVE]
+
+
+async def test_a_change_that_is_only_late_costs_no_snapshot(autojump_clock: trio.testing.MockClock) -> None:
+    """Two connections."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.update(9, 11)
+            await house.books.known(DEPTH)
+            house.update(13, 14)
+            house.update(12, 12)
+            await trio.sleep(5)
+            assert house.books.statistics().untrue == 0
+            assert len(house.exchange.asked_at) == 1
+
+
+async def test_a_snapshot_that_is_too_old_or_fails_is_asked_for_again(autojump_clock: trio.testing.MockClock) -> None:
+    """With a pause that grows; nothing is shown in the meantime."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.exchange.update_id = 3
+            house.update(9, 11)
+            await trio.sleep(0.5)
+            house.exchange.fails = True
+            await trio.sleep(4)
+            assert house.exchange.asked_at == [0, 1, 3]
+            assert house.books.depth(DEPTH, 1) is None
+            house.exchange.fails = False
+            house.exchange.update_id = 11
+            await house.books.known(DEPTH)
+            assert house.exchange.asked_at[3:] == [7]
+
+
+async def test_a_book_that_nobody_wants_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+    """Also one that the exchange refuses, and while its snapshot is under way."""
+    async with _house() as house:
+        house.update(9, 11)
+        house.books.forget(DEPTH)
+        await house.settle()
+        assert house.books.statistics().books == 0
+        house.update(9, 11)
+        house.books.refuse(DEPTH, "gone")
+        await trio.sleep(1)
+        assert house.books.depth(DEPTH, 1) is None
+
+
+async def test_a_crossed_book_is_taken_anew(autojump_clock: trio.testing.MockClock) -> None:
+    """It is never shown."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.update(9, 11)
+            await house.books.known(DEPTH)
+            house.update(12, 12, "105.0")
+            assert house.books.depth(DEPTH, 1) is None
+            house.exchange.update_id = 12
+            await house.books.known(DEPTH)
+            assert len(house.exchange.asked_at) == 2
