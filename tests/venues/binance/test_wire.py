@@ -117,7 +117,7 @@ def test_a_number_that_is_none_is_unreadable(name: str, bad: object) -> None:
             return
 
 
-@pytest.mark.parametrize("name", ["btcusdt@depth@100ms", "!miniTicker@arr", "btcusdt@news", "x"])
+@pytest.mark.parametrize("name", ["btcusdt@depth20@100ms", "!miniTicker@arr", "btcusdt@news", "x"])
 def test_streams_that_komas_does_not_know_are_nothing(name: str) -> None:
     """Counted, not fatal."""
     assert read_event(name, msgspec.Raw(b"{}"), 0) is None
@@ -174,3 +174,15 @@ def test_a_stream_is_read_from_the_wrapper() -> None:
     read = read_event("btcusdt@trade", msgspec.Raw(json.dumps(PAYLOADS["btcusdt@trade"]).encode()), 0)
     assert read is not None
     assert read[0] == Stream(Kind.TRADE, "BTCUSDT")
+
+
+def test_a_change_of_an_order_book() -> None:
+    """Levels keep their digits; one side may be empty, and what is no level is unreadable."""
+    payload = {"e": "depthUpdate", "E": 7, "s": "BTCUSDT", "U": 157, "u": 160, "b": [["0.00240", "10.0"]], "a": []}
+    update = _event("btcusdt@depth@100ms", payload)
+    assert isinstance(update, market.DepthUpdate)
+    assert (update.first, update.last, update.timestamp, update.asks) == (157, 160, 7, ())
+    assert [(str(price), str(size)) for price, size in update.bids] == [("0.00240", "10.0")]
+    for levels in ([["x", "1"]], [["1"]], [["1", "NaN"]]):
+        with pytest.raises(Unreadable):
+            _event("btcusdt@depth@100ms", payload | {"b": levels})
