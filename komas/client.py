@@ -36,11 +36,9 @@ from komas.model.streams import Kind, Stream, stream
 from komas.settings import BINANCE_STREAM, rest_beside
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
-from komas.venues.binance.backfill import Backfill
-from komas.venues.binance.books import Books
-from komas.venues.binance.feed import BinanceFeed, wall_ms
+from komas.venues.binance.feed import BinanceFeed
+from komas.venues.binance.line import MarketLine
 from komas.venues.binance.listings import Listings
-from komas.venues.binance.universe import Universe
 from komas.venues.dial import OpenStream, open_tcp
 from komas.venues.rest import Rest, open_rest
 
@@ -193,26 +191,24 @@ class Rooms:
     def __init__(self, rest: Rest, url: str, patience: Patience | None, open_stream: OpenStream) -> None:
         self.hub = _Hub()
         self.was_connected = False  # as far as callbacks have been told
-        self.listings = Listings(rest)
-        self.backfill = Backfill(self.hub, rest, wall_ms)
-        self.universe = Universe(self.listings, self.hub.interest, self.backfill)
-        self.books = Books(self.backfill, self.hub, rest, wall_ms)
-        self.feed = BinanceFeed(
-            intake=self.books, wanted=self.hub.interest, url=url, patience=patience, open_stream=open_stream
+        spot = facts.SPOT
+        self._line = MarketLine(
+            spot,
+            rest,
+            sink=self.hub,
+            wishes=self.hub.interest.part(spot.kinds),
+            url=url,
+            patience=patience,
+            open_stream=open_stream,
         )
+        self.listings = self._line.listings
+        self.feed = self._line.feed
         self.hub.failure = lambda: self.feed.failure
 
     def start_in(self, nursery: trio.Nursery) -> None:
         """Start what runs behind."""
-        for name, task in (
-            ("binance feed", self.feed.run),
-            ("backfill", self.backfill.run),
-            ("order books", self.books.run),
-            ("listings", self.listings.run),
-            ("universe", self.universe.run),
-            ("interest sweeper", self.hub.interest.sweep),
-        ):
-            nursery.start_soon(task, name=name)
+        self._line.start_in(nursery)
+        nursery.start_soon(self.hub.interest.sweep, name="interest sweeper")
 
 
 @asynccontextmanager

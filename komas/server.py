@@ -8,7 +8,8 @@
 
     venues  the way in: dial (the WebSocket library) · link (one connection after another, without a seam) · backoff ·
             window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows, continuity, cadence, shards,
-            book think; upstream, feed, backfill, books, listings and universe do)
+            book think; upstream, feed, backfill, books, listings and universe do, and line opens them together, once
+            for spot and once for futures)
     hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
@@ -18,7 +19,7 @@
     sim     the double of the exchange; imports nothing of komas but errors
     client · callbacks   the same venues and hub for Python programs, without server and edge
 
-The nursery is the supervisor: ``feed``, ``backfill``, ``listings``, ``desk`` and the sweeper of interest run in it; the
+The nursery is the supervisor: the rooms of both markets, ``desk`` and the sweeper of interest run in it; the
 edge is served inside its block, so it drains before they are cancelled; a bug in any of them ends the process. The
 store of signals is outermost: what was committed outlives everything inside.
 """
@@ -52,12 +53,9 @@ from komas.signals.rooms import open_signals
 from komas.stop import first_signal
 from komas.telemetry.log import logging_to
 from komas.venues.backoff import Patience
-from komas.venues.binance import facts
-from komas.venues.binance.backfill import Backfill
-from komas.venues.binance.books import Books
-from komas.venues.binance.feed import BinanceFeed, wall_ms
-from komas.venues.binance.listings import Listings
-from komas.venues.binance.universe import Universe
+from komas.venues.binance import facts, facts_usdm
+from komas.venues.binance.feed import wall_ms
+from komas.venues.binance.line import Beside, MarketLine
 from komas.venues.dial import OpenStream, open_tcp
 from komas.venues.rest import open_rest
 
@@ -108,41 +106,64 @@ async def open_gateway(
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
-            rest = await stack.enter_async_context(
-                open_rest(
-                    settings.rest_upstream, weight_header=facts.WEIGHT_HEADER, weight_per_minute=facts.WEIGHT_PER_MINUTE
-                )
-            )
-            backfill = Backfill(hub, rest, clock_ms, deadline_s=settings.backfill_s)
-            books = Books(backfill, hub, rest, clock_ms)
-            feed = BinanceFeed(
-                intake=books,
-                wanted=hub.interest,
-                url=settings.upstream,
-                patience=_patience(settings),
-                streams_per_connection=settings.streams_per_connection,
-                redundancy=settings.redundancy,
-                open_stream=open_stream,
-                clock_ms=clock_ms,
-            )
-            listings = Listings(rest)
-            universe = Universe(listings, hub.interest, backfill)
-            await work.start(feed.run, name="binance feed")
-            work.start_soon(backfill.run, name="backfill")
-            work.start_soon(books.run, name="order books")
-            work.start_soon(listings.run, name="listings")
-            work.start_soon(universe.run, name="universe")
+            spot = await stack.enter_async_context(_open_spot(settings, hub, open_stream, clock_ms))
+            futures = await stack.enter_async_context(_open_futures(settings, hub, open_stream, clock_ms))
+            for line in (spot, futures):
+                line.start_in(work)
             work.start_soon(hub.interest.sweep, name="interest sweeper")
             work.start_soon(signals.desk.run, name="signal desk")
             work.start_soon(signals.authenticator.run, name="token keys")
             if settings.demo:
                 work.start_soon(imagine_signals, signals.desk, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
-                feed.connect()
-            doors = Doors(settings)
-            rooms = Rooms(settings, hub, feed, backfill, books, listings, universe, doors, signals, daily, clock_ms)
-            yield Gateway(rooms)
+                spot.feed.connect()
+            yield Gateway(Rooms(settings, hub, spot, futures, Doors(settings), signals, daily, clock_ms))
             work.cancel_scope.cancel("the edge has drained")
+
+
+@asynccontextmanager
+async def _open_spot(
+    settings: Settings, hub: Hub, open_stream: OpenStream, clock_ms: Callable[[], int]
+) -> AsyncIterator[MarketLine]:
+    """The spot market: the one that everybody is told the state of."""
+    header, weight = facts.WEIGHT_HEADER, facts.WEIGHT_PER_MINUTE
+    async with open_rest(settings.rest_upstream, weight_header=header, weight_per_minute=weight) as rest:
+        yield MarketLine(
+            facts.SPOT,
+            rest,
+            sink=hub,
+            wishes=hub.interest.part(facts.SPOT.kinds),
+            url=settings.upstream,
+            backfill_s=settings.backfill_s,
+            patience=_patience(settings),
+            streams_per_connection=settings.streams_per_connection,
+            redundancy=settings.redundancy,
+            open_stream=open_stream,
+            clock_ms=clock_ms,
+        )
+
+
+@asynccontextmanager
+async def _open_futures(
+    settings: Settings, hub: Hub, open_stream: OpenStream, clock_ms: Callable[[], int]
+) -> AsyncIterator[MarketLine]:
+    """The market of perpetuals: connected while one of its streams is wanted."""
+    venue, wishes = facts_usdm.USD_M, hub.interest.part(facts_usdm.USD_M.kinds)
+    header, weight = facts.WEIGHT_HEADER, facts_usdm.WEIGHT_PER_MINUTE
+    async with open_rest(settings.futures_rest_upstream, weight_header=header, weight_per_minute=weight) as rest:
+        yield MarketLine(
+            venue,
+            rest,
+            sink=Beside(hub, wishes),
+            wishes=wishes,
+            url=settings.futures_upstream,
+            keeps_idle=False,
+            patience=_patience(settings),
+            streams_per_connection=settings.streams_per_connection,
+            redundancy=settings.redundancy,
+            open_stream=open_stream,
+            clock_ms=clock_ms,
+        )
 
 
 def _allow_many_sockets() -> None:
@@ -169,7 +190,13 @@ async def _simulated(settings: Settings, nursery: trio.Nursery) -> Settings:
     simulator: Simulator = await nursery.start(
         simulate, msgspec.structs.replace(options, symbols=symbols), name="simulated exchange"
     )
-    return msgspec.structs.replace(settings, upstream=simulator.ws_url, rest_upstream=simulator.rest_url)
+    return msgspec.structs.replace(
+        settings,
+        upstream=simulator.ws_url,
+        rest_upstream=simulator.rest_url,
+        futures_upstream=simulator.ws_url,
+        futures_rest_upstream=simulator.rest_url,
+    )
 
 
 async def serve(

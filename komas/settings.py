@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     upstream: str = BINANCE_STREAM
     rest_upstream: str = ""
+    futures_upstream: str = ""
+    futures_rest_upstream: str = ""
     data_dir: Path | None = None
     demo: bool = False
     config: Path | None = None
@@ -246,6 +248,14 @@ FIELDS: Final[dict[str, Field]] = {
         "http://host:port or https://host:port",
         "the exchange's REST host (default: Binance's; beside another upstream, the same host and port)",
     ),
+    "futures_upstream": Field(
+        _url("ws", "wss"),
+        "ws://host:port or wss://host:port",
+        "the stream host of USD-M futures (default: Binance's; beside another upstream, the same host and port)",
+    ),
+    "futures_rest_upstream": Field(
+        _url("http", "https"), "http://host:port or https://host:port", "the REST host of USD-M futures, likewise"
+    ),
     "data_dir": Field(
         _path, "a folder", "where logs, signals and the secret are kept (default: the user's data folder)"
     ),
@@ -376,11 +386,18 @@ def _read(key: str, text: str, named: str) -> object:
 def _completed(settings: Settings) -> Settings:
     """Fill in what depends on other settings or on the machine."""
     rest = settings.rest_upstream or rest_beside(settings.upstream)
+    futures, futures_rest = futures_beside(settings.upstream)
+    futures = settings.futures_upstream or futures
+    futures_rest = settings.futures_rest_upstream or (
+        rest_beside(futures) if settings.futures_upstream else futures_rest
+    )
     folder = settings.data_dir
     if folder is None:
         folder = Path(platformdirs.user_data_dir("komas", appauthor=False))
         folder = folder / "demo" if settings.demo else folder  # no simulated signal among real ones
-    return msgspec.structs.replace(settings, rest_upstream=rest, data_dir=folder)
+    return msgspec.structs.replace(
+        settings, rest_upstream=rest, futures_upstream=futures, futures_rest_upstream=futures_rest, data_dir=folder
+    )
 
 
 # binance-spot-api-docs, 2026-07-21: which REST host belongs to which stream host.
@@ -390,6 +407,14 @@ _REST_HOSTS: Final = {
     "stream.testnet.binance.vision": "https://testnet.binance.vision",
     "demo-stream.binance.com": "https://demo-api.binance.com",
     "stream.binance.us": "https://api.binance.us",
+    "fstream.binance.com": "https://fapi.binance.com",
+    "demo-fstream.binance.com": "https://demo-fapi.binance.com",
+    "fstream.binancefuture.com": "https://testnet.binancefuture.com",
+}
+BINANCE_FUTURES: Final = "wss://fstream.binance.com"
+_FUTURES_HOSTS: Final = {
+    "stream.testnet.binance.vision": "wss://fstream.binancefuture.com",
+    "demo-stream.binance.com": "wss://demo-fstream.binance.com",
 }
 
 
@@ -398,3 +423,10 @@ def rest_beside(upstream: str) -> str:
     parts = urlsplit(upstream)
     known = _REST_HOSTS.get(parts.hostname or "")
     return known or f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
+
+
+def futures_beside(upstream: str) -> tuple[str, str]:
+    """Stream and REST host of USD-M futures that belong to a spot upstream; a double serves all on one port."""
+    host = urlsplit(upstream).hostname or ""
+    stream = _FUTURES_HOSTS.get(host, BINANCE_FUTURES) if host in _REST_HOSTS else upstream
+    return stream, rest_beside(stream)

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from komas.errors import CallerError
 from komas.model.codec import iso_ms
-from komas.model.market import AggTrade, BookTicker, Depth, Event, Kline, MiniTicker, Ticker, Trade
+from komas.model.market import AggTrade, BookTicker, Depth, Event, Kline, MarkPrice, MiniTicker, Ticker, Trade
 
 RETRY_S: Final = 2.0
 ROWS: Final = 20  # newest trades and candles on the screen
@@ -241,11 +241,20 @@ def _cells(event: Event) -> tuple[str, ...]:
         case Trade() | AggTrade():
             side = "sell" if event.is_buyer_maker else "buy"
             return (moment, event.symbol, _number(event.price), _number(event.quantity), side, str(event.trade_id))
+        case _:
+            return (moment, event.symbol, *_quote(event))
+
+
+def _quote(event: BookTicker | MarkPrice | Depth) -> tuple[str, ...]:
+    match event:
         case BookTicker():
-            return (moment, event.symbol, _number(event.bid_price), _number(event.ask_price))
+            return _numbers(event.bid_price, event.ask_price)
+        case MarkPrice():
+            funding = "" if event.funding_rate is None else _number(event.funding_rate)
+            return (_number(event.price), funding)
         case Depth():
             bests = (side[0][0] if side else None for side in (event.bids, event.asks))
-            return (moment, event.symbol, *("" if best is None else _number(best) for best in bests))
+            return tuple("" if best is None else _number(best) for best in bests)
 
 
 def _number(value: Decimal) -> str:

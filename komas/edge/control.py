@@ -87,7 +87,10 @@ def json_response(body: object, status: int = HTTPStatus.OK) -> Response:
 
 async def check_listed(rooms: Rooms, streams: Sequence[Stream], field: str = "symbols") -> None:
     """Raise 400 for symbols that the exchange does not list, as far as it answers."""
-    missing = await rooms.listings.unknown({stream.symbol: None for stream in streams})
+    missing: list[str] = []
+    for line in rooms.lines:
+        symbols = {stream.symbol: None for stream in streams if rooms.line_of(stream) is line}
+        missing += await line.listings.unknown(symbols) if symbols else []
     if missing:
         raise invalid(FieldError(field, f"{symbol} is not a symbol of the exchange") for symbol in missing)
 
@@ -124,12 +127,12 @@ def _connection_routes(routes: Blueprint, rooms: Rooms) -> None:
 
     @routes.post("/disconnect")
     async def disconnect() -> Response:
-        rooms.feed.disconnect()
+        rooms.disconnect()
         return json_response(_status(rooms))
 
     @routes.post("/rotate")
     async def rotate() -> Response:
-        return json_response({"replacing": rooms.feed.rotate()})
+        return json_response({"replacing": sum(line.feed.rotate() for line in rooms.lines)})
 
 
 def _stream_routes(routes: Blueprint, rooms: Rooms) -> None:
@@ -139,7 +142,7 @@ def _stream_routes(routes: Blueprint, rooms: Rooms) -> None:
         streams = wish.streams if wish.every is None else await _every(rooms, wish.every)
         await _pin(rooms, streams)
         if wish.every is not None:
-            rooms.universe.follow(wish.every)
+            rooms.spot.universe.follow(wish.every)
         names = [stream.name for stream in streams]
         return json_response({"subscribed": names, "streams": len(rooms.hub.interest)})
 
@@ -147,7 +150,7 @@ def _stream_routes(routes: Blueprint, rooms: Rooms) -> None:
     async def unsubscribe() -> Response:
         wish = queries.read_wish(await body_of(request), rooms.settings.max_symbols)
         if wish.every is not None:
-            pinned = list(rooms.universe.unfollow(wish.every))
+            pinned = list(rooms.spot.universe.unfollow(wish.every))
         else:
             pinned = [stream for stream in wish.streams if rooms.hub.interest.pinned(stream)]
             rooms.hub.interest.unpin(pinned)
@@ -176,17 +179,17 @@ def _depth_routes(routes: Blueprint, rooms: Rooms) -> None:
         check_room(rooms, [stream])
         rooms.hub.interest.join([stream])  # as a listener does: it is kept for a while, so that the next call is quick
         try:
-            rooms.feed.connect()
+            rooms.connect()
             await _within_bounds(rooms, partial(_book_known, rooms, stream), "no order book")
         finally:
             rooms.hub.interest.leave([stream])
-        return json_response(rooms.books.depth(stream, levels))
+        return json_response(rooms.spot.books.depth(stream, levels))
 
 
 async def _book_known(rooms: Rooms, stream: Stream) -> None:
     """Wait until the exchange sends what changes in a book, and the book is true."""
     await rooms.feed.acknowledged([stream])
-    await rooms.books.known(stream)
+    await rooms.spot.books.known(stream)
 
 
 def _quick_routes(routes: Blueprint, rooms: Rooms) -> None:
@@ -202,8 +205,8 @@ def _quick_routes(routes: Blueprint, rooms: Rooms) -> None:
     @routes.post("/quick/stop")
     async def stop() -> Response:
         for kind in Kind:
-            rooms.universe.unfollow(kind)
-        rooms.feed.disconnect()
+            rooms.spot.universe.unfollow(kind)
+        rooms.disconnect()
         return json_response({"status": "stopped"})
 
 
@@ -215,15 +218,15 @@ async def body_of(request: Request) -> bytes:
 
 async def _connect(rooms: Rooms) -> None:
     """Ask for the connection and wait for it, within bounds; it is tried on behind the answer."""
-    rooms.feed.connect()
+    rooms.connect()
     await _within_bounds(rooms, rooms.feed.connected, "no connection")
 
 
 async def _every(rooms: Rooms, kind: Kind) -> tuple[Stream, ...]:
     """Every trading symbol, as streams of a kind; 502 while the exchange has not told its symbols."""
-    if not await rooms.listings.answered():
+    if not await rooms.spot.listings.answered():
         raise ProblemError(HTTPStatus.BAD_GATEWAY, "the exchange has not told its symbols yet; komas goes on asking")
-    return rooms.universe.streams(kind)
+    return rooms.spot.universe.streams(kind)
 
 
 async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
@@ -231,8 +234,14 @@ async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
     await check_listed(rooms, streams)
     check_room(rooms, streams)
     rooms.hub.interest.pin(streams)
-    rooms.feed.connect()
-    await _within_bounds(rooms, partial(rooms.feed.acknowledged, streams), "not acknowledged")
+    rooms.connect()
+    await _within_bounds(rooms, partial(_acknowledged, rooms, streams), "not acknowledged")
+
+
+async def _acknowledged(rooms: Rooms, streams: Sequence[Stream]) -> None:
+    for line in rooms.lines:
+        if own := [stream for stream in streams if rooms.line_of(stream) is line]:
+            await line.feed.acknowledged(own)
 
 
 async def _within_bounds(rooms: Rooms, wait: Callable[[], Awaitable[None]], what: str) -> None:
@@ -262,27 +271,29 @@ async def _within_bounds(rooms: Rooms, wait: Callable[[], Awaitable[None]], what
 
 
 def _why_not(rooms: Rooms, what: str) -> ProblemError:
-    if rooms.feed.failure is None:
+    failure = rooms.spot.feed.failure or rooms.futures.feed.failure
+    if failure is None:
         return ProblemError(HTTPStatus.GATEWAY_TIMEOUT, what)
-    return ProblemError(HTTPStatus.BAD_GATEWAY, f"{what}: {rooms.feed.failure}")
+    return ProblemError(HTTPStatus.BAD_GATEWAY, f"{what}: {failure}")
 
 
 def _status(rooms: Rooms) -> StatusBody:
-    counts = rooms.feed.statistics()
+    spot, futures = (line.feed.statistics() for line in rooms.lines)
     rows = tuple(
         ConnectionRow(row.url, row.shard, row.streams, iso_ms(row.connected_at_ms), row.uptime_s, row.messages_received)
-        for row in counts.connections
+        for row in (*spot.connections, *futures.connections)
     )
+    newest_ms = max(spot.last_message_ms or 0, futures.last_message_ms or 0) or None
     return StatusBody(
         connected=rooms.feed.state is FeedState.CONNECTED,
         state=rooms.feed.state,
         url=rooms.feed.url + facts.STREAM_PATH,
         streams=len(rooms.hub.interest),
         subscribers=rooms.hub.listeners,
-        messages_received=counts.messages_received,
-        reconnects=counts.reconnects,
-        rotations=counts.rotations,
-        last_message_at=_iso(counts.last_message_ms),
+        messages_received=spot.messages_received + futures.messages_received,
+        reconnects=spot.reconnects + futures.reconnects,
+        rotations=spot.rotations + futures.rotations,
+        last_message_at=_iso(newest_ms),
         uptime_seconds=rows[0].uptime_seconds if rows else 0.0,
         reason=rooms.hub.status.reason,
         connections=rows,
@@ -290,14 +301,15 @@ def _status(rooms: Rooms) -> StatusBody:
 
 
 def _row(rooms: Rooms, stream: Stream) -> StreamRow:
-    arrival = rooms.feed.arrival(stream)
-    is_recovering = rooms.backfill.is_recovering(stream) or rooms.books.is_recovering(stream)
+    line = rooms.line_of(stream)
+    arrival = line.feed.arrival(stream)
+    is_recovering = line.backfill.is_recovering(stream) or line.books.is_recovering(stream)
     return StreamRow(
         stream=stream.name,
         type=stream.kind,
         symbol=stream.symbol,
         interval=stream.interval,
-        health=Health.RECOVERING if is_recovering else rooms.feed.health(stream),
+        health=Health.RECOVERING if is_recovering else line.feed.health(stream),
         subscribers=rooms.hub.interest.listeners(stream),
         pinned=rooms.hub.interest.pinned(stream),
         last_event_at=None if arrival is None else iso_ms(arrival.at_ms),

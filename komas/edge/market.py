@@ -69,7 +69,7 @@ def _open(
         streams,
         address=address,
         why_busy=partial(_why_busy, rooms, streams, address),
-        opened=rooms.feed.connect,
+        opened=rooms.connect,
         since=since,
         heartbeat_s=rooms.settings.heartbeat_s,
         mailbox=rooms.settings.mailbox,

@@ -110,6 +110,15 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         timestamp={**_MS, "description": "komas's time of receipt: spot sends none"},
     ),
     "Depth": _fact(Kind.DEPTH, update_id=_COUNT, bids=_LEVELS, asks=_LEVELS, timestamp=_MS),
+    "MarkPrice": _fact(
+        Kind.MARK_PRICE,
+        price=_NUMBER,
+        index_price=_optional(_NUMBER),
+        estimated_settle_price=_optional(_NUMBER),
+        funding_rate=_optional(_NUMBER),
+        next_funding_time=_optional(_MS),
+        timestamp=_MS,
+    ),
     "Status": _object(
         connected=_FLAG,
         state={"enum": ["disconnected", "connecting", "connected", "reconnecting"]},
@@ -298,7 +307,10 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 _TEXT,
                 query=(
                     _SYMBOLS,
-                    _query("stream_type", {"enum": ["ticker", "mini_ticker", "book_ticker"], "default": "ticker"}),
+                    _query(
+                        "stream_type",
+                        {"enum": ["ticker", "mini_ticker", "book_ticker", "mark_price"], "default": "ticker"},
+                    ),
                     _query("max_rate", {"type": "number"}, meaning="events a second for each symbol, at most"),
                 ),
                 media_type=_SSE,

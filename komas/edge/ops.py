@@ -80,7 +80,7 @@ def _why_not_ready(rooms: Rooms) -> list[str]:
 
 def _samples(rooms: Rooms) -> Iterable[Sample]:
     feed, hub, doors = rooms.feed.statistics(), rooms.hub.statistics(), rooms.doors.statistics()
-    fill, books = rooms.backfill.statistics(), rooms.books.statistics()
+    fill, books = rooms.spot.backfill.statistics(), rooms.spot.books.statistics()
     topic, sockets = rooms.signals.topic.statistics(), rooms.signals.register.statistics()
     yield Sample("upstream_connected", "1 while the exchange connection is up", rooms.feed.state is FeedState.CONNECTED)
     yield Sample("upstream_messages", "Data frames received", feed.messages_received, is_counter=True)

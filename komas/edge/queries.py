@@ -20,7 +20,7 @@ LARGEST: Final = 2**53  # of ids and positions: what JSON readers hold exactly
 
 T = TypeVar("T")
 
-_PRICE_KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER, Kind.BOOK_TICKER)
+_PRICE_KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER, Kind.BOOK_TICKER, Kind.MARK_PRICE)
 
 
 ALL: Final = "*"  # every symbol that the exchange lists

@@ -9,14 +9,12 @@ import trio
 
 from komas.edge.doors import Doors
 from komas.hub.hub import Hub
+from komas.model.streams import FUTURES, Stream
 from komas.settings import Settings
 from komas.signals.rooms import SignalRooms
 from komas.telemetry.log import DailyLog
-from komas.venues.binance.backfill import Backfill
-from komas.venues.binance.books import Books
 from komas.venues.binance.feed import BinanceFeed
-from komas.venues.binance.listings import Listings
-from komas.venues.binance.universe import Universe
+from komas.venues.binance.line import MarketLine
 
 
 @dataclass(frozen=True)
@@ -25,13 +23,34 @@ class Rooms:
 
     settings: Settings
     hub: Hub
-    feed: BinanceFeed
-    backfill: Backfill
-    books: Books
-    listings: Listings
-    universe: Universe
+    spot: MarketLine
+    futures: MarketLine
     doors: Doors
     signals: SignalRooms
     log: DailyLog
     clock_ms: Callable[[], int]
     draining: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def feed(self) -> BinanceFeed:
+        """The spot market's feed."""
+        return self.spot.feed
+
+    @property
+    def lines(self) -> tuple[MarketLine, MarketLine]:
+        """Both markets."""
+        return self.spot, self.futures
+
+    def line_of(self, stream: Stream) -> MarketLine:
+        """The market that a stream belongs to."""
+        return self.futures if stream.kind in FUTURES else self.spot
+
+    def connect(self) -> None:
+        """Ask for the connections of both markets; futures have none while none of their streams is wanted."""
+        for line in self.lines:
+            line.feed.connect()
+
+    def disconnect(self) -> None:
+        """Let the connections of both markets go."""
+        for line in self.lines:
+            line.feed.disconnect()

@@ -11,9 +11,45 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from komas.model.streams import Stream
+from komas.model.streams import Kind, Stream
 
 LINGER_S = 30.0
+
+
+class Part:
+    """The wishes for some kinds of stream, as whoever fulfils them sees them."""
+
+    def __init__(self, interest: Interest, kinds: frozenset[Kind]) -> None:
+        self._interest = interest
+        self._kinds = kinds
+
+    @property
+    def version(self) -> int:
+        """Differs after every change, of other kinds too."""
+        return self._interest.version
+
+    def __contains__(self, stream: Stream) -> bool:
+        return stream in self._interest
+
+    def streams(self) -> tuple[Stream, ...]:
+        """The wanted streams of these kinds, in the order of the wishes."""
+        return tuple(stream for stream in self._interest.streams() if stream.kind in self._kinds)
+
+    def pinned(self, stream: Stream) -> bool:
+        """Whether a stream is kept open without listeners."""
+        return self._interest.pinned(stream)
+
+    def pin(self, streams: Iterable[Stream]) -> None:
+        """Keep streams open until they are unpinned."""
+        self._interest.pin(streams)
+
+    def unpin(self, streams: Iterable[Stream]) -> None:
+        """Let pinned streams go."""
+        self._interest.unpin(streams)
+
+    async def changed(self, seen: int) -> int:
+        """Wait until ``version`` is not ``seen``, and return it."""
+        return await self._interest.changed(seen)
 
 
 class Interest:
@@ -45,6 +81,10 @@ class Interest:
     def streams(self) -> tuple[Stream, ...]:
         """The wanted streams, in the order in which they were first wanted."""
         return tuple(self._wanted)
+
+    def part(self, kinds: frozenset[Kind]) -> Part:
+        """The wishes for some kinds of stream alone."""
+        return Part(self, kinds)
 
     def listeners(self, stream: Stream) -> int:
         """How many listeners a stream has now."""

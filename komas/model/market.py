@@ -119,7 +119,22 @@ class Depth(_Fact, frozen=True, kw_only=True, tag="depth"):
     timestamp: int
 
 
-Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker | Depth
+class MarkPrice(_Fact, frozen=True, kw_only=True, tag="mark_price"):
+    """A perpetual's mark price and funding, each second; ``funding_rate`` is a fraction (0.0001 is 0.01 %).
+
+    ``next_funding_time`` is in milliseconds since the epoch; ``None`` where none is scheduled.
+    """
+
+    symbol: str
+    price: Decimal
+    index_price: Decimal | None
+    estimated_settle_price: Decimal | None
+    funding_rate: Decimal | None
+    next_funding_time: int | None
+    timestamp: int
+
+
+Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker | Depth | MarkPrice
 
 
 class DepthUpdate(msgspec.Struct, frozen=True, kw_only=True):

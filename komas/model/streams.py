@@ -56,7 +56,10 @@ class Kind(StrEnum):
     AGG_TRADE = "agg_trade"
     BOOK_TICKER = "book_ticker"
     DEPTH = "depth"
+    MARK_PRICE = "mark_price"
 
+
+FUTURES: Final = frozenset({Kind.MARK_PRICE})  # of perpetuals, which are another market than spot
 
 _SUFFIXES: Final[dict[Kind, str]] = {
     Kind.TICKER: "ticker",
@@ -66,6 +69,7 @@ _SUFFIXES: Final[dict[Kind, str]] = {
     Kind.AGG_TRADE: "aggTrade",
     Kind.BOOK_TICKER: "bookTicker",
     Kind.DEPTH: "depth@100ms",
+    Kind.MARK_PRICE: "markPrice@1s",
 }
 _KINDS: Final[dict[str, Kind]] = {suffix: kind for kind, suffix in _SUFFIXES.items() if kind is not Kind.KLINE}
 

@@ -48,6 +48,7 @@ class Connection:
         self.dial = dial
         self.micro = micro
         self.tamperers: list[Tamperer | Countdown] = []
+        self.is_futures = False
         self.frozen = False  # half-open: nothing is read, nothing is written
         self.messages = 0
         self.refused_for_rate = False

@@ -16,7 +16,7 @@ from komas.sim.asked import Call
 from komas.sim.ledger import Ledger, Verdict
 from komas.sim.market import Market
 from komas.sim.options import SimOptions
-from komas.sim.rest import PREFIX, answered, failure, refusal, weight
+from komas.sim.rest import FUTURES_INFO, PREFIX, answered, failure, refusal, weight
 from komas.sim.saboteur import Saboteur
 from komas.sim.script import RestFailure, parse_faults
 from komas.sim.web import Answer, Request
@@ -67,6 +67,8 @@ class Desk:
         """The answer to one request; a fault may make it late."""
         if request.path.startswith("/sim/") and self.options.control:
             return self._control(request)
+        if request.path == FUTURES_INFO:
+            request = request._replace(path=f"{PREFIX}exchangeInfo")
         if not request.path.startswith(PREFIX):
             return failure(HTTPStatus.NOT_FOUND, 0, f"{request.path} is not here")
         fault = self.saboteur.troubles.called(request.path.removeprefix(PREFIX))

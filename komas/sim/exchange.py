@@ -24,12 +24,13 @@ from komas.sim.protocol import POLICY, Reply, RollingWindow, Session
 from komas.sim.rest import failure, refusal
 from komas.sim.saboteur import Saboteur
 from komas.sim.script import AnyFault, DelayAcks, Hang, LoseAcks, Refuse
-from komas.sim.streams import understood
+from komas.sim.streams import is_of_futures, understood
 from komas.sim.web import Answer, Caller, Request, Unreadable, reset
 
 Wall = Callable[[], float]
 MS = 1_000
 DIALS_S = 300.0
+MARKET_CLASS = "/market"  # before the paths of USD-M futures, since 2026-04-23
 BREATH_STEPS = 256  # a market in a hurry lets the others run now and then
 TURN_DOWN_S = 2.0  # to get a refusal out
 
@@ -194,9 +195,11 @@ class Exchange:
 
     async def _connect(self, caller: Caller, request: Request, dial: int, names: list[str]) -> None:
         limits = self.options.limits
-        session = Session(limits, self._known, combined=request.path.startswith("/stream"))
+        path = request.path.removeprefix(MARKET_CLASS)
+        session = Session(limits, self._known, combined=path.startswith("/stream"))
         micro = request.parameters.get("timeUnit", "").upper() == "MICROSECOND"
         connection = Connection(caller.stream, session, limits, self._hear, dial=dial, micro=micro, wall=self.wall)
+        connection.is_futures = request.path.startswith(MARKET_CLASS)
         ahead = await caller.accept(request.websocket_key or "")
         self.connections[connection] = None
         try:
@@ -245,6 +248,8 @@ class Exchange:
         if reply.body is not None:
             self._reply(connection, frames.text(reply.body))
         for name in reply.added:
+            if is_of_futures(name) is not connection.is_futures:
+                continue  # of another class: acknowledged, and never delivered
             self.listeners.setdefault(name, {})[connection] = None
             self.market.want(name)
         self._drop(connection, reply.removed)
@@ -287,6 +292,7 @@ async def _refuse(caller: Caller, fault: Refuse) -> None:
 
 def path_names(path: str, streams: str) -> list[str] | None:
     """The streams that a URL asks for; ``None`` where there is no such path."""
+    path = path.removeprefix(MARKET_CLASS)
     if path == "/stream":
         return [name for name in streams.split("/") if name]
     if path == "/ws" or path.startswith("/ws/"):

@@ -4,7 +4,8 @@ Real-time streams answer what happened; the others hang on a wheel with a slot f
 
 ====================  ==========================================================================================
 every slot            ``depth@100ms`` and partial depth at that speed
-each full second      candles that ended are closed (4 ms late), then ``1s`` candles, tickers, averages, slow depth
+each full second      candles that ended are closed (4 ms late), then ``1s`` candles, tickers, averages, slow depth,
+                      and the futures' mark prices, changed or not (each third second where no speed is named)
 even seconds + 700 ms  updates of open candles that changed, and the first update of a new one, 2.7 s after its start
 ====================  ==========================================================================================
 
@@ -26,6 +27,7 @@ from komas.sim.streams import ROLLING_MS, Stream, understood
 SLOT_MS = 100
 LATE_MS = 4  # closed bars arrived 4 to 5 ms after their boundary (capture, 2023)
 SECOND_SLOTS = 10
+MARK_SLOTS = 30
 KLINE_SLOTS, KLINE_SLOT = 20, 7  # every two seconds, so that a minute's first update comes 2.7 s after its start
 AVERAGE_MS = 5 * MINUTE_MS
 
@@ -200,12 +202,23 @@ class Market:
         for name, stream in self.wanted.items():
             if stream.kind not in ON_SECOND:
                 continue
+            if stream.kind == "markPrice":
+                if stream.fast or self._slot % MARK_SLOTS == 0:
+                    events.append(Event(name, self._mark_price(self.pairs[stream.symbol], at_ms)))
+                continue
             rows = [self._row(stream, pair, at_ms) for pair in self._of(stream) if self._changed(name, pair)]
             if not rows:
                 continue
             payload = rows[0] if stream.symbol else b"[" + b",".join(rows) + b"]"
             events.append(Event(name, payload))
         return events
+
+    @staticmethod
+    def _mark_price(pair: Pair, at_ms: int) -> bytes:
+        """The mark is in the middle of the book, the index is the last price; their distance decides the funding."""
+        top = pair.top
+        mark = (top.bid + top.ask) // 2 or pair.last_price
+        return payloads.mark_price(pair.symbol, mark, pair.last_price, at_ms)
 
     def _changed(self, name: str, pair: Pair) -> bool:
         if self._sent[name, pair.symbol] == pair.version:
@@ -246,4 +259,4 @@ class Market:
         return Event(stream.name, payloads.partial_depth(book.update_id, *book.best(stream.levels)))
 
 
-ON_SECOND = frozenset({"ticker", "miniTicker", "rolling", "avgPrice", "referencePrice"})
+ON_SECOND = frozenset({"ticker", "miniTicker", "rolling", "avgPrice", "referencePrice", "markPrice"})

@@ -9,6 +9,7 @@ from komas.sim.book import Diff, Levels, Top
 from komas.sim.candles import Bar, Trade
 
 PERCENT = 100
+FUNDING_MS = 8 * 3_600_000
 
 
 class Aggregate(NamedTuple):
@@ -150,6 +151,16 @@ def avg_price(symbol: str, bar: Bar, last_ms: int, event_ms: int) -> bytes:
     """``<symbol>@avgPrice``, over five minutes."""
     return (
         f'{{"e":"avgPrice","E":{event_ms},"s":"{symbol}","i":"5m","w":"{written(mean(bar))}","T":{last_ms}}}'
+    ).encode()
+
+
+def mark_price(symbol: str, mark: int, index: int, at_ms: int) -> bytes:
+    """``<symbol>@markPrice`` of USD-M futures; funding is due at 00, 08 and 16 h UTC, at 0.01 % and the premium."""
+    due_ms = (at_ms // FUNDING_MS + 1) * FUNDING_MS
+    rate = UNIT // 10_000 + (mark - index) * UNIT // max(1, index)
+    return (
+        f'{{"e":"markPriceUpdate","E":{at_ms},"s":"{symbol}","p":"{written(mark)}","ap":"{written(mark)}",'
+        f'"P":"{written(mark)}","i":"{written(index)}","r":"{written(rate)}","T":{due_ms},"st":1}}'
     ).encode()
 
 

@@ -18,6 +18,7 @@ from komas.sim.tape import spec_for
 from komas.sim.web import Answer
 
 PREFIX = "/api/v3/"
+FUTURES_INFO = "/fapi/v1/exchangeInfo"  # the one call of USD-M futures that the double answers
 DEPTH_ROWS, MOST_DEPTH_ROWS = 100, 5000
 MOST_MS = 1 << 60
 SOME_SYMBOLS, MANY_SYMBOLS = 20, 100

@@ -11,6 +11,7 @@ ROLLING_MS = {"1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000}
 ALL = re.compile(r"!(miniTicker|ticker_(?:1h|4h|1d))@arr")  # `!ticker@arr` and `!bookTicker` are retired: silent
 KLINE = re.compile(r"kline_(\w+?)(@\+08:00)?")
 DEPTH = re.compile(r"depth(5|10|20)?(@100ms|@1000ms)?")
+MARK = re.compile(r"markPrice(@1s)?")
 ROLLING = re.compile(r"ticker_(1h|4h|1d)")
 PLAIN = frozenset(
     {"trade", "aggTrade", "ticker", "miniTicker", "bookTicker", "avgPrice", "referencePrice", "blockTrade"}
@@ -48,6 +49,14 @@ def _of_one(name: str, symbol: str, kind: str) -> Stream | None:
         return Stream(name, "kline", symbol, found[1], offset_ms) if found[1] in WIDTH_MS else None
     if found := DEPTH.fullmatch(kind):
         return Stream(name, "depth", symbol, levels=int(found[1] or 0), fast=found[2] == "@100ms")
+    if found := MARK.fullmatch(kind):
+        return Stream(name, "markPrice", symbol, fast=found[1] is not None)
     if found := ROLLING.fullmatch(kind):
         return Stream(name, "rolling", symbol, interval=found[1])
     return None
+
+
+def is_of_futures(name: str) -> bool:
+    """Whether a name is of the futures' class ``market``; spot has no such stream, and that class no other."""
+    stream = understood(name)
+    return stream is not None and stream.kind == "markPrice"

@@ -64,7 +64,9 @@ class Sink(Protocol):
 class Wanted(Protocol):
     """Which streams are wanted. Its law: ``version`` differs after every change."""
 
-    version: int
+    @property
+    def version(self) -> int:
+        """A number that every change makes another."""
 
     def __contains__(self, stream: Stream) -> bool:
         """Whether a stream is wanted."""

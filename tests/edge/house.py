@@ -20,12 +20,8 @@ from komas.edge.rooms import Rooms
 from komas.hub.hub import Hub
 from komas.settings import Settings
 from komas.telemetry.log import DailyLog
-from komas.venues.binance import facts
-from komas.venues.binance.backfill import Backfill
-from komas.venues.binance.books import Books
-from komas.venues.binance.feed import BinanceFeed
-from komas.venues.binance.listings import Listings
-from komas.venues.binance.universe import Universe
+from komas.venues.binance import facts, facts_usdm
+from komas.venues.binance.line import Beside, MarketLine
 from komas.venues.rest import open_rest
 from tests.signals.house import SignalHouse, signal_house
 from tests.venues.exchange import ScriptedExchange
@@ -37,8 +33,16 @@ NOW_MS = 1_770_000_000_000
 class EdgeHouse:
     """The application, its rooms, and the exchange behind them."""
 
-    def __init__(self, app: QuartTrio, rooms: Rooms, exchange: ScriptedExchange, desk: SignalHouse) -> None:
+    def __init__(
+        self,
+        app: QuartTrio,
+        rooms: Rooms,
+        exchange: ScriptedExchange,
+        desk: SignalHouse,
+        futures_exchange: ScriptedExchange,
+    ) -> None:
         self.app = app
+        self.futures_exchange = futures_exchange
         self.desk = desk
         self.rooms = rooms
         self.exchange = exchange
@@ -193,7 +197,7 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         if request.url.path == facts.DEPTH_PATH:
             body = b'{"lastUpdateId":10,"bids":[["100.0","1.0"]],"asks":[["101.0","2.00"]]}'
             return httpx.Response(200, content=body)
-        if request.url.path != facts.EXCHANGE_INFO_PATH:
+        if request.url.path not in (facts.EXCHANGE_INFO_PATH, facts_usdm.EXCHANGE_INFO_PATH):
             return httpx.Response(404, content=b"{}")
         return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in SYMBOLS]})
 
@@ -202,33 +206,38 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
         trio.open_nursery() as nursery,
     ):
-        exchange = ScriptedExchange(nursery)
+        exchange, futures_exchange = ScriptedExchange(nursery), ScriptedExchange(nursery)
         hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
-        backfill = Backfill(hub, rest, lambda: NOW_MS)
-        books = Books(backfill, hub, rest, lambda: NOW_MS)
-        feed = BinanceFeed(
-            intake=books,
-            wanted=hub.interest,
+        spot = MarketLine(
+            facts.SPOT,
+            rest,
+            sink=hub,
+            wishes=hub.interest.part(facts.SPOT.kinds),
             url="ws://exchange.test:9443",
             open_stream=exchange,
             clock_ms=lambda: NOW_MS,
             jitter=lambda: 1.0,
         )
-        listings = Listings(rest)
-        universe = Universe(listings, hub.interest, backfill)
-        await nursery.start(feed.run)
-        nursery.start_soon(backfill.run)
-        nursery.start_soon(books.run)
-        nursery.start_soon(listings.run)
-        nursery.start_soon(universe.run)
+        futures_wishes = hub.interest.part(facts_usdm.USD_M.kinds)
+        futures = MarketLine(
+            facts_usdm.USD_M,
+            rest,
+            sink=Beside(hub, futures_wishes),
+            wishes=futures_wishes,
+            url="ws://futures.test:9443",
+            keeps_idle=False,
+            open_stream=futures_exchange,
+            clock_ms=lambda: NOW_MS,
+            jitter=lambda: 1.0,
+        )
+        spot.start_in(nursery)
+        futures.start_in(nursery)
         nursery.start_soon(hub.interest.sweep)
         log = DailyLog(folder, 14)
         desk = signal_house(folder, settings)
         nursery.start_soon(desk.rooms.desk.run)
-        rooms = Rooms(
-            settings, hub, feed, backfill, books, listings, universe, Doors(settings), desk.rooms, log, lambda: NOW_MS
-        )
-        yield EdgeHouse(create_app(rooms), rooms, exchange, desk)
+        rooms = Rooms(settings, hub, spot, futures, Doors(settings), desk.rooms, log, lambda: NOW_MS)
+        yield EdgeHouse(create_app(rooms), rooms, exchange, desk, futures_exchange)
         log.close()
         desk.ledger.close()
         nursery.cancel_scope.cancel()

@@ -413,3 +413,14 @@ def test_nothing_that_is_sent_brings_it_down(pieces: list[bytes]) -> None:
             assert world.exchange.listeners == {}
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_a_stream_of_the_wrong_class_is_acknowledged_and_silent(autojump_clock: trio.testing.MockClock) -> None:
+    """As on the exchange since 2026-04-23: mark prices are on ``/market`` alone, and nothing else is."""
+    async with opened() as world:
+        futures = await world.dial("/market/stream?streams=btcusdt@markPrice@1s")
+        spot = await world.dial("/stream")
+        assert await spot.subscribe("btcusdt@markPrice@1s") == {"result": None, "id": 1}
+        assert await futures.subscribe("btcusdt@trade") == {"result": None, "id": 1}
+        assert {name for name, who in world.exchange.listeners.items() if who} == {"btcusdt@markPrice@1s"}
+        assert len(world.exchange.listeners["btcusdt@markPrice@1s"]) == 1

@@ -233,3 +233,16 @@ def test_a_trade_past_the_boundary_does_not_wait_for_the_wheel() -> None:
 def test_stream_names(name: str, expected: Stream | None) -> None:
     """What is understood, and what is not."""
     assert understood(name) == expected
+
+
+def test_mark_prices_come_each_second_traded_or_not() -> None:
+    """The slow form each third; funding is due at the next of 00, 08 and 16 h, and its rate is a fraction."""
+    found = heard(wanting("bifiusdt@markPrice@1s", "btcusdt@markPrice"), 30)
+    fast, slow = found["bifiusdt@markPrice@1s"], found["btcusdt@markPrice"]
+    assert 28 <= len(fast) <= 30
+    assert {later["E"] - earlier["E"] for earlier, later in pairwise(fast)} == {1000}
+    assert {later["E"] - earlier["E"] for earlier, later in pairwise(slow)} == {3000}
+    for row in (*fast, *slow):
+        assert row["T"] == START_MS + 8 * 3_600_000
+        assert abs(parsed(row["r"])) < UNIT // 100
+        assert abs(parsed(row["p"]) - parsed(row["i"])) < parsed(row["i"]) // 10

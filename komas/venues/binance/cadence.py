@@ -29,6 +29,8 @@ def promised_s(stream: Stream) -> float:
     if stream.kind is Kind.KLINE:
         assert stream.interval is not None  # every candle stream has one
         return INTERVALS[stream.interval] / 1000 + _CANDLE_LATE_S
+    if stream.kind is Kind.MARK_PRICE:
+        return SHORTEST_S  # one each second, whatever trades
     return math.inf
 
 

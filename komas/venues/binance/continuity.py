@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from komas.model.market import AggTrade, BookTicker, Depth, Event, Gap, Kline, MiniTicker, Ticker, Trade
+from komas.model.market import AggTrade, BookTicker, Depth, Event, Gap, Kline, MarkPrice, MiniTicker, Ticker, Trade
 from komas.model.streams import Stream, next_open_ms, previous_open_ms
 
 
@@ -81,7 +81,7 @@ class Continuity:
                 return self._candle(stream, last, event)
             case BookTicker() | Depth():
                 return NEXT if event.update_id > last else SEEN
-            case Ticker() | MiniTicker():
+            case Ticker() | MiniTicker() | MarkPrice():
                 # Two events of one millisecond are two events; an older time is an old event.
                 is_old = event.timestamp < last or event == self._latest[stream]
                 return SEEN if is_old else NEXT
@@ -121,7 +121,7 @@ def number_of(event: Event) -> int:
             return event.trade_id
         case BookTicker() | Depth():
             return event.update_id
-        case Kline() | Ticker() | MiniTicker():
+        case Kline() | Ticker() | MiniTicker() | MarkPrice():
             return event.timestamp
 
 

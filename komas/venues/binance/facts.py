@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
+from komas.model.streams import FUTURES, Kind
+
+
+class Venue(msgspec.Struct, frozen=True):
+    """One of Binance's markets: where its streams and its symbols are, and which kinds of stream it has.
+
+    ``silence_s`` is how long nothing at all may come, not even a ping.
+    """
+
+    name: str
+    kinds: frozenset[Kind]
+    stream_path: str
+    exchange_info_path: str
+    silence_s: float
+
+
 STREAM_PATH: Final = "/stream"  # always combined: a spot bookTicker cannot be attributed without its stream's name
 
 # binance-spot-api-docs, web-socket-streams.md, 2026-07-21: more than 5 incoming messages (pings, pongs and requests
@@ -41,3 +59,11 @@ WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"
 
 DEPTH_PATH: Final = "/api/v3/depth"
 DEPTH_ROWS: Final = 5_000  # the most that one answer holds; it weighs 250
+
+SPOT: Final = Venue(
+    name="spot",
+    kinds=frozenset(Kind) - FUTURES,
+    stream_path=STREAM_PATH,
+    exchange_info_path=EXCHANGE_INFO_PATH,
+    silence_s=TOTAL_SILENCE_S,
+)

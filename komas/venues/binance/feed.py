@@ -23,6 +23,7 @@ from komas.model.streams import Kind, Stream
 from komas.venues.backoff import Backoff, Patience, dial_budget
 from komas.venues.binance import facts, wire
 from komas.venues.binance.counts import ConnectionStatistics, Counts, FeedStatistics
+from komas.venues.binance.facts import Venue
 from komas.venues.binance.protocol import Refusal
 from komas.venues.binance.shards import plan
 from komas.venues.binance.upstream import Memory, Site, Upstream
@@ -86,9 +87,10 @@ class _Shard:
 
 
 class BinanceFeed:
-    """Binance spot, as one supervised feed; ``run()`` it in a nursery, then ``connect()``.
+    """One of Binance's markets as one supervised feed; ``run()`` it in a nursery, then ``connect()``.
 
-    ``url`` is the venue's base, ``wss://host:port``; ``/stream`` is appended. ``clock_ms`` stamps what is received.
+    ``url`` is the venue's base, ``wss://host:port``; its stream path is appended. Without ``keeps_idle`` there is no
+    connection while no stream is wanted. ``clock_ms`` stamps what is received.
     ``streams_per_connection`` bounds each shard, ``redundancy`` is how many connections hold the same streams.
     """
 
@@ -98,6 +100,8 @@ class BinanceFeed:
         intake: Intake,
         wanted: Wanted,
         url: str,
+        venue: Venue = facts.SPOT,
+        keeps_idle: bool = True,
         patience: Patience | None = None,
         streams_per_connection: int = facts.STREAMS_PER_CONNECTION,
         redundancy: int = 1,
@@ -107,7 +111,8 @@ class BinanceFeed:
     ) -> None:
         check_url(url)
         self.url = url.rstrip("/")
-        self._site = Site(self.url, open_stream, clock_ms, streams_per_connection)
+        self._site = Site(self.url, venue, open_stream, clock_ms, streams_per_connection)
+        self._keeps_idle = keeps_idle
         self._intake = intake
         self._wanted = wanted
         self._clock_ms = clock_ms
@@ -292,10 +297,10 @@ class BinanceFeed:
                 shard = self._shards.get(move.target) or self._open(move.target, nursery)
                 shard.streams[move.stream] = None
                 self._places[move.stream] = shard
-        if not self._shards:
+        if not self._shards and self._keeps_idle:
             self._open(0, nursery)  # somebody asked for a connection, though for no stream yet
         for number in [number for number, shard in self._shards.items() if not shard.streams]:
-            if len(self._shards) > 1:
+            if len(self._shards) > 1 or not self._keeps_idle:
                 self._shards.pop(number).scope.cancel("its streams are not wanted any more")
         self._check_up()
 

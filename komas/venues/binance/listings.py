@@ -44,8 +44,9 @@ TRADING: Final = "TRADING"
 class Listings:
     """The exchange's symbols; ``run()`` keeps them fresh. ``version`` differs after every change."""
 
-    def __init__(self, rest: Rest) -> None:
+    def __init__(self, rest: Rest, path: str = facts.EXCHANGE_INFO_PATH) -> None:
         self._rest = rest
+        self._path = path
         self._symbols: dict[str, str] = {}  # symbol → status
         self._asked_at = -RECHECK_S
         self._answered = trio.Event()  # the first answer has come, or has failed to
@@ -106,7 +107,7 @@ class Listings:
         self._asked_at = trio.current_time()
         self._recheck = trio.Event()
         try:
-            info = await self._rest.get(facts.EXCHANGE_INFO_PATH, _ExchangeInfo, {"showPermissionSets": "false"})
+            info = await self._rest.get(self._path, _ExchangeInfo, {"showPermissionSets": "false"})
         except VenueError as error:
             log.warning("symbols not checked", extra={"reason": str(error)})
             return max(RETRY_S, error.retry_after_s or 0.0)

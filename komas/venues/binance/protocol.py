@@ -109,7 +109,7 @@ class Conversation:
         self.held: dict[str, None] = {}
 
     def open_with(self, wanted: Sequence[str]) -> str:
-        """Path and query for the dial: as many wanted streams as a URL takes; they cost no message."""
+        """The query for the dial: as many wanted streams as a URL takes; they cost no message."""
         query = ""
         for name in wanted[: facts.NAMES_PER_REQUEST]:
             longer = f"{query}/{quote(name, safe='@')}" if query else quote(name, safe="@")
@@ -117,7 +117,7 @@ class Conversation:
                 break
             query = longer
             self.held[name] = None
-        return f"{facts.STREAM_PATH}?streams={query}" if query else facts.STREAM_PATH
+        return f"?streams={query}" if query else ""
 
     def begin(self, now: float) -> None:
         """The connection is up: the exchange's list is to be asked for in a while."""

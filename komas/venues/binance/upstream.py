@@ -19,6 +19,7 @@ from komas.model.market import Incoming
 from komas.model.streams import Stream
 from komas.venues.binance import facts, wire
 from komas.venues.binance.cadence import Rhythm, promised_s
+from komas.venues.binance.facts import Venue
 from komas.venues.binance.protocol import Conversation, Quarantine, Refusal
 from komas.venues.dial import OpenStream, Socket, dial
 from komas.venues.link import together
@@ -83,6 +84,7 @@ class Site(msgspec.Struct, frozen=True):
     """Where and how connections are opened: ``url`` is the venue's base, ``most`` what one connection holds."""
 
     url: str
+    venue: Venue
     open_stream: OpenStream
     clock_ms: Callable[[], int]
     most: int = facts.STREAMS_PER_CONNECTION
@@ -164,7 +166,7 @@ class Upstream:
     @property
     def url(self) -> str:
         """Where it is connected to."""
-        return self._site.url
+        return self._site.url + self._site.venue.stream_path
 
     @property
     def held(self) -> int:
@@ -183,10 +185,11 @@ class Upstream:
 
     async def _dial(self, nursery: trio.Nursery) -> Socket:
         names = [stream.name for stream in self._assigned()]
-        path = facts.STREAM_PATH if self._memory.is_barren else self._conversation.open_with(names)
+        query = "" if self._memory.is_barren else self._conversation.open_with(names)
         self._memory.is_barren = False
         try:
-            return await dial(nursery, self._site.url + path, sent=self._sent, open_stream=self._site.open_stream)
+            url = f"{self._site.url}{self._site.venue.stream_path}{query}"
+            return await dial(nursery, url, sent=self._sent, open_stream=self._site.open_stream)
         except VenueError as error:
             self._memory.is_barren = error.status in _TOO_LONG
             raise
@@ -305,8 +308,9 @@ class Upstream:
         while True:
             await trio.sleep(WATCH_EVERY_S)
             now = trio.current_time()
-            if now - socket.heard_at > facts.TOTAL_SILENCE_S:
-                raise VenueError(f"nothing came for {facts.TOTAL_SILENCE_S:g} s, not even a ping", cause=Cause.SILENT)
+            silence_s = self._site.venue.silence_s
+            if now - socket.heard_at > silence_s:
+                raise VenueError(f"nothing came for {silence_s:g} s, not even a ping", cause=Cause.SILENT)
             if now - self.connected_at > self._retire_after_s:
                 self._leaving = self._leaving or "the connection is old"
             if self._leaving is not None:

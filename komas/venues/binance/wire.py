@@ -143,6 +143,18 @@ class _DepthUpdate(msgspec.Struct):
     a: tuple[tuple[Decimal, Decimal], ...]
 
 
+class _MarkPrice(msgspec.Struct):
+    """``{"e":"markPriceUpdate","E":1562305380000,"s":"BTCUSDT","p":"11794.15","i":"11784.62","r":"0.00038167",...}``."""
+
+    E: Number
+    s: str
+    p: Decimal
+    r: str = ""
+    T: Number = 0
+    i: Decimal | None = None
+    P: Decimal | None = None
+
+
 _combined = msgspec.json.Decoder(Combined)
 _ticker = msgspec.json.Decoder(_Ticker)
 _mini_ticker = msgspec.json.Decoder(_MiniTicker)
@@ -151,6 +163,7 @@ _trade = msgspec.json.Decoder(_Trade)
 _agg_trade = msgspec.json.Decoder(_AggTrade)
 _book_ticker = msgspec.json.Decoder(_BookTicker)
 _depth_update = msgspec.json.Decoder(_DepthUpdate)
+_mark_price = msgspec.json.Decoder(_MarkPrice)
 
 
 def read_frame(text: str | bytes) -> Combined:
@@ -268,6 +281,24 @@ def _read_depth(data: msgspec.Raw, _received_ms: int) -> market.DepthUpdate:
     )
 
 
+def _read_mark_price(data: msgspec.Raw, _received_ms: int) -> market.MarkPrice:
+    frame = _guarded(_mark_price, data)
+    try:
+        funding = Decimal(frame.r) if frame.r else None  # empty for contracts that are delivered
+    except ArithmeticError as error:
+        raise Unreadable(f"{frame.r[:40]!r} is not a funding rate") from error
+    check(*(number for number in (frame.p, frame.i, frame.P, funding) if number is not None))
+    return market.MarkPrice(
+        symbol=frame.s,
+        price=frame.p,
+        index_price=frame.i,
+        estimated_settle_price=frame.P,
+        funding_rate=funding,
+        next_funding_time=frame.T or None,
+        timestamp=frame.E,
+    )
+
+
 _READERS: Final[dict[Kind, Callable[[msgspec.Raw, int], market.Incoming]]] = {
     Kind.TICKER: _read_ticker,
     Kind.MINI_TICKER: _read_mini_ticker,
@@ -276,6 +307,7 @@ _READERS: Final[dict[Kind, Callable[[msgspec.Raw, int], market.Incoming]]] = {
     Kind.AGG_TRADE: _read_agg_trade,
     Kind.BOOK_TICKER: _read_book_ticker,
     Kind.DEPTH: _read_depth,
+    Kind.MARK_PRICE: _read_mark_price,
 }
 
 _T = TypeVar("_T")

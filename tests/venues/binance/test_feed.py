@@ -29,7 +29,14 @@ from tests.venues.exchange import REFUSED, Peer, ScriptedExchange, listening, ob
 class House:
     """A feed with its hub, and the exchange it talks to, which has no REST."""
 
-    def __init__(self, nursery: trio.Nursery, rest: Rest, patience: Patience | None, **options: int) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        rest: Rest,
+        patience: Patience | None,
+        streams_per_connection: int = 1024,
+        redundancy: int = 1,
+    ) -> None:
         self.exchange = ScriptedExchange(nursery)
         self.hub = Hub(linger_s=0)
         self.backfill = Backfill(self.hub, rest, lambda: 1_770_000_000_000)
@@ -41,14 +48,17 @@ class House:
             open_stream=self.exchange,
             clock_ms=lambda: 1_770_000_000_000,
             jitter=lambda: 1.0,
-            **options,
+            streams_per_connection=streams_per_connection,
+            redundancy=redundancy,
         )
 
 
 @asynccontextmanager
-async def _house(patience: Patience | None = None, **options: int) -> AsyncIterator[House]:
+async def _house(
+    patience: Patience | None = None, *, streams_per_connection: int = 1024, redundancy: int = 1
+) -> AsyncIterator[House]:
     async with _no_rest() as rest, trio.open_nursery() as nursery:
-        house = House(nursery, rest, patience, **options)
+        house = House(nursery, rest, patience, streams_per_connection, redundancy)
         await nursery.start(house.feed.run)
         nursery.start_soon(house.backfill.run)
         nursery.start_soon(house.hub.interest.sweep)

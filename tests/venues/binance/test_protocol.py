@@ -36,19 +36,19 @@ def _answer(conversation: Conversation, number: int, error: object = None) -> tu
 def test_the_first_streams_go_into_the_url() -> None:
     """They cost no message, and the handshake acknowledges them."""
     conversation = Conversation()
-    assert conversation.open_with(["btcusdt@trade", "ethusdt@ticker"]) == "/stream?streams=btcusdt@trade/ethusdt@ticker"
+    assert conversation.open_with(["btcusdt@trade", "ethusdt@ticker"]) == "?streams=btcusdt@trade/ethusdt@ticker"
     assert list(conversation.held) == ["btcusdt@trade", "ethusdt@ticker"]
     assert conversation.next_request(["btcusdt@trade", "ethusdt@ticker"], 0.0) is None
 
 
-def test_no_wish_is_a_bare_url() -> None:
+def test_no_wish_is_no_query() -> None:
     """Connecting without streams is possible."""
-    assert Conversation().open_with([]) == "/stream"
+    assert Conversation().open_with([]) == ""
 
 
 def test_names_that_are_not_latin_are_encoded() -> None:
     """UTF-8 in a URL is percent-encoded."""
-    assert Conversation().open_with(["币usdt@trade"]) == "/stream?streams=%E5%B8%81usdt@trade"
+    assert Conversation().open_with(["币usdt@trade"]) == "?streams=%E5%B8%81usdt@trade"
 
 
 def test_the_rest_goes_in_batches() -> None:

@@ -1,0 +1,119 @@
+"""One of Binance's markets from its sockets to the sink: every room of it, opened together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
+from komas.model.streams import Stream
+from komas.venues.backoff import Patience
+from komas.venues.binance import facts
+from komas.venues.binance.backfill import DEADLINE_S, Backfill
+from komas.venues.binance.books import Books
+from komas.venues.binance.facts import Venue
+from komas.venues.binance.feed import BinanceFeed, wall_ms
+from komas.venues.binance.listings import Listings
+from komas.venues.binance.universe import Universe
+from komas.venues.dial import OpenStream, open_tcp
+from komas.venues.ports import Pins, Sink, Wanted
+from komas.venues.rest import Rest
+
+
+class Wishes(Pins, Wanted, Protocol):
+    """Which of a market's streams are wanted, to be read and to be changed."""
+
+
+class MarketLine:
+    """The rooms of one market; ``start_in()`` a nursery, then ``feed.connect()``."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        rest: Rest,
+        *,
+        sink: Sink,
+        wishes: Wishes,
+        url: str,
+        keeps_idle: bool = True,
+        backfill_s: float = DEADLINE_S,
+        patience: Patience | None = None,
+        streams_per_connection: int = facts.STREAMS_PER_CONNECTION,
+        redundancy: int = 1,
+        open_stream: OpenStream = open_tcp,
+        clock_ms: Callable[[], int] = wall_ms,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.venue = venue
+        self.listings = Listings(rest, venue.exchange_info_path)
+        self.backfill = Backfill(sink, rest, clock_ms, deadline_s=backfill_s)
+        self.books = Books(self.backfill, sink, rest, clock_ms)
+        self.universe = Universe(self.listings, wishes, self.backfill)
+        self.feed = BinanceFeed(
+            intake=self.books,
+            wanted=wishes,
+            url=url,
+            venue=venue,
+            keeps_idle=keeps_idle,
+            patience=patience,
+            streams_per_connection=streams_per_connection,
+            redundancy=redundancy,
+            open_stream=open_stream,
+            clock_ms=clock_ms,
+            jitter=jitter,
+        )
+
+    def start_in(self, nursery: trio.Nursery) -> None:
+        """Start what runs behind."""
+        for name, task in (
+            ("feed", self.feed.run),
+            ("backfill", self.backfill.run),
+            ("order books", self.books.run),
+            ("listings", self.listings.run),
+            ("universe", self.universe.run),
+        ):
+            nursery.start_soon(task, name=f"{self.venue.name} {name}")
+
+
+class Beside:
+    """A ``Sink`` for a second market: facts go where those of the first one go, its state to its own listeners.
+
+    What everybody is told of the exchange is the first market's state.
+    """
+
+    def __init__(self, sink: Sink, wanted: Wanted) -> None:
+        self._sink = sink
+        self._wanted = wanted
+        self.status = FeedStatus(state=FeedState.DISCONNECTED)
+
+    def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
+        """Pass one fact on."""
+        self._sink.publish(stream, event, received_ms, backfilled=backfilled)
+
+    def publish_gap(self, stream: Stream, gap: Gap) -> None:
+        """Pass a gap on."""
+        self._sink.publish_gap(stream, gap)
+
+    def renew(self, stream: Stream, gap: Gap) -> None:
+        """Pass a new life of a stream on."""
+        self._sink.renew(stream, gap)
+
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        """Pass the health of a stream on."""
+        self._sink.tell(stream, health)
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """Pass a refusal on."""
+        self._sink.refuse(stream, reason)
+
+    def announce(self, status: FeedStatus) -> None:
+        """Keep the state, and tell whoever listens to this market when it is cut."""
+        self.status = status
+        if status.state is FeedState.RECONNECTING:
+            reason = status.reason or "the connection was lost"
+            for stream in self._wanted.streams():
+                told = StreamHealth(stream=stream.name, health=Health.RECOVERING, reason=reason)
+                self._sink.tell(stream, told)
