@@ -32,6 +32,7 @@ from komas.sim import script
 
 START_S: Final = 20.0
 WARM_S: Final = 30.0  # in which nothing goes wrong, at the beginning and at the end
+OUTAGE_S: Final = 60.0  # longer than any outage
 SAMPLE_S: Final = 5.0
 PAGE: Final = 1000
 
@@ -112,7 +113,7 @@ def _misbehave(sim: str, url: str, pid: int, seconds: float, seed: int) -> list[
         if now >= strike_at:
             strike_at = now + mischief.pause_s()
             faults += 1
-            dials = len(httpx.get(f"{sim}/sim/state", timeout=30).json()["dials"])
+            dials = len(_control("GET", f"{sim}/sim/state").json()["dials"])
             _strike(sim, url, mischief.fault(range(max(1, dials - 3), dials + 1)))
         time.sleep(0.05)
     _control("DELETE", f"{sim}/sim/faults")
@@ -129,15 +130,16 @@ def _strike(sim: str, url: str, fault: script.AnyFault | None) -> None:
         _control("POST", f"{sim}/sim/faults", msgspec.json.encode(fault))
 
 
-def _control(method: str, url: str, body: bytes = b"") -> None:
+def _control(method: str, url: str, body: bytes = b"") -> httpx.Response:
     """Call the double; in an outage there is nobody to call, and it will be over."""
-    for _ in range(60):
+    deadline = time.monotonic() + OUTAGE_S
+    while True:
         try:
-            httpx.request(method, url, content=body, timeout=30).raise_for_status()
+            return httpx.request(method, url, content=body, timeout=30).raise_for_status()
         except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.5)
-        else:
-            return
 
 
 def _sample(url: str, pid: int, at_s: float) -> Sample:

@@ -12,13 +12,15 @@ import trio
 from quart import Blueprint, Request, Response, request
 
 from komas.edge import queries
+from komas.edge.access import Caller
 from komas.edge.problems import FieldError, ProblemError, from_venue, invalid
 from komas.edge.rooms import Rooms
 from komas.errors import VenueError
 from komas.model.codec import encode, iso_ms
-from komas.model.market import Event, FeedState, Health
+from komas.model.market import Depth, Event, FeedState, Health
 from komas.model.streams import Kind, Stream
 from komas.venues.binance import facts
+from komas.venues.binance.line import MarketLine
 
 JSON = "application/json"
 DEPTH_LEVELS = 100  # a side, where a client does not say
@@ -141,8 +143,6 @@ def _stream_routes(routes: Blueprint, rooms: Rooms) -> None:
         wish = queries.read_wish(await body_of(request), rooms.settings.max_symbols)
         streams = wish.streams if wish.every is None else await _every(rooms, wish.every)
         await _pin(rooms, streams)
-        if wish.every is not None:
-            rooms.spot.universe.follow(wish.every)
         names = [stream.name for stream in streams]
         return json_response({"subscribed": names, "streams": len(rooms.hub.interest)})
 
@@ -177,19 +177,28 @@ def _depth_routes(routes: Blueprint, rooms: Rooms) -> None:
         stream, levels = queries.read_depth(request.args, default=DEPTH_LEVELS, most=facts.DEPTH_ROWS)
         await check_listed(rooms, [stream], "symbol")
         check_room(rooms, [stream])
-        rooms.hub.interest.join([stream])  # as a listener does: it is kept for a while, so that the next call is quick
-        try:
-            rooms.connect()
-            await _within_bounds(rooms, partial(_book_known, rooms, stream), "no order book")
-        finally:
-            rooms.hub.interest.leave([stream])
-        return json_response(rooms.spot.books.depth(stream, levels))
+        address = Caller(request.remote_addr or "", request.headers).address(rooms.settings)
+        if (reason := rooms.doors.why_full(address, [stream])) is not None:
+            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason)
+        with rooms.doors.inside(address, [stream]):
+            return json_response(await _book(rooms, stream, levels))
 
 
-async def _book_known(rooms: Rooms, stream: Stream) -> None:
-    """Wait until the exchange sends what changes in a book, and the book is true."""
-    await rooms.feed.acknowledged([stream])
-    await rooms.spot.books.known(stream)
+async def _book(rooms: Rooms, stream: Stream, levels: int) -> Depth:
+    """A book, once the exchange sends what changes in it and it is true; it is wanted as by a listener until then."""
+    found: list[Depth] = []
+
+    async def wait() -> None:
+        await rooms.feed.acknowledged([stream])
+        found.append(await rooms.spot.books.known(stream, levels))
+
+    rooms.hub.interest.join([stream])  # it is kept for a while, so that the next call is quick
+    try:
+        rooms.connect()
+        await _within_bounds(rooms, wait, "no order book", [rooms.spot])
+    finally:
+        rooms.hub.interest.leave([stream])
+    return found[0]
 
 
 def _quick_routes(routes: Blueprint, rooms: Rooms) -> None:
@@ -206,6 +215,7 @@ def _quick_routes(routes: Blueprint, rooms: Rooms) -> None:
     async def stop() -> Response:
         for kind in Kind:
             rooms.spot.universe.unfollow(kind)
+        rooms.hub.interest.unpin(rooms.hub.interest.pins())
         rooms.disconnect()
         return json_response({"status": "stopped"})
 
@@ -219,14 +229,15 @@ async def body_of(request: Request) -> bytes:
 async def _connect(rooms: Rooms) -> None:
     """Ask for the connection and wait for it, within bounds; it is tried on behind the answer."""
     rooms.connect()
-    await _within_bounds(rooms, rooms.feed.connected, "no connection")
+    await _within_bounds(rooms, rooms.feed.connected, "no connection", [rooms.spot])
 
 
 async def _every(rooms: Rooms, kind: Kind) -> tuple[Stream, ...]:
     """Every trading symbol, as streams of a kind; 502 while the exchange has not told its symbols."""
     if not await rooms.spot.listings.answered():
         raise ProblemError(HTTPStatus.BAD_GATEWAY, "the exchange has not told its symbols yet; komas goes on asking")
-    return rooms.spot.universe.streams(kind)
+    check_room(rooms, rooms.spot.universe.streams(kind))
+    return rooms.spot.universe.follow(kind)
 
 
 async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
@@ -235,7 +246,8 @@ async def _pin(rooms: Rooms, streams: Sequence[Stream]) -> None:
     check_room(rooms, streams)
     rooms.hub.interest.pin(streams)
     rooms.connect()
-    await _within_bounds(rooms, partial(_acknowledged, rooms, streams), "not acknowledged")
+    lines = [line for line in rooms.lines if any(rooms.line_of(stream) is line for stream in streams)]
+    await _within_bounds(rooms, partial(_acknowledged, rooms, streams), "not acknowledged", lines)
 
 
 async def _acknowledged(rooms: Rooms, streams: Sequence[Stream]) -> None:
@@ -244,8 +256,13 @@ async def _acknowledged(rooms: Rooms, streams: Sequence[Stream]) -> None:
             await line.feed.acknowledged(own)
 
 
-async def _within_bounds(rooms: Rooms, wait: Callable[[], Awaitable[None]], what: str) -> None:
-    """Wait for the exchange, but not for ever, and not when the server is about to stop."""
+async def _within_bounds(
+    rooms: Rooms, wait: Callable[[], Awaitable[None]], what: str, lines: Sequence[MarketLine]
+) -> None:
+    """Wait for the exchange, but not for ever, and not when the server is about to stop.
+
+    ``lines`` are those whose failure may be the reason.
+    """
     failure: VenueError | None = None
     done = False
     async with trio.open_nursery() as nursery:
@@ -267,14 +284,14 @@ async def _within_bounds(rooms: Rooms, wait: Callable[[], Awaitable[None]], what
     if rooms.draining.is_set() and not done:
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down")
     if not done:
-        raise _why_not(rooms, f"{what} within {rooms.settings.connect_wait_s:g} s; komas goes on trying")
+        raise _why_not(lines, f"{what} within {rooms.settings.connect_wait_s:g} s; komas goes on trying")
 
 
-def _why_not(rooms: Rooms, what: str) -> ProblemError:
-    failure = rooms.spot.feed.failure or rooms.futures.feed.failure
-    if failure is None:
+def _why_not(lines: Sequence[MarketLine], what: str) -> ProblemError:
+    failures = [line.feed.failure for line in lines if line.feed.failure is not None]
+    if not failures:
         return ProblemError(HTTPStatus.GATEWAY_TIMEOUT, what)
-    return ProblemError(HTTPStatus.BAD_GATEWAY, f"{what}: {failure}")
+    return ProblemError(HTTPStatus.BAD_GATEWAY, f"{what}: {failures[0]}")
 
 
 def _status(rooms: Rooms) -> StatusBody:
@@ -294,7 +311,7 @@ def _status(rooms: Rooms) -> StatusBody:
         reconnects=spot.reconnects + futures.reconnects,
         rotations=spot.rotations + futures.rotations,
         last_message_at=_iso(newest_ms),
-        uptime_seconds=rows[0].uptime_seconds if rows else 0.0,
+        uptime_seconds=rows[0].uptime_seconds if spot.connections else 0.0,
         reason=rooms.hub.status.reason,
         connections=rows,
     )

@@ -144,7 +144,13 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         "required": ["symbols"],
         "additionalProperties": False,
         "properties": {
-            "symbols": {"type": "array", "minItems": 1, "items": _TEXT, "examples": [["BTCUSDT", "ETHUSDT"]]},
+            "symbols": {
+                "type": "array",
+                "minItems": 1,
+                "items": _TEXT,
+                "examples": [["BTCUSDT", "ETHUSDT"], ["*"]],
+                "description": "`*` alone: every symbol that trades, for ticker and mini_ticker",
+            },
             "stream_type": {"enum": [str(kind) for kind in Kind], "default": "ticker"},
             "interval": {"enum": list(INTERVALS), "default": "1m", "description": "of kline alone"},
         },
@@ -192,7 +198,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
 _LOGS: Final = _object(count=_COUNT, records={"type": "array", "items": {"type": "object"}})
 _EVENTS: Final = (
     "`retry:`, then what is already known, then events. Data events have no name: "
-    '`{"type", "data", "timestamp"}`. Named notices: `status`, `gap`, `lagged`, `busy`.'
+    '`{"type", "data", "timestamp"}`. Named notices: `status`, `gap`, `health`, `lagged`, `busy`.'
 )
 
 
@@ -328,7 +334,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         "get": _call(
             "An order book, as it is now",
             _ref("Depth"),
-            query=(_SYMBOL, _query("limit", {"type": "integer", "minimum": 1, "maximum": 5000, "default": 100})),
+            query=(_SYMBOL, _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             upstream=True,
         )
     },

@@ -71,7 +71,8 @@ def ops(rooms: Rooms) -> Blueprint:
 def _why_not_ready(rooms: Rooms) -> list[str]:
     """Reasons for which no load balancer should send clients here."""
     reasons = ["the server is shutting down"] if rooms.draining.is_set() else []
-    wanted, state = len(rooms.hub.interest), rooms.feed.state
+    wanted = sum(rooms.line_of(stream) is rooms.spot for stream in rooms.hub.interest.streams())
+    state = rooms.feed.state
     if wanted and state is not FeedState.CONNECTED:
         because = f": {rooms.hub.status.reason}" if rooms.hub.status.reason else ""
         reasons.append(f"{wanted} streams are wanted and the exchange is {state}{because}")
@@ -79,13 +80,18 @@ def _why_not_ready(rooms: Rooms) -> list[str]:
 
 
 def _samples(rooms: Rooms) -> Iterable[Sample]:
-    feed, hub, doors = rooms.feed.statistics(), rooms.hub.statistics(), rooms.doors.statistics()
+    feed, futures = (line.feed.statistics() for line in rooms.lines)
+    hub, doors = rooms.hub.statistics(), rooms.doors.statistics()
     fill, books = rooms.spot.backfill.statistics(), rooms.spot.books.statistics()
     topic, sockets = rooms.signals.topic.statistics(), rooms.signals.register.statistics()
     yield Sample("upstream_connected", "1 while the exchange connection is up", rooms.feed.state is FeedState.CONNECTED)
-    yield Sample("upstream_messages", "Data frames received", feed.messages_received, is_counter=True)
-    yield Sample("upstream_unreadable", "Frames that could not be read", feed.unreadable, is_counter=True)
-    yield Sample("upstream_unknown", "Frames of unknown streams", feed.unknown, is_counter=True)
+    yield Sample(
+        "upstream_messages", "Data frames received", feed.messages_received + futures.messages_received, is_counter=True
+    )
+    yield Sample(
+        "upstream_unreadable", "Frames that could not be read", feed.unreadable + futures.unreadable, is_counter=True
+    )
+    yield Sample("upstream_unknown", "Frames of unknown streams", feed.unknown + futures.unknown, is_counter=True)
     yield Sample("upstream_repeated", "Facts received more than once", fill.repeated, is_counter=True)
     yield Sample("upstream_gaps", "Runs of missing trades or candles", fill.gaps, is_counter=True)
     yield Sample("upstream_backfilled", "Missing facts asked for and sent", fill.filled, is_counter=True)
@@ -95,9 +101,16 @@ def _samples(rooms: Rooms) -> Iterable[Sample]:
     yield Sample("order_books_untrue", "Of them, waiting for a snapshot or a missing update", books.untrue)
     yield Sample("order_book_snapshots", "Snapshots taken", books.snapshots, is_counter=True)
     yield Sample("tasks", "Tasks of the process now", trio.lowlevel.current_statistics().tasks_living)
-    yield Sample("upstream_connections", "Connections to the exchange now", len(feed.connections))
-    yield Sample("upstream_reconnects", "Connections made because one was lost", feed.reconnects, is_counter=True)
-    yield Sample("upstream_rotations", "Connections replaced without a seam", feed.rotations, is_counter=True)
+    yield Sample("upstream_connections", "Connections to the exchange now", len(feed.connections + futures.connections))
+    yield Sample(
+        "upstream_reconnects",
+        "Connections made because one was lost",
+        feed.reconnects + futures.reconnects,
+        is_counter=True,
+    )
+    yield Sample(
+        "upstream_rotations", "Connections replaced without a seam", feed.rotations + futures.rotations, is_counter=True
+    )
     yield Sample("streams", "Streams wanted now", hub.streams)
     yield Sample("published", "Facts published", hub.published, is_counter=True)
     yield Sample("journalled", "Facts kept for clients that come back", hub.journalled)

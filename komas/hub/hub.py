@@ -18,7 +18,7 @@ from komas.hub.latest import Latest
 from komas.hub.mailbox import MAILBOX_POSTS, Mailbox
 from komas.hub.policy import Batch, Item, Overflow
 from komas.model.codec import Envelope, NoticeEnvelope, Position
-from komas.model.market import Event, FeedState, FeedStatus, Gap, StreamHealth
+from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 
 
@@ -137,7 +137,9 @@ class Hub:
             mailbox.put(envelope)
 
     def tell(self, stream: Stream, health: StreamHealth) -> None:
-        """Tell listeners of a stream that it is doubtful, or well again."""
+        """Tell listeners of a stream that it is doubtful, or well again; a doubtful order book is known no more."""
+        if stream.kind is Kind.DEPTH and health.health is not Health.LIVE:
+            self.latest.forget(stream)
         fanout = self._fanouts.get(stream)
         if fanout is None:
             return

@@ -40,19 +40,34 @@ class Patience(msgspec.Struct, frozen=True):
     attempts: int | None = None
 
 
-def dial_budget() -> RollingWindow:
-    """The dials of one address, to be shared by all of its links."""
-    return RollingWindow(DIALS_IN_ALL, DIALS_IN_ALL_PERIOD_S)
+class DialBudget:
+    """The dials of one address, shared by all of its links: their count, and the waits that the venue asked for."""
+
+    def __init__(self) -> None:
+        self._dials = RollingWindow(DIALS_IN_ALL, DIALS_IN_ALL_PERIOD_S)
+        self._not_before = 0.0
+
+    def free_at(self, now: float) -> float:
+        """When anybody may dial again."""
+        return max(self._not_before, self._dials.free_at(now))
+
+    def record(self, now: float) -> None:
+        """Count one dial."""
+        self._dials.record(now)
+
+    def wait_until(self, moment: float) -> None:
+        """Let nobody dial before a moment: the venue's words are about the address."""
+        self._not_before = max(self._not_before, moment)
 
 
 class Backoff:
     """The waits of one link; ``random`` returns a float in [0, 1), ``budget`` is shared with the other links."""
 
-    def __init__(self, patience: Patience, random: Callable[[], float], budget: RollingWindow | None = None) -> None:
+    def __init__(self, patience: Patience, random: Callable[[], float], budget: DialBudget | None = None) -> None:
         self._patience = patience
         self._random = random
         self._dials = RollingWindow(DIALS, DIALS_PERIOD_S)
-        self._budget = budget or dial_budget()
+        self._budget = budget or DialBudget()
         self._not_before = 0.0
         self.failures = 0
 
@@ -80,6 +95,7 @@ class Backoff:
         wait_s = self._jittered(error.cause)
         if error.retry_after_s is not None:
             wait_s = max(wait_s, min(error.retry_after_s, RETRY_AFTER_MAX_S))
+            self._budget.wait_until(now + wait_s)
         self._not_before = now + wait_s
         return max(wait_s, self.dial_at(now) - now)
 

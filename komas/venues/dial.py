@@ -249,10 +249,10 @@ def retry_after_s(text: str, now: Callable[[], float] = time.time) -> float | No
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        moment_s = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - now())
+    return max(0.0, moment_s - now())
 
 
 def _unreachable(host: str, port: int, error: OSError) -> str:

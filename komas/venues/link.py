@@ -54,7 +54,10 @@ L = TypeVar("L", bound=Life)
 
 
 class Link(Generic[L]):
-    """Keeps one connection up; ``make`` makes the next one, to be dialled."""
+    """Keeps one connection up; ``make`` makes the next one, to be dialled.
+
+    While it is not needed, because another link does the same, it does not give up however often it fails.
+    """
 
     def __init__(
         self,
@@ -64,12 +67,14 @@ class Link(Generic[L]):
         tally: Tally,
         changed: Callable[[], None],
         lost: Callable[[VenueError, float], None],
+        is_needed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._make = make
         self._backoff = backoff
         self._tally = tally
         self._changed = changed
         self._lost = lost
+        self._is_needed = is_needed
         self._news = trio.lowlevel.ParkingLot()
         self._was_up = False
         self._surrender: VenueError | None = None
@@ -145,7 +150,7 @@ class Link(Generic[L]):
         )
         if not self.lives:
             self._lost(error, wait_s)
-            self._surrender = error if self._backoff.exhausted else None
+            self._surrender = error if self._backoff.exhausted and self._is_needed() else None
             self._news.unpark_all()
 
     def _left(self, error: VenueError) -> None:

@@ -89,16 +89,20 @@ class Rest:
     def _note_weight(self, response: httpx.Response) -> None:
         used = response.headers.get(self._weight_header, "")
         if used.isascii() and used.isdigit():
-            self.used_weight, self._weighed_at = int(used), trio.current_time()
+            self.used_weight, self._weighed_at = int(used[:9]), trio.current_time()
             if self.used_weight >= self._weight_limit:
-                self._not_before = trio.current_time() + WEIGHT_WINDOW_S
+                self._wait(WEIGHT_WINDOW_S)
+
+    def _wait(self, seconds: float) -> None:
+        """Ask nothing for so long; an answer that was under way does not shorten a longer wait."""
+        self._not_before = max(self._not_before, trio.current_time() + seconds)
 
     def _failed(self, response: httpx.Response) -> VenueError:
         status = response.status_code
         wait_s = retry_after_s(response.headers.get("retry-after", ""))
         if status in (_TOO_MANY, _BANNED):
             wait_s = BANNED_FOR_S if wait_s is None else min(wait_s, RETRY_AFTER_MAX_S)
-            self._not_before = trio.current_time() + wait_s
+            self._wait(wait_s)
         try:
             body = msgspec.json.decode(response.content, type=_ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -52,7 +52,7 @@ async def test_a_book_is_there_for_whoever_asks(autojump_clock: trio.testing.Moc
         ("", "symbol"),
         ("symbol=NOPEUSDT", "symbol"),
         ("symbol=BTCUSDT&limit=0", "limit"),
-        ("symbol=BTCUSDT&limit=5001", "limit"),
+        ("symbol=BTCUSDT&limit=1001", "limit"),
         ("symbol=BTCUSDT&limit=x", "limit"),
     ],
 )

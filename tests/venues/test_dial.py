@@ -306,3 +306,9 @@ def test_tls_failures_are_told_apart() -> None:
     untrusted.__cause__ = verification
     assert _untrusted("x.test", untrusted) == "the TLS certificate of x.test is not trusted: self-signed certificate"
     assert "cut the connection during the TLS handshake" in _untrusted("x.test", trio.BrokenResourceError())
+
+
+@pytest.mark.parametrize("text", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "x", "", "-1", "9" * 5000])
+def test_a_retry_after_that_is_nonsense_stops_nothing(text: str) -> None:
+    """Whatever a peer writes: no wait, or a long one."""
+    assert retry_after_s(text) in (None, 999_999_999.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -92,3 +92,30 @@ async def test_a_spent_budget_waits_for_the_next_minute(autojump_clock: trio.tes
             await rest.get("/x", dict[str, int])
         await trio.sleep(60)
         await rest.get("/x", dict[str, int])
+
+
+async def test_an_answer_that_was_under_way_does_not_shorten_a_ban(autojump_clock: trio.testing.MockClock) -> None:
+    """Three calls at once: the longest wait counts; and a weight of thousands of digits is no number to fail on."""
+    waits = {"/a": 0.1, "/b": 0.2, "/c": 0.3}
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await trio.sleep(waits[request.url.path])
+        match request.url.path:
+            case "/a":
+                return httpx.Response(418, headers={"Retry-After": "3000"})
+            case "/b":
+                return httpx.Response(429, headers={"Retry-After": "1"})
+            case _:
+                return httpx.Response(200, json={}, headers={HEADER: "9" * 5000})
+
+    async def ask(rest: Rest, path: str) -> None:
+        with suppress(VenueError):
+            await rest.get(path, dict[str, int])
+
+    async with _asking(answer) as rest:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        async with trio.open_nursery() as nursery:
+            for path in waits:
+                nursery.start_soon(ask, rest, path)
+        await trio.sleep(100)
+        with pytest.raises(VenueError, match="asked to wait 2900 s more"):
+            await rest.get("/a", dict[str, int])

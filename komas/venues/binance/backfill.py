@@ -55,28 +55,21 @@ class _Fact(msgspec.Struct, frozen=True):
     at: float
     gap: Gap | None = None
     backfilled: bool = False
-    least_trades: int = 0  # the first candle of the gap had so many already, when it was last heard of
 
 
 class _Filling:
-    """How far a gap is filled; ``least_trades`` are those that its first candle had when it was last heard of."""
+    """How far a gap is filled."""
 
-    def __init__(self, stream: Stream, first: int, last: int, least_trades: int) -> None:
+    def __init__(self, stream: Stream, first: int, last: int) -> None:
         self.stream = stream
-        self.first = first
         self.next = first
         self.last = last
-        self.least_trades = least_trades
         self.count = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is missing any more."""
         return self.next > self.last
-
-    def lags(self, number: int, fact: Event) -> bool:
-        """Whether a candle is of before what is known of it: REST answers from another database."""
-        return number == self.first and isinstance(fact, Kline) and fact.trades < self.least_trades
 
     def until(self, last: int, reason: str) -> Gap:
         """What is missing up to a number."""
@@ -179,7 +172,6 @@ class Backfill:
         self._sink.refuse(stream, reason)
 
     def _take(self, stream: Stream, fact: _Fact) -> None:
-        before = self._continuity.latest(stream)
         verdict = self._continuity.judge(stream, fact.event, fact.received_ms)
         if not verdict.is_new:
             self._came_again(stream, fact)
@@ -194,7 +186,7 @@ class Backfill:
         elif gap is not None:
             self._gaps += 1
             log.warning("gap", extra={"stream": stream.name, "first": gap.first, "last": gap.last})
-            fact = msgspec.structs.replace(fact, gap=gap, least_trades=_trades_of(before))
+            fact = msgspec.structs.replace(fact, gap=gap)
         self._pass_on(stream, fact)
 
     def _pass_on(self, stream: Stream, fact: _Fact) -> None:
@@ -257,7 +249,7 @@ class Backfill:
         """Send what is missing; declare what could not be had, and why."""
         assert gap.first is not None  # a gap in the numbers has both ends
         assert gap.last is not None
-        filling = recovery.filling = _Filling(stream, gap.first, gap.last, behind.least_trades)
+        filling = recovery.filling = _Filling(stream, gap.first, gap.last)
         reason = f"the exchange did not answer within {self._deadline_s:g} s"
         with trio.move_on_at(behind.at + self._deadline_s) as recovery.scope:
             with trio.move_on_at(behind.at + LATE_S):
@@ -291,8 +283,6 @@ class Backfill:
             if self._recoveries.get(filling.stream) is not recovery:
                 return "the stream ended"
             for number, fact in facts:
-                if filling.lags(number, fact):
-                    break
                 self._insert(filling, recovery, number, fact)
             if self._insert_late(filling, recovery):
                 return ""
@@ -309,7 +299,7 @@ class Backfill:
     async def _page(self, stream: Stream, first: int, last: int | None) -> list[tuple[int, Event]]:
         asked = rows.request(stream, first, last)
         page: list[object] = await self._rest.get(asked.path, asked.rows, asked.params)
-        return [rows.read(stream, row) for row in page]
+        return rows.settled(stream, [rows.read(stream, row) for row in page])
 
     def _insert(self, filling: _Filling, recovery: _Recovery, number: int, fact: Event) -> None:
         """Send one fact of a page, and before it what came late; declare what the page leaves out."""
@@ -348,7 +338,7 @@ class Backfill:
     def _send_late(self, filling: _Filling, recovery: _Recovery, number: int) -> None:
         fact = recovery.late.pop(number)
         self._step(filling, number)
-        self._sink.publish(filling.stream, fact.event, fact.received_ms)
+        self._sink.publish(filling.stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
 
     def _declare_until(self, filling: _Filling, number: int, reason: str) -> None:
         """Declare what is missing before a number."""
@@ -413,10 +403,5 @@ class Backfill:
         if self._continuity.latest(stream) is None:
             return  # nobody wants it any more
         now, now_ms = trio.current_time(), self._clock_ms()
-        for _, fact in rows.settled(stream, facts):
+        for _, fact in facts:
             self._take(stream, _Fact(fact, now_ms, now, backfilled=True))
-
-
-def _trades_of(latest: Event | None) -> int:
-    """How many trades a candle had that is still open."""
-    return latest.trades if isinstance(latest, Kline) and not latest.is_closed else 0

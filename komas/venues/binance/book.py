@@ -9,8 +9,8 @@ snapshot, so joining on is ``first <= last + 1``, not "contains".
                           ▲                   └──update beyond the next──▶ torn (kept, in case the missing one is late)
                           └───────────────────────load() of a newer snapshot, or tear() ◀──┘
 
-A snapshot is the best 5000 levels a side. Beyond its worst price nothing is known but what has changed since, so levels
-there are not shown; when the price has wandered near that edge, ``is_worn`` asks for another one.
+A snapshot is the best thousand levels a side. Beyond its worst price nothing is known but what has changed since, so
+levels there are not shown; when the price has wandered near that edge, ``is_worn`` asks for another one.
 """
 
 from __future__ import annotations
@@ -126,7 +126,12 @@ class Book:
     def tear(self) -> None:
         """Give the book up: from now on it waits for a snapshot."""
         self.update_id = None
+        self._recent = None
         self._pending.clear()
+
+    def end_snapshot(self) -> None:
+        """No snapshot will come: nothing needs to be kept for it."""
+        self._recent = None
 
     def begin_snapshot(self) -> None:
         """A snapshot is being asked for: keep what comes in the meantime, also while the book is true."""

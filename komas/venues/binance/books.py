@@ -6,6 +6,7 @@ It stands between the feed and the backfill, and passes on whatever is no change
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
@@ -14,7 +15,7 @@ import msgspec
 import trio
 
 from komas.errors import VenueError
-from komas.model.market import Depth, DepthUpdate, FeedStatus, Health, Incoming, StreamHealth
+from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, Incoming, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.binance import facts
 from komas.venues.binance.book import Book, Levels, Snapshot
@@ -26,8 +27,12 @@ log = logging.getLogger("komas.books")
 
 PUBLISHED: Final = 100  # levels a side for listeners; whoever asks over REST gets as many as are known
 LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
+DOUBT_S: Final = (
+    1.0  # a book that was cut, or is silent, shows by its next change that nothing is missing, or is taken anew
+)
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
+SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: what is known is dropped
 
 
 class BooksStatistics(msgspec.Struct, frozen=True):
@@ -53,8 +58,19 @@ class _Shelf:
         self.book = Book()
         self.due_at: float | None = None  # when to ask for a snapshot, unless the book mends itself
         self.failures = 0
+        self.is_doubtful = False  # something may have been missed
         self.was_true = False
-        self.shown: tuple[Levels, Levels] | None = None
+        self.was_told = False  # who listens knows that it is not true
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the book may be shown."""
+        return self.book.is_true and not self.is_doubtful
+
+    def retry_at(self, now: float) -> float:
+        """When to ask again after one more failure: the pause grows."""
+        self.failures += 1
+        return now + min(RETRY_MAX_S, math.ldexp(RETRY_S, min(self.failures - 1, 10)))
 
 
 class Books:
@@ -76,7 +92,7 @@ class Books:
 
     def statistics(self) -> BooksStatistics:
         """Counts, for telemetry."""
-        untrue = sum(not shelf.book.is_true for shelf in self._shelves.values())
+        untrue = sum(not shelf.is_true for shelf in self._shelves.values())
         return BooksStatistics(len(self._shelves), untrue, self._snapshots)
 
     # What is asked of the books
@@ -84,19 +100,20 @@ class Books:
     def depth(self, stream: Stream, levels: int) -> Depth | None:
         """The best levels of a book; ``None`` while it is not known to be true."""
         shelf = self._shelves.get(stream)
-        if shelf is None or not shelf.book.is_true:
+        if shelf is None or not shelf.is_true:
             return None
         return _depth(stream, shelf.book, shelf.book.top(levels))
 
     def is_recovering(self, stream: Stream) -> bool:
         """Whether a book waits for a snapshot, or for an update that is missing."""
         shelf = self._shelves.get(stream)
-        return shelf is not None and not shelf.book.is_true
+        return shelf is not None and not shelf.is_true
 
-    async def known(self, stream: Stream) -> None:
-        """Wait until a book is true."""
-        while self.depth(stream, 1) is None:
+    async def known(self, stream: Stream, levels: int) -> Depth:
+        """Wait until a book is true; returns its best levels."""
+        while (depth := self.depth(stream, levels)) is None:
             await self._news.park()
+        return depth
 
     # What the feed hands over
 
@@ -106,12 +123,19 @@ class Books:
             self._intake.take(stream, event, received_ms)
             return
         shelf = self._shelves.setdefault(stream, _Shelf())
-        if shelf.book.take(event):
+        has_changed = shelf.book.take(event)
+        if has_changed or event.last == shelf.book.update_id:
+            shelf.is_doubtful = False  # it joins on: nothing is missing
+        if has_changed:
             self._show(stream, shelf, received_ms)
         self._look_after(stream, shelf)
 
     def doubt(self, stream: Stream) -> None:
-        """Pass it on: what a book has missed its next update shows."""
+        """Show a book no more until its next change joins on, or a snapshot has come."""
+        shelf = self._shelves.get(stream)
+        if shelf is not None:
+            shelf.is_doubtful = True
+            self._look_after(stream, shelf)
         self._intake.doubt(stream)
 
     def forget(self, stream: Stream) -> None:
@@ -120,7 +144,9 @@ class Books:
         self._intake.forget(stream)
 
     def announce(self, status: FeedStatus) -> None:
-        """Pass the feed's state on."""
+        """Pass the feed's state on; once it was let go, every book is a thing of the past."""
+        if status.state is FeedState.DISCONNECTED:
+            self._shelves.clear()
         self._intake.announce(status)
 
     def tell(self, stream: Stream, health: StreamHealth) -> None:
@@ -137,27 +163,25 @@ class Books:
         if book.is_crossed:
             log.error("book crossed", extra={"stream": stream.name, "update_id": book.update_id})
             book.tear()
-        if not book.is_true:
-            return
-        top = book.top(PUBLISHED)
-        if top != shelf.shown:
-            shelf.shown = top
-            self._sink.publish(stream, _depth(stream, book, top), received_ms)
-        self._news.unpark_all()
+        if shelf.is_true:
+            self._sink.publish(stream, _depth(stream, book, book.top(PUBLISHED)), received_ms)
+            self._news.unpark_all()
 
     def _look_after(self, stream: Stream, shelf: _Shelf) -> None:
         """See to it that a book which is not true, or worn, gets a snapshot; tell who listens."""
         book, now = shelf.book, trio.current_time()
-        if book.is_true and not book.is_worn:
+        if shelf.is_true and not book.is_worn:
             shelf.due_at, shelf.failures = None, 0
         elif shelf.due_at is None:
-            shelf.due_at = now + LATE_S if book.is_torn else now
+            shelf.due_at = now + (LATE_S if book.is_torn else DOUBT_S if shelf.is_doubtful else 0.0)
             self._news.unpark_all()
-        if shelf.was_true and not book.is_true:
-            self._tell(stream, Health.RECOVERING, "an update of the order book is missing; it is taken anew")
-        elif not shelf.was_true and book.is_true and shelf.shown is not None:
+        if shelf.was_true and not shelf.is_true:
+            shelf.was_told = True
+            self._tell(stream, Health.RECOVERING, "something may be missing in the order book; it is taken anew")
+        elif shelf.was_told and shelf.is_true:
+            shelf.was_told = False
             self._tell(stream, Health.LIVE, "the order book is true")
-        shelf.was_true = book.is_true
+        shelf.was_true = shelf.is_true
 
     def _tell(self, stream: Stream, health: Health, reason: str) -> None:
         self._sink.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
@@ -182,6 +206,9 @@ class Books:
         return stream, due_at
 
     async def _take_snapshot(self, stream: Stream, shelf: _Shelf) -> None:
+        if not self._rest.has_room:
+            shelf.due_at = trio.current_time() + RETRY_S  # missing trades go first
+            return
         shelf.book.begin_snapshot()
         try:
             params = {"symbol": stream.symbol, "limit": str(facts.DEPTH_ROWS)}
@@ -195,21 +222,31 @@ class Books:
             return
         most = facts.DEPTH_ROWS
         cut = len(answer.bids) >= most, len(answer.asks) >= most
-        if not shelf.book.load(Snapshot(answer.lastUpdateId, answer.bids, answer.asks, *cut)):
-            # It is older than what has come since: the exchange answers from another server.
-            shelf.due_at = trio.current_time() + RETRY_S
-            return
-        shelf.due_at = None
-        self._show(stream, shelf, self._clock_ms())
-        self._look_after(stream, shelf)
+        if shelf.book.load(Snapshot(answer.lastUpdateId, answer.bids, answer.asks, *cut)):
+            shelf.due_at, shelf.is_doubtful = None, False
+            self._show(stream, shelf, self._clock_ms())
+            self._look_after(stream, shelf)
+        if not shelf.is_true:
+            self._did_not_fit(stream, shelf)
+
+    def _did_not_fit(self, stream: Stream, shelf: _Shelf) -> None:
+        """Ask again later: the snapshot is older than what has come since, or what has come is nonsense."""
+        shelf.book.end_snapshot()
+        shelf.due_at = shelf.retry_at(trio.current_time())
+        if shelf.failures >= SNAPSHOTS:
+            log.warning("book begun anew", extra={"stream": stream.name})
+            shelf.book = Book()
 
     def _failed(self, stream: Stream, shelf: _Shelf, error: VenueError | Unreadable) -> None:
-        shelf.failures += 1
-        wait_s = min(RETRY_MAX_S, RETRY_S * 2 ** min(shelf.failures, 10))
+        shelf.book.end_snapshot()
+        now = trio.current_time()
+        shelf.due_at = shelf.retry_at(now)
         if isinstance(error, VenueError) and error.retry_after_s is not None:
-            wait_s = max(wait_s, error.retry_after_s)
-        shelf.due_at = trio.current_time() + wait_s
-        log.warning("no snapshot", extra={"stream": stream.name, "reason": str(error), "retry_in_s": round(wait_s, 1)})
+            shelf.due_at = max(shelf.due_at, now + error.retry_after_s)
+        log.warning(
+            "no snapshot",
+            extra={"stream": stream.name, "reason": str(error), "retry_in_s": round(shelf.due_at - now, 1)},
+        )
 
 
 def _depth(stream: Stream, book: Book, top: tuple[Levels, Levels]) -> Depth:

@@ -58,10 +58,11 @@ class Rhythm:
 
     def heard(self, now: float) -> None:
         """Note the arrival of one data frame."""
-        pause = 0.0 if self._last is None else now - self._last
-        if self._frames and pause > _PAUSE_S:
+        # The time from the acknowledgement to the first frame is a part of a pause, and says nothing of its length.
+        pause = 0.0 if self._last is None or self.heard_at is None else now - self._last
+        if pause > _PAUSE_S:
             self._pauses.append((now, pause))
-        self._heard_s += pause if self._frames else 0.0
+        self._heard_s += pause
         self._frames += 1
         self._last = self.heard_at = now
 
@@ -88,7 +89,8 @@ class Rhythm:
         return is_known and silent_s > self._usual_s(now)
 
     def _usual_s(self, now: float) -> float:
-        while self._pauses and self._pauses[0][0] < now - REMEMBERED_S:
+        # The newest few are remembered however old they are: a stream with few frames has few pauses to go by.
+        while len(self._pauses) > FRAMES and self._pauses[0][0] < now - REMEMBERED_S:
             self._pauses.popleft()
         longest = max((pause for _, pause in self._pauses), default=0.0)
         return max(SHORTEST_S, _TIMES_THE_LONGEST_PAUSE * longest)

@@ -32,6 +32,7 @@ SEEN = Verdict(is_new=False)
 # row, too: but never ones that happened after the newest that is known, and not for so long without anything new.
 RESTART: Final = 50
 RESTART_MS: Final = 30_000
+FUTURE_MS: Final = 86_400_000  # so far ahead of what comes is no trade of a connection that led, but garbage
 
 
 class _Run(msgspec.Struct):
@@ -104,9 +105,8 @@ class Continuity:
             run = self._runs[stream] = _Run(0, number, received_ms)
         run.count += 1
         run.newest = number
-        if run.count < RESTART or not (
-            _happened_after(event, self._latest[stream]) or received_ms - run.since_ms >= RESTART_MS
-        ):
+        is_known = run.count >= RESTART and _starts_again(event, self._latest[stream], received_ms - run.since_ms)
+        if not is_known:
             return SEEN
         lost = Gap(stream=stream.name, first=self._last[stream] + 1, last=None)
         self.forget(stream)
@@ -140,6 +140,14 @@ def _goes_on(latest: Kline, candle: Kline) -> bool:
     return candle.is_closed or (candle.trades >= latest.trades and candle != latest)
 
 
-def _happened_after(event: Event, latest: Event) -> bool:
-    """Whether an old number is of a newer trade: other kinds' times are their numbers, or are ours."""
-    return isinstance(event, Trade | AggTrade) and event.timestamp > latest.timestamp
+def _starts_again(event: Event, latest: Event, lasted_ms: int) -> bool:
+    """Whether old numbers are a new count.
+
+    Of trades, by their times: a connection that lags brings old ones, too, but those happened before the newest; only
+    where that one itself is of the future must time tell. Other kinds' times are their numbers, or are ours.
+    """
+    if not isinstance(event, Trade | AggTrade) or not isinstance(latest, Trade | AggTrade):
+        return lasted_ms >= RESTART_MS
+    if event.timestamp > latest.timestamp:
+        return True
+    return lasted_ms >= RESTART_MS and latest.timestamp - event.timestamp > FUTURE_MS

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -20,7 +20,7 @@ import trio
 from komas.errors import Cause, VenueError
 from komas.model.market import FeedState, FeedStatus, Health, Incoming, StreamHealth
 from komas.model.streams import Kind, Stream
-from komas.venues.backoff import Backoff, Patience, dial_budget
+from komas.venues.backoff import Backoff, DialBudget, Patience
 from komas.venues.binance import facts, wire
 from komas.venues.binance.counts import ConnectionStatistics, Counts, FeedStatistics
 from komas.venues.binance.facts import Venue
@@ -30,7 +30,6 @@ from komas.venues.binance.upstream import Memory, Site, Upstream
 from komas.venues.dial import OpenStream, check_url, open_tcp
 from komas.venues.link import Link
 from komas.venues.ports import Intake, Wanted
-from komas.venues.window import RollingWindow
 
 log = logging.getLogger("komas.feed")
 
@@ -119,7 +118,7 @@ class BinanceFeed:
         self._patience = patience or Patience()
         self._redundancy = redundancy
         self._jitter = jitter
-        self._dials: RollingWindow = dial_budget()
+        self._dials = DialBudget()
         self._pasts: dict[tuple[int, int], _Past] = {}
         self._shards: dict[int, _Shard] = {}
         self._places: dict[Stream, _Shard] = {}
@@ -151,8 +150,7 @@ class BinanceFeed:
     def disconnect(self) -> None:
         """Let the connections go and stay away; what is wanted stays wanted."""
         self._asked = False
-        if self._scope is not None:
-            self._scope.cancel()
+        self._close_shards("disconnect() was called")
         self._announce(FeedState.DISCONNECTED)
 
     def rotate(self) -> int:
@@ -265,15 +263,25 @@ class BinanceFeed:
         """Serve until cancelled: connected while asked to be."""
         task_status.started()
         while True:
-            while not self._asked:
-                await self.news.park()
+            await self._rest_until_asked()
             with trio.CancelScope() as self._scope:
-                try:
-                    await self._keep_shards()
-                finally:
-                    self._shards.clear()
-                    self._places.clear()
+                await self._keep_shards()
             self._scope = None
+
+    async def _rest_until_asked(self) -> None:
+        """Wait for ``connect()``; streams that are unwanted in the meantime start anew when they come back."""
+        while not self._asked:
+            seen = self._wanted.version
+            self._prune(self._wanted.streams())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._wake, partial(self._wanted.changed, seen), nursery.cancel_scope)
+                await self.news.park()
+                nursery.cancel_scope.cancel()
+
+    @staticmethod
+    async def _wake(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+        await wait()
+        scope.cancel()
 
     async def _keep_shards(self) -> None:
         """Give every wanted stream its place, again whenever the wishes change."""
@@ -302,6 +310,9 @@ class BinanceFeed:
         for number in [number for number, shard in self._shards.items() if not shard.streams]:
             if len(self._shards) > 1 or not self._keeps_idle:
                 self._shards.pop(number).scope.cancel("its streams are not wanted any more")
+        if not self._shards:
+            self.failure = None
+            self._announce(FeedState.DISCONNECTED)  # at rest: there is nothing to be connected for
         self._check_up()
 
     def _open(self, number: int, nursery: trio.Nursery) -> _Shard:
@@ -320,7 +331,14 @@ class BinanceFeed:
             return Upstream(self._site, self, shard.assigned, past.memory, replace=link.replace, retire_after_s=life_s)
 
         lost = partial(self._lost, shard)
-        link = Link(make, backoff=past.backoff, tally=self._counts, changed=self._changed, lost=lost)
+        link = Link(
+            make,
+            backoff=past.backoff,
+            tally=self._counts,
+            changed=self._changed,
+            lost=lost,
+            is_needed=lambda: not shard.is_up,
+        )
         return link
 
     def _new_past(self) -> _Past:
@@ -344,8 +362,7 @@ class BinanceFeed:
         self.surrender = error
         for past in self._pasts.values():
             past.backoff.succeeded()
-        if self._scope is not None:
-            self._scope.cancel("the allowed attempts are used up")
+        self._close_shards("the allowed attempts are used up")
         self._announce(FeedState.DISCONNECTED, reason=str(error))
 
     async def _look_after(self) -> None:
@@ -365,6 +382,13 @@ class BinanceFeed:
                     told = StreamHealth(stream=stream.name, health=health, reason="it is heard again")
                     self._intake.tell(stream, told)
 
+    def _close_shards(self, reason: str) -> None:
+        """Let every connection go; what its tasks say while they end is about nothing that there is."""
+        self._shards.clear()
+        self._places.clear()
+        if self._scope is not None:
+            self._scope.cancel(reason)
+
     # What the links tell
 
     def _changed(self) -> None:
@@ -377,7 +401,7 @@ class BinanceFeed:
             self._announce(FeedState.CONNECTED)
 
     def _lost(self, shard: _Shard, error: VenueError, wait_s: float) -> None:
-        if not shard.is_up:
+        if self._asked and self._shards.get(shard.number) is shard and not shard.is_up:
             self.failure = error
             self._announce(FeedState.RECONNECTING, reason=str(error), retry_in_s=round(wait_s, 3))
 

@@ -110,10 +110,10 @@ class Beside:
         self._sink.refuse(stream, reason)
 
     def announce(self, status: FeedStatus) -> None:
-        """Keep the state, and tell whoever listens to this market when it is cut."""
+        """Keep the state, and tell whoever listens to this market when it is cut, or given up."""
         self.status = status
-        if status.state is FeedState.RECONNECTING:
-            reason = status.reason or "the connection was lost"
+        if status.state in (FeedState.RECONNECTING, FeedState.DISCONNECTED):
+            reason = status.reason or f"the connection is {status.state}"
             for stream in self._wanted.streams():
                 told = StreamHealth(stream=stream.name, health=Health.RECOVERING, reason=reason)
                 self._sink.tell(stream, told)

@@ -112,6 +112,9 @@ class Listings:
             log.warning("symbols not checked", extra={"reason": str(error)})
             return max(RETRY_S, error.retry_after_s or 0.0)
         symbols = {listed.symbol: listed.status for listed in info.symbols}
+        if not symbols:
+            log.warning("symbols not checked", extra={"reason": "the exchange listed none"})
+            return RETRY_S
         if symbols != self._symbols:
             self._symbols = symbols
             self.version += 1

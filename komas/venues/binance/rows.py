@@ -74,7 +74,8 @@ def request(stream: Stream, first: int, last: int | None) -> Request:
     if stream.kind is Kind.KLINE:
         assert stream.interval is not None  # every candle stream has one
         span = {"interval": stream.interval, "startTime": str(first)}
-        end = {} if last is None else {"endTime": str(last)}
+        # One candle more than is missing: only what another one follows will not change any more.
+        end = {} if last is None else {"endTime": str(next_number(stream, last))}
         return Request("/api/v3/klines", {"symbol": stream.symbol, **span, **end, "limit": str(ROWS)}, list[KlineRow])
     missing = ROWS if last is None else min(ROWS, last - first + 1)
     params = {"symbol": stream.symbol, "fromId": str(first), "limit": str(missing)}
@@ -95,7 +96,7 @@ def first_after(stream: Stream, latest: Event) -> int:
 
 
 def settled(stream: Stream, facts: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
-    """The facts that will not change any more: of candles, the last one is still open."""
+    """The facts that will not change any more: of candles, the last one may be open, or still be counted."""
     return facts[:-1] if stream.kind is Kind.KLINE else facts
 
 

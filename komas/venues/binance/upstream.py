@@ -117,6 +117,7 @@ class Upstream:
         self._scope = trio.CancelScope()
         self._conversation = Conversation(memory.quarantine, most=site.most)
         self._rhythm = memory.rhythm.heir()
+        self._inherited = dict(memory.beats)  # until their streams are acknowledged here
         self._beats: dict[str, Rhythm] = {}
         self._leaving: str | None = None  # why the exchange, or our clock, will end this connection
         self._healthy: Callable[[], None] = lambda: None
@@ -228,11 +229,11 @@ class Upstream:
         assigned = {stream.name: stream for stream in self._assigned()}
         for name in [name for name in held if name not in self._beats and name in assigned]:
             stream = assigned[name]
-            known = self._memory.beats.get(name)
+            known = self._inherited.pop(name, None)
             beat = self._beats[name] = Rhythm(promised_s(stream)) if known is None else known.heir()
             beat.begin(now)
             self._desk.begins(self, stream)
-        self._memory.beats = self._beats
+        self._memory.beats = {name: beat for name, beat in self._inherited.items() if name in assigned} | self._beats
 
     # Read
 

@@ -29,11 +29,13 @@ class _Sink:
     def __init__(self) -> None:
         self.status = FeedStatus(state=FeedState.DISCONNECTED)
         self.taken: list[object] = []
+        self.facts: list[Event] = []
         self.backfilled: list[int] = []
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
         number = event.trade_id if isinstance(event, Trade | AggTrade) else event.timestamp
         self.taken.append(number)
+        self.facts.append(event)
         if backfilled:
             assert received_ms == NOW_MS
             self.backfilled.append(number)
@@ -219,16 +221,17 @@ async def test_a_stream_that_speaks_by_itself_is_not_asked_for(autojump_clock: t
         assert house.sink.taken == [1, 2, 50]
 
 
-async def test_a_candle_that_lags_behind_what_is_known_is_not_believed(autojump_clock: trio.testing.MockClock) -> None:
-    """Its stream had seen ten trades when it broke: REST with seven is of before that."""
+async def test_a_candle_is_not_believed_before_another_one_follows_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """REST's database lags: it still counts trades of a candle that is over, and would pass for its closing."""
     looks = 0
 
     def answer(_request: httpx.Request) -> httpx.Response:
         nonlocal looks
         looks += 1
-        trades = 7 if looks < 3 else 12
-        row = [MINUTE_MS, "1.0", "2.50", "0.5", "1.10", "3.0", 0, "4.0", trades, "1", "1", "0"]
-        return httpx.Response(200, content=json.dumps([row]))
+        row = ["1.0", "2.50", "0.5", "1.10", "3.0", 0, "4.0", 7 if looks < 3 else 12, "1", "1", "0"]
+        return httpx.Response(200, content=json.dumps([[minute * MINUTE_MS, *row] for minute in (1, 2)[: looks - 1]]))
 
     async with _house(answer) as house:
         for candle in (kline(1, trades=10), kline(2)):
@@ -236,6 +239,7 @@ async def test_a_candle_that_lags_behind_what_is_known_is_not_believed(autojump_
         await trio.sleep(5)
         assert looks == 3
         assert house.sink.taken == [MINUTE_MS, MINUTE_MS, 2 * MINUTE_MS]
+        assert house.sink.facts[1]["trades"] == 12
 
 
 async def test_what_the_exchange_has_not_is_declared_where_it_is_missing(
@@ -378,11 +382,11 @@ async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.te
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/api/v3/klines"
         asked = {key: request.url.params[key] for key in ("symbol", "interval", "startTime", "endTime")}
-        span = {"startTime": str(2 * MINUTE_MS), "endTime": str(4 * MINUTE_MS)}
+        span = {"startTime": str(2 * MINUTE_MS), "endTime": str(5 * MINUTE_MS)}
         assert asked == {"symbol": "BTCUSDT", "interval": "1m", **span}
         rows = [
             [minute * MINUTE_MS, "1.0", "2.50", "0.5", "1.10", "3.0", 0, "4.0", 7, "1", "1", "0"]
-            for minute in (2, 3, 4)
+            for minute in (2, 3, 4, 5)
         ]
         return httpx.Response(200, content=json.dumps(rows))
 

@@ -13,10 +13,10 @@ import trio.testing
 
 from komas.hub.hub import Hub
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import Depth, DepthUpdate, Health, StreamHealth
+from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.binance.backfill import Backfill
-from komas.venues.binance.books import LATE_S, Books
+from komas.venues.binance.books import DOUBT_S, LATE_S, Books
 from komas.venues.rest import open_rest
 from tests.builders import TRADE, trade
 
@@ -30,15 +30,16 @@ class _Exchange:
         self.update_id = 10
         self.asked_at: list[float] = []
         self.fails = False
+        self.weight = 50
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/api/v3/depth"
-        assert dict(request.url.params) == {"symbol": "BTCUSDT", "limit": "5000"}
+        assert dict(request.url.params) == {"symbol": "BTCUSDT", "limit": "1000"}
         self.asked_at.append(trio.current_time())
         if self.fails:
             return httpx.Response(503)
         body = {"lastUpdateId": self.update_id, "bids": [["100.0", "1.50"]], "asks": [["101.0", "2.0"]]}
-        return httpx.Response(200, content=json.dumps(body))
+        return httpx.Response(200, content=json.dumps(body), headers={"w": str(self.weight)})
 
 
 class _House:
@@ -80,7 +81,7 @@ async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
             house.update(9, 11)
             assert house.books.depth(DEPTH, 10) is None
             assert house.books.is_recovering(DEPTH)
-            await house.books.known(DEPTH)
+            await house.books.known(DEPTH, 1)
             house.update(12, 12, "100.0", "0")
             house.books.take(TRADE, trade(1), 1)
             items = (await listener.take()).items
@@ -101,7 +102,7 @@ async def test_a_torn_book_is_not_shown_and_mended(autojump_clock: trio.testing.
     async with _house() as house:
         with house.hub.listen([DEPTH]) as listener:
             house.update(9, 11)
-            await house.books.known(DEPTH)
+            await house.books.known(DEPTH, 1)
             await listener.take()
             house.update(20, 21)
             assert house.books.depth(DEPTH, 1) is None
@@ -121,7 +122,7 @@ async def test_a_change_that_is_only_late_costs_no_snapshot(autojump_clock: trio
     async with _house() as house:
         with house.hub.listen([DEPTH]):
             house.update(9, 11)
-            await house.books.known(DEPTH)
+            await house.books.known(DEPTH, 1)
             house.update(13, 14)
             house.update(12, 12)
             await trio.sleep(5)
@@ -142,7 +143,7 @@ async def test_a_snapshot_that_is_too_old_or_fails_is_asked_for_again(autojump_c
             assert house.books.depth(DEPTH, 1) is None
             house.exchange.fails = False
             house.exchange.update_id = 11
-            await house.books.known(DEPTH)
+            await house.books.known(DEPTH, 1)
             assert house.exchange.asked_at[3:] == [7]
 
 
@@ -164,9 +165,62 @@ async def test_a_crossed_book_is_taken_anew(autojump_clock: trio.testing.MockClo
     async with _house() as house:
         with house.hub.listen([DEPTH]):
             house.update(9, 11)
-            await house.books.known(DEPTH)
+            await house.books.known(DEPTH, 1)
             house.update(12, 12, "105.0")
             assert house.books.depth(DEPTH, 1) is None
             house.exchange.update_id = 12
-            await house.books.known(DEPTH)
+            await house.books.known(DEPTH, 1)
             assert len(house.exchange.asked_at) == 2
+
+
+async def test_a_book_that_was_cut_is_not_shown_before_it_is_proven(autojump_clock: trio.testing.MockClock) -> None:
+    """By a change that joins on, or, where none comes, by a snapshot: a quiet pair's may have moved meanwhile."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.update(9, 11)
+            await house.books.known(DEPTH, 1)
+            house.books.doubt(DEPTH)
+            assert house.books.depth(DEPTH, 1) is None
+            assert house.hub.latest.get(DEPTH) is None
+            house.update(12, 12)
+            assert house.books.depth(DEPTH, 1) is not None
+            house.books.doubt(DEPTH)
+            house.exchange.update_id = 40
+            await trio.sleep(DOUBT_S * 1.5)
+            book = house.books.depth(DEPTH, 1)
+            assert book is not None
+            assert book.update_id == 40
+            house.books.announce(FeedStatus(state=FeedState.DISCONNECTED))
+            assert house.books.depth(DEPTH, 1) is None
+
+
+async def test_an_update_of_a_far_future_does_not_cost_the_book_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Nothing joins on to it: after some snapshots, further and further apart, the book is begun anew."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.update(9, 11)
+            await house.books.known(DEPTH, 1)
+            house.update(10**6, 10**6)
+            for number in range(12, 52):
+                house.exchange.update_id = number
+                house.update(number, number)
+                await trio.sleep(1)
+            assert house.books.depth(DEPTH, 1) is not None
+            assert len(house.exchange.asked_at) < 8
+
+
+async def test_snapshots_leave_room_for_missing_trades(autojump_clock: trio.testing.MockClock) -> None:
+    """While most of the minute's weight is used, a book waits."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.exchange.weight = 4000
+            house.update(9, 11)
+            await house.books.known(DEPTH, 1)
+            house.update(20, 21)
+            house.exchange.update_id = 21
+            await trio.sleep(50)
+            assert len(house.exchange.asked_at) == 1
+            await trio.sleep(15)
+            assert house.books.depth(DEPTH, 1) is not None

@@ -52,9 +52,12 @@ def test_nobody_waits_for_ever() -> None:
 
 
 def test_old_pauses_are_forgotten() -> None:
-    """A night's quiet says nothing of the day."""
-    rhythm = _heard(0, 30, *range(31, 1400))
-    assert rhythm.patience_s(1400) == SHORTEST_S
+    """A long night does not make a busy day's silence look harmless; but the newest few count however old they are."""
+    rhythm = _heard(*(index * 30.0 for index in range(FRAMES)))
+    assert rhythm.patience_s(5000) == 120
+    for index in range(2000):
+        rhythm.heard(600 + index * 1.5)
+    assert rhythm.patience_s(3600) == SHORTEST_S
 
 
 def test_an_outage_is_no_pause() -> None:
@@ -94,3 +97,15 @@ def test_an_heir_knows_the_pace_and_has_heard_nothing() -> None:
     assert rhythm.is_stale(1009)
     rhythm.heard(1010)
     assert rhythm.heard_at == 1010
+
+
+def test_a_new_connection_teaches_nothing_before_its_first_frame() -> None:
+    """A stream that is taken over in the middle of its pause has not become faster, nor one that was cut slower."""
+    quiet = _heard(*(index * 30.0 for index in range(FRAMES))).heir()
+    quiet.begin(590)
+    quiet.heard(595)
+    assert not quiet.is_stale(700)
+    busy = _heard(*(index / 5 for index in range(300))).heir()
+    busy.begin(100)
+    busy.heard(140)
+    assert busy.is_stale(149)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -431,10 +432,9 @@ async def test_a_connection_is_replaced_before_its_day_is_over(autojump_clock: t
         house.exchange.script(then=listening(pinging))
         house.hub.interest.pin([TICKER])
         house.feed.connect()
-        await trio.sleep(49 * 3600)
-        day = 24 * 3600
-        assert house.exchange.dialled_at == [0, pytest.approx(0.98 * day, abs=3), pytest.approx(1.96 * day, abs=6)]
-        assert house.feed.statistics().rotations == 2
+        await trio.sleep(25 * 3600)
+        assert house.exchange.dialled_at == [0, pytest.approx(0.98 * 24 * 3600, abs=3)]
+        assert house.feed.statistics().rotations == 1
 
 
 async def test_with_redundancy_a_break_of_one_connection_is_invisible(autojump_clock: trio.testing.MockClock) -> None:
@@ -556,6 +556,118 @@ async def test_acknowledged_and_never_delivered_is_said(autojump_clock: trio.tes
             assert told["ethusdt@trade"].health is Health.QUIET
             assert told["btcusdt@trade"].health is Health.STALE
             assert "although BTCUSDT trades" in told["btcusdt@trade"].reason
+
+
+async def test_quiet_streams_cost_no_connection(autojump_clock: trio.testing.MockClock) -> None:
+    """Pairs that trade each five minutes, at random: a pause that a new connection cuts short is no shorter pause."""
+    dice = random.Random(1)
+    streams = [Stream(Kind.TRADE, f"COIN{index}USDT") for index in range(20)]
+
+    async def quiet(peer: Peer) -> None:
+        for number in itertools.count(1):
+            await trio.sleep(dice.expovariate(20 / 300))
+            await peer.say(trade_frame(number, dice.choice(streams).symbol))
+
+    async with _house() as house:
+        house.exchange.script(then=listening(quiet))
+        house.hub.interest.pin(streams)
+        house.feed.connect()
+        await trio.sleep(4 * 3600)
+        assert len(house.exchange.dialled_at) <= 3
+
+
+@pytest.mark.parametrize("others", [2, 300])
+async def test_a_stream_that_is_acknowledged_again_and_silent_is_found(
+    others: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its pace is known from the connection before, whether the URL named it or a request."""
+
+    async def lively(peer: Peer) -> None:
+        for number in range(1, 60):
+            await peer.say(trade_frame(number))
+            await trio.sleep(0.5)
+
+    async with _house() as house:
+        house.exchange.script(listening(lively), then=obeying)
+        house.hub.interest.pin([Stream(Kind.TICKER, f"COIN{index}USDT") for index in range(others)])
+        house.hub.interest.pin([TRADE])
+        house.feed.connect()
+        await trio.sleep(42)
+        assert len(house.exchange.dialled_at) == 3
+        assert 37 < house.exchange.dialled_at[2] < 41
+
+
+async def test_one_connection_of_two_that_fails_for_good_costs_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """Attempts are used up when there is no connection at all."""
+    refused: tuple[int, dict[str, str], bytes] = (503, {}, b"")
+
+    async def living(peer: Peer) -> None:
+        for number in itertools.count(1):
+            await peer.say(trade_frame(number))
+            await trio.sleep(0.1)
+
+    async with _house(Patience(attempts=3), redundancy=2) as house:
+        house.exchange.script(living, then=None)
+        house.exchange.script(*[refused] * 20)
+        house.hub.interest.pin([TRADE])
+        house.feed.connect()
+        await trio.sleep(60)
+        assert house.feed.state is FeedState.CONNECTED
+        assert len(house.exchange.dialled_at) > 4
+
+
+async def test_a_ban_is_kept_by_all_connections(autojump_clock: trio.testing.MockClock) -> None:
+    """It is about the address: a connection that is cut while another was told to wait, waits, too."""
+
+    async def cut_later(peer: Peer) -> None:
+        await peer.say(trade_frame(1))
+        await trio.sleep(5)
+
+    async with _house(redundancy=2) as house:
+        house.exchange.script(cut_later, (418, {"Retry-After": "300"}, b""), then=obeying)
+        house.hub.interest.pin([TRADE])
+        house.feed.connect()
+        await trio.sleep(299)
+        assert house.exchange.dialled_at == [0, 0]
+        await trio.sleep(5)
+        assert len(house.exchange.dialled_at) == 4
+
+
+async def test_letting_go_and_asking_again_at_once_is_no_connection_yet(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What ends says nothing of what begins."""
+    async with _house(redundancy=2) as house:
+        house.exchange.script(obeying, obeying)
+        house.feed.connect()
+        await house.feed.connected()
+        await trio.sleep(1)
+        house.exchange.script(*[REFUSED] * 50)
+        house.feed.disconnect()
+        house.feed.connect()
+        await trio.sleep(5)
+        states = [house.feed.state]
+        house.feed.disconnect()
+        await trio.sleep(60)
+        assert [*states, house.feed.state] == [FeedState.RECONNECTING, FeedState.DISCONNECTED]
+
+
+async def test_a_stream_that_was_unwanted_while_disconnected_starts_anew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What came in that hour is not missing."""
+    async with _house() as house:
+        house.exchange.script(
+            saying(trade_frame(1), then=obeying), saying(trade_frame(5000), trade_frame(5001), then=obeying)
+        )
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 1) == [1]
+            house.feed.disconnect()
+        await trio.sleep(3600)
+        with house.hub.listen([TRADE]) as listener:
+            house.feed.connect()
+            assert await _trades(listener, 2) == [5000, 5001]
 
 
 async def test_nobody_waits_for_what_cannot_come(autojump_clock: trio.testing.MockClock) -> None:

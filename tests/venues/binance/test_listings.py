@@ -9,7 +9,7 @@ import httpx
 import trio
 import trio.testing
 
-from komas.venues.binance.listings import FIRST_ANSWER_S, RECHECK_S, Listings
+from komas.venues.binance.listings import FIRST_ANSWER_S, FRESH_S, RECHECK_S, RETRY_S, Listings
 from komas.venues.rest import open_rest
 
 
@@ -89,3 +89,16 @@ async def test_a_failure_later_keeps_what_was_known(autojump_clock: trio.testing
         exchange.fails = True
         await trio.sleep(2000)
         assert await listings.unknown(["BTCUSDT", "NOPEUSDT"]) == ["NOPEUSDT"]
+
+
+async def test_an_exchange_that_lists_nothing_is_not_believed(autojump_clock: trio.testing.MockClock) -> None:
+    """Everything would be refused; it is asked again soon."""
+    exchange = Exchange()
+    async with _listings(exchange) as listings:
+        assert not await listings.answered()
+        exchange.symbols = ["BTCUSDT"]
+        await trio.sleep(RETRY_S + 1)
+        assert listings.known
+        exchange.symbols = []
+        await trio.sleep(FRESH_S + 1)
+        assert listings.trading() == ("BTCUSDT",)
