@@ -20,6 +20,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.codec import encode, iso_ms, read_object
@@ -113,7 +114,8 @@ class Ledger:
         return bool(version == ScriptDirectory.from_config(config).get_current_head())
 
     def close(self) -> None:
-        """Let every connection go."""
+        """Let every connection go; one that a thread still holds, which nobody waits for, when it is given back."""
+        sa.event.listen(self._engine, "checkin", _end)
         self._engine.dispose()
 
     # Signals
@@ -276,8 +278,12 @@ def _sqlite(file: Path) -> sa.Engine:
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool, pool_timeout=LOCK_WAIT_S)
 
     @sa.event.listens_for(engine, "connect")
-    def note(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
-        record.info["file"] = _identity(file)
+    def note(connection: sqlite3.Connection, record: sa.pool.ConnectionPoolEntry) -> None:
+        try:
+            record.info["file"] = _identity(file)
+        except OSError:  # removed in this very moment
+            connection.close()
+            raise
 
     @sa.event.listens_for(engine, "checkout")
     def check(_connection: object, record: sa.pool.ConnectionPoolEntry, _proxy: object) -> None:
@@ -292,6 +298,12 @@ def _sqlite(file: Path) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _end(connection: DBAPIConnection | None, _record: sa.pool.ConnectionPoolEntry) -> None:
+    """Close a connection that comes back to a pool which has been let go."""
+    if connection is not None:
+        connection.close()
 
 
 def _identity(file: Path) -> tuple[int, int]:

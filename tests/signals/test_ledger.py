@@ -345,3 +345,15 @@ def test_a_writer_elsewhere_keeps_no_reader_out(tmp_path: Path) -> None:
         ledger.close()
     holder.execute("ROLLBACK")
     holder.close()
+
+
+def test_a_connection_that_a_thread_still_holds_is_closed_when_it_comes_back(tmp_path: Path) -> None:
+    """The store waits for no thread that it has given up; without this, Python warned of an open database later."""
+    ledger = Ledger(tmp_path / "komas.db")
+    ledger.open()
+    with ledger._reading() as connection:
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        ledger.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
