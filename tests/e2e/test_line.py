@@ -33,11 +33,11 @@ def test_a_replay_arrives_to_the_last_digit(tmp_path: Path) -> None:
     got = []
     with (
         simulating("--replay", str(CAPTURE), "--speed", "inf") as exchange,
-        serving(tmp_path, "--upstream", exchange.ws_url) as server,
+        serving(tmp_path, "--upstream", exchange.ws_url, "--mailbox", "20000") as server,  # on a slow machine, too
         server.http.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as response,
     ):
         for name, data, _identity in events(response):
-            assert name in ("message", "status")
+            assert name in ("message", "status", "health")
             if name == "message":
                 found = TRADE.search(data)
                 assert found is not None

@@ -27,6 +27,7 @@ from komas.venues.rest import Rest
 log = logging.getLogger("komas.backfill")
 
 DEADLINE_S: Final = 15.0  # for one gap: what is live waits behind it
+ATTEMPT_S: Final = 3.0  # so long is asked for it at least, whatever others it had to wait for
 LATE_S: Final = 0.5  # what is only late comes by itself: two connections are some tenths of a second apart
 RETRY_S: Final = 0.5  # REST answers from another database than the streams, a moment behind them
 PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
@@ -111,6 +112,7 @@ class Backfill:
         self._rest = rest
         self._clock_ms = clock_ms
         self._deadline_s = deadline_s
+        self._attempt_s = min(ATTEMPT_S, deadline_s)
         self._continuity = Continuity()
         self._recoveries: dict[Stream, _Recovery] = {}
         self._pending: deque[tuple[Stream, _Recovery]] = deque()
@@ -251,7 +253,9 @@ class Backfill:
         assert gap.last is not None
         filling = recovery.filling = _Filling(stream, gap.first, gap.last)
         reason = f"the exchange did not answer within {self._deadline_s:g} s"
-        with trio.move_on_at(behind.at + self._deadline_s) as recovery.scope:
+        with trio.move_on_at(
+            max(behind.at + self._deadline_s, trio.current_time() + self._attempt_s)
+        ) as recovery.scope:
             with trio.move_on_at(behind.at + LATE_S):
                 while not self._insert_late(filling, recovery):
                     await recovery.came_late.park()

@@ -242,6 +242,25 @@ async def test_a_candle_is_not_believed_before_another_one_follows_it(
         assert house.sink.facts[1]["trades"] == 12
 
 
+async def test_a_gap_that_had_to_wait_for_others_is_asked_for_all_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """REST hung for the first gap until its deadline; the second one, behind it, is not declared unasked."""
+    looks = 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            await trio.sleep_forever()
+        return _trades(request)
+
+    async with _house(answer) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        house.take(0, 3, 6)
+        await trio.sleep(DEADLINE_S * 2)
+        assert house.sink.taken == [0, (1, 2), 3, 4, 5, 6]
+
+
 async def test_what_the_exchange_has_not_is_declared_where_it_is_missing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
