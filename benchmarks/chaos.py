@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -132,7 +133,9 @@ class _Network(httpx.AsyncBaseTransport):
         self._nursery = nursery
         self._is_up = True
         self._refused_until = 0.0
-        self._is_answering: dict[tuple[str, str], bool] = {}  # by endpoint and symbol: how the last call ended
+        self._answered_at: dict[
+            tuple[str, str], float
+        ] = {}  # by endpoint and symbol: when the last call did, if it did
 
     async def run(self) -> None:
         """Listen, but for outages."""
@@ -157,19 +160,23 @@ class _Network(httpx.AsyncBaseTransport):
         parts = urlsplit(str(request.url))
         asked = Request("GET", parts.path, parts.query, {})
         key = asked.path.rpartition("/")[2], asked.parameters.get("symbol", "")
-        self._is_answering[key] = False  # until it has
+        self._answered_at[key] = math.inf  # until it has
         if not self._is_up:
             raise httpx.ConnectError("refused")
         answer = await self._exchange.desk.answer(asked, "komas")
-        self._is_answering[key] = answer.status == httpx.codes.OK
+        if answer.status == httpx.codes.OK:
+            self._answered_at[key] = trio.current_time()
         if (wait_s := dict(answer.headers).get("retry-after")) is not None:
             self._refused_until = trio.current_time() + float(wait_s)
         return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
 
     def rest_has(self, stream: Stream) -> bool:
-        """Whether REST answers for a stream: its last call did, and nobody was told to wait."""
-        is_answering = self._is_answering.get((ENDPOINTS[stream.kind], stream.symbol), True)
-        return is_answering and trio.current_time() >= self._refused_until
+        """Whether REST answers for a stream: its last call did, before this moment, and nobody was told to wait."""
+        answered_at = self._answered_at.get((ENDPOINTS[stream.kind], stream.symbol), 0.0)
+        now = trio.current_time()
+        if now == answered_at:
+            print(f"at {now:.3f} s: REST answered in the moment of the deadline")
+        return answered_at < now and now >= self._refused_until
 
 
 class Truth:
