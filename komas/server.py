@@ -54,6 +54,7 @@ from komas.stop import first_signal
 from komas.telemetry.log import logging_to
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts, facts_usdm
+from komas.venues.binance.facts import Venue
 from komas.venues.binance.feed import wall_ms
 from komas.venues.binance.line import Beside, MarketLine
 from komas.venues.dial import OpenStream, open_tcp
@@ -106,8 +107,12 @@ async def open_gateway(
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
-            spot = await stack.enter_async_context(_open_spot(settings, hub, open_stream, clock_ms))
-            futures = await stack.enter_async_context(_open_futures(settings, hub, open_stream, clock_ms))
+            spot, futures = [
+                await stack.enter_async_context(
+                    _open_market(venue, settings, hub, open_stream=open_stream, clock_ms=clock_ms)
+                )
+                for venue in (facts.SPOT, facts_usdm.USD_M)
+            ]
             for line in (spot, futures):
                 line.start_in(work)
             work.start_soon(hub.interest.sweep, name="interest sweeper")
@@ -122,42 +127,22 @@ async def open_gateway(
 
 
 @asynccontextmanager
-async def _open_spot(
-    settings: Settings, hub: Hub, open_stream: OpenStream, clock_ms: Callable[[], int]
+async def _open_market(
+    venue: Venue, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
 ) -> AsyncIterator[MarketLine]:
-    """The spot market: the one that everybody is told the state of."""
-    header, weight = facts.WEIGHT_HEADER, facts.WEIGHT_PER_MINUTE
-    async with open_rest(settings.rest_upstream, weight_header=header, weight_per_minute=weight) as rest:
-        yield MarketLine(
-            facts.SPOT,
-            rest,
-            sink=hub,
-            wishes=hub.interest.part(facts.SPOT.kinds),
-            url=settings.upstream,
-            backfill_s=settings.backfill_s,
-            patience=_patience(settings),
-            streams_per_connection=settings.streams_per_connection,
-            redundancy=settings.redundancy,
-            open_stream=open_stream,
-            clock_ms=clock_ms,
-        )
-
-
-@asynccontextmanager
-async def _open_futures(
-    settings: Settings, hub: Hub, open_stream: OpenStream, clock_ms: Callable[[], int]
-) -> AsyncIterator[MarketLine]:
-    """The market of perpetuals: connected while one of its streams is wanted."""
-    venue, wishes = facts_usdm.USD_M, hub.interest.part(facts_usdm.USD_M.kinds)
-    header, weight = facts.WEIGHT_HEADER, facts_usdm.WEIGHT_PER_MINUTE
-    async with open_rest(settings.futures_rest_upstream, weight_header=header, weight_per_minute=weight) as rest:
+    """One of the exchange's markets: everybody is told the state of spot; futures are connected while wanted."""
+    is_spot, wishes = venue is facts.SPOT, hub.interest.part(venue.kinds)
+    rest_url = settings.rest_upstream if is_spot else settings.futures_rest_upstream
+    header, weight = facts.WEIGHT_HEADER, venue.weight_per_minute
+    async with open_rest(rest_url, weight_header=header, weight_per_minute=weight) as rest:
         yield MarketLine(
             venue,
             rest,
-            sink=Beside(hub, wishes),
+            sink=hub if is_spot else Beside(hub, wishes),
             wishes=wishes,
-            url=settings.futures_upstream,
-            keeps_idle=False,
+            url=settings.upstream if is_spot else settings.futures_upstream,
+            keeps_idle=is_spot,
+            backfill_s=settings.backfill_s,
             patience=_patience(settings),
             streams_per_connection=settings.streams_per_connection,
             redundancy=settings.redundancy,

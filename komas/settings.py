@@ -386,11 +386,8 @@ def _read(key: str, text: str, named: str) -> object:
 def _completed(settings: Settings) -> Settings:
     """Fill in what depends on other settings or on the machine."""
     rest = settings.rest_upstream or rest_beside(settings.upstream)
-    futures, futures_rest = futures_beside(settings.upstream)
-    futures = settings.futures_upstream or futures
-    futures_rest = settings.futures_rest_upstream or (
-        rest_beside(futures) if settings.futures_upstream else futures_rest
-    )
+    futures = settings.futures_upstream or futures_beside(settings.upstream)
+    futures_rest = settings.futures_rest_upstream or rest_beside(futures)
     folder = settings.data_dir
     if folder is None:
         folder = Path(platformdirs.user_data_dir("komas", appauthor=False))
@@ -425,8 +422,7 @@ def rest_beside(upstream: str) -> str:
     return known or f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
 
 
-def futures_beside(upstream: str) -> tuple[str, str]:
-    """Stream and REST host of USD-M futures that belong to a spot upstream; a double serves all on one port."""
+def futures_beside(upstream: str) -> str:
+    """The stream host of USD-M futures that belongs to a spot upstream; a double serves all on one port."""
     host = urlsplit(upstream).hostname or ""
-    stream = _FUTURES_HOSTS.get(host, BINANCE_FUTURES) if host in _REST_HOSTS else upstream
-    return stream, rest_beside(stream)
+    return _FUTURES_HOSTS.get(host, BINANCE_FUTURES) if host in _REST_HOSTS else upstream

@@ -309,34 +309,32 @@ class Backfill:
         """Send one fact of a page, and before it what came late; declare what the page leaves out."""
         if number > filling.last:
             return
-        self._insert_late(filling, recovery, up_to=number, reason="the exchange has it not")
+        self._insert_late(filling, recovery)
         if number < filling.next:
             return
+        self._close_up(filling, recovery, number, "the exchange has it not")
         recovery.late.pop(number, None)
         self._step(filling, number)
         self._filled += 1
         self._sink.publish(filling.stream, fact, self._clock_ms(), backfilled=True)
 
-    def _insert_late(
-        self, filling: _Filling, recovery: _Recovery, *, up_to: int | None = None, reason: str = ""
-    ) -> bool:
-        """Send what came late and is the next; whether nothing is missing any more.
-
-        With ``up_to`` everything before that number is sent, or declared with the reason.
-        """
+    def _insert_late(self, filling: _Filling, recovery: _Recovery) -> bool:
+        """Send what came late and is the next; whether nothing is missing any more."""
         while filling.next in recovery.late:
             self._send_late(filling, recovery, filling.next)
-        if up_to is not None:
-            for number in sorted(number for number in recovery.late if filling.next <= number < up_to):
-                self._declare_until(filling, number, reason)
-                self._send_late(filling, recovery, number)
-            self._declare_until(filling, up_to, reason)
         return filling.is_whole
+
+    def _close_up(self, filling: _Filling, recovery: _Recovery, up_to: int, reason: str) -> None:
+        """Send everything before a number that came late, and declare what did not come."""
+        for number in sorted(number for number in recovery.late if filling.next <= number < up_to):
+            self._declare_until(filling, number, reason)
+            self._send_late(filling, recovery, number)
+        self._declare_until(filling, up_to, reason)
 
     def _finish(self, filling: _Filling, recovery: _Recovery, reason: str) -> bool:
         """Declare what is still missing; whether that was nothing."""
         declared = self._declared
-        self._insert_late(filling, recovery, up_to=rows.next_number(filling.stream, filling.last), reason=reason)
+        self._close_up(filling, recovery, rows.next_number(filling.stream, filling.last), reason)
         return self._declared == declared
 
     def _send_late(self, filling: _Filling, recovery: _Recovery, number: int) -> None:

@@ -81,7 +81,7 @@ class _Side:
 
 
 class Book:
-    """One symbol's book; feed it with ``take()``, and with ``load()`` when ``needs_snapshot``."""
+    """One symbol's book; feed it with ``take()``, and with ``load()`` while it is not true, or worn."""
 
     def __init__(self) -> None:
         self._bids = _Side((), -1, is_cut=False)

@@ -27,9 +27,7 @@ log = logging.getLogger("komas.books")
 
 PUBLISHED: Final = 100  # levels a side for listeners; whoever asks over REST gets as many as are known
 LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
-DOUBT_S: Final = (
-    1.0  # a book that was cut, or is silent, shows by its next change that nothing is missing, or is taken anew
-)
+DOUBT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: what is known is dropped
@@ -189,7 +187,7 @@ class Books:
     # What runs behind
 
     async def run(self) -> None:
-        """Take snapshots, one after another, until cancelled: each weighs as much as ten gaps."""
+        """Take snapshots, one after another, until cancelled: each weighs as much as two pages of trades."""
         while True:
             stream, due_at = self._next()
             if stream is None or due_at > trio.current_time():

@@ -19,6 +19,7 @@ class Venue(msgspec.Struct, frozen=True):
     kinds: frozenset[Kind]
     stream_path: str
     exchange_info_path: str
+    weight_per_minute: int
     silence_s: float
 
 
@@ -67,5 +68,6 @@ SPOT: Final = Venue(
     kinds=frozenset(Kind) - FUTURES,
     stream_path=STREAM_PATH,
     exchange_info_path=EXCHANGE_INFO_PATH,
+    weight_per_minute=WEIGHT_PER_MINUTE,
     silence_s=TOTAL_SILENCE_S,
 )

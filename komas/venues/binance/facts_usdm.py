@@ -25,5 +25,6 @@ USD_M: Final = Venue(
     kinds=FUTURES,
     stream_path=STREAM_PATH,
     exchange_info_path=EXCHANGE_INFO_PATH,
+    weight_per_minute=WEIGHT_PER_MINUTE,
     silence_s=TOTAL_SILENCE_S,
 )

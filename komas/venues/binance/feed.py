@@ -114,7 +114,6 @@ class BinanceFeed:
         self._keeps_idle = keeps_idle
         self._intake = intake
         self._wanted = wanted
-        self._clock_ms = clock_ms
         self._patience = patience or Patience()
         self._redundancy = redundancy
         self._jitter = jitter
@@ -324,25 +323,24 @@ class BinanceFeed:
 
     def _link(self, shard: _Shard, leg: int) -> Link[Upstream]:
         """One link of a shard; what it remembers of refusals and waits outlives a ``disconnect()``."""
-        past = self._pasts.setdefault((shard.number, leg), self._new_past())
+        key = shard.number, leg
+        if key not in self._pasts:
+            self._pasts[key] = _Past(Memory(), Backoff(self._patience, self._jitter, self._dials))
+        past = self._pasts[key]
 
         def make() -> Upstream:
             life_s = self._site.life_s * (_RETIRE_FROM + _RETIRE_SPREAD * self._jitter())
             return Upstream(self._site, self, shard.assigned, past.memory, replace=link.replace, retire_after_s=life_s)
 
-        lost = partial(self._lost, shard)
         link = Link(
             make,
             backoff=past.backoff,
             tally=self._counts,
             changed=self._changed,
-            lost=lost,
+            lost=partial(self._lost, shard),
             is_needed=lambda: not shard.is_up,
         )
         return link
-
-    def _new_past(self) -> _Past:
-        return _Past(Memory(), Backoff(self._patience, self._jitter, self._dials))
 
     async def _keep(self, shard: _Shard) -> None:
         with shard.scope:
@@ -413,13 +411,12 @@ class BinanceFeed:
 
     # What the connections hand over
 
-    def take(self, stream: Stream, event: Incoming) -> None:
+    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
         """Hand one fact on, if it is of a stream that is wanted."""
         if stream not in self._wanted:
             return  # some still come after an unsubscription, and are no start of a new life
-        now_ms = self._clock_ms()
-        self._arrivals[stream] = Arrival(trio.current_time(), now_ms)
-        self._intake.take(stream, event, now_ms)
+        self._arrivals[stream] = Arrival(trio.current_time(), received_ms)
+        self._intake.take(stream, event, received_ms)
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take note that a connection holds a stream; where no other one did, something may have been missed."""
@@ -439,10 +436,10 @@ class BinanceFeed:
                 self._refusals[stream] = refusal
                 self._intake.refuse(stream, refusal.words)
 
-    def received(self) -> None:
+    def received(self, received_ms: int) -> None:
         """Count one data frame."""
         self._counts.messages += 1
-        self._counts.last_message_ms = self._clock_ms()
+        self._counts.last_message_ms = received_ms
 
     def unknown(self) -> None:
         """Count one frame of a stream that komas does not know."""

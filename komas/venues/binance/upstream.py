@@ -40,8 +40,8 @@ class Desk(Protocol):
 
     news: trio.lowlevel.ParkingLot
 
-    def take(self, stream: Stream, event: Incoming) -> None:
-        """Take one fact."""
+    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
+        """Take one fact, received at that time."""
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take the news that a connection holds a stream from now on."""
@@ -52,7 +52,7 @@ class Desk(Protocol):
     def refuse(self, refusals: tuple[Refusal, ...]) -> None:
         """Take the exchange's refusals: these streams are no longer wanted afterwards."""
 
-    def received(self) -> None:
+    def received(self, received_ms: int) -> None:
         """Count one data frame."""
 
     def unknown(self) -> None:
@@ -258,14 +258,14 @@ class Upstream:
         self._desk.news.unpark_all()
 
     def _take(self, name: str, data: msgspec.Raw) -> None:
-        now = trio.current_time()
+        now, now_ms = trio.current_time(), self._site.clock_ms()
         self.messages += 1
         if self.messages == 1:
             self._healthy()
         self._rhythm.heard(now)
-        self._desk.received()
+        self._desk.received(now_ms)
         try:
-            read = wire.read_event(name, data, self._site.clock_ms())
+            read = wire.read_event(name, data, now_ms)
         except wire.Unreadable as error:
             self._desk.complain(error)
             return
@@ -278,7 +278,7 @@ class Upstream:
             self._desk.news.unpark_all()
         if (beat := self._beats.get(name)) is not None:
             beat.heard(now)
-        self._desk.take(*read)
+        self._desk.take(*read, now_ms)
 
     # Write
 
