@@ -143,7 +143,7 @@ class Backfill:
     def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
         """Pass a fact on that is the next one, let it wait behind a gap, or drop it because it was seen."""
         assert not isinstance(event, DepthUpdate)  # the books took it
-        self._take(stream, _Fact(event, received_ms, trio.current_time()))
+        self._take(stream, event, received_ms)
 
     def doubt(self, stream: Stream) -> None:
         """Ask for what a stream may have missed, unless it says so itself in a moment."""
@@ -173,30 +173,30 @@ class Backfill:
         self._let_go(stream)
         self._sink.refuse(stream, reason)
 
-    def _take(self, stream: Stream, fact: _Fact) -> None:
-        verdict = self._continuity.judge(stream, fact.event, fact.received_ms)
+    def _take(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
+        verdict = self._continuity.judge(stream, event, received_ms)
         if not verdict.is_new:
-            self._came_again(stream, fact)
+            self._came_again(stream, _Fact(event, received_ms, trio.current_time(), backfilled=backfilled))
             return
         self._probes.pop(stream, None)
-        self._filled += fact.backfilled
+        self._filled += backfilled
         gap = verdict.gap
         if verdict.is_restart and gap is not None:
             log.warning("numbers started again", extra={"stream": stream.name, "after": gap.first})
             self._let_go(stream)
             self._sink.renew(stream, gap)
+            gap = None  # it is told
         elif gap is not None:
             self._gaps += 1
             log.warning("gap", extra={"stream": stream.name, "first": gap.first, "last": gap.last})
-            fact = msgspec.structs.replace(fact, gap=gap)
-        self._pass_on(stream, fact)
+        if gap is None and stream not in self._recoveries:
+            self._sink.publish(stream, event, received_ms, backfilled=backfilled)
+        else:
+            self._let_wait(stream, _Fact(event, received_ms, trio.current_time(), gap, backfilled))
 
-    def _pass_on(self, stream: Stream, fact: _Fact) -> None:
+    def _let_wait(self, stream: Stream, fact: _Fact) -> None:
         recovery = self._recoveries.get(stream)
         if recovery is None:
-            if fact.gap is None:
-                self._sink.publish(stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
-                return
             recovery = self._recoveries[stream] = _Recovery()
             self._pending.append((stream, recovery))
             self._work.unpark()
@@ -404,6 +404,5 @@ class Backfill:
             return
         if self._continuity.latest(stream) is None:
             return  # nobody wants it any more
-        now, now_ms = trio.current_time(), self._clock_ms()
         for _, fact in facts:
-            self._take(stream, _Fact(fact, now_ms, now, backfilled=True))
+            self._take(stream, fact, self._clock_ms(), backfilled=True)

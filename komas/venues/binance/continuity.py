@@ -44,10 +44,9 @@ class _Run(msgspec.Struct):
 
 
 class Continuity:
-    """The last number of every stream."""
+    """The newest fact of every stream."""
 
     def __init__(self) -> None:
-        self._last: dict[Stream, int] = {}
         self._latest: dict[Stream, Event] = {}
         self._runs: dict[Stream, _Run] = {}
 
@@ -56,14 +55,13 @@ class Continuity:
         verdict = self._compare(stream, event)
         if verdict is SEEN:
             return self._restarted(stream, event, received_ms)
-        self._last[stream] = number_of(event)
         self._latest[stream] = event
-        self._runs.pop(stream, None)
+        if self._runs:
+            self._runs.pop(stream, None)
         return verdict
 
     def forget(self, stream: Stream) -> None:
         """Let a stream start anew: what comes while nobody wants it is not missing."""
-        self._last.pop(stream, None)
         self._latest.pop(stream, None)
         self._runs.pop(stream, None)
 
@@ -72,31 +70,21 @@ class Continuity:
         return self._latest.get(stream)
 
     def _compare(self, stream: Stream, event: Event) -> Verdict:
-        last = self._last.get(stream)
-        if last is None:
+        latest = self._latest.get(stream)
+        if latest is None:
             return NEXT
+        last = number_of(latest)
         match event:
             case Trade() | AggTrade():
                 return _counted(stream, last, event.trade_id)
             case Kline():
-                return self._candle(stream, last, event)
+                assert isinstance(latest, Kline)  # the stream's kind decides
+                return _candle(stream, latest, event)
             case BookTicker() | Depth():
                 return NEXT if event.update_id > last else SEEN
             case Ticker() | MiniTicker() | MarkPrice():
                 # Two events of one millisecond are two events; an older time is an old event.
-                is_old = event.timestamp < last or event == self._latest[stream]
-                return SEEN if is_old else NEXT
-
-    def _candle(self, stream: Stream, last: int, candle: Kline) -> Verdict:
-        latest = self._latest[stream]
-        assert isinstance(latest, Kline)  # the stream's kind decides
-        if candle.timestamp < last or (candle.timestamp == last and not _goes_on(latest, candle)):
-            return SEEN
-        first_missing = next_open_ms(candle.interval, last) if latest.is_closed else last
-        if candle.timestamp in (last, first_missing):
-            return NEXT
-        last_missing = previous_open_ms(candle.interval, candle.timestamp)
-        return Verdict(is_new=True, gap=Gap(stream=stream.name, first=first_missing, last=last_missing))
+                return SEEN if event.timestamp < last or event == latest else NEXT
 
     def _restarted(self, stream: Stream, event: Event, received_ms: int) -> Verdict:
         number = number_of(event)
@@ -108,7 +96,7 @@ class Continuity:
         is_known = run.count >= RESTART and _starts_again(event, self._latest[stream], received_ms - run.since_ms)
         if not is_known:
             return SEEN
-        lost = Gap(stream=stream.name, first=self._last[stream] + 1, last=None)
+        lost = Gap(stream=stream.name, first=number_of(self._latest[stream]) + 1, last=None)
         self.forget(stream)
         self.judge(stream, event, received_ms)
         return Verdict(is_new=True, gap=lost, is_restart=True)
@@ -131,6 +119,17 @@ def _counted(stream: Stream, last: int, number: int) -> Verdict:
     if number == last + 1:
         return NEXT
     return Verdict(is_new=True, gap=Gap(stream=stream.name, first=last + 1, last=number - 1))
+
+
+def _candle(stream: Stream, latest: Kline, candle: Kline) -> Verdict:
+    last = latest.timestamp
+    if candle.timestamp < last or (candle.timestamp == last and not _goes_on(latest, candle)):
+        return SEEN
+    first_missing = next_open_ms(candle.interval, last) if latest.is_closed else last
+    if candle.timestamp in (last, first_missing):
+        return NEXT
+    last_missing = previous_open_ms(candle.interval, candle.timestamp)
+    return Verdict(is_new=True, gap=Gap(stream=stream.name, first=first_missing, last=last_missing))
 
 
 def _goes_on(latest: Kline, candle: Kline) -> bool:
