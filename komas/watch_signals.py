@@ -60,11 +60,11 @@ async def _converse(server: str, query: dict[str, str], show: Callable[[dict[str
             socket = await dial(nursery, url, sent=_nothing)
             try:
                 while True:
-                    message = read_object(await socket.receive())
-                    if message.get("type") == "ping":
-                        await socket.send(PONG)
-                    elif message.get("type") != "connected":
-                        show(message)
+                    for message in map(read_object, await socket.receive()):
+                        if message.get("type") == "ping":
+                            await socket.send(PONG)
+                        elif message.get("type") != "connected":
+                            show(message)
             finally:
                 await socket.close()
         except VenueError as error:

@@ -3,6 +3,9 @@
 Every wait here ends: trio-websocket by itself can wait for ever for a handshake, a close or a peer that went silent
 without a FIN, and hides the reason of a failed TLS handshake. So komas opens the stream itself, hands the library a
 stream that notes what passes, and turns each failure into a ``VenueError`` with its own words.
+
+The library's protocol machine costs ten times as much as reading what a message says. So once a handshake was accepted,
+komas reads the socket, takes whole text messages out itself (``frames``), and hands everything else to the library.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import email.utils
 import socket as stdlib_socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -20,13 +24,13 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from komas.errors import CallerError, Cause, VenueError
+from komas.venues.frames import Frames, Handshake, Then
 
 CONNECT_TIMEOUT_S: Final = 10.0  # DNS, TCP, TLS and the handshake together
 SEND_TIMEOUT_S: Final = 10.0
 GOODBYE_TIMEOUT_S: Final = 0.5  # for our Close frame; the peer's answer is not waited for
 
 MESSAGE_MAX_BYTES: Final = 8 * 2**20  # the largest frame asked for is an all-market array of some 100 KB
-QUEUED_MESSAGES: Final = 1024  # read ahead while facts are being published: pings behind them are answered in time
 READ_BYTES: Final = 2**16
 
 _PORTS: Final = {"ws": 80, "wss": 443}
@@ -49,18 +53,48 @@ class Socket:
         self._connection = connection
         self._tap = tap
         self._reader = reader
+        self._frames = Frames(MESSAGE_MAX_BYTES)
+        self._frames.feed(tap.early)
+        self._odd, self._then = b"", Then.GO_ON  # what follows the messages that were returned last
 
     @property
     def heard_at(self) -> float:
         """When anything at all last came from the peer, pings included (seconds on trio's clock)."""
         return self._tap.heard_at
 
-    async def receive(self) -> str | bytes:
-        """The next message; raises ``VenueError`` at the end of the conversation, whoever ended it."""
+    async def receive(self) -> Sequence[str | bytes]:
+        """Every message that has come, one at least; raises ``VenueError`` at the end, whoever ended it."""
+        while not self._tap.is_theirs:
+            odd, then = self._odd, self._then
+            if then is Then.READ:
+                await self._read()
+            else:
+                self._odd, self._then = b"", Then.GO_ON
+            if then is Then.THEIRS:
+                self._tap.give_back(odd)
+                break
+            if odd:
+                await self._tap.hand_over(odd)
+                if then is Then.MESSAGE or self._connection.closed is not None:
+                    break
+            cut = self._frames.cut()
+            self._odd, self._then = cut.odd, cut.then
+            if cut.messages:
+                return cut.messages
         try:
-            return await self._connection.get_message()
+            return [await self._connection.get_message()]
         except ConnectionClosed:
             raise self._ended() from None
+
+    async def _read(self) -> None:
+        """Read what the socket has; its end is the library's to tell."""
+        data = b""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            data = await self._tap.read(READ_BYTES)
+        if data:
+            self._frames.feed(data)
+        else:
+            self._tap.give_back(self._frames.rest())
 
     async def send(self, text: str) -> None:
         """Send one text message; ``VenueError`` when the peer does not take it within ``SEND_TIMEOUT_S``."""
@@ -74,6 +108,7 @@ class Socket:
 
     async def close(self) -> None:
         """Say goodbye, briefly, and close the stream; the peer may stay as long as it likes."""
+        self._tap.give_back(b"")  # nobody else reads it any more, and a close is answered by a close
         with trio.move_on_after(GOODBYE_TIMEOUT_S, shield=True):
             await self._connection.aclose()
         await trio.aclose_forcefully(self._tap)
@@ -149,13 +184,12 @@ async def _handshake(nursery: trio.Nursery, tap: _Tap, host: str, resource: str)
     connection: WebSocketConnection | None = None
     try:
         with trio.CancelScope() as scope:
-            reader = _Reader(nursery, scope)
+            reader = _Reader(nursery, scope, tap)
             connection = await wrap_client_stream(
                 cast("trio.Nursery", reader),  # it calls start_soon() alone, to start its reader
                 cast("trio.SocketStream", tap),  # any stream will do, whatever the annotation says
                 host,
                 resource,
-                message_queue_size=QUEUED_MESSAGES,
                 max_message_size=MESSAGE_MAX_BYTES,
                 receive_buffer_size=READ_BYTES,
             )
@@ -170,9 +204,10 @@ async def _handshake(nursery: trio.Nursery, tap: _Tap, host: str, resource: str)
 class _Reader:
     """Stands where trio-websocket expects a nursery: its reader's failures stay here and end the handshake."""
 
-    def __init__(self, nursery: trio.Nursery, handshake: trio.CancelScope) -> None:
+    def __init__(self, nursery: trio.Nursery, handshake: trio.CancelScope, tap: _Tap) -> None:
         self._nursery = nursery
         self._handshake = handshake
+        self._tap = tap
         self.error: VenueError | None = None
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
@@ -187,17 +222,51 @@ class _Reader:
             self.error = None  # Socket asks the connection for the code and the words
         except Exception as error:  # noqa: BLE001 - h11 and wsproto raise several kinds over what a peer can send
             self.error = VenueError(f"what came is not WebSocket: {error}", cause=Cause.PROTOCOL)
+        finally:
+            self._tap.leave()
         self._handshake.cancel()
 
 
 class _Tap(trio.abc.Stream):
-    """The byte stream, with a note of when the peer was last heard and a call for every frame that leaves."""
+    """The byte stream as the library sees it: the handshake, then what it is handed, and from ``give_back()`` on all.
+
+    It notes when the peer was last heard, and calls for every frame that leaves.
+    """
 
     def __init__(self, stream: trio.abc.Stream, sent: Callable[[], None]) -> None:
         self._stream = stream
         self._sent = sent
+        self._handshake: Handshake | None = Handshake()
+        self._handed = b""
+        self._handing = trio.lowlevel.ParkingLot()
+        self._taken = trio.Event()
+        self.early = b""  # what came together with the handshake's answer
+        self.is_theirs = False
         self.talking = False  # before that, what leaves is the handshake and no frame
         self.heard_at = trio.current_time()
+
+    async def read(self, max_bytes: int | None) -> bytes:
+        """Read what the socket has; nothing is its end."""
+        data = bytes(await self._stream.receive_some(max_bytes))
+        self.heard_at = trio.current_time()
+        return data
+
+    async def hand_over(self, data: bytes) -> None:
+        """Let the library read this; returns once it has done what it has to about it."""
+        self._handed, self._taken = data, trio.Event()
+        self._handing.unpark()
+        await self._taken.wait()
+
+    def give_back(self, data: bytes) -> None:
+        """Let the library read this, and then the stream, for good."""
+        self._handed = data
+        self.is_theirs = True
+        self._handing.unpark()
+
+    def leave(self) -> None:
+        """The library reads no more."""
+        self.is_theirs = True
+        self._taken.set()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         # The library sends each frame by a call of its own.
@@ -209,9 +278,17 @@ class _Tap(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        self.heard_at = trio.current_time()
-        return data
+        if self._handshake is not None:
+            data, early = self._handshake.feed(await self.read(max_bytes))
+            if early is not None:
+                self._handshake, self.early = None, early
+            return data
+        if not self._handed:
+            self._taken.set()
+            if not self.is_theirs:
+                await self._handing.park()  # until something is handed over, or all is theirs
+        data, self._handed = self._handed, b""
+        return data or await self.read(max_bytes)
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import email.utils
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 import trio.testing
 from trio_websocket import WebSocketConnection, wrap_server_stream
+from wsproto.utilities import generate_accept_token
 
 from komas.errors import CallerError, Cause, VenueError
 from komas.venues.dial import (
@@ -150,8 +151,108 @@ async def test_messages_pass_and_frames_are_counted() -> None:
 
     async with _talking(serve, sent) as socket:
         await socket.send("hello")
-        assert await socket.receive() == "welcome"
+        assert await socket.receive() == [b"welcome"]
         assert frames == 2
+
+
+@asynccontextmanager
+async def _hearing(
+    pieces: Sequence[bytes], sent: Callable[[], None] = lambda: None, *, hangs_up: bool = False
+) -> AsyncIterator[Socket]:
+    """Talk to a server that sends these bytes, the first together with its handshake."""
+
+    async def drop(stream: trio.abc.Stream) -> None:
+        with suppress(trio.ClosedResourceError):
+            while await stream.receive_some():
+                continue
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        request = bytes(await stream.receive_some())
+        key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+        accept = generate_accept_token(key.split(b":")[1].strip())
+        head = b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: "
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drop, stream)
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(head + accept + b"\r\n\r\n" + pieces[0])
+                for piece in pieces[1:]:
+                    await stream.send_all(piece)
+            if hangs_up:
+                await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        socket = await dial(nursery, URL, sent=sent, open_stream=Door(nursery, serve))
+        yield socket
+        await socket.close()
+        nursery.cancel_scope.cancel()
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    assert len(payload) < 126
+    return bytes([first, len(payload)]) + payload
+
+
+async def _everything(socket: Socket) -> tuple[list[str | bytes], VenueError]:
+    messages: list[str | bytes] = []
+    while True:
+        try:
+            messages += await socket.receive()
+        except VenueError as error:
+            return messages, error
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+async def test_messages_keep_their_order_whoever_puts_them_together(size: int) -> None:
+    """Whole texts are cut out here; fragments and binaries are the library's, which answers the pings in between."""
+    sent = [
+        _frame(0x81, b"one"),
+        _frame(0x89, b"ping"),
+        _frame(0x01, b"t"),
+        _frame(0x89, b"ping"),
+        _frame(0x80, b"wo"),
+        _frame(0x81, b"three"),
+        _frame(0x82, b"four"),
+        _frame(0x81, b"five"),
+        _frame(0x88, b"\x03\xf0bye"),
+        _frame(0x81, b"never seen"),
+    ]
+    pongs = 0
+
+    def leaves() -> None:
+        nonlocal pongs
+        pongs += 1
+
+    data = b"".join(sent)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    async with _hearing(pieces, leaves) as socket:
+        messages, error = await _everything(socket)
+        assert messages == [b"one", "two", b"three", b"four", b"five"]
+        assert (error.code, "1008: bye" in str(error)) == (1008, True)
+        assert pongs == 3  # two, and the close that answers the server's
+
+
+async def test_frames_that_come_with_the_handshake_are_the_first_messages() -> None:
+    """An exchange that is asked for streams in the URL sends at once."""
+    pieces = [_frame(0x81, b"early") + _frame(0x81, b"half")[:3], _frame(0x81, b"half")[3:]]
+    async with _hearing(pieces, hangs_up=True) as socket:
+        messages, error = await _everything(socket)
+        assert (messages, error.cause) == ([b"early", b"half"], Cause.NETWORK)
+
+
+async def test_what_was_said_before_a_cut_is_heard() -> None:
+    """Messages that came right before the end are returned before it is told."""
+    pieces = [b"", _frame(0x81, b"one") + _frame(0x81, b"two") + _frame(0x81, b"cut")[:4]]
+    async with _hearing(pieces, hangs_up=True) as socket:
+        messages, error = await _everything(socket)
+        assert (messages, error.cause) == ([b"one", b"two"], Cause.NETWORK)
+
+
+async def test_a_message_in_parts_that_is_too_big_ends_the_conversation() -> None:
+    """The library counts the parts; nothing is returned after its refusal."""
+    part = b"\x7f" + MESSAGE_MAX_BYTES.to_bytes(8, "big") + b"x" * MESSAGE_MAX_BYTES
+    async with _hearing([b"", b"\x01" + part + b"\x00" + part + _frame(0x81, b"never seen")]) as socket:
+        messages, error = await _everything(socket)
+        assert (messages, error.code) == ([], 1009)
 
 
 async def test_a_close_has_its_code_and_words() -> None:

@@ -239,18 +239,21 @@ class Upstream:
 
     async def _read(self, socket: Socket) -> None:
         while True:
-            text = await socket.receive()
-            try:
-                frame = wire.read_frame(text)
-            except wire.Unreadable as error:
-                self._desk.complain(error)
-                continue
-            if frame.e == facts.SHUTDOWN_EVENT or frame.stream == facts.SHUTDOWN_STREAM:
-                self._leave("the exchange announced that this server shuts down")
-            elif frame.stream is None:
-                self._answered(frame)
-            else:
-                self._take(frame.stream, frame.data)
+            for text in await socket.receive():
+                self._read_frame(text)
+
+    def _read_frame(self, text: str | bytes) -> None:
+        try:
+            frame = wire.read_frame(text)
+        except wire.Unreadable as error:
+            self._desk.complain(error)
+            return
+        if frame.e == facts.SHUTDOWN_EVENT or frame.stream == facts.SHUTDOWN_STREAM:
+            self._leave("the exchange announced that this server shuts down")
+        elif frame.stream is None:
+            self._answered(frame)
+        else:
+            self._take(frame.stream, frame.data)
 
     def _answered(self, frame: wire.Combined) -> None:
         self._desk.refuse(self._conversation.answered(frame))
