@@ -105,7 +105,7 @@ class Hub:
             self._unwanted += 1
             return
         self._published += 1
-        envelope = Envelope(stream, event, received_ms, fanout.epoch, backfilled=backfilled)
+        envelope = Envelope(stream, event, received_ms, fanout.epoch, backfilled)
         self.latest.put(envelope)
         if envelope.sequence is not None:
             fanout.journal.append(envelope)

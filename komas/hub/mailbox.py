@@ -6,6 +6,8 @@ waits for anybody.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 import trio
 
@@ -27,11 +29,12 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 class Mailbox:
     """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task alone."""
 
-    __slots__ = ("_bell", "_dismissed", "_post", "_ring", "_taken")
+    __slots__ = ("_bell", "_dismissed", "_is_ringing", "_post", "_ring", "_taken")
 
     def __init__(self, capacity: int = MAILBOX_POSTS, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
         self._post = Post(capacity, overflow)
         self._ring, self._bell = trio.open_memory_channel[None](1)
+        self._is_ringing = False
         self._dismissed = False
         self._taken = 0
 
@@ -41,10 +44,10 @@ class Mailbox:
             return
         if not self._post.put(item):
             self._dismissed = True
-        try:
-            self._ring.send_nowait(None)
-        except (trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):
-            return  # it rings already, or nobody will hear it again
+        if not self._is_ringing:
+            self._is_ringing = True
+            with suppress(trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):  # nobody hears it again
+                self._ring.send_nowait(None)
 
     async def take(self) -> Batch:
         """Wait for post, then take all of it.
@@ -54,6 +57,7 @@ class Mailbox:
         """
         if not self._dismissed:
             await self._bell.receive()
+            self._is_ringing = False
         if self._dismissed:
             raise Dismissed("the listener fell behind and must resume from its last position")
         batch = self._post.take()

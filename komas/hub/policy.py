@@ -63,7 +63,7 @@ class Post:
             self._items.pop(key, None)
             self._items[key] = item
             return True
-        if isinstance(item, Envelope):
+        if self._items and isinstance(item, Envelope):
             self._items.pop(item.stream, None)  # an open candle that waits is older than this closing
         if len(self._kept) >= self._capacity:
             if self._overflow is Overflow.DISMISS:
@@ -90,8 +90,8 @@ class Post:
 
 def merge_key(item: Item) -> object | None:
     """What an item replaces, ``None`` for one that must be kept."""
-    if isinstance(item, NoticeEnvelope):
-        if isinstance(item.notice, StreamHealth):
-            return StreamHealth, item.stream
-        return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS
-    return item.stream if item.sequence is None else None
+    if isinstance(item, Envelope):
+        return item.stream if item.sequence is None else None
+    if isinstance(item.notice, StreamHealth):
+        return StreamHealth, item.stream
+    return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS

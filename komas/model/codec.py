@@ -93,27 +93,25 @@ def parse_position(text: str) -> Position | None:
     return Position(epoch, int(offset)) if known and int(offset) < _OFFSETS else None
 
 
-class Envelope:
+class Envelope(msgspec.Struct, eq=False, gc=False):
     """One fact on its way: what it is, where it belongs, when it came, and its bytes when somebody needs them.
 
     ``sequence`` is the exchange's number of a fact that must not be lost, ``None`` where the latest is enough.
     ``received_ms`` is komas's clock at receipt, milliseconds since the epoch.
     """
 
-    __slots__ = ("_cuts", "_json", "_sse", "backfilled", "epoch", "event", "received_ms", "sequence", "stream")
+    stream: Stream
+    event: Event
+    received_ms: int
+    epoch: str = ""
+    backfilled: bool = False
+    sequence: int | None = None
+    _cuts: dict[int, Envelope] | None = None
+    _json: bytes | None = None
+    _sse: bytes | None = None
 
-    def __init__(
-        self, stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False
-    ) -> None:
-        self.stream = stream
-        self.event = event
-        self.received_ms = received_ms
-        self.epoch = epoch
-        self.backfilled = backfilled
-        self.sequence = sequence_of(event)
-        self._cuts: dict[int, Envelope] | None = None
-        self._json: bytes | None = None
-        self._sse: bytes | None = None
+    def __post_init__(self) -> None:
+        self.sequence = sequence_of(self.event)
 
     def cut(self, levels: int) -> Envelope:
         """The same with so many levels of an order book; made once for everybody who asks for as many."""

@@ -7,15 +7,20 @@ time, and a book ticker's, for which spot sends no time, is when komas received 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
-from typing import TypeAlias
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 
-class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What all facts share: fields answer both ``fact.price`` and ``fact["price"]``."""
+class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
+    """What all facts share: fields answer both ``fact.price`` and ``fact["price"]``.
+
+    They hold nothing that could hold them, so the garbage collector need not look at them.
+    """
 
     def __getitem__(self, key: str) -> object:
         if key == "type":
@@ -29,7 +34,7 @@ class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         return ("type", *self.__struct_fields__)
 
 
-class Ticker(_Fact, frozen=True, kw_only=True, tag="ticker"):
+class Ticker(_Fact, frozen=True, kw_only=True, gc=False, tag="ticker"):
     """Statistics of the last 24 hours, once a second at most."""
 
     symbol: str
@@ -44,7 +49,7 @@ class Ticker(_Fact, frozen=True, kw_only=True, tag="ticker"):
     timestamp: int
 
 
-class MiniTicker(_Fact, frozen=True, kw_only=True, tag="mini_ticker"):
+class MiniTicker(_Fact, frozen=True, kw_only=True, gc=False, tag="mini_ticker"):
     """The short form of the 24-hour statistics."""
 
     symbol: str
@@ -57,7 +62,7 @@ class MiniTicker(_Fact, frozen=True, kw_only=True, tag="mini_ticker"):
     timestamp: int
 
 
-class Kline(_Fact, frozen=True, kw_only=True, tag="kline"):
+class Kline(_Fact, frozen=True, kw_only=True, gc=False, tag="kline"):
     """A candle; it is final when ``is_closed``, and ``timestamp`` is its open time."""
 
     symbol: str
@@ -73,7 +78,7 @@ class Kline(_Fact, frozen=True, kw_only=True, tag="kline"):
     quote_volume: Decimal
 
 
-class Trade(_Fact, frozen=True, kw_only=True, tag="trade"):
+class Trade(_Fact, frozen=True, kw_only=True, gc=False, tag="trade"):
     """One trade; ``trade_id`` rises by one for each trade of the symbol."""
 
     symbol: str
@@ -84,7 +89,7 @@ class Trade(_Fact, frozen=True, kw_only=True, tag="trade"):
     is_buyer_maker: bool
 
 
-class AggTrade(_Fact, frozen=True, kw_only=True, tag="agg_trade"):
+class AggTrade(_Fact, frozen=True, kw_only=True, gc=False, tag="agg_trade"):
     """The fills of one taker order at one price; ``trade_id`` is the aggregate's."""
 
     symbol: str
@@ -97,7 +102,7 @@ class AggTrade(_Fact, frozen=True, kw_only=True, tag="agg_trade"):
     is_buyer_maker: bool
 
 
-class BookTicker(_Fact, frozen=True, kw_only=True, tag="book_ticker"):
+class BookTicker(_Fact, frozen=True, kw_only=True, gc=False, tag="book_ticker"):
     """Best bid and ask; ``timestamp`` is komas's time of receipt, because spot sends none."""
 
     symbol: str
@@ -109,7 +114,7 @@ class BookTicker(_Fact, frozen=True, kw_only=True, tag="book_ticker"):
     timestamp: int
 
 
-class Depth(_Fact, frozen=True, kw_only=True, tag="depth"):
+class Depth(_Fact, frozen=True, kw_only=True, gc=False, tag="depth"):
     """The best levels of an order book, best first, as ``(price, quantity)``; ``update_id`` is the book's."""
 
     symbol: str
@@ -119,7 +124,7 @@ class Depth(_Fact, frozen=True, kw_only=True, tag="depth"):
     timestamp: int
 
 
-class MarkPrice(_Fact, frozen=True, kw_only=True, tag="mark_price"):
+class MarkPrice(_Fact, frozen=True, kw_only=True, gc=False, tag="mark_price"):
     """A perpetual's mark price and funding, each second; ``funding_rate`` is a fraction (0.0001 is 0.01 %).
 
     ``next_funding_time`` is in milliseconds since the epoch; ``None`` where none is scheduled.
@@ -212,10 +217,12 @@ def sequence_of(event: Event) -> int | None:
 
     Trades and aggregate trades count by id; a closed candle by its open time.
     """
-    match event:
-        case Trade() | AggTrade():
-            return event.trade_id
-        case Kline() if event.is_closed:
-            return event.timestamp
-        case _:
-            return None
+    get = _SEQUENCES.get(type(event))
+    return None if get is None else get(event)
+
+
+_SEQUENCES: Final[dict[type[Event], Callable[[Any], int | None]]] = {
+    Trade: attrgetter("trade_id"),
+    AggTrade: attrgetter("trade_id"),
+    Kline: lambda candle: candle.timestamp if candle.is_closed else None,
+}

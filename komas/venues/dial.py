@@ -14,7 +14,7 @@ import email.utils
 import socket as stdlib_socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
@@ -62,7 +62,7 @@ class Socket:
         """When anything at all last came from the peer, pings included (seconds on trio's clock)."""
         return self._tap.heard_at
 
-    async def receive(self) -> Sequence[str | bytes]:
+    async def receive(self) -> list[bytes]:
         """Every message that has come, one at least; raises ``VenueError`` at the end, whoever ended it."""
         while not self._tap.is_theirs:
             odd, then = self._odd, self._then
@@ -82,9 +82,10 @@ class Socket:
             if cut.messages:
                 return cut.messages
         try:
-            return [await self._connection.get_message()]
+            message = await self._connection.get_message()
         except ConnectionClosed:
             raise self._ended() from None
+        return [message.encode() if isinstance(message, str) else message]
 
     async def _read(self) -> None:
         """Read what the socket has; its end is the library's to tell."""

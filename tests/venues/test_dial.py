@@ -192,8 +192,8 @@ def _frame(first: int, payload: bytes) -> bytes:
     return bytes([first, len(payload)]) + payload
 
 
-async def _everything(socket: Socket) -> tuple[list[str | bytes], VenueError]:
-    messages: list[str | bytes] = []
+async def _everything(socket: Socket) -> tuple[list[bytes], VenueError]:
+    messages: list[bytes] = []
     while True:
         try:
             messages += await socket.receive()
@@ -226,7 +226,7 @@ async def test_messages_keep_their_order_whoever_puts_them_together(size: int) -
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     async with _hearing(pieces, leaves) as socket:
         messages, error = await _everything(socket)
-        assert messages == [b"one", "two", b"three", b"four", b"five"]
+        assert messages == [b"one", b"two", b"three", b"four", b"five"]
         assert (error.code, "1008: bye" in str(error)) == (1008, True)
         assert pongs == 3  # two, and the close that answers the server's
 

@@ -56,14 +56,14 @@ class Rhythm:
         """The exchange has acknowledged: silence counts from here, and the outage before it is no pause."""
         self._last = self.armed_at = now
 
-    def heard(self, now: float) -> None:
-        """Note the arrival of one data frame."""
+    def heard(self, now: float, frames: int = 1) -> None:
+        """Note the arrival of a data frame, or of several at once."""
         # The time from the acknowledgement to the first frame is a part of a pause, and says nothing of its length.
         pause = 0.0 if self._last is None or self.heard_at is None else now - self._last
         if pause > _PAUSE_S:
             self._pauses.append((now, pause))
         self._heard_s += pause
-        self._frames += 1
+        self._frames += frames
         self._last = self.heard_at = now
 
     def silent_s(self, now: float) -> float:

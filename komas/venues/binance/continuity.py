@@ -7,7 +7,9 @@ connection brings it again; what is missing is named.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -71,20 +73,7 @@ class Continuity:
 
     def _compare(self, stream: Stream, event: Event) -> Verdict:
         latest = self._latest.get(stream)
-        if latest is None:
-            return NEXT
-        last = number_of(latest)
-        match event:
-            case Trade() | AggTrade():
-                return _counted(stream, last, event.trade_id)
-            case Kline():
-                assert isinstance(latest, Kline)  # the stream's kind decides
-                return _candle(stream, latest, event)
-            case BookTicker() | Depth():
-                return NEXT if event.update_id > last else SEEN
-            case Ticker() | MiniTicker() | MarkPrice():
-                # Two events of one millisecond are two events; an older time is an old event.
-                return SEEN if event.timestamp < last or event == latest else NEXT
+        return NEXT if latest is None else _COMPARE[type(event)](stream, latest, event)
 
     def _restarted(self, stream: Stream, event: Event, received_ms: int) -> Verdict:
         number = number_of(event)
@@ -104,21 +93,40 @@ class Continuity:
 
 def number_of(event: Event) -> int:
     """The exchange's own number of a fact, rising within its stream: an id, or a time in milliseconds."""
-    match event:
-        case Trade() | AggTrade():
-            return event.trade_id
-        case BookTicker() | Depth():
-            return event.update_id
-        case Kline() | Ticker() | MiniTicker() | MarkPrice():
-            return event.timestamp
+    return _NUMBERS[type(event)](event)
 
 
-def _counted(stream: Stream, last: int, number: int) -> Verdict:
-    if number <= last:
-        return SEEN
+_NUMBERS: Final[dict[type[Event], Callable[[Any], int]]] = {
+    Trade: attrgetter("trade_id"),
+    AggTrade: attrgetter("trade_id"),
+    BookTicker: attrgetter("update_id"),
+    Depth: attrgetter("update_id"),
+    Kline: attrgetter("timestamp"),
+    Ticker: attrgetter("timestamp"),
+    MiniTicker: attrgetter("timestamp"),
+    MarkPrice: attrgetter("timestamp"),
+}
+
+
+def _counted(stream: Stream, latest: Trade | AggTrade, trade: Trade | AggTrade) -> Verdict:
+    last, number = latest.trade_id, trade.trade_id
     if number == last + 1:
         return NEXT
+    if number <= last:
+        return SEEN
     return Verdict(is_new=True, gap=Gap(stream=stream.name, first=last + 1, last=number - 1))
+
+
+def _updated(_stream: Stream, latest: BookTicker | Depth, event: BookTicker | Depth) -> Verdict:
+    return NEXT if event.update_id > latest.update_id else SEEN
+
+
+_Timed = TypeVar("_Timed", Ticker, MiniTicker, MarkPrice)
+
+
+def _timed(_stream: Stream, latest: _Timed, event: _Timed) -> Verdict:
+    """Two events of one millisecond are two events; an older time is an old event."""
+    return SEEN if event.timestamp < latest.timestamp or event == latest else NEXT
 
 
 def _candle(stream: Stream, latest: Kline, candle: Kline) -> Verdict:
@@ -130,6 +138,19 @@ def _candle(stream: Stream, latest: Kline, candle: Kline) -> Verdict:
         return NEXT
     last_missing = previous_open_ms(candle.interval, candle.timestamp)
     return Verdict(is_new=True, gap=Gap(stream=stream.name, first=first_missing, last=last_missing))
+
+
+# The stream's kind decides of which type all its facts are.
+_COMPARE: Final[dict[type[Event], Callable[[Stream, Any, Any], Verdict]]] = {
+    Trade: _counted,
+    AggTrade: _counted,
+    BookTicker: _updated,
+    Depth: _updated,
+    Kline: _candle,
+    Ticker: _timed,
+    MiniTicker: _timed,
+    MarkPrice: _timed,
+}
 
 
 def _goes_on(latest: Kline, candle: Kline) -> bool:

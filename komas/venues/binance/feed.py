@@ -436,9 +436,9 @@ class BinanceFeed:
                 self._refusals[stream] = refusal
                 self._intake.refuse(stream, refusal.words)
 
-    def received(self, received_ms: int) -> None:
-        """Count one data frame."""
-        self._counts.messages += 1
+    def received(self, count: int, received_ms: int) -> None:
+        """Count data frames."""
+        self._counts.messages += count
         self._counts.last_message_ms = received_ms
 
     def unknown(self) -> None:

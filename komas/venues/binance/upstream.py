@@ -52,8 +52,8 @@ class Desk(Protocol):
     def refuse(self, refusals: tuple[Refusal, ...]) -> None:
         """Take the exchange's refusals: these streams are no longer wanted afterwards."""
 
-    def received(self, received_ms: int) -> None:
-        """Count one data frame."""
+    def received(self, count: int, received_ms: int) -> None:
+        """Count data frames."""
 
     def unknown(self) -> None:
         """Count one frame of an unknown stream."""
@@ -119,6 +119,7 @@ class Upstream:
         self._rhythm = memory.rhythm.heir()
         self._inherited = dict(memory.beats)  # until their streams are acknowledged here
         self._beats: dict[str, Rhythm] = {}
+        self._readers: dict[bytes | None, wire.Reader] = {}  # by the names of the streams that have delivered
         self._leaving: str | None = None  # why the exchange, or our clock, will end this connection
         self._healthy: Callable[[], None] = lambda: None
         self.messages = 0
@@ -239,10 +240,19 @@ class Upstream:
 
     async def _read(self, socket: Socket) -> None:
         while True:
-            for text in await socket.receive():
-                self._read_frame(text)
+            messages = await socket.receive()
+            before, now, now_ms = self.messages, trio.current_time(), self._site.clock_ms()
+            for text in messages:
+                if (reader := self._readers.get(wire.name_in(text))) is not None:
+                    self._take(reader, text, now, now_ms)
+                else:
+                    self._take_apart(text, now, now_ms)
+            if (count := self.messages - before) > 0:
+                self._rhythm.heard(now, count)
+                self._desk.received(count, now_ms)
 
-    def _read_frame(self, text: str | bytes) -> None:
+    def _take_apart(self, text: bytes, now: float, now_ms: int) -> None:
+        """Take a frame that is an answer, or the first of its stream, or written in another way than usual."""
         try:
             frame = wire.read_frame(text)
         except wire.Unreadable as error:
@@ -252,36 +262,38 @@ class Upstream:
             self._leave("the exchange announced that this server shuts down")
         elif frame.stream is None:
             self._answered(frame)
+        elif (reader := wire.reader_of(frame.stream)) is not None:
+            self._readers[frame.stream.encode()] = reader
+            self._take(reader, text, now, now_ms)
         else:
-            self._take(frame.stream, frame.data)
+            self._count()
+            self._desk.unknown()
 
     def _answered(self, frame: wire.Combined) -> None:
         self._desk.refuse(self._conversation.answered(frame))
         self._note_held()
         self._desk.news.unpark_all()
 
-    def _take(self, name: str, data: msgspec.Raw) -> None:
-        now, now_ms = trio.current_time(), self._site.clock_ms()
-        self.messages += 1
-        if self.messages == 1:
-            self._healthy()
-        self._rhythm.heard(now)
-        self._desk.received(now_ms)
+    def _take(self, reader: wire.Reader, text: bytes, now: float, now_ms: int) -> None:
+        self._count()
         try:
-            read = wire.read_event(name, data, now_ms)
+            event = reader.read(text, now_ms)
         except wire.Unreadable as error:
             self._desk.complain(error)
             return
-        if read is None:
-            self._desk.unknown()
-            return
-        if name not in self._beats:
-            self._conversation.delivered(name)
+        if (beat := self._beats.get(reader.name)) is None:
+            self._conversation.delivered(reader.name)
             self._note_held()
             self._desk.news.unpark_all()
-        if (beat := self._beats.get(name)) is not None:
+            beat = self._beats.get(reader.name)
+        if beat is not None:
             beat.heard(now)
-        self._desk.take(*read, now_ms)
+        self._desk.take(reader.stream, event, now_ms)
+
+    def _count(self) -> None:
+        self.messages += 1
+        if self.messages == 1:
+            self._healthy()
 
     # Write
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -26,6 +26,10 @@ Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 class Unreadable(ValueError):
     """A frame is not what its stream promises."""
+
+
+# RecursionError: nesting without end inside a key that we do not even read.
+_BROKEN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Combined(msgspec.Struct):
@@ -46,7 +50,7 @@ class Combined(msgspec.Struct):
     e: str | None = None
 
 
-class _Ticker(msgspec.Struct):
+class _Ticker(msgspec.Struct, gc=False):
     """``{"e":"24hrTicker","E":1672515782136,"s":"BNBBTC","p":"0.0015","P":"250.00","c":"0.0025","o":"0.0010",...}``."""
 
     E: Number
@@ -61,7 +65,7 @@ class _Ticker(msgspec.Struct):
     q: Decimal
 
 
-class _MiniTicker(msgspec.Struct):
+class _MiniTicker(msgspec.Struct, gc=False):
     """``{"e":"24hrMiniTicker","E":1672515782136,"s":"BNBBTC","c":"0.0025","o":"0.0010","h":"0.0025",...}``."""
 
     E: Number
@@ -74,7 +78,7 @@ class _MiniTicker(msgspec.Struct):
     q: Decimal
 
 
-class _Bar(msgspec.Struct):
+class _Bar(msgspec.Struct, gc=False):
     """``{"t":1672515780000,"T":1672515839999,"s":"BNBBTC","i":"1m","f":-1,"L":-1,"o":"0.0010","x":false,...}``."""
 
     t: Number
@@ -89,7 +93,7 @@ class _Bar(msgspec.Struct):
     q: Decimal
 
 
-class _Kline(msgspec.Struct):
+class _Kline(msgspec.Struct, gc=False):
     """``{"e":"kline","E":1672515782136,"s":"BNBBTC","k":{...}}``."""
 
     E: Number
@@ -97,7 +101,7 @@ class _Kline(msgspec.Struct):
     k: _Bar
 
 
-class _Trade(msgspec.Struct):
+class _Trade(msgspec.Struct, gc=False):
     """``{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",...}``."""
 
     E: Number
@@ -108,7 +112,7 @@ class _Trade(msgspec.Struct):
     m: bool
 
 
-class _AggTrade(msgspec.Struct):
+class _AggTrade(msgspec.Struct, gc=False):
     """``{"e":"aggTrade","E":1672515782136,"s":"BNBBTC","a":12345,"p":"0.001","q":"100","f":100,"l":105,"m":true}``."""
 
     E: Number
@@ -121,7 +125,7 @@ class _AggTrade(msgspec.Struct):
     m: bool
 
 
-class _BookTicker(msgspec.Struct):
+class _BookTicker(msgspec.Struct, gc=False):
     """``{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54"}``."""
 
     u: Number
@@ -132,7 +136,7 @@ class _BookTicker(msgspec.Struct):
     A: Decimal
 
 
-class _DepthUpdate(msgspec.Struct):
+class _DepthUpdate(msgspec.Struct, gc=False):
     """``{"e":"depthUpdate","E":1672515782136,"s":"BNBBTC","U":157,"u":160,"b":[["0.0024","10"]],"a":[]}``."""
 
     E: Number
@@ -143,7 +147,7 @@ class _DepthUpdate(msgspec.Struct):
     a: tuple[tuple[Decimal, Decimal], ...]
 
 
-class _MarkPrice(msgspec.Struct):
+class _MarkPrice(msgspec.Struct, gc=False):
     """``{"e":"markPriceUpdate","E":1562305380000,"s":"BTCUSDT","p":"11794.15","i":"11784.62","r":"0.00038167",...}``."""
 
     E: Number
@@ -155,38 +159,63 @@ class _MarkPrice(msgspec.Struct):
     P: Decimal | None = None
 
 
+_P = TypeVar("_P")
+
+
+class _Frame(msgspec.Struct, Generic[_P], gc=False):
+    """``{"stream":"btcusdt@trade","data":{...}}``, of which the name was read already."""
+
+    data: _P
+
+
 _combined = msgspec.json.Decoder(Combined)
-_ticker = msgspec.json.Decoder(_Ticker)
-_mini_ticker = msgspec.json.Decoder(_MiniTicker)
-_kline = msgspec.json.Decoder(_Kline)
-_trade = msgspec.json.Decoder(_Trade)
-_agg_trade = msgspec.json.Decoder(_AggTrade)
-_book_ticker = msgspec.json.Decoder(_BookTicker)
-_depth_update = msgspec.json.Decoder(_DepthUpdate)
-_mark_price = msgspec.json.Decoder(_MarkPrice)
+_BEGIN: Final = b'{"stream":"'  # as the exchange writes it: its keys come in this order, without blanks
 
 
-def read_frame(text: str | bytes) -> Combined:
+def read_frame(text: bytes | str) -> Combined:
     """Take a frame apart, one level deep; ``Unreadable`` when it is not a JSON object of the expected types."""
     return _guarded(_combined, text)
 
 
-def read_event(name: str, data: msgspec.Raw, received_ms: int) -> tuple[Stream, market.Incoming] | None:
-    """Read one data frame; ``None`` for a stream that komas does not know, ``Unreadable`` for broken contents.
-
-    ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
-    """
-    stream = parse_name(name)
-    if stream is None:
+def name_in(text: bytes) -> bytes | None:
+    """The stream's name, where a frame begins with it; ``read_frame()`` finds it elsewhere, too, and takes longer."""
+    if not text.startswith(_BEGIN):
         return None
-    event = _READERS[stream.kind](data, received_ms)
-    if event.symbol != stream.symbol or (isinstance(event, market.Kline) and event.interval != stream.interval):
-        raise Unreadable(f"{name} brought a fact of another stream")
-    return stream, event
+    return text[len(_BEGIN) : text.find(b'"', len(_BEGIN))]
 
 
-def _read_ticker(data: msgspec.Raw, _received_ms: int) -> market.Ticker:
-    frame = _guarded(_ticker, data)
+class Reader:
+    """Reads the data frames of one stream."""
+
+    __slots__ = ("_decode", "_make", "name", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.name = stream.name
+        self._decode, self._make = _READERS[stream.kind]
+
+    def read(self, text: bytes, received_ms: int) -> market.Incoming:
+        """Read one frame; ``Unreadable`` for broken contents, or another symbol's.
+
+        ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
+        """
+        try:
+            data = self._decode(text).data
+        except _BROKEN as error:
+            raise Unreadable(str(error)) from error
+        event = self._make(data, self.stream, received_ms)
+        if event.symbol != self.stream.symbol:
+            raise Unreadable(f"{self.stream} brought a fact of another stream")
+        return event
+
+
+def reader_of(name: str) -> Reader | None:
+    """Who reads a stream; ``None`` for one that komas does not know."""
+    stream = parse_name(name)
+    return None if stream is None else Reader(stream)
+
+
+def _read_ticker(frame: _Ticker, _stream: Stream, _received_ms: int) -> market.Ticker:
     check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q, frame.p, frame.P)
     return market.Ticker(
         symbol=frame.s,
@@ -202,8 +231,7 @@ def _read_ticker(data: msgspec.Raw, _received_ms: int) -> market.Ticker:
     )
 
 
-def _read_mini_ticker(data: msgspec.Raw, _received_ms: int) -> market.MiniTicker:
-    frame = _guarded(_mini_ticker, data)
+def _read_mini_ticker(frame: _MiniTicker, _stream: Stream, _received_ms: int) -> market.MiniTicker:
     check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q)
     return market.MiniTicker(
         symbol=frame.s,
@@ -217,9 +245,10 @@ def _read_mini_ticker(data: msgspec.Raw, _received_ms: int) -> market.MiniTicker
     )
 
 
-def _read_kline(data: msgspec.Raw, _received_ms: int) -> market.Kline:
-    frame = _guarded(_kline, data)
+def _read_kline(frame: _Kline, stream: Stream, _received_ms: int) -> market.Kline:
     bar = frame.k
+    if bar.i != stream.interval:
+        raise Unreadable(f"{stream} brought a candle of another length")
     check(bar.o, bar.h, bar.l, bar.c, bar.v, bar.q)
     return market.Kline(
         symbol=frame.s,
@@ -236,16 +265,14 @@ def _read_kline(data: msgspec.Raw, _received_ms: int) -> market.Kline:
     )
 
 
-def _read_trade(data: msgspec.Raw, _received_ms: int) -> market.Trade:
-    frame = _guarded(_trade, data)
+def _read_trade(frame: _Trade, _stream: Stream, _received_ms: int) -> market.Trade:
     check(frame.p, frame.q)
     return market.Trade(
         symbol=frame.s, trade_id=frame.t, price=frame.p, quantity=frame.q, timestamp=frame.E, is_buyer_maker=frame.m
     )
 
 
-def _read_agg_trade(data: msgspec.Raw, _received_ms: int) -> market.AggTrade:
-    frame = _guarded(_agg_trade, data)
+def _read_agg_trade(frame: _AggTrade, _stream: Stream, _received_ms: int) -> market.AggTrade:
     check(frame.p, frame.q)
     return market.AggTrade(
         symbol=frame.s,
@@ -259,8 +286,7 @@ def _read_agg_trade(data: msgspec.Raw, _received_ms: int) -> market.AggTrade:
     )
 
 
-def _read_book_ticker(data: msgspec.Raw, received_ms: int) -> market.BookTicker:
-    frame = _guarded(_book_ticker, data)
+def _read_book_ticker(frame: _BookTicker, _stream: Stream, received_ms: int) -> market.BookTicker:
     check(frame.b, frame.B, frame.a, frame.A)
     return market.BookTicker(
         symbol=frame.s,
@@ -273,16 +299,14 @@ def _read_book_ticker(data: msgspec.Raw, received_ms: int) -> market.BookTicker:
     )
 
 
-def _read_depth(data: msgspec.Raw, _received_ms: int) -> market.DepthUpdate:
-    frame = _guarded(_depth_update, data)
+def _read_depth(frame: _DepthUpdate, _stream: Stream, _received_ms: int) -> market.DepthUpdate:
     check_levels(frame.b, frame.a)
     return market.DepthUpdate(
         symbol=frame.s, first=frame.U, last=frame.u, bids=frame.b, asks=frame.a, timestamp=frame.E
     )
 
 
-def _read_mark_price(data: msgspec.Raw, _received_ms: int) -> market.MarkPrice:
-    frame = _guarded(_mark_price, data)
+def _read_mark_price(frame: _MarkPrice, _stream: Stream, _received_ms: int) -> market.MarkPrice:
     try:
         funding = Decimal(frame.r) if frame.r else None  # empty for contracts that are delivered
     except ArithmeticError as error:
@@ -299,15 +323,15 @@ def _read_mark_price(data: msgspec.Raw, _received_ms: int) -> market.MarkPrice:
     )
 
 
-_READERS: Final[dict[Kind, Callable[[msgspec.Raw, int], market.Incoming]]] = {
-    Kind.TICKER: _read_ticker,
-    Kind.MINI_TICKER: _read_mini_ticker,
-    Kind.KLINE: _read_kline,
-    Kind.TRADE: _read_trade,
-    Kind.AGG_TRADE: _read_agg_trade,
-    Kind.BOOK_TICKER: _read_book_ticker,
-    Kind.DEPTH: _read_depth,
-    Kind.MARK_PRICE: _read_mark_price,
+_READERS: Final[dict[Kind, tuple[Callable[[bytes], _Frame[Any]], Callable[[Any, Stream, int], market.Incoming]]]] = {
+    Kind.TICKER: (msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker),
+    Kind.MINI_TICKER: (msgspec.json.Decoder(_Frame[_MiniTicker]).decode, _read_mini_ticker),
+    Kind.KLINE: (msgspec.json.Decoder(_Frame[_Kline]).decode, _read_kline),
+    Kind.TRADE: (msgspec.json.Decoder(_Frame[_Trade]).decode, _read_trade),
+    Kind.AGG_TRADE: (msgspec.json.Decoder(_Frame[_AggTrade]).decode, _read_agg_trade),
+    Kind.BOOK_TICKER: (msgspec.json.Decoder(_Frame[_BookTicker]).decode, _read_book_ticker),
+    Kind.DEPTH: (msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth),
+    Kind.MARK_PRICE: (msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price),
 }
 
 _T = TypeVar("_T")
@@ -316,8 +340,7 @@ _T = TypeVar("_T")
 def _guarded(decoder: msgspec.json.Decoder[_T], text: str | bytes | msgspec.Raw) -> _T:
     try:
         return decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # RecursionError: nesting without end inside a key that we do not even read.
+    except _BROKEN as error:
         raise Unreadable(str(error)) from error
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from komas.model.market import DepthUpdate
+from komas.model.market import BookTicker, DepthUpdate
+from komas.model.streams import Kind, Stream
 from komas.venues.binance import wire
 from komas.venues.binance.book import EDGE, RESTART_MS, Book, Levels, Snapshot
 
@@ -180,10 +181,8 @@ def test_the_capture_agrees_with_its_own_snapshot_and_its_book_tickers() -> None
     tops: dict[int, tuple[Decimal, ...]] = {}
     for line in lines:
         if line.stream == "btcusdt@bookTicker":
-            read = wire.read_event(line.stream, wire.read_frame(line.raw).data, 0)
-            assert read is not None
-            ticker = read[1]
-            assert not isinstance(ticker, DepthUpdate)
+            ticker = wire.Reader(Stream(Kind.BOOK_TICKER, "BTCUSDT")).read(line.raw, 0)
+            assert isinstance(ticker, BookTicker)
             quote = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
             tops[int(str(ticker["update_id"]))] = tuple(Decimal(str(ticker[key])) for key in quote)
     ids = sorted(tops)
@@ -194,10 +193,9 @@ def test_the_capture_agrees_with_its_own_snapshot_and_its_book_tickers() -> None
             snapshots += 1
             assert book.load(Snapshot(answer.lastUpdateId, answer.bids, answer.asks, bids_cut=True, asks_cut=True))
         elif line.stream.startswith("btcusdt@depth"):
-            read = wire.read_event("btcusdt@depth@100ms", wire.read_frame(line.raw).data, 0)
-            assert read is not None
-            assert isinstance(read[1], DepthUpdate)
-            book.take(read[1])
+            update = wire.Reader(Stream(Kind.DEPTH, "BTCUSDT")).read(line.raw, 0)
+            assert isinstance(update, DepthUpdate)
+            book.take(update)
             is_known = book.is_true and not book.is_worn  # the price wanders off, and the file has one snapshot
             if is_known and book.update_id is not None and ids[0] <= book.update_id <= ids[-1]:
                 bids, asks = book.top(1)

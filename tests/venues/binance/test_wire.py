@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from komas.model import market
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.wire import Unreadable, read_error, read_event, read_frame
+from komas.venues.binance.wire import Unreadable, name_in, read_error, read_frame, reader_of
 
 # One payload for each kind, with keys that the exchange sends and komas does not need.
 PAYLOADS = {
@@ -50,9 +49,13 @@ PAYLOADS = {
 
 
 def _event(name: str, payload: object) -> market.Incoming:
-    read = read_event(name, msgspec.Raw(json.dumps(payload).encode()), received_ms=77)
-    assert read is not None
-    return read[1]
+    return _read(name, json.dumps(payload))
+
+
+def _read(name: str, payload: str) -> market.Incoming:
+    reader = reader_of(name)
+    assert reader is not None
+    return reader.read(f'{{"stream":"{name}","data":{payload}}}'.encode(), 77)
 
 
 def test_a_ticker() -> None:
@@ -113,14 +116,14 @@ def test_a_number_that_is_none_is_unreadable(name: str, bad: object) -> None:
         if isinstance(value, str):
             broken = text.replace(json.dumps(value), json.dumps(bad), 1)
             with pytest.raises(Unreadable):
-                read_event(name, msgspec.Raw(broken.encode()), 0)
+                _read(name, broken)
             return
 
 
 @pytest.mark.parametrize("name", ["btcusdt@depth20@100ms", "!miniTicker@arr", "btcusdt@news", "x"])
 def test_streams_that_komas_does_not_know_are_nothing(name: str) -> None:
     """Counted, not fatal."""
-    assert read_event(name, msgspec.Raw(b"{}"), 0) is None
+    assert reader_of(name) is None
 
 
 @pytest.mark.parametrize(
@@ -169,11 +172,27 @@ def test_errors_come_in_two_shapes(text: str) -> None:
 
 def test_a_stream_is_read_from_the_wrapper() -> None:
     """The name decides, whatever the order of the keys."""
-    frame = read_frame('{"data":{"e":"trade"},"stream":"btcusdt@trade","new":1}')
-    assert (frame.stream, bytes(frame.data)) == ("btcusdt@trade", b'{"e":"trade"}')
-    read = read_event("btcusdt@trade", msgspec.Raw(json.dumps(PAYLOADS["btcusdt@trade"]).encode()), 0)
-    assert read is not None
-    assert read[0] == Stream(Kind.TRADE, "BTCUSDT")
+    payload = json.dumps(PAYLOADS["btcusdt@trade"])
+    text = f'{{"data":{payload},"stream":"btcusdt@trade","new":1}}'.encode()
+    assert (read_frame(text).stream, name_in(text)) == ("btcusdt@trade", None)
+    reader = reader_of("btcusdt@trade")
+    assert reader is not None
+    assert reader.stream == Stream(Kind.TRADE, "BTCUSDT")
+    assert reader.read(text, 77) == _event("btcusdt@trade", PAYLOADS["btcusdt@trade"])
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (b'{"stream":"btcusdt@trade","data":{}}', b"btcusdt@trade"),
+        (b'{"stream":"","data":{}}', b""),
+        (b'{"stream": "btcusdt@trade","data":{}}', None),
+        (b'{"result":null,"id":1}', None),
+    ],
+)
+def test_the_name_of_a_frame_that_begins_with_it(text: bytes, name: bytes | None) -> None:
+    """As the exchange writes it, without taking the frame apart; any other spelling takes the longer way."""
+    assert name_in(text) == name
 
 
 def test_a_change_of_an_order_book() -> None:
