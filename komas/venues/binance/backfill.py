@@ -19,7 +19,7 @@ from komas.errors import Cause, VenueError
 from komas.model.market import DepthUpdate, Event, FeedStatus, Gap, Incoming, Kline, StreamHealth
 from komas.model.streams import Stream
 from komas.venues.binance import rows
-from komas.venues.binance.continuity import Continuity, number_of
+from komas.venues.binance.continuity import NEXT, Continuity, Verdict, number_of
 from komas.venues.binance.wire import Unreadable
 from komas.venues.ports import Sink
 from komas.venues.rest import Rest
@@ -143,7 +143,13 @@ class Backfill:
     def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
         """Pass a fact on that is the next one, let it wait behind a gap, or drop it because it was seen."""
         assert not isinstance(event, DepthUpdate)  # the books took it
-        self._take(stream, event, received_ms)
+        verdict = self._continuity.judge(stream, event, received_ms)
+        if verdict is NEXT and stream not in self._recoveries:
+            if self._probes:
+                self._probes.pop(stream, None)
+            self._sink.publish(stream, event, received_ms)
+        else:
+            self._take(stream, event, received_ms, verdict)
 
     def doubt(self, stream: Stream) -> None:
         """Ask for what a stream may have missed, unless it says so itself in a moment."""
@@ -173,8 +179,9 @@ class Backfill:
         self._let_go(stream)
         self._sink.refuse(stream, reason)
 
-    def _take(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        verdict = self._continuity.judge(stream, event, received_ms)
+    def _take(
+        self, stream: Stream, event: Event, received_ms: int, verdict: Verdict, *, backfilled: bool = False
+    ) -> None:
         if not verdict.is_new:
             self._came_again(stream, _Fact(event, received_ms, trio.current_time(), backfilled=backfilled))
             return
@@ -404,5 +411,6 @@ class Backfill:
             return
         if self._continuity.latest(stream) is None:
             return  # nobody wants it any more
+        now_ms = self._clock_ms()
         for _, fact in facts:
-            self._take(stream, fact, self._clock_ms(), backfilled=True)
+            self._take(stream, fact, now_ms, self._continuity.judge(stream, fact, now_ms), backfilled=True)

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
-import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
@@ -26,7 +25,7 @@ from komas.venues.binance.counts import ConnectionStatistics, Counts, FeedStatis
 from komas.venues.binance.facts import Venue
 from komas.venues.binance.protocol import Refusal
 from komas.venues.binance.shards import plan
-from komas.venues.binance.upstream import Memory, Site, Upstream
+from komas.venues.binance.upstream import Arrival, Memory, Site, Upstream
 from komas.venues.dial import OpenStream, check_url, open_tcp
 from komas.venues.link import Link
 from komas.venues.ports import Intake, Wanted
@@ -42,13 +41,6 @@ _TRADE_BY_TRADE: Final = (Kind.TRADE, Kind.AGG_TRADE, Kind.TICKER, Kind.MINI_TIC
 # A connection is replaced at a moment between these parts of its life, so that shards do not go together.
 _RETIRE_FROM: Final = 0.90
 _RETIRE_SPREAD: Final = 0.08
-
-
-class Arrival(msgspec.Struct, frozen=True):
-    """When a stream's newest fact came: on trio's clock (seconds), and on the wall (milliseconds since the epoch)."""
-
-    at_s: float
-    at_ms: int
 
 
 def wall_ms() -> int:
@@ -411,12 +403,12 @@ class BinanceFeed:
 
     # What the connections hand over
 
-    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
-        """Hand one fact on, if it is of a stream that is wanted."""
-        if stream not in self._wanted:
+    def take(self, stream: Stream, event: Incoming, arrival: Arrival) -> None:
+        """Hand one fact on, if it is of a stream that has its place."""
+        if stream not in self._places:
             return  # some still come after an unsubscription, and are no start of a new life
-        self._arrivals[stream] = Arrival(trio.current_time(), received_ms)
-        self._intake.take(stream, event, received_ms)
+        self._arrivals[stream] = arrival
+        self._intake.take(stream, event, arrival.at_ms)
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take note that a connection holds a stream; where no other one did, something may have been missed."""

@@ -35,13 +35,20 @@ _TOO_LONG = (400, 413, 414, 431)  # statuses by which a server refuses a URL for
 _NOT_ABOUT_NAMES = ("Too many requests", "Pong timeout")  # reasons of 1008 that no stream's name is to blame for
 
 
+class Arrival(msgspec.Struct, frozen=True):
+    """When something came: on trio's clock (seconds), and on the wall (milliseconds since the epoch)."""
+
+    at_s: float
+    at_ms: int
+
+
 class Desk(Protocol):
     """What a connection hands over; its law: ``news`` is unparked whenever a shard was assigned something else."""
 
     news: trio.lowlevel.ParkingLot
 
-    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
-        """Take one fact, received at that time."""
+    def take(self, stream: Stream, event: Incoming, arrival: Arrival) -> None:
+        """Take one fact."""
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take the news that a connection holds a stream from now on."""
@@ -241,17 +248,17 @@ class Upstream:
     async def _read(self, socket: Socket) -> None:
         while True:
             messages = await socket.receive()
-            before, now, now_ms = self.messages, trio.current_time(), self._site.clock_ms()
+            before, arrival = self.messages, Arrival(trio.current_time(), self._site.clock_ms())
             for text in messages:
                 if (reader := self._readers.get(wire.name_in(text))) is not None:
-                    self._take(reader, text, now, now_ms)
+                    self._take(reader, text, arrival)
                 else:
-                    self._take_apart(text, now, now_ms)
+                    self._take_apart(text, arrival)
             if (count := self.messages - before) > 0:
-                self._rhythm.heard(now, count)
-                self._desk.received(count, now_ms)
+                self._rhythm.heard(arrival.at_s, count)
+                self._desk.received(count, arrival.at_ms)
 
-    def _take_apart(self, text: bytes, now: float, now_ms: int) -> None:
+    def _take_apart(self, text: bytes, arrival: Arrival) -> None:
         """Take a frame that is an answer, or the first of its stream, or written in another way than usual."""
         try:
             frame = wire.read_frame(text)
@@ -264,7 +271,7 @@ class Upstream:
             self._answered(frame)
         elif (reader := wire.reader_of(frame.stream)) is not None:
             self._readers[frame.stream.encode()] = reader
-            self._take(reader, text, now, now_ms)
+            self._take(reader, text, arrival)
         else:
             self._count()
             self._desk.unknown()
@@ -274,10 +281,10 @@ class Upstream:
         self._note_held()
         self._desk.news.unpark_all()
 
-    def _take(self, reader: wire.Reader, text: bytes, now: float, now_ms: int) -> None:
+    def _take(self, reader: wire.Reader, text: bytes, arrival: Arrival) -> None:
         self._count()
         try:
-            event = reader.read(text, now_ms)
+            event = reader.read(text, arrival.at_ms)
         except wire.Unreadable as error:
             self._desk.complain(error)
             return
@@ -287,8 +294,8 @@ class Upstream:
             self._desk.news.unpark_all()
             beat = self._beats.get(reader.name)
         if beat is not None:
-            beat.heard(now)
-        self._desk.take(reader.stream, event, now_ms)
+            beat.heard(arrival.at_s)
+        self._desk.take(reader.stream, event, arrival)
 
     def _count(self) -> None:
         self.messages += 1
