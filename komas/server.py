@@ -116,6 +116,7 @@ async def open_gateway(
             for line in (spot, futures):
                 line.start_in(work)
             work.start_soon(hub.interest.sweep, name="interest sweeper")
+            work.start_soon(hub.deliver, name="deliverer")
             work.start_soon(signals.desk.run, name="signal desk")
             work.start_soon(signals.authenticator.run, name="token keys")
             if settings.demo:

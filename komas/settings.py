@@ -64,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sse_per_address: int = 500
     mailbox: int = 2048
     journal: int = 4096
+    direct_writes: bool = True
     jwt_secret: str = ""
     jwt_algorithm: str = "HS256"
     jwt_public_key: Path | None = None
@@ -292,6 +293,9 @@ FIELDS: Final[dict[str, Field]] = {
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
     "mailbox": Field(_count(16, 10**6), "16 to 1000000", "trades that wait for one slow SSE client"),
     "journal": Field(_count(16, 10**6), "16 to 1000000", "trades kept for clients that come back, for each stream"),
+    "direct_writes": Field(
+        _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"
+    ),
     "jwt_secret": Field(
         _secret,
         f"at least {SECRET_BYTES} bytes",

@@ -13,6 +13,8 @@ no longer there (hypercorn is pinned in pyproject.toml):
   pipelined request: here the end of a connection is seen at once;
 * a WebSocket that broke the protocol, or whose handshake was bad, got no close frame or was left open: ``socket.py``;
 * the head of a request could come a byte at a time, for as long as the keep-alive time: here within ``HEAD_S``;
+* each write went through Hypercorn's whole protocol, which costs thirty times the system call: here the application is
+  offered the connection itself, to write what is framed already;
 * HTTP/2 over clear text (by prior knowledge or ``Upgrade: h2c``) has no backpressure: here it is not spoken.
 """
 
@@ -20,6 +22,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 from contextlib import suppress
 from typing import Final
 
@@ -32,8 +36,9 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+from hypercorn.typing import LifespanState
 
-from komas.edge.socket import AccessLog, Socket
+from komas.edge.socket import SCOPE_CONNECTION, AccessLog, Socket
 
 log = logging.getLogger("komas.connection")
 
@@ -45,6 +50,7 @@ LINGER_S: Final = 2.0  # how long a client that is still sending its request is 
 COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 READ_BYTES: Final = 2**16
+WRITE_BYTES: Final = 2**16  # of a rest, within one deadline
 
 _CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ABORTS: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit)
@@ -86,12 +92,15 @@ def present() -> Context | None:
 
 
 class Connection(TCPServer):
-    """One client's connection."""
+    """One client's connection; the application finds it in its scope's state, where it can be written to at once."""
 
     context: Context
 
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
+        if isinstance(self.stream, trio.SocketStream) and sys.platform != "win32":
+            self.state = LifespanState({**self.state, SCOPE_CONNECTION: self})
+        self._rest = memoryview(b"")
         self._sending: trio.CancelScope | None = None
         self._has_left = False
         self._is_idle = True
@@ -112,6 +121,27 @@ class Connection(TCPServer):
             self._complain(error)
         finally:
             self.context.terminated.connections.discard(self)
+
+    def write(self, data: bytes) -> int:
+        """Write what the socket takes at once; returns how many bytes are left.
+
+        Nothing is taken while something else is being written. A rest of what was begun is kept, and goes before
+        everything else: with the next write of anybody, or with ``flush()``.
+        """
+        if self._rest or self.send_lock.locked():
+            return len(data)
+        try:
+            # Asked for each time: a closed socket has none, and its old one may be another client's by now.
+            written = os.write(self.stream.socket.fileno(), data)
+        except OSError:
+            return len(data)  # it takes nothing now, or is gone, which the next waiting write finds out
+        self._rest = memoryview(data)[written:]
+        return len(self._rest)
+
+    async def flush(self) -> None:
+        """Write the rest of what was begun, as any other write."""
+        if self._rest:
+            await self._write(b"")
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""
@@ -189,9 +219,12 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         written = False
         async with self.send_lock:
-            deadline_s = HURRIED_DEADLINE_S if self.context.terminated.is_set() else SEND_DEADLINE_S
-            with trio.move_on_after(deadline_s, shield=True) as scope, suppress(*_CLIENT_LEFT):
+            with trio.move_on_at(self._deadline(), shield=True) as scope, suppress(*_CLIENT_LEFT):
                 self._sending = scope
+                while self._rest:
+                    await self.stream.send_all(self._rest[:WRITE_BYTES])
+                    self._rest = self._rest[WRITE_BYTES:]
+                    scope.deadline = self._deadline()
                 await self.stream.send_all(data)
                 written = True
             self._sending = None
@@ -200,6 +233,11 @@ class Connection(TCPServer):
             await trio.aclose_forcefully(self.stream)
             with trio.move_on_after(BOOKKEEPING_S, shield=True):
                 await self.protocol.handle(Closed())
+
+    def _deadline(self) -> float:
+        """When a write that begins now is given up."""
+        hurries = self.context.terminated.is_set()
+        return trio.current_time() + (HURRIED_DEADLINE_S if hurries else SEND_DEADLINE_S)
 
     async def _hear_out(self) -> None:
         """Read on from a client that is answered while it still sends: closing at once would destroy the answer.

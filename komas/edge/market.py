@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from quart import Blueprint, Response, request
 
@@ -11,6 +12,7 @@ from komas.edge import queries, sse
 from komas.edge.access import Caller
 from komas.edge.control import check_listed
 from komas.edge.rooms import Rooms
+from komas.edge.socket import SCOPE_CONNECTION, Direct
 from komas.hub.hub import Hub
 from komas.model.codec import Position
 from komas.model.streams import Stream
@@ -26,40 +28,33 @@ def market(rooms: Rooms) -> Blueprint:
     @routes.get("/prices")
     async def prices() -> Response:
         streams = queries.read_price_streams(request.args, rooms.settings.max_symbols)
-        max_rate = queries.read_rate(request.args.get("max_rate"))
+        show = sse.Show(max_rate=queries.read_rate(request.args.get("max_rate")))
         await check_listed(rooms, streams, "symbols")
-        return _open(rooms, streams, max_rate=max_rate)
+        return _open(rooms, streams, show)
 
     @routes.get("/klines")
     async def klines() -> Response:
         stream = queries.read_kline_stream(request.args)
         await check_listed(rooms, [stream], "symbol")
-        return _open(rooms, [stream], since=sse.position_of(request.headers, request.args))
+        return _open(rooms, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
 
     @routes.get("/trades")
     async def trades() -> Response:
         stream = queries.read_trade_stream(request.args)
         await check_listed(rooms, [stream], "symbol")
-        return _open(rooms, [stream], since=sse.position_of(request.headers, request.args))
+        return _open(rooms, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
 
     @routes.get("/depth")
     async def depth() -> Response:
         stream, levels = queries.read_depth(request.args, default=DEPTH_SHOWN, most=books.PUBLISHED)
-        max_rate = queries.read_rate(request.args.get("max_rate"))
+        show = sse.Show(levels, queries.read_rate(request.args.get("max_rate")))
         await check_listed(rooms, [stream], "symbol")
-        return _open(rooms, [stream], max_rate=max_rate, levels=levels)
+        return _open(rooms, [stream], show)
 
     return routes
 
 
-def _open(
-    rooms: Rooms,
-    streams: Sequence[Stream],
-    *,
-    since: Position | None = None,
-    max_rate: float | None = None,
-    levels: int | None = None,
-) -> Response:
+def _open(rooms: Rooms, streams: Sequence[Stream], show: sse.Show, *, since: Position | None = None) -> Response:
     if request.method == "HEAD":
         return sse.head()
     address = Caller(request.remote_addr or "", request.headers).address(rooms.settings)
@@ -73,10 +68,17 @@ def _open(
         since=since,
         heartbeat_s=rooms.settings.heartbeat_s,
         mailbox=rooms.settings.mailbox,
-        max_rate=max_rate,
-        levels=levels,
+        show=show,
+        direct=_direct() if rooms.settings.direct_writes else None,
     )
     return sse.respond(body)
+
+
+def _direct() -> Direct | None:
+    """The connection, where Hypercorn offers it and a response is sent in chunks."""
+    scope: Mapping[str, Any] = request.scope or {}  # made by an ASGI server, or by a test
+    direct: Direct | None = scope.get("state", {}).get(SCOPE_CONNECTION)
+    return direct if request.http_version == "1.1" else None
 
 
 def _why_busy(rooms: Rooms, streams: Sequence[Stream], address: str) -> str | None:

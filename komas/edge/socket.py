@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 from hypercorn.logging import Logger
@@ -42,13 +42,24 @@ if TYPE_CHECKING:
         WWWScope,
     )
 
-SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket
+SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket,
+SCOPE_CONNECTION: Final = "komas.connection"  # and where its connection, if it can be written to without waiting
 FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a session allows
 FRAMES_AT_ONCE: Final = 200.0
 LINGER_S: Final = 2.0  # for the client's close frame
 _SECRET_HEADERS: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", b"referer"})
 _BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
 _ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
+
+
+class Direct(Protocol):
+    """A connection that can be written to without waiting."""
+
+    def write(self, data: bytes) -> int:
+        """Write what the socket takes at once; returns how many bytes are left."""
+
+    async def flush(self) -> None:
+        """Write the rest."""
 
 
 class _SizeLimit(Extension):
@@ -104,6 +115,7 @@ class Socket(WSStream):
         self._parts: list[str] = []
         self._putting = trio.CancelScope()  # around what waits for room in the application's queue
         self._gone = trio.Event()
+        self._direct: Direct | None = event.state.get(SCOPE_CONNECTION)
         # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
         headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
         return dataclasses.replace(event, headers=headers, state=ConnectionState({**event.state, SCOPE_STATE: self}))
@@ -133,6 +145,23 @@ class Socket(WSStream):
     def heard_s_ago(self) -> float:
         """Seconds since anything came from the client."""
         return trio.current_time() - self.heard_at
+
+    def write(self, frame: bytes) -> int:
+        """Write as much of a frame as the connection takes at once; returns how many bytes are left."""
+        is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
+        if self._direct is None or not is_open or self.connection.state is not Phase.OPEN:
+            return len(frame)
+        return self._direct.write(frame)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether ``write()`` ever writes."""
+        return self._direct is not None
+
+    async def flush(self) -> None:
+        """Write the rest of what ``write()`` has begun."""
+        if self._direct is not None:
+            await self._direct.flush()
 
     async def ping(self) -> None:
         """Send a ping of the protocol, which every client answers by itself."""

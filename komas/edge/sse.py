@@ -2,6 +2,9 @@
 
 The body owns the client's place at the hub: entering it subscribes, leaving it, for whatever reason, unsubscribes. One
 chunk carries everything that waited.
+
+A response begins and ends through ASGI. In between, where the connection can be written to without waiting, the hub
+writes chunks that were framed once for everybody, and the body wakes only for what the connection could not take.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +23,7 @@ from quart.wrappers.response import ResponseBody
 from werkzeug.datastructures import Headers
 
 from komas.edge.doors import Doors
+from komas.edge.socket import Direct
 from komas.hub.hub import Hub, Listener
 from komas.hub.policy import Batch, Item
 from komas.model.codec import Envelope, NoticeEnvelope, Position, named_event, parse_position
@@ -43,11 +47,61 @@ class Lagged(msgspec.Struct, frozen=True):
     dropped: int
 
 
+class Show(msgspec.Struct, frozen=True):
+    """What a client is shown: so many ``levels`` of an order book, ``max_rate`` events a second; ``None`` for all.
+
+    It is the view of an audience, too: the chunks of HTTP/1.1 (RFC 9112, 7.1) that a direct client is written.
+    """
+
+    levels: int | None = None
+    max_rate: float | None = None
+
+    def renderer(self) -> Callable[[Batch], bytes]:
+        """What renders batches as one chunk each."""
+        events = Events(self.levels)
+
+        def render(batch: Batch) -> bytes:
+            body = b"".join(events.of(batch))
+            return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+
+        return render
+
+
+class Events:
+    """Batches as events, one after another."""
+
+    def __init__(self, levels: int | None) -> None:
+        self._levels = levels
+        self._shown: object = None  # the part of an order book that was sent last
+
+    def of(self, batch: Batch) -> Iterable[bytes]:
+        """The events of one batch."""
+        if batch.dropped:
+            yield named_event("lagged", Lagged(batch.dropped))
+        yield from map(self.render, batch.items)
+
+    def render(self, item: Item) -> bytes:
+        """One item as an event; nothing where the part of a book that the client sees has not changed."""
+        if self._levels is None or not isinstance(item, Envelope):
+            return item.sse
+        cut = item.cut(self._levels)
+        shown = (cut.event["bids"], cut.event["asks"])
+        if shown == self._shown:
+            return b""
+        self._shown = shown
+        return cut.sse
+
+    def forget(self) -> None:
+        """Something else was sent in the meantime."""
+        self._shown = None
+
+
 class EventBody(ResponseBody):
     """The body of one SSE response: endless, or ``busy`` and its end.
 
     ``why_busy`` tells why the client cannot come in, and ``opened`` is called when it can; both at the moment at which
-    it is counted, so that no burst of clients gets past a limit. ``levels`` is how much of an order book is shown.
+    it is counted, so that no burst of clients gets past a limit. ``direct`` is the connection, where it can be written
+    to without waiting.
     """
 
     def __init__(
@@ -62,8 +116,8 @@ class EventBody(ResponseBody):
         since: Position | None = None,
         heartbeat_s: float,
         mailbox: int,
-        max_rate: float | None = None,
-        levels: int | None = None,
+        show: Show,
+        direct: Direct | None = None,
     ) -> None:
         self._hub = hub
         self._doors = doors
@@ -74,10 +128,12 @@ class EventBody(ResponseBody):
         self._since = since
         self._heartbeat_s = heartbeat_s
         self._mailbox = mailbox
-        self._pause_s = 0.0 if max_rate is None else 1 / max_rate
-        self._levels = levels
-        self._shown: object = None  # the part of an order book that was sent last
+        self._show = show
+        self._pause_s = 0.0 if show.max_rate is None else 1 / show.max_rate
+        self._direct = direct if show.max_rate is None else None  # whoever is shown less has a pace of its own
+        self._events = Events(show.levels)
         self._next_at = 0.0
+        self._said_at = 0.0
         self._waiting: deque[bytes] = deque()
         self._stack = ExitStack()
         self._listener: Listener | None = None
@@ -90,8 +146,7 @@ class EventBody(ResponseBody):
         self._opened()
         with ExitStack() as stack:
             stack.enter_context(self._doors.inside(self._address, self._streams))
-            place = self._hub.listen(self._streams, since=self._since, capacity=self._mailbox)
-            self._listener = stack.enter_context(place)
+            self._listener = stack.enter_context(self._place())
             self._waiting.extend(_chunks(self._greeting(self._listener)))
             self._stack = stack.pop_all()
         return self
@@ -109,41 +164,42 @@ class EventBody(ResponseBody):
             self._waiting.extend(await self._news())
         return self._waiting.popleft()
 
+    def _place(self) -> AbstractContextManager[Listener]:
+        hub, streams, since, capacity = self._hub, self._streams, self._since, self._mailbox
+        if self._direct is None:
+            return hub.listen(streams, since=since, capacity=capacity)
+        return hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
+
     def _greeting(self, listener: Listener) -> Iterable[bytes]:
         yield b"retry: %d\n\n" % RETRY_MS
         if self._hub.status.state is not FeedState.CONNECTED:
             yield NoticeEnvelope(self._hub.status).sse
-        yield from map(self._render, listener.known)
+        yield from map(self._events.render, listener.known)
 
     async def _news(self) -> list[bytes]:
         if self._listener is None:
             raise StopAsyncIteration  # busy, and said so
         await self._keep_rate()
-        with trio.move_on_after(self._heartbeat_s):
-            while True:
-                try:
-                    batch = await self._listener.take()
-                except trio.EndOfChannel:
-                    raise StopAsyncIteration from None
-                if events := [event for event in self._rendered(batch) if event]:
-                    return _chunks(events)
-        return [COMMENT]
+        chunks: list[bytes] = []
+        self._said_at = trio.current_time()
+        while not chunks and (silent_until := self._silent_until(self._listener)) > trio.current_time():
+            with trio.move_on_at(silent_until):
+                chunks = await self._heard(self._listener)
+            if self._direct is not None and not chunks:
+                await self._direct.flush()  # any other write does so by itself
+        return chunks or [COMMENT]
 
-    def _rendered(self, batch: Batch) -> Iterable[bytes]:
-        if batch.dropped:
-            yield named_event("lagged", Lagged(batch.dropped))
-        yield from map(self._render, batch.items)
+    def _silent_until(self, listener: Listener) -> float:
+        return max(self._said_at, listener.served_at) + self._heartbeat_s
 
-    def _render(self, item: Item) -> bytes:
-        """One item as an event; nothing where the part of a book that the client sees has not changed."""
-        if self._levels is None or not isinstance(item, Envelope):
-            return item.sse
-        cut = item.cut(self._levels)
-        shown = (cut.event["bids"], cut.event["asks"])
-        if shown == self._shown:
-            return b""
-        self._shown = shown
-        return cut.sse
+    async def _heard(self, listener: Listener) -> list[bytes]:
+        try:
+            batch = await listener.take()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        if self._direct is not None:
+            self._events.forget()
+        return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
 
     async def _keep_rate(self) -> None:
         """Let events merge for a while, when the client asked for fewer; the end of the server is not waited for."""

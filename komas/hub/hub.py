@@ -8,18 +8,24 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import msgspec
 import trio
 
+from komas.hub.audience import Audience, Outlet
+from komas.hub.deliverer import Deliverer
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.journal import JOURNAL_LENGTH, Journal
 from komas.hub.latest import Latest
 from komas.hub.mailbox import MAILBOX_POSTS, Mailbox
-from komas.hub.policy import Batch, Item, Overflow
+from komas.hub.policy import Batch, Item, Overflow, Post
 from komas.model.codec import Envelope, NoticeEnvelope, Position
 from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream
+
+Hearer: TypeAlias = "Mailbox | Audience[Item, Batch]"
 
 
 class HubStatistics(msgspec.Struct, frozen=True):
@@ -36,12 +42,22 @@ class HubStatistics(msgspec.Struct, frozen=True):
 class _Fanout:
     """One life of one stream: who listens, and what was."""
 
-    __slots__ = ("epoch", "journal", "mailboxes")
+    __slots__ = ("epoch", "hearers", "journal")
 
-    def __init__(self, stream: Stream, epoch: str, journal_length: int, mailboxes: dict[Mailbox, None]) -> None:
+    def __init__(self, stream: Stream, epoch: str, journal_length: int, hearers: dict[Hearer, None]) -> None:
         self.epoch = epoch
-        self.mailboxes = mailboxes
+        self.hearers = hearers
         self.journal = Journal(stream, epoch, journal_length)
+
+
+class View(Protocol):
+    """How listeners are written to; equal views of the same streams get the same bytes."""
+
+    def __hash__(self) -> int:
+        """Be a key."""
+
+    def renderer(self) -> Callable[[Batch], bytes]:
+        """What renders the batches of one audience, one after another."""
 
 
 class Listener:
@@ -51,15 +67,84 @@ class Listener:
     It is taken first and is not bounded by the mailbox.
     """
 
-    __slots__ = ("_mailbox", "known")
+    __slots__ = ("_mailbox", "known", "served_at")
 
     def __init__(self, mailbox: Mailbox, known: list[Item]) -> None:
         self._mailbox = mailbox
         self.known = known
+        self.served_at = 0.0  # when something was written to an outlet of it last, in seconds on trio's clock
 
     async def take(self) -> Batch:
-        """Wait for news and take all of it; see ``Mailbox.take()`` for what it raises."""
+        """Wait for news and take all of it; see ``Mailbox.take_now()`` for what it raises."""
         return await self._mailbox.take()
+
+
+class DirectListener(Listener):
+    """A place whose news are written to its outlet as long as its task waits in ``take()``."""
+
+    __slots__ = ("_audience", "_hears", "_view", "outlet")
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        known: list[Item],
+        *,
+        audience: Audience[Item, Batch],
+        outlet: Outlet,
+        view: View,
+        hears: Callable[[Hearer, bool], None],
+    ) -> None:
+        super().__init__(mailbox, known)
+        self._audience = audience
+        self._hears = hears
+        self._view = view
+        self.outlet = outlet
+
+    async def take(self) -> Batch:
+        """Wait until the outlet cannot take all that is new; returns what it has not taken, were it nothing.
+
+        The outlet may keep the rest of what it was writing, which then goes first. Raises ``trio.EndOfChannel`` at the
+        end.
+        """
+        if (batch := self.take_now()) is not None:
+            return batch
+        self._audience.enter(self)
+        try:
+            await self._mailbox.rung()
+        finally:
+            self._audience.leave(self)
+        return self.take_now() or Batch([], 0)
+
+    # A seat in its audience
+
+    def take_now(self) -> Batch | None:
+        """Take what waits for the listener's task."""
+        return self._mailbox.take_now()
+
+    def give_back(self, batch: Batch) -> None:
+        """Leave what was not written for the listener's task."""
+        self._mailbox.give_back(batch)
+
+    def render(self, batch: Batch) -> bytes:
+        """What only this listener has not heard."""
+        return self._view.renderer()(batch)
+
+    def joined(self) -> None:
+        """The audience hears for it."""
+        self._hears(self._mailbox, False)
+        if len(self._audience) == 1:
+            self._hears(self._audience, True)
+
+    def left(self) -> None:
+        """It hears for itself."""
+        self.served_at = max(self.served_at, self._audience.served_at)
+        self._hears(self._mailbox, True)
+        if not len(self._audience):
+            self._hears(self._audience, False)
+
+    def ring(self) -> None:
+        """Wake the listener's task."""
+        self._mailbox.ring()
 
 
 def new_epoch() -> str:
@@ -78,8 +163,11 @@ class Hub:
         epoch: Callable[[], str] = new_epoch,
     ) -> None:
         self._fanouts: dict[Stream, _Fanout] = {}
-        self._orphans: dict[Stream, dict[Mailbox, None]] = {}  # listeners of a stream that was given up under them
+        self._orphans: dict[Stream, dict[Hearer, None]] = {}  # of a stream that was given up under them
+        self._hearers: dict[Hearer, None] = {}
         self._mailboxes: dict[Mailbox, None] = {}
+        self._audiences: dict[tuple[object, ...], Audience[Item, Batch]] = {}
+        self._deliverer = Deliverer()
         self._journal_length = journal_length
         self._epoch = epoch
         self._published = 0
@@ -109,8 +197,8 @@ class Hub:
         self.latest.put(envelope)
         if envelope.sequence is not None:
             fanout.journal.append(envelope)
-        for mailbox in fanout.mailboxes:
-            mailbox.put(envelope)
+        for hearer in fanout.hearers:
+            hearer.put(envelope)
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Tell listeners of a stream, and those who will replay it, that facts are missing at this place."""
@@ -119,22 +207,22 @@ class Hub:
             return
         envelope = NoticeEnvelope(gap, stream)
         fanout.journal.append(envelope)
-        for mailbox in fanout.mailboxes:
-            mailbox.put(envelope)
+        for hearer in fanout.hearers:
+            hearer.put(envelope)
 
     def renew(self, stream: Stream, gap: Gap) -> None:
         """Begin a new life of a stream whose numbers have started again: positions of the old one are void."""
         fanout = self._fanouts.get(stream)
         if fanout is not None:
-            self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length, fanout.mailboxes)
+            self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length, fanout.hearers)
             self.publish_gap(stream, gap)
 
     def announce(self, status: FeedStatus) -> None:
         """Tell every listener where the feed stands."""
         self.status = status
         envelope = NoticeEnvelope(status)
-        for mailbox in self._mailboxes:
-            mailbox.put(envelope)
+        for hearer in self._hearers:
+            hearer.put(envelope)
 
     def tell(self, stream: Stream, health: StreamHealth) -> None:
         """Tell listeners of a stream that it is doubtful, or well again; a doubtful order book is known no more."""
@@ -144,8 +232,8 @@ class Hub:
         if fanout is None:
             return
         envelope = NoticeEnvelope(health, stream)
-        for mailbox in fanout.mailboxes:
-            mailbox.put(envelope)
+        for hearer in fanout.hearers:
+            hearer.put(envelope)
 
     def refuse(self, stream: Stream, reason: str) -> None:
         """Give up a stream that the exchange refused: tell its listeners why, and stop wanting it."""
@@ -153,8 +241,8 @@ class Hub:
         if fanout is None:
             return
         envelope = NoticeEnvelope(FeedStatus(state=self.status.state, stream=stream.name, reason=reason), stream)
-        for mailbox in fanout.mailboxes:
-            mailbox.put(envelope)
+        for hearer in fanout.hearers:
+            hearer.put(envelope)
         self.interest.abandon(stream)
 
     @contextmanager
@@ -170,24 +258,58 @@ class Hub:
 
         ``since`` asks for what came after a position; it is for a single stream, for positions are a stream's own.
         """
-        mailbox = Mailbox(capacity, overflow)
-        # No await from here to the yield: a fact in between would be in neither `known` nor the mailbox.
+        with self._place(streams, since, Mailbox(capacity, overflow)) as (mailbox, known):
+            yield Listener(mailbox, known)
+
+    @contextmanager
+    def listen_directly(
+        self,
+        streams: Sequence[Stream],
+        outlet: Outlet,
+        view: View,
+        *,
+        since: Position | None = None,
+        capacity: int = MAILBOX_POSTS,
+    ) -> Iterator[DirectListener]:
+        """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
+        key = (tuple(streams), view, capacity)
+        audience = self._audiences.get(key)
+        if audience is None:
+            waiting = Post(capacity, Overflow.DROP_OLDEST)
+            audience = self._audiences[key] = Audience(waiting, view.renderer, self._deliverer.call)
+        audience.places += 1
+        try:
+            with self._place(streams, since, Mailbox(capacity)) as (mailbox, known):
+                hears = partial(self._hear, streams)
+                yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, hears=hears)
+        finally:
+            audience.places -= 1
+            if not audience.places:
+                del self._audiences[key]
+
+    @contextmanager
+    def _place(
+        self, streams: Sequence[Stream], since: Position | None, mailbox: Mailbox
+    ) -> Iterator[tuple[Mailbox, list[Item]]]:
+        # No await from here to the yield: a fact in between would be in neither what is known nor the mailbox.
         self.interest.join(streams)
         try:
             known = [item for stream in streams for item in self._known(stream, since)]
-            for stream in streams:
-                self._fanouts[stream].mailboxes[mailbox] = None
+            self._enlist(mailbox, streams)
             self._mailboxes[mailbox] = None
             if self.drained.is_set():
                 mailbox.close()
-            yield Listener(mailbox, known)
+            yield mailbox, known
         finally:
             self._mailboxes.pop(mailbox, None)
-            for stream in streams:
-                self._forget(mailbox, stream)
+            self._delist(mailbox, streams)
             self._dropped += mailbox.statistics().dropped
             mailbox.close()
             self.interest.leave(streams)
+
+    async def deliver(self) -> None:
+        """Write to the outlets of those who listen directly, until cancelled."""
+        await self._deliverer.run()
 
     def drain(self) -> None:
         """End every mailbox, and every one to come: listeners take what waits, then see the end."""
@@ -218,13 +340,29 @@ class Hub:
             known.append(latest)
         return known
 
-    def _forget(self, mailbox: Mailbox, stream: Stream) -> None:
-        if (fanout := self._fanouts.get(stream)) is not None:
-            fanout.mailboxes.pop(mailbox, None)
-        if (orphans := self._orphans.get(stream)) is not None:
-            orphans.pop(mailbox, None)
-            if not orphans:
-                del self._orphans[stream]
+    def _hear(self, streams: Sequence[Stream], hearer: Hearer, is_to: bool) -> None:  # noqa: FBT001 - called by nobody else
+        """Let somebody hear of streams from here on, or no more."""
+        if is_to:
+            self._enlist(hearer, streams)
+        else:
+            self._delist(hearer, streams)
+
+    def _enlist(self, hearer: Hearer, streams: Sequence[Stream]) -> None:
+        self._hearers[hearer] = None
+        for stream in streams:
+            fanout = self._fanouts.get(stream)
+            hearers = self._orphans.setdefault(stream, {}) if fanout is None else fanout.hearers
+            hearers[hearer] = None
+
+    def _delist(self, hearer: Hearer, streams: Sequence[Stream]) -> None:
+        self._hearers.pop(hearer, None)
+        for stream in streams:
+            if (fanout := self._fanouts.get(stream)) is not None:
+                fanout.hearers.pop(hearer, None)
+            if (orphans := self._orphans.get(stream)) is not None:
+                orphans.pop(hearer, None)
+                if not orphans:
+                    del self._orphans[stream]
 
     def _open(self, stream: Stream) -> None:
         orphans = self._orphans.pop(stream, {})
@@ -232,6 +370,6 @@ class Hub:
 
     def _close(self, stream: Stream) -> None:
         fanout = self._fanouts.pop(stream)
-        if fanout.mailboxes:
-            self._orphans[stream] = fanout.mailboxes
+        if fanout.hearers:
+            self._orphans[stream] = fanout.hearers
         self.latest.forget(stream)

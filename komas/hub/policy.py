@@ -74,13 +74,23 @@ class Post:
         self._items[self._next_key] = item
         return True
 
+    def peek(self) -> Batch:
+        """Everything that waits."""
+        return Batch(list(self._items.values()), self._dropped)
+
     def take(self) -> Batch:
         """Everything that waits; the post is empty afterwards."""
-        batch = Batch(list(self._items.values()), self._dropped)
+        batch = self.peek()
         self._items.clear()
         self._kept.clear()
         self._dropped = 0
         return batch
+
+    def give_back(self, batch: Batch) -> None:
+        """Add what somebody else has not delivered, behind what waits."""
+        self._dropped += batch.dropped
+        for item in batch.items:
+            self.put(item)
 
     def _drop_oldest(self) -> None:
         del self._items[self._kept.popleft()]

@@ -1,0 +1,177 @@
+"""Listeners who hear the same: what they hear is rendered once, and written to each of them without waiting (thinks).
+
+A listener is in the audience only while its own task waits for news. Whoever cannot take all of it at once leaves, with
+what it has not got, and its own task goes on at its own pace; it comes back once nothing waits for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+B = TypeVar("B")
+B_contra = TypeVar("B_contra", contravariant=True)
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+B_co = TypeVar("B_co", covariant=True)
+
+TURN = 16  # writes before others may have their turn
+NEWCOMERS = 64  # let in at one go
+
+
+class Outlet(Protocol):
+    """Where bytes can be written without waiting."""
+
+    def write(self, chunk: bytes) -> int:
+        """Write; returns how many bytes are left: all, or the rest that the outlet keeps and will write first."""
+
+
+class Seat(Protocol[B]):
+    """One listener, as an audience sees it; its task waits for news."""
+
+    @property
+    def outlet(self) -> Outlet:
+        """Where it is written to."""
+
+    def take_now(self) -> B | None:
+        """Take what waits for its task; ``None`` for nothing."""
+
+    def give_back(self, batch: B) -> None:
+        """Leave this for its task, behind what waits."""
+
+    def render(self, batch: B) -> bytes:
+        """The bytes of what only this listener has not heard."""
+
+    def joined(self) -> None:
+        """Take the news that the audience hears for it now."""
+
+    def left(self) -> None:
+        """Take the news that it hears for itself again."""
+
+    def ring(self) -> None:
+        """Wake its task."""
+
+
+class Waiting(Protocol[T_contra, B_co]):
+    """What is not served yet."""
+
+    def __len__(self) -> int:
+        """How many items."""
+
+    def put(self, item: T_contra) -> bool:
+        """Add one."""
+
+    def take(self) -> B_co:
+        """Take all."""
+
+    def peek(self) -> B_co:
+        """Look at all."""
+
+
+class Audience(Generic[T, B]):
+    """Listeners to the same things in the same representation.
+
+    ``call`` is told that something waits; whoever is called runs ``serve()``. ``renderer`` makes what renders batches
+    one after another, from the first member on.
+    """
+
+    def __init__(
+        self,
+        waiting: Waiting[T, B],
+        renderer: Callable[[], Callable[[B], bytes]],
+        call: Callable[[Audience[T, B]], None],
+    ) -> None:
+        self._waiting = waiting
+        self._renderer = renderer
+        self._render = renderer()
+        self._call = call
+        self._is_called = False
+        self._members: dict[Seat[B], None] = {}
+        self._newcomers: dict[Seat[B], None] = {}
+        self._unserved: dict[Seat[B], None] = {}  # of those who hear ``_batch``
+        self._batch: B | None = None
+        self.places = 0  # listeners who have a seat here, whether they are in or not
+        self.served_at = 0.0  # seconds, on the clock of whoever calls ``serve()``
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def put(self, item: T) -> None:
+        """Take one item for all members."""
+        self._waiting.put(item)
+        self._call_once()
+
+    def enter(self, seat: Seat[B]) -> None:
+        """Let a listener in: at once, or when what waits, and it has heard already, is served."""
+        if self._waiting:
+            self._newcomers[seat] = None
+            self._call_once()
+        else:
+            self._let_in(seat)
+
+    def leave(self, seat: Seat[B]) -> None:
+        """Let a listener go, with all that it has not heard."""
+        self._newcomers.pop(seat, None)
+        if seat not in self._members:
+            return
+        del self._members[seat]
+        seat.left()
+        if seat in self._unserved:
+            del self._unserved[seat]
+            assert self._batch is not None  # there are some unserved only while it is served
+            seat.give_back(self._batch)
+        if self._waiting:
+            seat.give_back(self._waiting.peek())
+
+    def serve(self, now: float) -> Iterator[None]:
+        """Write what waits to all members; yields now and then, so that others may have their turn."""
+        self._is_called = False
+        self.served_at = now
+        if self._waiting:
+            self._batch, self._unserved = self._waiting.take(), self._members.copy()
+        # Nothing waits now: whoever comes in here hears what is published from here on.
+        for seat in tuple(islice(self._newcomers, NEWCOMERS)):
+            self._settle(seat)
+        if self._newcomers:
+            self._call_once()
+        if self._batch is not None:
+            yield from self._write(self._render(self._batch) if self._unserved else b"")
+            self._batch = None
+
+    def _write(self, chunk: bytes) -> Iterator[None]:
+        count, unserved = 0, self._unserved
+        while unserved:
+            seat, _ = unserved.popitem()
+            if chunk and (left := seat.outlet.write(chunk)):
+                if left == len(chunk):
+                    unserved[seat] = None  # it has heard nothing of it
+                self.leave(seat)
+                seat.ring()
+            count += 1
+            if count % TURN == 0:
+                yield
+
+    def _settle(self, seat: Seat[B]) -> None:
+        """Let a newcomer in, after what only it has not heard."""
+        del self._newcomers[seat]
+        batch = seat.take_now()
+        if batch is not None:
+            chunk = seat.render(batch)
+            if chunk and (left := seat.outlet.write(chunk)):
+                if left == len(chunk):
+                    seat.give_back(batch)
+                seat.ring()
+                return
+        self._let_in(seat)
+
+    def _let_in(self, seat: Seat[B]) -> None:
+        if not self._members:
+            self._render = self._renderer()
+        self._members[seat] = None
+        seat.joined()
+
+    def _call_once(self) -> None:
+        if not self._is_called:
+            self._is_called = True
+            self._call(self)
