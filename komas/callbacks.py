@@ -12,7 +12,7 @@ import trio
 
 from komas.client import BACKLOG, Rooms, check_listed, check_refused, open_rooms
 from komas.errors import CallerError, Dismissed, KomasError, VenueError
-from komas.hub.hub import Hub, Listener
+from komas.hub.hub import Hub, MarketListener
 from komas.hub.policy import Overflow
 from komas.model.codec import Envelope
 from komas.model.market import AggTrade, BookTicker, Depth, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
@@ -295,7 +295,7 @@ class BinanceWebSocket:
                         self._end(wanted)
                         await self._tell(self._on_error, error)
 
-    async def _deliver(self, wanted: Stream, listener: Listener) -> None:
+    async def _deliver(self, wanted: Stream, listener: MarketListener) -> None:
         items = listener.known
         while True:
             for item in items:

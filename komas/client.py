@@ -15,7 +15,7 @@ from typing import Final, Generic, Self, TypeVar
 import trio
 
 from komas.errors import CallerError, Cause, VenueError
-from komas.hub.hub import Hub, Listener
+from komas.hub.hub import Hub, MarketListener
 from komas.hub.policy import Item, Overflow
 from komas.model.codec import Envelope
 from komas.model.market import (
@@ -51,7 +51,7 @@ E = TypeVar("E", bound=Event)
 class Events(Generic[E]):
     """The events of one stream, in order: ``async for event in events``."""
 
-    def __init__(self, listener: Listener, on_gap: Callable[[Gap], object] | None) -> None:
+    def __init__(self, listener: MarketListener, on_gap: Callable[[Gap], object] | None) -> None:
         self._listener = listener
         self._on_gap = on_gap
         self._waiting: deque[Item] = deque(listener.known)

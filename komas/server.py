@@ -117,6 +117,7 @@ async def open_gateway(
                 line.start_in(work)
             work.start_soon(hub.interest.sweep, name="interest sweeper")
             work.start_soon(hub.deliver, name="deliverer")
+            work.start_soon(signals.topic.deliver, name="signal deliverer")
             work.start_soon(signals.desk.run, name="signal desk")
             work.start_soon(signals.authenticator.run, name="token keys")
             if settings.demo:

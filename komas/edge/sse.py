@@ -24,7 +24,7 @@ from werkzeug.datastructures import Headers
 
 from komas.edge.doors import Doors
 from komas.edge.socket import Direct
-from komas.hub.hub import Hub, Listener
+from komas.hub.hub import Hub, MarketListener
 from komas.hub.policy import Batch, Item
 from komas.model.codec import Envelope, NoticeEnvelope, Position, named_event, parse_position
 from komas.model.market import FeedState
@@ -136,7 +136,7 @@ class EventBody(ResponseBody):
         self._said_at = 0.0
         self._waiting: deque[bytes] = deque()
         self._stack = ExitStack()
-        self._listener: Listener | None = None
+        self._listener: MarketListener | None = None
 
     async def __aenter__(self) -> Self:
         # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
@@ -164,13 +164,13 @@ class EventBody(ResponseBody):
             self._waiting.extend(await self._news())
         return self._waiting.popleft()
 
-    def _place(self) -> AbstractContextManager[Listener]:
+    def _place(self) -> AbstractContextManager[MarketListener]:
         hub, streams, since, capacity = self._hub, self._streams, self._since, self._mailbox
         if self._direct is None:
             return hub.listen(streams, since=since, capacity=capacity)
         return hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
 
-    def _greeting(self, listener: Listener) -> Iterable[bytes]:
+    def _greeting(self, listener: MarketListener) -> Iterable[bytes]:
         yield b"retry: %d\n\n" % RETRY_MS
         if self._hub.status.state is not FeedState.CONNECTED:
             yield NoticeEnvelope(self._hub.status).sse
@@ -189,10 +189,10 @@ class EventBody(ResponseBody):
                 await self._direct.flush()  # any other write does so by itself
         return chunks or [COMMENT]
 
-    def _silent_until(self, listener: Listener) -> float:
+    def _silent_until(self, listener: MarketListener) -> float:
         return max(self._said_at, listener.served_at) + self._heartbeat_s
 
-    async def _heard(self, listener: Listener) -> list[bytes]:
+    async def _heard(self, listener: MarketListener) -> list[bytes]:
         try:
             batch = await listener.take()
         except trio.EndOfChannel:

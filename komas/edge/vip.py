@@ -13,6 +13,7 @@ import trio
 from quart import Blueprint, websocket
 
 from komas.edge import queries
+from komas.edge import socket as edge_socket
 from komas.edge.access import Caller, is_same_origin
 from komas.edge.bearer import SUBPROTOCOL, token_of
 from komas.edge.problems import ProblemError
@@ -35,8 +36,10 @@ _LEFT: Final[type[Exception]] = getattr(quart.wrappers.base, "ClientDisconnected
 class _Socket:
     """The accepted WebSocket, as a conversation wants it."""
 
-    def __init__(self) -> None:
-        self._ours = websocket.scope["state"].get(SCOPE_STATE)  # Hypercorn's, or none in front of another ASGI server
+    def __init__(self, *, may_be_direct: bool) -> None:
+        # Hypercorn's, or none in front of another ASGI server.
+        self._ours: edge_socket.Socket | None = websocket.scope["state"].get(SCOPE_STATE)
+        self.is_direct = may_be_direct and self._ours is not None and self._ours.is_direct
 
     async def receive(self) -> str | bytes | None:
         received: str | bytes | None = None
@@ -51,6 +54,13 @@ class _Socket:
             await websocket.send(text)
         except _LEFT:
             await trio.sleep_forever()
+
+    def write(self, frame: bytes) -> int:
+        return len(frame) if self._ours is None else self._ours.write(frame)
+
+    async def flush(self) -> None:
+        if self._ours is not None:
+            await self._ours.flush()
 
     async def ping(self) -> None:
         if self._ours is not None:
@@ -92,7 +102,8 @@ async def _converse(rooms: Rooms) -> Closing:
             return Closing.UNAUTHORIZED
         except ProblemError:
             return Closing.WRONG_SINCE
-        return await Conversation(rooms.signals, _Socket(), wish, rooms.draining).run()
+        socket = _Socket(may_be_direct=rooms.settings.direct_writes)
+        return await Conversation(rooms.signals, socket, wish, rooms.draining).run()
 
 
 def _read_wish() -> Wish:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+from komas.hub.policy import Waiting
+
 B = TypeVar("B")
-B_contra = TypeVar("B_contra", contravariant=True)
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
-B_co = TypeVar("B_co", covariant=True)
 
 TURN = 16  # writes before others may have their turn
 NEWCOMERS = 64  # let in at one go
@@ -53,22 +52,6 @@ class Seat(Protocol[B]):
         """Wake its task."""
 
 
-class Waiting(Protocol[T_contra, B_co]):
-    """What is not served yet."""
-
-    def __len__(self) -> int:
-        """How many items."""
-
-    def put(self, item: T_contra) -> bool:
-        """Add one."""
-
-    def take(self) -> B_co:
-        """Take all."""
-
-    def peek(self) -> B_co:
-        """Look at all."""
-
-
 class Audience(Generic[T, B]):
     """Listeners to the same things in the same representation.
 
@@ -91,7 +74,7 @@ class Audience(Generic[T, B]):
         self._newcomers: dict[Seat[B], None] = {}
         self._unserved: dict[Seat[B], None] = {}  # of those who hear ``_batch``
         self._batch: B | None = None
-        self.places = 0  # listeners who have a seat here, whether they are in or not
+        self.seats = 0  # whether their listeners are in or not
         self.served_at = 0.0  # seconds, on the clock of whoever calls ``serve()``
 
     def __len__(self) -> int:

@@ -9,23 +9,24 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import trio
 
 from komas.hub.audience import Audience, Outlet
-from komas.hub.deliverer import Deliverer
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.journal import JOURNAL_LENGTH, Journal
 from komas.hub.latest import Latest
+from komas.hub.listener import Audiences, DirectListener, Listener, View
 from komas.hub.mailbox import MAILBOX_POSTS, Mailbox
 from komas.hub.policy import Batch, Item, Overflow, Post
 from komas.model.codec import Envelope, NoticeEnvelope, Position
 from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 
-Hearer: TypeAlias = "Mailbox | Audience[Item, Batch]"
+MarketListener: TypeAlias = Listener[Item, Batch]
+Hearer: TypeAlias = Mailbox[Item, Batch] | Audience[Item, Batch]
 
 
 class HubStatistics(msgspec.Struct, frozen=True):
@@ -50,103 +51,6 @@ class _Fanout:
         self.journal = Journal(stream, epoch, journal_length)
 
 
-class View(Protocol):
-    """How listeners are written to; equal views of the same streams get the same bytes."""
-
-    def __hash__(self) -> int:
-        """Be a key."""
-
-    def renderer(self) -> Callable[[Batch], bytes]:
-        """What renders the batches of one audience, one after another."""
-
-
-class Listener:
-    """A place at the hub; made by ``Hub.listen()``.
-
-    ``known`` is what was there at the moment of registration: a gap notice, replayed facts, the latest of each stream.
-    It is taken first and is not bounded by the mailbox.
-    """
-
-    __slots__ = ("_mailbox", "known", "served_at")
-
-    def __init__(self, mailbox: Mailbox, known: list[Item]) -> None:
-        self._mailbox = mailbox
-        self.known = known
-        self.served_at = 0.0  # when something was written to an outlet of it last, in seconds on trio's clock
-
-    async def take(self) -> Batch:
-        """Wait for news and take all of it; see ``Mailbox.take_now()`` for what it raises."""
-        return await self._mailbox.take()
-
-
-class DirectListener(Listener):
-    """A place whose news are written to its outlet as long as its task waits in ``take()``."""
-
-    __slots__ = ("_audience", "_hears", "_view", "outlet")
-
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        known: list[Item],
-        *,
-        audience: Audience[Item, Batch],
-        outlet: Outlet,
-        view: View,
-        hears: Callable[[Hearer, bool], None],
-    ) -> None:
-        super().__init__(mailbox, known)
-        self._audience = audience
-        self._hears = hears
-        self._view = view
-        self.outlet = outlet
-
-    async def take(self) -> Batch:
-        """Wait until the outlet cannot take all that is new; returns what it has not taken, were it nothing.
-
-        The outlet may keep the rest of what it was writing, which then goes first. Raises ``trio.EndOfChannel`` at the
-        end.
-        """
-        if (batch := self.take_now()) is not None:
-            return batch
-        self._audience.enter(self)
-        try:
-            await self._mailbox.rung()
-        finally:
-            self._audience.leave(self)
-        return self.take_now() or Batch([], 0)
-
-    # A seat in its audience
-
-    def take_now(self) -> Batch | None:
-        """Take what waits for the listener's task."""
-        return self._mailbox.take_now()
-
-    def give_back(self, batch: Batch) -> None:
-        """Leave what was not written for the listener's task."""
-        self._mailbox.give_back(batch)
-
-    def render(self, batch: Batch) -> bytes:
-        """What only this listener has not heard."""
-        return self._view.renderer()(batch)
-
-    def joined(self) -> None:
-        """The audience hears for it."""
-        self._hears(self._mailbox, False)
-        if len(self._audience) == 1:
-            self._hears(self._audience, True)
-
-    def left(self) -> None:
-        """It hears for itself."""
-        self.served_at = max(self.served_at, self._audience.served_at)
-        self._hears(self._mailbox, True)
-        if not len(self._audience):
-            self._hears(self._audience, False)
-
-    def ring(self) -> None:
-        """Wake the listener's task."""
-        self._mailbox.ring()
-
-
 def new_epoch() -> str:
     """A name for one life of a stream, which no other life shares."""
     return secrets.token_hex(4)
@@ -165,9 +69,8 @@ class Hub:
         self._fanouts: dict[Stream, _Fanout] = {}
         self._orphans: dict[Stream, dict[Hearer, None]] = {}  # of a stream that was given up under them
         self._hearers: dict[Hearer, None] = {}
-        self._mailboxes: dict[Mailbox, None] = {}
-        self._audiences: dict[tuple[object, ...], Audience[Item, Batch]] = {}
-        self._deliverer = Deliverer()
+        self._mailboxes: dict[Mailbox[Item, Batch], None] = {}
+        self._audiences: Audiences[Item, Batch] = Audiences()
         self._journal_length = journal_length
         self._epoch = epoch
         self._published = 0
@@ -253,12 +156,12 @@ class Hub:
         since: Position | None = None,
         capacity: int = MAILBOX_POSTS,
         overflow: Overflow = Overflow.DROP_OLDEST,
-    ) -> Iterator[Listener]:
+    ) -> Iterator[MarketListener]:
         """Listen to streams, and so want them, until the block is left.
 
         ``since`` asks for what came after a position; it is for a single stream, for positions are a stream's own.
         """
-        with self._place(streams, since, Mailbox(capacity, overflow)) as (mailbox, known):
+        with self._place(streams, since, Post(capacity, overflow)) as (mailbox, known):
             yield Listener(mailbox, known)
 
     @contextmanager
@@ -266,31 +169,25 @@ class Hub:
         self,
         streams: Sequence[Stream],
         outlet: Outlet,
-        view: View,
+        view: View[Batch],
         *,
         since: Position | None = None,
         capacity: int = MAILBOX_POSTS,
-    ) -> Iterator[DirectListener]:
+    ) -> Iterator[DirectListener[Item, Batch]]:
         """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
         key = (tuple(streams), view, capacity)
-        audience = self._audiences.get(key)
-        if audience is None:
-            waiting = Post(capacity, Overflow.DROP_OLDEST)
-            audience = self._audiences[key] = Audience(waiting, view.renderer, self._deliverer.call)
-        audience.places += 1
-        try:
-            with self._place(streams, since, Mailbox(capacity)) as (mailbox, known):
-                hears = partial(self._hear, streams)
-                yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, hears=hears)
-        finally:
-            audience.places -= 1
-            if not audience.places:
-                del self._audiences[key]
+        with (
+            self._audiences.seat(key, lambda: Post(capacity), view) as audience,
+            self._place(streams, since, Post(capacity)) as (mailbox, known),
+        ):
+            hears = partial(self._hear, streams)
+            yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, hears=hears)
 
     @contextmanager
     def _place(
-        self, streams: Sequence[Stream], since: Position | None, mailbox: Mailbox
-    ) -> Iterator[tuple[Mailbox, list[Item]]]:
+        self, streams: Sequence[Stream], since: Position | None, post: Post
+    ) -> Iterator[tuple[Mailbox[Item, Batch], list[Item]]]:
+        mailbox = Mailbox(post)
         # No await from here to the yield: a fact in between would be in neither what is known nor the mailbox.
         self.interest.join(streams)
         try:
@@ -309,7 +206,7 @@ class Hub:
 
     async def deliver(self) -> None:
         """Write to the outlets of those who listen directly, until cancelled."""
-        await self._deliverer.run()
+        await self._audiences.deliver()
 
     def drain(self) -> None:
         """End every mailbox, and every one to come: listeners take what waits, then see the end."""

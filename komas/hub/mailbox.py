@@ -7,49 +7,55 @@ waits for anybody.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Generic, TypeVar
 
 import msgspec
 import trio
 
 from komas.errors import Dismissed
-from komas.hub.policy import Batch, Item, Overflow, Post
+from komas.hub.policy import Waiting
+
+T = TypeVar("T")
+B = TypeVar("B")
 
 # The busiest second of a captured major pair had 1362 frames: a listener may sleep through one and a half of those.
 MAILBOX_POSTS = 2048
 
 
 class MailboxStatistics(msgspec.Struct, frozen=True):
-    """Counts of one mailbox: items waiting now, taken and dropped since it was opened."""
+    """Counts of one mailbox: items waiting now, dropped since it was opened."""
 
     waiting: int
-    taken: int
     dropped: int
 
 
-class Mailbox:
+class Mailbox(Generic[T, B]):
     """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task alone."""
 
-    __slots__ = ("_bell", "_dismissed", "_is_closed", "_is_ringing", "_post", "_ring", "_taken")
+    __slots__ = ("_bell", "_is_closed", "_is_ringing", "_post", "_ring", "is_dismissed")
 
-    def __init__(self, capacity: int = MAILBOX_POSTS, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
-        self._post = Post(capacity, overflow)
+    def __init__(self, post: Waiting[T, B]) -> None:
+        self._post = post
         self._ring, self._bell = trio.open_memory_channel[None](1)
         self._is_ringing = False
         self._is_closed = False
-        self._dismissed = False
-        self._taken = 0
+        self.is_dismissed = False
 
-    def put(self, item: Item) -> None:
+    def put(self, item: T) -> None:
         """Leave one item; never waits, never fails, whatever the listener does."""
-        if self._dismissed:
-            return
-        if not self._post.put(item):
-            self._dismissed = True
-        self.ring()
+        if not self.is_dismissed:
+            self.is_dismissed = not self._post.put(item)
+            self.ring()
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: B) -> None:
         """Leave what was not delivered in another way."""
-        self._post.give_back(batch)
+        if not self.is_dismissed:
+            self.is_dismissed = not self._post.give_back(batch)
+            self.ring()
+
+    def dismiss(self) -> None:
+        """Let the listener go: it must come back with a position."""
+        self.is_dismissed = True
         self.ring()
 
     def ring(self) -> None:
@@ -66,33 +72,33 @@ class Mailbox:
             await self._bell.receive()
         self._is_ringing = False
 
-    async def take(self) -> Batch:
+    async def take(self) -> B:
         """Wait for post, then take all of it; see ``take_now()`` for what it raises."""
         while True:
-            if not self._dismissed:
+            if not self.is_dismissed:
                 await self.rung()
             if (batch := self.take_now()) is not None:
                 return batch
 
-    def take_now(self) -> Batch | None:
-        """Take what waits, ``None`` for nothing.
+    def take_now(self) -> B | None:
+        """Take what waits, ``None`` for nothing; see ``take_all()`` for what it raises."""
+        return self.take_all() if len(self._post) or self._is_closed or self.is_dismissed else None
+
+    def take_all(self) -> B:
+        """Take what waits, were it nothing.
 
         Raises ``trio.EndOfChannel`` once the mailbox is closed and empty, ``Dismissed`` as soon as the listener fell
-        further behind than its capacity (under ``Overflow.DISMISS``).
+        further behind than its post has room for, and may not lose anything.
         """
-        if self._dismissed:
+        if self.is_dismissed:
             raise Dismissed("the listener fell behind and must resume from its last position")
         if self._is_ringing:
             self._is_ringing = False
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 self._bell.receive_nowait()
-        if not len(self._post):
-            if self._is_closed:
-                raise trio.EndOfChannel
-            return None
-        batch = self._post.take()
-        self._taken += len(batch.items)
-        return batch
+        if self._is_closed and not len(self._post):
+            raise trio.EndOfChannel
+        return self._post.take()
 
     def close(self) -> None:
         """End the mailbox: what waits can still be taken, then ``take()`` raises ``trio.EndOfChannel``."""
@@ -101,4 +107,4 @@ class Mailbox:
 
     def statistics(self) -> MailboxStatistics:
         """Counts, for telemetry."""
-        return MailboxStatistics(len(self._post), self._taken, self._post.dropped_in_all)
+        return MailboxStatistics(len(self._post), self._post.dropped_in_all)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +33,32 @@ class Overflow(Enum):
     DISMISS = "dismiss"
 
 
+T_contra = TypeVar("T_contra", contravariant=True)
+B = TypeVar("B")
+T = TypeVar("T")
+
+
+class Waiting(Protocol[T_contra, B]):
+    """What waits for somebody."""
+
+    dropped_in_all: int
+
+    def __len__(self) -> int:
+        """How many items."""
+
+    def put(self, item: T_contra) -> bool:
+        """Add one; ``False`` where it cannot wait, and none may be lost."""
+
+    def give_back(self, batch: B) -> bool:
+        """Add what somebody else has not delivered, likewise."""
+
+    def peek(self) -> B:
+        """Look at all."""
+
+    def take(self) -> B:
+        """Take all."""
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Everything that waited, in order; ``dropped`` counts what had to go before the first of it."""
 
@@ -39,12 +66,44 @@ class Batch(msgspec.Struct, frozen=True):
     dropped: int
 
 
+class Line(Generic[T]):
+    """A listener's waiting items, of which none may be lost, and none replaces another."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: list[T] = []
+        self.dropped_in_all = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T) -> bool:
+        """Add one item; ``False`` means that the listener must be dismissed."""
+        if len(self._items) >= self._capacity:
+            return False
+        self._items.append(item)
+        return True
+
+    def give_back(self, batch: list[T]) -> bool:
+        """Add what somebody else has not delivered, behind what waits."""
+        return all(self.put(item) for item in batch)
+
+    def peek(self) -> list[T]:
+        """Everything that waits."""
+        return self._items.copy()
+
+    def take(self) -> list[T]:
+        """Everything that waits; nothing does afterwards."""
+        taken, self._items = self._items, []
+        return taken
+
+
 class Post:
     """One listener's waiting items."""
 
     __slots__ = ("_capacity", "_dropped", "_items", "_kept", "_next_key", "_overflow", "dropped_in_all")
 
-    def __init__(self, capacity: int, overflow: Overflow) -> None:
+    def __init__(self, capacity: int, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
         self._capacity = capacity
         self._overflow = overflow
         self._items: dict[object, Item] = {}  # insertion order is delivery order
@@ -86,11 +145,10 @@ class Post:
         self._dropped = 0
         return batch
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: Batch) -> bool:
         """Add what somebody else has not delivered, behind what waits."""
         self._dropped += batch.dropped
-        for item in batch.items:
-            self.put(item)
+        return all(self.put(item) for item in batch.items)
 
     def _drop_oldest(self) -> None:
         del self._items[self._kept.popleft()]

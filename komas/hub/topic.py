@@ -6,14 +6,21 @@ remembers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import msgspec
-import trio
 
-from komas.errors import Dismissed
+from komas.hub.audience import Audience, Outlet
+from komas.hub.listener import Audiences, DirectListener, Listener, View
+from komas.hub.mailbox import Mailbox
+from komas.hub.policy import Line
 from komas.model.signals import SignalEnvelope
+
+_Mailbox: TypeAlias = Mailbox[SignalEnvelope, list[SignalEnvelope]]
+Hearer: TypeAlias = _Mailbox | Audience[SignalEnvelope, list[SignalEnvelope]]
 
 
 class TopicStatistics(msgspec.Struct, frozen=True):
@@ -24,43 +31,7 @@ class TopicStatistics(msgspec.Struct, frozen=True):
     dismissed: int
 
 
-class Place:
-    """One listener's place: what was published since it was taken waits here, ``capacity`` envelopes at most."""
-
-    __slots__ = ("_post", "_slot", "is_dismissed")
-
-    def __init__(self, capacity: int) -> None:
-        self._slot, self._post = trio.open_memory_channel[SignalEnvelope](capacity)
-        self.is_dismissed = False
-
-    def put(self, envelope: SignalEnvelope) -> None:
-        """Leave one envelope; a listener without room for it is dismissed."""
-        if self.is_dismissed:
-            return
-        try:
-            self._slot.send_nowait(envelope)
-        except trio.WouldBlock:
-            self.dismiss()
-
-    def dismiss(self) -> None:
-        """Let the listener go, once it has taken what waits."""
-        self.is_dismissed = True
-        self._slot.close()
-
-    async def take(self) -> list[SignalEnvelope]:
-        """Wait for envelopes and take all there are, in order; raises ``Dismissed`` after the last before the loss."""
-        try:
-            taken = [await self._post.receive()]
-        except trio.EndOfChannel:
-            raise Dismissed("the listener fell behind and must resume from its last position") from None
-        while self._post.statistics().current_buffer_used:
-            taken.append(self._post.receive_nowait())
-        return taken
-
-    def close(self) -> None:
-        """Forget what waits."""
-        self._slot.close()
-        self._post.close()
+SignalListener: TypeAlias = Listener[SignalEnvelope, list[SignalEnvelope]]
 
 
 class Topic:
@@ -68,7 +39,9 @@ class Topic:
 
     def __init__(self) -> None:
         self.position = 0
-        self._places: dict[Place, None] = {}
+        self._hearers: dict[Hearer, None] = {}
+        self._mailboxes: dict[_Mailbox, None] = {}
+        self._audiences: Audiences[SignalEnvelope, list[SignalEnvelope]] = Audiences()
         self._published = 0
         self._dismissed = 0
 
@@ -76,27 +49,54 @@ class Topic:
         """Hand one fact to every listener; positions rise by one."""
         self.position = envelope.event.position
         self._published += 1
-        for place in self._places:
-            place.put(envelope)
+        for hearer in self._hearers:
+            hearer.put(envelope)
 
     def reset(self, position: int) -> None:
         """Go on from another position: every listener is dismissed, for what it has seen is not what there is."""
         self.position = position
-        for place in self._places:
-            place.dismiss()
+        for mailbox in self._mailboxes:
+            mailbox.dismiss()
 
     @contextmanager
-    def listen(self, capacity: int) -> Iterator[Place]:
+    def listen(self, capacity: int) -> Iterator[SignalListener]:
         """Listen until the block is left."""
-        place = Place(capacity)
-        self._places[place] = None
+        with self._place(capacity) as mailbox:
+            yield Listener(mailbox, [])
+
+    @contextmanager
+    def listen_directly(
+        self, capacity: int, outlet: Outlet, view: View[list[SignalEnvelope]]
+    ) -> Iterator[SignalListener]:
+        """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
+        with (
+            self._audiences.seat(view, lambda: Line(sys.maxsize), view) as audience,
+            self._place(capacity) as mailbox,
+        ):
+            yield DirectListener(mailbox, [], audience=audience, outlet=outlet, view=view, hears=self._hear)
+
+    async def deliver(self) -> None:
+        """Write to the outlets of those who listen directly, until cancelled."""
+        await self._audiences.deliver()
+
+    @contextmanager
+    def _place(self, capacity: int) -> Iterator[_Mailbox]:
+        mailbox: _Mailbox = Mailbox(Line(capacity))
+        self._hearers[mailbox] = self._mailboxes[mailbox] = None
         try:
-            yield place
+            yield mailbox
         finally:
-            del self._places[place]
-            self._dismissed += place.is_dismissed
-            place.close()
+            self._hearers.pop(mailbox, None)
+            del self._mailboxes[mailbox]
+            self._dismissed += mailbox.is_dismissed
+            mailbox.close()
+
+    def _hear(self, hearer: Hearer, is_to: bool) -> None:  # noqa: FBT001 - called by a listener alone
+        if is_to:
+            self._hearers[hearer] = None
+        else:
+            self._hearers.pop(hearer, None)
 
     def statistics(self) -> TopicStatistics:
         """Counts, for telemetry."""
-        return TopicStatistics(self._published, len(self._places), self._dismissed)
+        return TopicStatistics(self._published, len(self._mailboxes), self._dismissed)

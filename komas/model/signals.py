@@ -6,12 +6,17 @@ that was committed, so that every digit leaves as it came.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import msgspec
 
 DAY_S: Final = 86_400
 MOST_DAYS: Final = 36_500  # of one grant
+
+_TEXT: Final = 0x81  # the only frame of a text
+_IN_TWO: Final = 126  # the length is in the next two bytes,
+_IN_EIGHT: Final = 127  # or in the next eight
 
 _encoder = msgspec.json.Encoder()  # data is text already: there is no number left to encode
 
@@ -107,29 +112,37 @@ class SignalUpdate(msgspec.Struct, frozen=True, tag_field="type", tag="signal_up
 class SignalEnvelope:
     """One commit on its way to VIPs: encoded once for each representation, whoever listens."""
 
-    __slots__ = ("_placed", "_plain", "event")
+    __slots__ = ("_frames", "_texts", "event")
 
     def __init__(self, event: SignalEvent) -> None:
         self.event = event
-        self._plain: str | None = None
-        self._placed: str | None = None
+        self._texts: dict[bool, str] = {}
+        self._frames: dict[bool, bytes] = {}
 
-    @property
-    def plain(self) -> str:
-        """The message as in the user's document."""
-        if self._plain is None:
-            self._plain = self._encode(0)
-        return self._plain
+    def text(self, *, positions: bool) -> str:
+        """The message as in the user's document, or with its ``position``, from which a session can be resumed."""
+        if positions not in self._texts:
+            self._texts[positions] = self._encode(self.event.position if positions else 0).decode()
+        return self._texts[positions]
 
-    @property
-    def placed(self) -> str:
-        """The same with its ``position``, from which a session can be resumed to the very message."""
-        if self._placed is None:
-            self._placed = self._encode(self.event.position)
-        return self._placed
+    def frame(self, *, positions: bool) -> bytes:
+        """The same as an unmasked text frame (RFC 6455, 5.2), which is what any server sends to any client."""
+        if positions not in self._frames:
+            text = self.text(positions=positions).encode()
+            self._frames[positions] = _head(len(text)) + text
+        return self._frames[positions]
 
-    def _encode(self, position: int) -> str:
+    def _encode(self, position: int) -> bytes:
         event = self.event
         if event.is_new:
-            return _encoder.encode(NewSignal(event.signal_type, event.data, position)).decode()
-        return _encoder.encode(SignalUpdate(event.signal_type, event.signal_id, event.data, position)).decode()
+            return _encoder.encode(NewSignal(event.signal_type, event.data, position))
+        return _encoder.encode(SignalUpdate(event.signal_type, event.signal_id, event.data, position))
+
+
+def _head(length: int) -> bytes:
+    """The header of a text frame."""
+    if length < _IN_TWO:
+        return bytes((_TEXT, length))
+    if length < 2**16:
+        return struct.pack("!BBH", _TEXT, _IN_TWO, length)
+    return struct.pack("!BBQ", _TEXT, _IN_EIGHT, length)

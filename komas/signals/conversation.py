@@ -7,6 +7,7 @@ names a row of ``Closing``; a bug is ``FAILED``, never a normal end.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ import trio
 
 from komas.errors import Closing, Dismissed, StoreUnavailable, Unauthorized
 from komas.model.signals import SignalEnvelope, Vip
-from komas.signals.delivery import Delivery
+from komas.signals.delivery import Delivery, Frames
 from komas.signals.rooms import SignalRooms
 from komas.signals.session import Action, Close, Ping, Refresh, Send, Session
 
@@ -41,6 +42,16 @@ class Socket(Protocol):
     def heard_s_ago(self) -> float:
         """Seconds since anything came from the peer."""
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether ``write()`` ever writes."""
+
+    def write(self, frame: bytes) -> int:
+        """Write as much of a frame as can be written without waiting; returns how many bytes are left."""
+
+    async def flush(self) -> None:
+        """Write the rest of what ``write()`` has begun."""
+
 
 class Wish(msgspec.Struct, frozen=True):
     """What a client asks for at its handshake.
@@ -52,6 +63,23 @@ class Wish(msgspec.Struct, frozen=True):
     since_id: int | None = None
     since: int | None = None
     positions: bool = False
+
+
+class _Direct:
+    """The socket of somebody who may hear signals, for as long as they may."""
+
+    def __init__(self, socket: Socket, may_hear: Callable[[], bool], wish: Wish) -> None:
+        self._socket = socket
+        self._may_hear = may_hear
+        self.view = Frames(wish.positions)
+
+    def write(self, frame: bytes) -> int:
+        """Write what can be written at once."""
+        return self._socket.write(frame) if self._may_hear() else len(frame)
+
+    async def flush(self) -> None:
+        """Write the rest."""
+        await self._socket.flush()
 
 
 class Conversation:
@@ -124,7 +152,12 @@ class Conversation:
     async def _deliver(self, position: int | None) -> None:
         rooms = self._rooms
         delivery = Delivery(
-            rooms.store, rooms.topic, capacity=rooms.mailbox, send=self._send_signal, caught_up=self._session.caught_up
+            rooms.store,
+            rooms.topic,
+            capacity=rooms.mailbox,
+            send=self._send_signal,
+            caught_up=self._session.caught_up,
+            direct=_Direct(self._socket, self._may_hear, self._wish) if self._socket.is_direct else None,
         )
         try:
             await delivery.run(position)
@@ -132,10 +165,15 @@ class Conversation:
             await self._act(self._session.close(Closing.TRY_AGAIN))
 
     async def _send_signal(self, envelope: SignalEnvelope) -> None:
-        # Whoever has lost the right to it in the meantime does not get it, were it a moment before the close.
-        await self._act(self._session.check(self._now_s()))
-        if self._session.is_open:
-            await self._socket.send(envelope.placed if self._wish.positions else envelope.plain)
+        if self._may_hear():
+            await self._socket.send(envelope.text(positions=self._wish.positions))
+
+    def _may_hear(self) -> bool:
+        """Whoever has lost the right to a signal does not get it, were it a moment before the close."""
+        self._session.check(self._now_s())
+        if not self._session.is_open:
+            self._scope.cancel("closed")
+        return self._session.is_open
 
     async def _read(self) -> None:
         while True:

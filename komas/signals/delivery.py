@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from komas.hub.topic import Topic
+import msgspec
+
+from komas.hub.audience import Outlet
+from komas.hub.listener import View
+from komas.hub.topic import SignalListener, Topic
 from komas.model.signals import SignalEnvelope
 from komas.signals.store import Store
 
 
+class Direct(Outlet, Protocol):
+    """Where frames can be written without waiting."""
+
+    @property
+    def view(self) -> View[list[SignalEnvelope]]:
+        """What makes them."""
+
+    async def flush(self) -> None:
+        """Write the rest of what was begun."""
+
+
+class Frames(msgspec.Struct, frozen=True):
+    """A view of signals as WebSocket frames."""
+
+    positions: bool
+
+    def renderer(self) -> Callable[[list[SignalEnvelope]], bytes]:
+        """What renders several as one piece."""
+        return lambda envelopes: b"".join([envelope.frame(positions=self.positions) for envelope in envelopes])
+
+
 class Delivery:
-    """Sends every commit after a position, once and in order.
+    """Sends every commit after a position, once and in order; once it is live, directly where that is possible.
 
     ``send`` takes one envelope and waits while the client does not read; ``caught_up`` is called once the replay is
     over. Raises ``Dismissed`` when the client reads more slowly than signals are published, and more than ``capacity``
@@ -25,18 +52,20 @@ class Delivery:
         capacity: int,
         send: Callable[[SignalEnvelope], Awaitable[None]],
         caught_up: Callable[[], None],
+        direct: Direct | None = None,
     ) -> None:
         self._store = store
         self._topic = topic
         self._capacity = capacity
         self._send = send
         self._caught_up = caught_up
+        self._direct = direct
 
     async def run(self, position: int | None) -> None:
         """Send what comes after a position (``None``: from now on) until cancelled."""
         is_live = False
         while not is_live:
-            with self._topic.listen(self._capacity) as place:
+            with self._place() as place:
                 # No await since the place was taken: what comes after this position waits there.
                 upto = self._topic.position
                 position = upto if position is None else await self._replay(position, upto)
@@ -49,6 +78,13 @@ class Delivery:
                         if envelope.event.position > position:
                             await self._send(envelope)
                             position = envelope.event.position
+                    if self._direct is not None:
+                        await self._direct.flush()
+
+    def _place(self) -> AbstractContextManager[SignalListener]:
+        if self._direct is None:
+            return self._topic.listen(self._capacity)
+        return self._topic.listen_directly(self._capacity, self._direct, self._direct.view)
 
     async def _replay(self, position: int, upto: int) -> int:
         """Send what was committed, and told, in between; what is not yet told is nobody's to see."""

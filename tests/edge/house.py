@@ -17,6 +17,7 @@ from quart_trio import QuartTrio
 from komas.edge.app import create_app
 from komas.edge.doors import Doors
 from komas.edge.rooms import Rooms
+from komas.edge.socket import SCOPE_CONNECTION
 from komas.hub.hub import Hub
 from komas.settings import Settings
 from komas.telemetry.log import DailyLog
@@ -30,8 +31,32 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 NOW_MS = 1_770_000_000_000
 
 
+class Written:
+    """A connection that can be written to while the client waits for the next chunk."""
+
+    def __init__(self, send: trio.MemorySendChannel[dict[str, object]]) -> None:
+        self._send = send
+        self.chunks = 0
+
+    def write(self, data: bytes) -> int:
+        """Take one chunk, or nothing."""
+        size, _, rest = data.partition(b"\r\n")
+        assert (len(rest), rest[-2:]) == (int(size, 16) + 2, b"\r\n")
+        try:
+            self._send.send_nowait({"type": "http.response.body", "body": rest[:-2], "more_body": True})
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            return len(data)
+        self.chunks += 1
+        return 0
+
+    async def flush(self) -> None:
+        """No rest is ever kept."""
+
+
 class EdgeHouse:
     """The application, its rooms, and the exchange behind them."""
+
+    is_direct = False  # whether SSE clients can be written to without waiting
 
     def __init__(
         self,
@@ -77,6 +102,8 @@ class EdgeHouse:
         to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
         app_send, from_app = trio.open_memory_channel[dict[str, object]](0)
         to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
+        if self.is_direct:
+            scope["state"] = {SCOPE_CONNECTION: Written(app_send)}
 
         async def run() -> None:
             with app_send:
@@ -233,6 +260,7 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         spot.start_in(nursery)
         futures.start_in(nursery)
         nursery.start_soon(hub.interest.sweep)
+        nursery.start_soon(hub.deliver)
         log = DailyLog(folder, 14)
         desk = signal_house(folder, settings)
         nursery.start_soon(desk.rooms.desk.run)

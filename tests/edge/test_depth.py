@@ -12,6 +12,8 @@ import trio.testing
 from tests.edge.house import edge_house
 from tests.venues.exchange import Peer, listening, obeying
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def _frame(first: int, last: int, bid: str = "99.0", size: str = "1.50") -> str:
     data = {"e": "depthUpdate", "E": 1, "s": "BTCUSDT", "U": first, "u": last, "b": [[bid, size]], "a": []}

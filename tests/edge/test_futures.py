@@ -6,11 +6,14 @@ import itertools
 import json
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
 from tests.edge.house import edge_house
 from tests.venues.exchange import Peer, listening, obeying
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def _frame(second: int) -> str:

@@ -18,6 +18,8 @@ PRICES = "/api/ws/sse/prices?symbols=BTCUSDT"
 TRADES = "/api/ws/sse/trades?symbol=BTCUSDT"
 KLINES = "/api/ws/sse/klines?symbol=BTCUSDT"
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def _until(events: Events, words: bytes) -> bytes:
     seen = b""

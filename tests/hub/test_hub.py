@@ -6,14 +6,14 @@ import pytest
 import trio
 import trio.testing
 
-from komas.hub.hub import Hub, Listener
+from komas.hub.hub import Hub, MarketListener
 from komas.model.codec import Envelope, NoticeEnvelope, Position
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Kind, Stream
 from tests.builders import KLINE, TICKER, TRADE, kline, ticker, trade
 
 
-async def _events(listener: Listener) -> list[object]:
+async def _events(listener: MarketListener) -> list[object]:
     return [item.event for item in (await listener.take()).items if isinstance(item, Envelope)]
 
 

@@ -19,12 +19,20 @@ from komas.signals.authenticator import Authenticator
 from komas.signals.conversation import CHECK_S, Conversation, Wish
 from komas.signals.drafts import Changes, Wording
 from komas.signals.ledger import Ledger
+from komas.venues.frames import Frames
 from tests.signals.house import SignalHouse, signal_house_over
 from tests.signals.test_desk import PRODUCER
 
 
+@pytest.fixture(autouse=True, params=["plain", "direct"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Peer, "is_direct", request.param == "direct")
+
+
 class Peer:
     """A client: what it says is scripted, what it hears is kept; it reads at its own pace."""
+
+    is_direct = False
 
     def __init__(self) -> None:
         self.says, self._receive = trio.open_memory_channel[str | bytes | None](math.inf)
@@ -42,6 +50,17 @@ class Peer:
     async def send(self, text: str) -> None:
         await trio.sleep(self.pause_s)
         self.heard.append(json.loads(text))
+
+    def write(self, frame: bytes) -> int:
+        if self.pause_s:
+            return len(frame)  # whoever reads slowly has a full socket
+        frames = Frames(10**6)
+        frames.feed(frame)
+        self.heard += [json.loads(message) for message in frames.cut().messages]
+        return 0
+
+    async def flush(self) -> None:
+        """No rest is ever kept."""
 
     async def ping(self) -> None:
         self.pings += 1
@@ -106,6 +125,7 @@ async def floor(ledger: Ledger, settings: Settings | None = None) -> AsyncIterat
     async with trio.open_nursery() as nursery:
         house = signal_house_over(ledger, settings)
         nursery.start_soon(house.rooms.desk.run)
+        nursery.start_soon(house.rooms.topic.deliver)
         await house.rooms.desk.ready.wait()
         yield Floor(house, nursery)
         nursery.cancel_scope.cancel()
@@ -344,6 +364,7 @@ async def test_a_bug_is_1011_and_one_sessions_alone(
             raise ZeroDivisionError
 
         line.peer.send = fail  # type: ignore[method-assign,assignment]
+        line.peer.write = len  # type: ignore[method-assign,assignment]  # nothing at once
         await house.publish()
         assert line.closing is Closing.FAILED
         assert other.peer.types() == ["connected", "new_signal"]

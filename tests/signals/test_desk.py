@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from komas.errors import Dismissed, Forbidden, StoreUnavailable
-from komas.hub.topic import Place
+from komas.hub.topic import SignalListener
 from komas.model.signals import Draft, Principal, SignalEvent, Vip
 from komas.signals.drafts import Changes, Wording
 from komas.signals.imagination import imagine_signals
@@ -37,7 +37,7 @@ async def _house(ledger: Ledger) -> AsyncIterator[SignalHouse]:
         nursery.cancel_scope.cancel()
 
 
-async def _positions(place: Place, count: int) -> list[int]:
+async def _positions(place: SignalListener, count: int) -> list[int]:
     seen: list[int] = []
     with trio.move_on_after(60):
         while len(seen) < count:

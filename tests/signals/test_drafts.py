@@ -98,7 +98,11 @@ _json = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(max_size=8).map(lambda name: f"x{name}"), _json, min_size=1, max_size=4))
+# A name of a number may hold nothing else.
+_names = st.text(max_size=8).map(lambda name: f"x{name}").filter(lambda name: not name.endswith("_price"))
+
+
+@given(st.dictionaries(_names, _json, min_size=1, max_size=4))
 def test_what_is_taken_is_sent_as_it_came(data: dict[str, object]) -> None:
     """Through reading, writing, storing and reading again."""
     text = encode(data)

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from komas.errors import Cause, VenueError
-from komas.hub.hub import Hub, Listener
+from komas.hub.hub import Hub, MarketListener
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.market import FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream
@@ -72,7 +72,7 @@ def _no_rest() -> AbstractAsyncContextManager[Rest]:
     return open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport)
 
 
-async def _trades(listener: Listener, count: int) -> list[object]:
+async def _trades(listener: MarketListener, count: int) -> list[object]:
     seen: list[object] = []
     while len(seen) < count:
         for item in (await listener.take()).items:
@@ -509,7 +509,7 @@ async def test_a_stream_that_alone_falls_silent_is_stale_and_gets_another_connec
         assert house.feed.statistics().reconnects == 0
 
 
-async def _healths(listener: Listener, count: int) -> list[StreamHealth]:
+async def _healths(listener: MarketListener, count: int) -> list[StreamHealth]:
     told: list[StreamHealth] = []
     while len(told) < count:
         items = [item for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]

@@ -1,0 +1,272 @@
+"""Whatever a listener's socket takes, and whenever: every item once, in order, and nothing is waited for."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+import trio
+import trio.testing
+
+from komas.hub.audience import TURN, Audience
+from komas.hub.hub import Hub
+from komas.hub.listener import SLICE_S
+from komas.hub.mailbox import Mailbox
+from komas.hub.policy import Batch, Line
+from komas.model.codec import Envelope
+from komas.model.market import FeedState, FeedStatus
+from tests.builders import TICKER, TRADE, ticker, trade
+
+
+class Ids:
+    """A view that shows the trades' ids, and how many were dropped."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ids)
+
+    def renderer(self) -> Callable[[Batch], bytes]:
+        """No state."""
+        return self.render
+
+    @staticmethod
+    def render(batch: Batch) -> bytes:
+        """Each as a word."""
+        words = [f"dropped{batch.dropped}"] if batch.dropped else []
+        words += [str(item.sequence) for item in batch.items if isinstance(item, Envelope)]
+        return "".join(f"{word} " for word in words).encode()
+
+
+class Slow:
+    """A socket that takes its time."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    def write(self, _chunk: bytes) -> int:
+        """Take it, and a good part of the slice."""
+        end = time.perf_counter() + SLICE_S / TURN
+        while time.perf_counter() < end:
+            continue
+        self.writes += 1
+        return 0
+
+
+class Seat:
+    """A listener without a task."""
+
+    def __init__(self) -> None:
+        self.mailbox: Mailbox[int, list[int]] = Mailbox(Line(100))
+        self.outlet = self
+        self.heard: list[int] = []
+        self.is_in = False
+
+    def write(self, chunk: bytes) -> int:
+        self.heard += json.loads(chunk)
+        return 0
+
+    def take_now(self) -> list[int] | None:
+        return self.mailbox.take_now()
+
+    def give_back(self, batch: list[int]) -> None:
+        self.mailbox.give_back(batch)
+
+    def render(self, batch: list[int]) -> bytes:
+        return repr(batch).encode()
+
+    def joined(self) -> None:
+        self.is_in = True
+
+    def left(self) -> None:
+        self.is_in = False
+
+    def ring(self) -> None:
+        raise AssertionError
+
+
+class Client:
+    """A listener whose socket takes what it likes, and a task that writes what is left."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.got = b""
+        self._rest = b""
+        self.blocks = 0.0
+        self.direct = 0
+
+    def write(self, chunk: bytes) -> int:
+        """All, a part, or nothing."""
+        if self._rest or self._chance.random() < self.blocks:
+            return len(chunk)
+        taken = len(chunk) if self._chance.random() >= self.blocks else self._chance.randrange(len(chunk))
+        self.got += chunk[:taken]
+        self._rest = chunk[taken:] if taken else b""
+        self.direct += taken == len(chunk)
+        return len(chunk) - taken
+
+    async def flush(self) -> None:
+        """The rest first."""
+        await trio.sleep(self._chance.random() * self.blocks)
+        self.got += self._rest
+        self._rest = b""
+
+    async def run(self, hub: Hub, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until the end."""
+        with hub.listen_directly([TRADE], self, Ids()) as listener:
+            task_status.started()
+            while True:
+                with trio.move_on_after(self._chance.choice((0.001, 0.01, 1))):
+                    try:
+                        batch = await listener.take()
+                    except trio.EndOfChannel:
+                        self.got += self._rest  # the end of a response is written after it
+                        return
+                    chunk = Ids.render(batch)
+                    with trio.CancelScope(shield=True):
+                        await self.flush()
+                        await trio.sleep(self._chance.random() * self.blocks)
+                    self.got += chunk
+
+    @property
+    def ids(self) -> list[int]:
+        """What it heard."""
+        return [int(word) for word in self.got.split()]
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_everybody_hears_everything_once_and_in_order(seed: int, autojump_clock: trio.testing.MockClock) -> None:
+    """Sockets that fill up, take halves and recover; listeners that come, are timed out and go on."""
+    chance = random.Random(seed)
+    hub = Hub()
+    clients = [Client(chance) for _ in range(20)]
+    for client in clients[: seed % 20]:
+        client.blocks = chance.random() * 0.7
+    begun: dict[Client, int] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        async with trio.open_nursery() as listeners:
+            number = 0
+            for turn in range(200):
+                if turn % 10 == 0 and turn // 10 < len(clients):
+                    begun[clients[turn // 10]] = number + 1
+                    await listeners.start(clients[turn // 10].run, hub)
+                for _ in range(chance.randrange(4)):
+                    number += 1
+                    hub.publish(TRADE, trade(number), 0)
+                await trio.sleep(chance.choice((0, 0, 0.001, 0.1)))
+            hub.drain()
+        nursery.cancel_scope.cancel()
+    for client in clients:
+        assert client.ids == list(range(begun[client], number + 1))
+        assert client.direct or client.blocks
+    assert hub.statistics().listeners == 0
+    assert not hub._hearers
+    assert not hub._orphans
+
+
+async def test_one_write_for_everything_a_publisher_had(autojump_clock: trio.testing.MockClock) -> None:
+    """What was published before the publisher waits again is one write, and rendered once for all."""
+    hub, chance = Hub(), random.Random(1)
+    clients = [Client(chance), Client(chance)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        for client in clients:
+            await nursery.start(client.run, hub)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(1, 101):
+            hub.publish(TRADE, trade(number), 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [client.ids for client in clients] == [list(range(1, 101))] * 2
+        assert [client.direct for client in clients] == [1, 1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_states_merge_on_the_direct_way_too() -> None:
+    """A ticker that a newer one overtook before anybody was written to is not sent."""
+
+    class Prices(Ids):
+        @staticmethod
+        def render(batch: Batch) -> bytes:
+            return b" ".join(str(item.event["price"]).encode() for item in batch.items if isinstance(item, Envelope))
+
+    hub, client = Hub(), Client(random.Random(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        with hub.listen_directly([TICKER], client, Prices()) as listener:
+            nursery.start_soon(listener.take)
+            await trio.testing.wait_all_tasks_blocked()
+            for price in ("1.0", "2.0", "3.0"):
+                hub.publish(TICKER, ticker(price), 0)
+            hub.announce(FeedStatus(state=FeedState.CONNECTED))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert client.got == b"3.0"
+
+
+async def test_a_stream_that_is_given_up_and_wanted_again_finds_its_audience(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Refused under its listeners, then opened anew: they hear the new life."""
+    hub, client = Hub(), Client(random.Random(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        await nursery.start(client.run, hub)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.refuse(TRADE, "halted")
+        hub.publish(TRADE, trade(1), 0)  # nobody's
+        await trio.sleep(5)
+        hub.interest.pin([TRADE])
+        hub.publish(TRADE, trade(2), 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.ids == [2]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_big_audience_is_served_in_turns() -> None:
+    """Nothing else waits for the last of thousands of listeners."""
+    slow = Slow()
+    hub = Hub()
+    seen: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        with ExitStack() as stack:
+            for _ in range(TURN * 8):
+                listener = stack.enter_context(hub.listen_directly([TRADE], slow, Ids()))
+                nursery.start_soon(listener.take)
+            await trio.testing.wait_all_tasks_blocked()
+            hub.publish(TRADE, trade(1), 0)
+            while slow.writes < TURN * 8:
+                seen.append(slow.writes)
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert max(after - before for before, after in zip(seen, [*seen[1:], slow.writes], strict=True)) <= 3 * TURN
+
+
+def test_a_newcomer_hears_nothing_twice() -> None:
+    """What was published before it came in, and is not served yet, it has heard by itself."""
+    called: list[object] = []
+    audience: Audience[int, list[int]] = Audience(Line(100), lambda: lambda batch: repr(batch).encode(), called.append)
+
+    old, new = Seat(), Seat()
+    audience.enter(old)
+    audience.put(1)  # the new one has heard this by itself
+    audience.enter(new)
+    assert (old.is_in, new.is_in, called) == (True, False, [audience])
+    audience.put(2)
+    new.mailbox.put(2)
+    for _ in audience.serve(0.0):
+        assert new.is_in
+    audience.put(3)
+    for _ in audience.serve(0.0):
+        assert len(called) == 2
+    assert (old.heard, new.heard) == ([1, 2, 3], [2, 3])
+    audience.put(4)
+    audience.leave(new)
+    audience.leave(new)
+    assert new.mailbox.take_now() == [4]
