@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -20,6 +21,9 @@ import httpx
 ROOT = Path(__file__).parents[2]
 CAPTURE = ROOT.parent / "shared" / "captures" / "btcusdt_20240808.gz"
 PATIENCE_S = 60.0  # a slow machine is slow, and a hang is a failure
+
+
+DIRECT_WRITES: ContextVar[str] = ContextVar("DIRECT_WRITES", default="true")  # of servers that are started
 
 
 class Process:
@@ -141,7 +145,7 @@ class Server:
 @contextmanager
 def serving(folder: Path, *arguments: str, stock: bool = False, **environment: str) -> Iterator[Server]:
     """``komas serve``, or the stock Hypercorn command, on a free port; settings as options or variables."""
-    variables = {"KOMAS_DATA_DIR": str(folder), **environment}
+    variables = {"KOMAS_DATA_DIR": str(folder), "KOMAS_DIRECT_WRITES": DIRECT_WRITES.get(), **environment}
     command = komas("serve", "--bind", "127.0.0.1:0", *arguments)
     pattern = r"komas listens on (http://\S+)"
     if stock:

@@ -26,6 +26,8 @@ CURL = (
     "curl http://localhost:8000/api/logs/today",
 )
 
+pytestmark = pytest.mark.usefixtures("way")
+
 PAGE = """<!doctype html><script>
 const seen = [];
 const eventSource = new EventSource(

@@ -14,6 +14,8 @@ import pytest
 
 from tests.e2e.processes import CAPTURE, PATIENCE_S, Server, events, serving, simulating, wait_for
 
+pytestmark = pytest.mark.usefixtures("way")
+
 BOTH_WAYS = pytest.mark.parametrize("stock", [False, True], ids=["komas serve", "hypercorn"])
 TRADE = re.compile(r'"trade_id":(\d+),"price":([^,]+),"quantity":([^,]+),"timestamp":(\d+),"is_buyer_maker":(\w+)')
 RAW = re.compile(r'"E":(\d+),.*"t":(\d+),"p":"([^"]+)","q":"([^"]+)","T":\d+,"m":(\w+)')

@@ -10,6 +10,8 @@ import pytest
 
 from tests.e2e.processes import Server, events, serving, wait_for
 
+pytestmark = pytest.mark.usefixtures("way")
+
 UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
 UPGRADE_H2C = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"

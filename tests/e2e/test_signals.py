@@ -26,6 +26,8 @@ from websockets.sync.client import ClientConnection
 from tests.e2e.browser import browsing, needs_chromium, showing
 from tests.e2e.processes import PATIENCE_S, ROOT, Server, komas, running, serving, token_for, wait_for
 
+pytestmark = pytest.mark.usefixtures("way")
+
 GUIDE = ROOT.parent / "shared" / "spec" / "signals-websocket-guide.ru.md"
 VIP = ("--vip-days", "30")
 UNREACHABLE = "ws://127.0.0.1:9"  # nobody wants prices here
@@ -38,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
+def server(way: None, folder: Path) -> Iterator[Server]:
     """A server without prices."""
     with serving(folder, "--upstream", UNREACHABLE) as server:
         yield server
