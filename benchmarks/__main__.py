@@ -9,6 +9,7 @@ from benchmarks import fanout, ingest, kills, machine, signals
 from benchmarks.report import table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
+PEERS = "fan-out of the same trades: komas, both ways out, and other servers, alternating"
 CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
 SIGNALS = "signals: one producer's POST → N VIP sockets"
 INGEST = "ingest: exchange socket → decoded message (komas: → hub listener)"
@@ -25,6 +26,9 @@ def main() -> None:
         case "crowd":
             load = fanout.Load(options.clients, options.rate, options.seconds)
             print(table(CHECK, [fanout.check_crowd(load)]), flush=True)
+        case "peers":
+            load = fanout.Load(options.clients, options.rate, options.seconds)
+            print(table(PEERS, fanout.compare(load, options.rounds)), flush=True)
         case "ingest":
             _ingest(options.rounds)
         case "signals":
@@ -55,6 +59,7 @@ def _options() -> argparse.Namespace:
     parts = parser.add_subparsers(metavar="PART")
     for name, meaning in (
         ("fanout", "SSE clients of one stream of trades"),
+        ("peers", "the same load for komas and for other servers"),
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),
         ("signals", "VIP sockets of one producer"),
@@ -70,7 +75,7 @@ def _options() -> argparse.Namespace:
             part.add_argument("--signals", type=int, default=20, help="so many (20)")
         if name == "kills":
             part.add_argument("--seed", type=int, default=1, help="of the moments of death (1)")
-        if name in ("fanout", "crowd"):
+        if name in ("fanout", "peers", "crowd"):
             part.add_argument("--clients", type=int, default=100, help="SSE clients (100)")
             part.add_argument("--rate", type=float, default=100.0, help="events each second (100)")
             part.add_argument("--seconds", type=float, default=10.0, help="for so long (10)")

@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from benchmarks import bare, feeder, machine
-from benchmarks.crowd import Crowd, Heard, crowd
+from benchmarks.crowd import GREETED, Crowd, Heard, crowd
 from benchmarks.feeder import NS, Order, Sent
+from benchmarks.peers import servers
 from benchmarks.processes import Child, child, komas
 from benchmarks.report import Row, medians
 
@@ -42,22 +44,57 @@ CHECKS: Final = (Load(100, 500), Load(1000, 50))  # fed to the crowd by bare wri
 
 
 class _Server(msgspec.Struct, frozen=True):
-    """A server to be measured: its process and port, and the process that takes the order."""
+    """A server to be measured: its process and port, the process that takes the order, and its first words."""
 
     name: str
     pid: int
     port: int
     source: Child
+    greeted: bytes = GREETED
 
 
 @contextmanager
-def komas_server() -> Iterator[_Server]:
+def komas_server(*, direct: bool = True) -> Iterator[_Server]:
     """``komas serve`` as a user starts it, but for its limits of clients."""
     mine, other = machine.cores()
     with child(other, feeder.feed) as source:
-        limits = ("--max-sse", MANY, "--max-sse-per-address", MANY)
-        with komas(mine, "serve", "--upstream", f"ws://127.0.0.1:{source.hear()}", *limits) as server:
-            yield _Server("komas", server.pid, server.port, source)
+        options = ("--upstream", f"ws://127.0.0.1:{source.hear()}", "--direct-writes", str(direct).lower())
+        with komas(mine, "serve", *options, "--max-sse", MANY, "--max-sse-per-address", MANY) as server:
+            yield _Server("komas" if direct else "komas, plain ASGI", server.pid, server.port, source)
+
+
+@contextmanager
+def _following(
+    name: str, start: Callable[[int | None, int], AbstractContextManager[tuple[int, int]]]
+) -> Iterator[_Server]:
+    """A peer that follows the feeder by itself."""
+    mine, other = machine.cores()
+    with child(other, feeder.feed) as source, start(mine, int(str(source.hear()))) as (pid, port):
+        yield _Server(name, pid, port, source)
+
+
+@contextmanager
+def nchan_server() -> Iterator[_Server]:
+    """Nginx with nchan, published to by POST over one connection."""
+    mine, other = machine.cores()
+    with servers.nginx(mine) as (pid, port), child(other, servers.publish, port) as source:
+        source.hear()
+        yield _Server("nginx + nchan", pid, port, source, b"\r\n\r\n")
+
+
+def peers() -> dict[str, Callable[[], AbstractContextManager[_Server]]]:
+    """Komas, both ways, and the peers that are installed."""
+    found: dict[str, Callable[[], AbstractContextManager[_Server]]] = {
+        "komas": komas_server,
+        "komas, plain ASGI": partial(komas_server, direct=False),
+        "Quart-Trio, a generator each": partial(_following, "Quart-Trio, a generator each", servers.hypercorn),
+    }
+    if servers.has_fastapi():
+        name = "FastAPI + sse-starlette + uvicorn"
+        found[name] = partial(_following, name, servers.uvicorn)
+    if servers.has_nchan():
+        found["nginx + nchan"] = nchan_server
+    return found
 
 
 @contextmanager
@@ -71,6 +108,19 @@ def bare_server() -> Iterator[_Server]:
 def measure(load: Load, rounds: int) -> Row:
     """Medians of some rounds against komas, each with a fresh server."""
     return medians([_round(komas_server(), load) for _ in range(rounds)])
+
+
+def compare(load: Load, rounds: int) -> list[Row]:
+    """Komas and its peers under the same load: medians of alternating rounds, and what is komas's share of each."""
+    results: dict[str, list[Row]] = {name: [] for name in peers()}
+    for _ in range(rounds):
+        for name, serving in peers().items():
+            results[name].append(_round(serving(), load))
+    rows = [medians(rounds_of) for rounds_of in results.values()]
+    for row in rows:
+        theirs = float(row["deliveries/s"])
+        row["komas ÷ this, deliveries/s"] = float(rows[0]["deliveries/s"]) / theirs if theirs else float("nan")
+    return rows
 
 
 def check_crowd(load: Load) -> Row:
@@ -113,10 +163,10 @@ def _join(clients: Crowd, server: _Server, count: int) -> float:
 
     The first client of all is not counted: it makes the server load what every client shares.
     """
-    clients.join(server.port, 1)
+    clients.join(server.port, 1, server.greeted)
     time.sleep(SETTLE_S)
     empty_kb = machine.resident_kb(server.pid)
-    clients.join(server.port, count - 1)
+    clients.join(server.port, count - 1, server.greeted)
     time.sleep(SETTLE_S)
     return (machine.resident_kb(server.pid) - empty_kb) / (count - 1) if count > 1 else float("nan")
 

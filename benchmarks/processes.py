@@ -73,7 +73,7 @@ class Komas:
 
 
 @contextmanager
-def komas(core: int | None, verb: str, *options: str) -> Iterator[Komas]:
+def komas(core: int | None, verb: str, *options: str, **environment: str) -> Iterator[Komas]:
     """Run ``komas VERB`` on one core and a free port, with none of the user's settings, until the block is left."""
     with TemporaryDirectory(prefix="komas-bench-") as name:
         folder = Path(name)
@@ -82,7 +82,7 @@ def komas(core: int | None, verb: str, *options: str) -> Iterator[Komas]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "komas", verb, "--bind", "127.0.0.1:0", *own, *options],
                 cwd=folder,
-                env={key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")},
+                env={key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")} | environment,
                 stdout=out,
                 stderr=err,
             )
@@ -90,7 +90,7 @@ def komas(core: int | None, verb: str, *options: str) -> Iterator[Komas]:
             pin(process.pid, core)
             yield Komas(process.pid, _port(process, folder))
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _port(process: subprocess.Popen[bytes], folder: Path) -> int:
@@ -103,7 +103,8 @@ def _port(process: subprocess.Popen[bytes], folder: Path) -> int:
     raise RuntimeError(f"komas did not start: {(folder / 'err').read_text()[-2000:]}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, kindly first."""
     process.terminate()
     try:
         process.wait(STOP_S)

@@ -15,6 +15,7 @@ no longer there (hypercorn is pinned in pyproject.toml):
 * the head of a request could come a byte at a time, for as long as the keep-alive time: here within ``HEAD_S``;
 * each write went through Hypercorn's whole protocol, which costs thirty times the system call: here the application is
   offered the connection itself, to write what is framed already;
+* a request without a body had three tasks: here it has one (``request.py``);
 * HTTP/2 over clear text (by prior knowledge or ``Upgrade: h2c``) has no backpressure: here it is not spoken.
 """
 
@@ -38,6 +39,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import LifespanState
 
+from komas.edge.request import Stream
 from komas.edge.socket import SCOPE_CONNECTION, AccessLog, Socket
 
 log = logging.getLogger("komas.connection")
@@ -50,6 +52,7 @@ LINGER_S: Final = 2.0  # how long a client that is still sending its request is 
 COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 READ_BYTES: Final = 2**16
+HEAD_END: Final = b"\r\n\r\n"
 WRITE_BYTES: Final = 2**16  # of a rest, within one deadline
 
 _CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -106,6 +109,7 @@ class Connection(TCPServer):
         self._is_idle = True
         self._head_by = math.inf
         self._ended = trio.Event()
+        self._taken: trio.MemoryReceiveChannel[bytes] | None = None
         self.context.terminated.connections.add(self)
         try:
             await super().run()
@@ -163,22 +167,41 @@ class Connection(TCPServer):
         And Hypercorn kept the socket of a client that had left until the keep-alive time was over.
         """
         self._head_by = trio.current_time() + HEAD_S  # a TLS handshake has had its own time
-        handed, self._taken = trio.open_memory_channel[bytes](1)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._handle_data, self._taken)
-            with handed:
-                while data := await self._receive():
-                    with suppress(trio.BrokenResourceError):  # nobody takes it any more: the client is heard out
-                        await handed.send(data)
-            self._ended.set()
-            # Half a close comes right after a request: what was asked for is answered, if it can be soon.
-            is_owed = not self._is_idle or self._taken.statistics().current_buffer_used
-            await trio.sleep(LAST_WORDS_S if is_owed else 0)
-            nursery.cancel_scope.cancel("the client has left")
+        if data := await self._read_requests():
+            await self._read_on(data)
         self._has_left = True
         with trio.move_on_after(BOOKKEEPING_S, shield=True):
             await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+    async def _read_requests(self) -> bytes:
+        """Read whole requests, each after the response to the one before; returns what is something else."""
+        while data := await self._receive():
+            if not self._is_idle or data.find(HEAD_END) != len(data) - len(HEAD_END):
+                return data
+            await self.protocol.handle(RawData(data))  # which waits for nobody
+        self._ended.set()
+        await self._say_last_words(is_owed=not self._is_idle)
+        return b""
+
+    async def _read_on(self, data: bytes) -> None:
+        """Read anything: a task of its own hands it on, and may have to wait."""
+        handed, self._taken = trio.open_memory_channel[bytes](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._handle_data, self._taken)
+            with handed:
+                while data:
+                    with suppress(trio.BrokenResourceError):  # nobody takes it any more: the client is heard out
+                        await handed.send(data)
+                    data = await self._receive()
+            self._ended.set()
+            waits = self._taken.statistics().current_buffer_used > 0
+            await self._say_last_words(is_owed=waits or not self._is_idle)
+            nursery.cancel_scope.cancel("the client has left")
+
+    async def _say_last_words(self, *, is_owed: bool) -> None:
+        """Half a close comes right after a request: what was asked for is answered, if it can be soon."""
+        await trio.sleep(LAST_WORDS_S if is_owed else 0)
 
     async def _handle_data(self, taken: trio.MemoryReceiveChannel[bytes]) -> None:
         while True:
@@ -190,16 +213,21 @@ class Connection(TCPServer):
 
     async def _receive(self) -> bytes:
         """Some bytes; none at the end, or when the head of a request takes too long."""
-        while trio.current_time() < self._head_by:  # which is put off while we wait, once the head is whole
-            with trio.move_on_at(self._head_by):
-                try:
-                    data = bytes(await self.stream.receive_some(READ_BYTES))
-                except _CLIENT_LEFT:
-                    return b""
-                if self._is_idle and self._head_by == math.inf:
-                    self._head_by = math.inf
+        while trio.current_time() < self._head_by:
+            if self._head_by == math.inf:
+                data = await self._read_some()
+                if self._is_idle:
+                    self._head_by = trio.current_time() + HEAD_S  # which is put off once the head is whole
                 return data
+            with trio.move_on_at(self._head_by):
+                return await self._read_some()
         return b""
+
+    async def _read_some(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(READ_BYTES))
+        except _CLIENT_LEFT:
+            return b""
 
     async def protocol_send(self, event: Event) -> None:
         """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
@@ -246,7 +274,8 @@ class Connection(TCPServer):
         """
         if self._ended.is_set() or not self._is_half_asked():
             return
-        self._taken.close()  # the reader goes on, and drops what it reads
+        if self._taken is not None:
+            self._taken.close()  # the reader goes on, and drops what it reads
         with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT):
             with suppress(AttributeError):  # TLS cannot be half closed
                 await self.stream.send_eof()
@@ -270,6 +299,7 @@ def install() -> None:
         (hypercorn_run, "TCPServer", Connection),
         (hypercorn_run, "WorkerContext", Context),
         (H11Protocol, "_check_protocol", _http1_only),
+        (hypercorn_h11, "HTTPStream", Stream),
         (hypercorn_h11, "WSStream", Socket),
         (Config, "logger_class", AccessLog),
     ):

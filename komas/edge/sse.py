@@ -10,9 +10,8 @@ writes chunks that were framed once for everybody, and the body wakes only for w
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -134,8 +133,8 @@ class EventBody(ResponseBody):
         self._events = Events(show.levels)
         self._next_at = 0.0
         self._said_at = 0.0
-        self._waiting: deque[bytes] = deque()
-        self._stack = ExitStack()
+        self._waiting: list[bytes] = []
+        self._place: AbstractContextManager[MarketListener] | None = None
         self._listener: MarketListener | None = None
 
     async def __aenter__(self) -> Self:
@@ -144,31 +143,35 @@ class EventBody(ResponseBody):
             self._waiting.append(_busy(reason))
             return self
         self._opened()
-        with ExitStack() as stack:
-            stack.enter_context(self._doors.inside(self._address, self._streams))
-            self._listener = stack.enter_context(self._place())
-            self._waiting.extend(_chunks(self._greeting(self._listener)))
-            self._stack = stack.pop_all()
+        self._place = self._take_place()
+        self._listener = self._place.__enter__()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._stack.close()
+        if self._place is not None:
+            self._place.__exit__(None, None, None)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         if not self._waiting:
-            self._waiting.extend(await self._news())
-        return self._waiting.popleft()
+            self._waiting += await self._news()
+        return self._waiting.pop(0)
 
-    def _place(self) -> AbstractContextManager[MarketListener]:
+    @contextmanager
+    def _take_place(self) -> Iterator[MarketListener]:
         hub, streams, since, capacity = self._hub, self._streams, self._since, self._mailbox
-        if self._direct is None:
-            return hub.listen(streams, since=since, capacity=capacity)
-        return hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
+        with self._doors.inside(self._address, streams):
+            if self._direct is None:
+                place = hub.listen(streams, since=since, capacity=capacity)
+            else:
+                place = hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
+            with place as listener:
+                self._waiting += _chunks(self._greeting(listener))
+                yield listener
 
     def _greeting(self, listener: MarketListener) -> Iterable[bytes]:
         yield b"retry: %d\n\n" % RETRY_MS

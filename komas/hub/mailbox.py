@@ -1,12 +1,11 @@
-"""One listener's bounded post over a Trio memory channel.
+"""One listener's bounded post, and the bell that wakes its task.
 
-The channel holds one ring of the bell, not the items: one wake-up carries everything that waits, and a publisher never
-waits for anybody.
+A ring is remembered until it is heard, and several are one: one wake-up carries everything that waits, and a publisher
+never waits for anybody.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 import msgspec
@@ -32,11 +31,11 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 class Mailbox(Generic[T, B]):
     """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task alone."""
 
-    __slots__ = ("_bell", "_is_closed", "_is_ringing", "_post", "_ring", "is_dismissed")
+    __slots__ = ("_bell", "_is_closed", "_is_ringing", "_post", "is_dismissed")
 
     def __init__(self, post: Waiting[T, B]) -> None:
         self._post = post
-        self._ring, self._bell = trio.open_memory_channel[None](1)
+        self._bell = trio.lowlevel.ParkingLot()
         self._is_ringing = False
         self._is_closed = False
         self.is_dismissed = False
@@ -60,16 +59,15 @@ class Mailbox(Generic[T, B]):
 
     def ring(self) -> None:
         """Wake the listener's task, were it for nothing."""
-        if not self._is_ringing:
-            self._is_ringing = True
-            # It rings already, or nobody will hear it again.
-            with suppress(trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):
-                self._ring.send_nowait(None)
+        self._is_ringing = True
+        self._bell.unpark()
 
     async def rung(self) -> None:
         """Wait for a ring, or the end."""
-        with suppress(trio.EndOfChannel):
-            await self._bell.receive()
+        if self._is_ringing or self._is_closed:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._bell.park()
         self._is_ringing = False
 
     async def take(self) -> B:
@@ -92,10 +90,7 @@ class Mailbox(Generic[T, B]):
         """
         if self.is_dismissed:
             raise Dismissed("the listener fell behind and must resume from its last position")
-        if self._is_ringing:
-            self._is_ringing = False
-            with suppress(trio.WouldBlock, trio.EndOfChannel):
-                self._bell.receive_nowait()
+        self._is_ringing = False
         if self._is_closed and not len(self._post):
             raise trio.EndOfChannel
         return self._post.take()
@@ -103,7 +98,7 @@ class Mailbox(Generic[T, B]):
     def close(self) -> None:
         """End the mailbox: what waits can still be taken, then ``take()`` raises ``trio.EndOfChannel``."""
         self._is_closed = True
-        self._ring.close()
+        self._bell.unpark_all()
 
     def statistics(self) -> MailboxStatistics:
         """Counts, for telemetry."""

@@ -12,7 +12,6 @@ in the order of publication; an open candle never follows the closing of the sam
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
@@ -107,7 +106,7 @@ class Post:
         self._capacity = capacity
         self._overflow = overflow
         self._items: dict[object, Item] = {}  # insertion order is delivery order
-        self._kept: deque[int] = deque()
+        self._kept = 0  # how many of them have a number for a key, and may not be replaced
         self._next_key = 0
         self._dropped = 0
         self.dropped_in_all = 0
@@ -124,12 +123,12 @@ class Post:
             return True
         if self._items and isinstance(item, Envelope):
             self._items.pop(item.stream, None)  # an open candle that waits is older than this closing
-        if len(self._kept) >= self._capacity:
+        if self._kept >= self._capacity:
             if self._overflow is Overflow.DISMISS:
                 return False
             self._drop_oldest()
         self._next_key += 1
-        self._kept.append(self._next_key)
+        self._kept += 1
         self._items[self._next_key] = item
         return True
 
@@ -141,7 +140,7 @@ class Post:
         """Everything that waits; the post is empty afterwards."""
         batch = self.peek()
         self._items.clear()
-        self._kept.clear()
+        self._kept = 0
         self._dropped = 0
         return batch
 
@@ -151,7 +150,8 @@ class Post:
         return all(self.put(item) for item in batch.items)
 
     def _drop_oldest(self) -> None:
-        del self._items[self._kept.popleft()]
+        del self._items[next(key for key in self._items if isinstance(key, int))]
+        self._kept -= 1
         self._dropped += 1
         self.dropped_in_all += 1
 

@@ -1,0 +1,1 @@
+"""Other servers and clients, each set up as its own documentation advises, doing what komas does."""
