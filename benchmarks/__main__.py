@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import fanout, ingest, kills, machine, signals
+from benchmarks import chart, fanout, ingest, kills, machine, signals
 from benchmarks.report import table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
@@ -29,6 +29,8 @@ def main() -> None:
         case "peers":
             load = fanout.Load(options.clients, options.rate, options.seconds)
             print(table(PEERS, fanout.compare(load, options.rounds)), flush=True)
+        case "chart":
+            chart.draw(options.rounds)
         case "ingest":
             _ingest(options.rounds)
         case "signals":
@@ -60,6 +62,7 @@ def _options() -> argparse.Namespace:
     for name, meaning in (
         ("fanout", "SSE clients of one stream of trades"),
         ("peers", "the same load for komas and for other servers"),
+        ("chart", "throughput, p99 and cost over clients and streams, drawn"),
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),
         ("signals", "VIP sockets of one producer"),

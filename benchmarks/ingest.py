@@ -1,83 +1,79 @@
 """Ingest: from the exchange's socket to a listener at the hub, in one process.
 
-The exchange's double replays a capture as fast as it is read, on the other core. Peers read the same frames in the
-same run, alternating, each in a fresh process against a fresh double.
+An exchange on the other core writes a capture's frames as fast as they are read. Peers read the same frames in the same
+run, alternating, each in a fresh process.
 """
 
 from __future__ import annotations
 
 import gzip
-import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks import machine, readers
-from benchmarks.processes import child, komas
+from benchmarks import blast, machine, readers
+from benchmarks.peers import clients
+from benchmarks.processes import child
 from benchmarks.readers import Reading, Task
 from benchmarks.report import Row, medians
 
 CAPTURE: Final = Path(__file__).resolve().parents[2] / "shared" / "captures" / "btcusdt_20240808.gz"
-READ_S: Final = 60.0  # one reader, one replay
-TRADE_ID: Final = re.compile(rb'"t":(\d+)')
+READ_S: Final = 20.0  # one reader, one replay
+PREPARE_S: Final = 60.0
 BURST_FRAMES: Final = 40_000
-READERS: Final = {
-    "komas (feed, hub, listener)": readers.komas,
-    "trio-websocket + json": readers.trio_websocket,
-    "websockets (asyncio) + json": readers.websockets,
-    "double alone (bytes counted)": readers.bytes_only,
-}
+TIMES: Final = 5  # over which the capture's frames are sent
+
+
+def readers_of() -> dict[str, Callable[[Task], Reading]]:
+    """Komas, plain loops, and the named libraries that are installed."""
+    return {
+        "komas (feed, hub, listener)": readers.komas,
+        **clients.installed(),
+        "trio-websocket + json": readers.trio_websocket,
+        "websockets (asyncio) + json": readers.websockets,
+        "the exchange alone (bytes counted)": readers.bytes_only,
+    }
 
 
 def measure(rounds: int) -> tuple[str, list[Row]]:
-    """What was replayed, and a row for each reader: medians of the rounds."""
+    """What was sent, and a row for each reader: medians of the rounds."""
     with TemporaryDirectory(prefix="komas-bench-") as folder:
         capture = CAPTURE if CAPTURE.is_file() else _burst(Path(folder) / "burst.gz")
-        first_id, last_id, frames = _content(capture)
-        results: dict[str, list[Row]] = {name: [] for name in READERS}
-        for _ in range(rounds):
-            for name in READERS:
-                results[name].append(_round(name, capture, first_id, last_id, frames))
+        _, other = machine.cores()
+        results: dict[str, list[Row]] = {name: [] for name in readers_of()}
+        with child(other, blast.blast, capture, TIMES) as exchange:
+            content = exchange.hear(PREPARE_S)
+            assert isinstance(content, blast.Content)
+            for _ in range(rounds):
+                for name, rows_of in results.items():
+                    rows_of.append(_round(name, exchange.pid, content))
     rows = [medians(rows) for rows in results.values()]
     for row in rows:
         for column in ("frames/s", "CPU µs/frame"):
             row[f"{column} ÷ komas"] = float(row[column]) / float(rows[0][column])
-    return f"{frames:,} frames of {capture.name}", rows
+    return f"{content.frames:,} frames, {capture.name} {TIMES} times over", rows
 
 
-def _round(name: str, capture: Path, first_id: int, last_id: int, frames: int) -> Row:
-    mine, other = machine.cores()
-    with (
-        komas(other, "simulate", "--replay", str(capture), "--speed", "inf") as double,
-        child(mine, readers.read, READERS[name]) as reader,
-    ):
-        spent_s, busy_s, begun_s = machine.cpu_s(double.pid), machine.busy_s(), time.monotonic()
-        reader.tell(Task(double.port, first_id, last_id, frames))
+def _round(name: str, exchange_pid: int, content: blast.Content) -> Row:
+    mine, _ = machine.cores()
+    with child(mine, readers.read, readers_of()[name]) as reader:
+        spent_s, busy_s, begun_s = machine.cpu_s(exchange_pid), machine.busy_s(), time.monotonic()
+        reader.tell(Task(content.port, content.first_id, content.last_id, content.frames))
         reading = reader.hear(READ_S)
         assert isinstance(reading, Reading)
-        spent_s, busy_s = machine.cpu_s(double.pid) - spent_s, machine.busy_s() - busy_s
+        spent_s, busy_s = machine.cpu_s(exchange_pid) - spent_s, machine.busy_s() - busy_s
         foreign = (busy_s - spent_s - reading.cpu_s) / (time.monotonic() - begun_s)
     return {
         "reader": name,
         "frames/s": reading.frames / reading.seconds,
-        "µs/frame": reading.seconds / reading.frames * 1e6,
         "CPU µs/frame": reading.cpu_s / reading.frames * 1e6,
         "reader CPU %": 100 * reading.cpu_s / reading.seconds,
-        "double CPU %": 100 * spent_s / reading.seconds,
+        "exchange CPU %": 100 * spent_s / reading.seconds,
         "foreign CPU %": 100 * foreign,
         "ids wrong": float(reading.wrong),
     }
-
-
-def _content(capture: Path) -> tuple[int, int, int]:
-    """First and last id of the trades, and how many frames there are to read; the trades must have no gap."""
-    wanted = tuple(b'{"stream":"%b"' % name.encode() for name in readers.STREAMS)
-    with gzip.open(capture) as lines:
-        frames = [frame for frame in (line.partition(b" ")[2] for line in lines) if frame.startswith(wanted)]
-    ids = [int(found[1]) for frame in frames if frame.startswith(wanted[0]) and (found := TRADE_ID.search(frame))]
-    assert ids == list(range(ids[0], ids[-1] + 1))
-    return ids[0], ids[-1], len(frames)
 
 
 def _burst(path: Path) -> Path:

@@ -44,16 +44,20 @@ class Reading(msgspec.Struct, frozen=True):
     wrong: int
 
 
-class _Data(TypedDict):
+class Data(TypedDict):
+    """A trade, or anything else."""
+
     t: int
 
 
-class _Combined(TypedDict):
+class Combined(TypedDict):
+    """A decoded message."""
+
     stream: str
-    data: _Data
+    data: Data
 
 
-class _Ledger:
+class Ledger:
     """Counts frames, checks ids, and takes the time from the first frame on."""
 
     def __init__(self, task: Task) -> None:
@@ -79,7 +83,7 @@ class _Ledger:
         """Whether the last trade has come."""
         return self._next_id > self._task.last_id
 
-    def message(self, message: _Combined) -> bool:
+    def message(self, message: Combined) -> bool:
         """Take one decoded message; whether it was the last."""
         self.begin()
         self.frames += 1
@@ -109,7 +113,7 @@ def komas(task: Task) -> Reading:
     from komas.venues.dial import open_tcp  # noqa: PLC0415
 
     async def run() -> Reading:
-        ledger, dropped = _Ledger(task), 0
+        ledger, dropped = Ledger(task), 0
         wanted = (Stream(Kind.TRADE, "BTCUSDT"), Stream(Kind.BOOK_TICKER, "BTCUSDT"))
         rooms = open_rooms(task.url, rest_url=None, patience=None, open_stream=open_tcp)
         async with rooms as house, trio.open_nursery() as nursery:
@@ -138,7 +142,7 @@ def trio_websocket(task: Task) -> Reading:
     from trio_websocket import open_websocket_url  # noqa: PLC0415 - another reader's process does not load it
 
     async def run() -> Reading:
-        ledger = _Ledger(task)
+        ledger = Ledger(task)
         async with open_websocket_url(task.url + PATH) as connection:
             while not ledger.message(json.loads(await connection.get_message())):
                 pass
@@ -152,7 +156,7 @@ def websockets(task: Task) -> Reading:
     from websockets.asyncio.client import connect  # noqa: PLC0415 - another reader's process does not load it
 
     async def run() -> Reading:
-        ledger = _Ledger(task)
+        ledger = Ledger(task)
         async with connect(task.url + PATH, proxy=None) as connection:
             async for text in connection:
                 if ledger.message(json.loads(text)):
@@ -164,7 +168,7 @@ def websockets(task: Task) -> Reading:
 
 def bytes_only(task: Task) -> Reading:
     """No reader at all: bytes are taken and frames counted. What the exchange's double can give at most."""
-    ledger = _Ledger(task)
+    ledger = Ledger(task)
     with socket.create_connection(("127.0.0.1", task.port), 10) as connection:
         connection.sendall(
             f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

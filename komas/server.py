@@ -2,18 +2,20 @@
 
 ::
 
-    MARKET   Binance ─▶ dial ─▶ binance/upstream ─▶ wire ─▶ feed ─▶ backfill ─▶ hub/hub ─▶ mailbox ─▶ edge/sse ─▶
-                        frames  one connection,     event   shards  each once,  publish()  bounded     bytes
-                                what it holds                       in order    (sync)     post
+    MARKET   Binance ─▶ dial ─▶ binance/upstream ─▶ wire ─▶ feed ─▶ backfill ─▶ hub/hub ─▶ audience ──────▶ socket
+                        frames  one connection,     event   shards  each once,  publish()  rendered once    as it takes
+                                what it holds                       in order    (sync)   └▶ mailbox ─▶ edge/sse ─▶ ASGI
+                                                                                           bounded      its own task
 
-    venues  the way in: dial (the WebSocket library) · link (one connection after another, without a seam) · backoff ·
-            window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows, continuity, cadence, shards,
-            book think; upstream, feed, backfill, books, listings and universe do, and line opens them together, once
-            for spot and once for futures)
-    hub     the hall: hub (publish, listen) · policy and mailbox · interest (who wants what) · latest · journal · topic
+    venues  the way in: dial (the WebSocket library; frames goes ahead of it) · link (one connection after another,
+            without a seam) · backoff · window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows,
+            continuity, cadence, shards, book think; upstream, feed, backfill, books, listings and universe do, and line
+            opens them together, once for spot and once for futures)
+    hub     the hall: hub (publish, listen) · policy, mailbox, audience and listener (who is written to at once, who
+            waits) · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
-    edge    the way out: connection and socket (our Hypercorn) · app · access · queries · control · market and sse ·
+    edge    the way out: connection, request and socket (our Hypercorn) · app · access · queries · control · market and sse ·
             publish and vip · ops
     model   what things are: streams · market · signals · codec  telemetry  log · metrics
     sim     the double of the exchange; imports nothing of komas but errors

@@ -44,7 +44,8 @@ class Mailbox(Generic[T, B]):
         """Leave one item; never waits, never fails, whatever the listener does."""
         if not self.is_dismissed:
             self.is_dismissed = not self._post.put(item)
-            self.ring()
+            if not self._is_ringing:
+                self.ring()
 
     def give_back(self, batch: B) -> None:
         """Leave what was not delivered in another way."""

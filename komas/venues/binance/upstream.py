@@ -255,6 +255,8 @@ class Upstream:
                 else:
                     self._take_apart(text, arrival)
             if (count := self.messages - before) > 0:
+                if not before:
+                    self._healthy()
                 self._rhythm.heard(arrival.at_s, count)
                 self._desk.received(count, arrival.at_ms)
 
@@ -273,7 +275,7 @@ class Upstream:
             self._readers[frame.stream.encode()] = reader
             self._take(reader, text, arrival)
         else:
-            self._count()
+            self.messages += 1
             self._desk.unknown()
 
     def _answered(self, frame: wire.Combined) -> None:
@@ -282,7 +284,7 @@ class Upstream:
         self._desk.news.unpark_all()
 
     def _take(self, reader: wire.Reader, text: bytes, arrival: Arrival) -> None:
-        self._count()
+        self.messages += 1
         try:
             event = reader.read(text, arrival.at_ms)
         except wire.Unreadable as error:
@@ -296,11 +298,6 @@ class Upstream:
         if beat is not None:
             beat.heard(arrival.at_s)
         self._desk.take(reader.stream, event, arrival)
-
-    def _count(self) -> None:
-        self.messages += 1
-        if self.messages == 1:
-            self._healthy()
 
     # Write
 

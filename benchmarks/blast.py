@@ -1,0 +1,124 @@
+"""An exchange that has nothing to do: once both streams were asked for, it writes all their frames as fast as they go.
+
+The frames are a capture's, framed before anybody connects, some times over, with ids that go on rising.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import wsproto.events as ws
+from wsproto.connection import Connection as Protocol
+from wsproto.connection import ConnectionType
+
+from benchmarks.feeder import KEY, LISTING
+from komas.sim import frames
+
+STREAMS: Final = ("btcusdt@trade", "btcusdt@bookTicker")
+READ_BYTES: Final = 2**16
+NUMBER: Final = {STREAMS[0]: re.compile(rb'"t":(\d+)'), STREAMS[1]: re.compile(rb'"u":(\d+)')}
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What is sent: the port, first and last id of the trades, and frames in all."""
+
+    port: int
+    first_id: int
+    last_id: int
+    frames: int
+
+
+def blast(pipe: Connection, capture: Path, times: int) -> None:
+    """Say what there is; serve every connection; go on until the pipe ends."""
+    lines = list(_lines(capture))
+    blob, count = bytearray(), 0
+    first = {stream: _number(lines, stream, 0) for stream in STREAMS}
+    span = {stream: _number(lines, stream, -1) - first[stream] + 1 for stream in STREAMS}
+    for turn in range(times):
+        for stream, text in lines:
+            blob += frames.text(_later(text, stream, turn * span[stream]))
+            count += 1
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port, last_id = listener.getsockname()[1], first[STREAMS[0]] + times * span[STREAMS[0]] - 1
+        pipe.send(Content(port, first[STREAMS[0]], last_id, count))
+        threading.Thread(target=_accept, args=(listener, bytes(blob)), daemon=True).start()
+        pipe.poll(None)
+
+
+def _lines(capture: Path) -> Iterator[tuple[str, bytes]]:
+    with gzip.open(capture) as lines:
+        for line in lines:
+            text = line.partition(b" ")[2].strip()
+            for stream in STREAMS:
+                if text.startswith(b'{"stream":"%b"' % stream.encode()):
+                    yield stream, text
+
+
+def _number(lines: list[tuple[str, bytes]], stream: str, place: int) -> int:
+    text = [text for name, text in lines if name == stream][place]
+    found = NUMBER[stream].search(text)
+    assert found is not None
+    return int(found[1])
+
+
+def _later(text: bytes, stream: str, by: int) -> bytes:
+    return NUMBER[stream].sub(
+        lambda found: found[0][: found.start(1) - found.start()] + b"%d" % (int(found[1]) + by), text
+    )
+
+
+def _accept(listener: socket.socket, blob: bytes) -> None:
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_serve, args=(connection, blob), daemon=True).start()
+
+
+def _serve(connection: socket.socket, blob: bytes) -> None:
+    with connection:
+        try:
+            if _converse(connection):
+                connection.sendall(blob)
+                while connection.recv(READ_BYTES):
+                    continue
+        except OSError:
+            return
+
+
+def _converse(connection: socket.socket) -> bool:
+    """Shake hands, and acknowledge until both streams were asked for."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = connection.recv(READ_BYTES)
+        if not data:
+            return False
+        head += data
+    if (key := KEY.search(head)) is None:
+        answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
+        connection.sendall(answer + b"%d\r\n\r\n%b" % (len(LISTING), LISTING))
+        return False
+    connection.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-accept: %b\r\n\r\n" % frames.accept_key(key[1].decode()).encode()
+    )
+    protocol, asked = Protocol(ConnectionType.SERVER), head.split(b"\r\n", 1)[0].decode()
+    while not all(stream in asked for stream in STREAMS):
+        data = connection.recv(READ_BYTES)
+        if not data:
+            return False
+        protocol.receive_data(data)
+        for event in protocol.events():
+            if isinstance(event, ws.TextMessage):
+                asked += event.data
+                connection.sendall(
+                    frames.text(json.dumps({"result": None, "id": json.loads(event.data)["id"]}).encode())
+                )
+    return True

@@ -1,0 +1,57 @@
+"""Throughput, p99 and cost over clients and over streams, measured and drawn: ``fanout.*`` and ``cost.*``.
+
+Every server is offered the same events a second, whatever the number of clients; what it cannot take is missing from
+its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import fanout, streams
+from benchmarks.report import Row, table
+
+HERE: Final = Path(__file__).parent
+CLIENTS: Final = (10, 100, 500, 1000, 2000, 5000)
+RATE: Final = 20.0
+SECONDS: Final = 6.0
+STREAMS: Final = (1, 10, 100, 1000, 4000)
+SIZE: Final = (11, 4.2)
+
+
+def draw(rounds: int) -> None:
+    """Measure, print and draw."""
+    rows: list[Row] = []
+    for clients in CLIENTS:
+        rows += fanout.compare(fanout.Load(clients, RATE, SECONDS), rounds)
+        print(table(f"{clients} clients, {RATE:g} events a second", rows[-len(fanout.peers()) :]), flush=True)
+    many = [streams.measure(count, rounds) for count in STREAMS]
+    print(table("one listener to many streams: exchange socket → hub listener", many), flush=True)
+    _plot("fanout", rows, ("deliveries/s", "p99 ms"), f"{RATE:g} trades a second to SSE clients, one core")
+    _plot("cost", rows, ("CPU µs/delivery",), "CPU for each delivery", many)
+
+
+def _plot(name: str, rows: Sequence[Row], columns: Sequence[str], title: str, many: Sequence[Row] = ()) -> None:
+    import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, 2, figsize=SIZE, layout="constrained")
+    figure.suptitle(title)
+    for axis, column in zip(axes, columns, strict=False):
+        for server in dict.fromkeys(row["server"] for row in rows):
+            own = [row for row in rows if row["server"] == server]
+            axis.plot([row["clients"] for row in own], [row[column] for row in own], marker="o", label=str(server))
+        axis.set(xlabel="SSE clients", ylabel=column, xscale="log", yscale="log")
+    if many:
+        axes[1].plot([row["streams"] for row in many], [row["CPU µs/frame"] for row in many], marker="o", label="komas")
+        axes[1].set(xlabel="streams", ylabel="CPU µs/frame, 100,000 frames in all", xscale="log", ylim=(0, None))
+    for axis in axes:
+        axis.grid(visible=True, which="major", alpha=0.4)
+    axes[0].legend(fontsize="small")
+    for suffix in ("svg", "png"):
+        figure.savefig(HERE / f"{name}.{suffix}", dpi=110, metadata={"Date": None} if suffix == "svg" else None)
+    plt.close(figure)
