@@ -15,8 +15,8 @@
             waits) · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
-    edge    the way out: connection, request and socket (our Hypercorn) · app · access · queries · control · market and sse ·
-            publish and vip · ops
+    edge    the way out: connection, request and socket (our Hypercorn) · app · access · queries · control ·
+            market and sse · publish and vip · ops
     model   what things are: streams · market · signals · codec  telemetry  log · metrics
     sim     the double of the exchange; imports nothing of komas but errors
     client · callbacks   the same venues and hub for Python programs, without server and edge

@@ -79,7 +79,7 @@ def sdk(task: Task) -> Reading:
                 done.set()
 
         client = Spot(config_ws_streams=ConfigurationWebSocketStreams(stream_url=task.url))
-        streams = await client.websocket_streams.create_connection()  # type: ignore[no-untyped-call]
+        streams = await client.websocket_streams.create_connection()
         trades = await streams.trade(symbol="btcusdt")
         trades.on("message", trade)
         tickers = await streams.book_ticker(symbol="btcusdt")

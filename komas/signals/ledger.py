@@ -16,10 +16,6 @@ from typing import Final
 
 import msgspec
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
@@ -33,7 +29,8 @@ OPENING_LOCK: Final = 0x6B6F6D6173  # "komas": any number that nobody else locks
 OWN_BYTES: Final = 100  # what id and created_at take
 LATEST_S: Final = 2**53  # what JSON readers hold exactly
 
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+REVISION: Final = "0001"  # the newest of them
 
 _tables: Final = sa.MetaData()
 _signals: Final = sa.Table(
@@ -90,11 +87,18 @@ class Ledger:
         """Bring the schema up to date; safe to call again, and from several processes (not threads) at once."""
         if self._file is not None and not self._was_open:
             _make_private(self._file)  # a file that has vanished since is not made anew: its numbers would come again
+        if not self._is_current():
+            self._migrate()
+        self._was_open = True
+
+    def _migrate(self) -> None:
+        # Loading Alembic takes as long as everything else of a start, which seldom has anything to migrate.
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+        from alembic.util import CommandError  # noqa: PLC0415
+
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        if self._is_current(config):
-            self._was_open = True
-            return
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with _translated(), self._begin() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE lets one in by itself
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OPENING_LOCK)))
@@ -103,15 +107,14 @@ class Ledger:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise StoreUnavailable(f"its schema is not of this release of komas: {error}") from error
-        self._was_open = True
 
-    def _is_current(self, config: Config) -> bool:
+    def _is_current(self) -> bool:
         """Whether there is nothing to migrate; reading it needs no lock that a writer could hold."""
         with _translated(), self._engine.connect() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return False
             version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
-        return bool(version == ScriptDirectory.from_config(config).get_current_head())
+        return bool(version == REVISION)
 
     def close(self) -> None:
         """Let every connection go; one that a thread still holds, which nobody waits for, when it is given back."""

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.signals import DAY_S, Draft, SignalEvent
-from komas.signals.ledger import Ledger
+from komas.signals.ledger import MIGRATIONS, REVISION, Ledger
 
 NOW_MS = 1_770_000_000_123
 NOW_S = NOW_MS // 1000
@@ -357,3 +358,8 @@ def test_a_connection_that_a_thread_still_holds_is_closed_when_it_comes_back(tmp
         ledger.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         driver.execute("SELECT 1")
+
+
+def test_the_newest_migration_is_the_one_that_is_looked_for() -> None:
+    """A store that has it is opened without a look at the migrations."""
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == REVISION
