@@ -1,7 +1,7 @@
 """A crowd of SSE clients in one light process: raw sockets, one selector, no HTTP library.
 
-A read is searched for ids alone; the moment at which a trade was sent is parsed once for each trade, not for each
-delivery. Nothing is assumed about the server but the trade's id and quantity in its data.
+A read is searched for its last id and the number of its trades; the moment at which a trade was sent is parsed once for
+each trade, not for each delivery. Nothing is assumed about the server but the trade's id and quantity in its data.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ REQUEST: Final = (
 )
 ENDS: Final = (b"\n\n", b"\r\n\r\n")  # of an event; sse-starlette ends its lines with both
 GREETED: Final = b"retry: "  # the first line of a stream, sent once its client is registered
+MARK: Final = b'"trade_id":'
 ID: Final = re.compile(rb'"trade_id":(\d+)')
 STAMP: Final = re.compile(rb'"trade_id":(\d+),"price":[^,]+,"quantity":(\d+)\.(\d{9})')
 
@@ -50,10 +51,11 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class _Client:
-    __slots__ = ("disordered", "doubled", "gone", "missing", "next_id", "socket", "tail")
+    __slots__ = ("disordered", "doubled", "gone", "mark", "missing", "next_id", "socket", "tail")
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
+        self.mark = ENDS[0]
         self.tail = b""
         self.next_id = FIRST_ID
         self.missing: set[int] = set()
@@ -86,7 +88,7 @@ class Crowd:
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         self._clients: list[_Client] = []
-        self._trades: dict[bytes, tuple[int, int]] = {}  # digits → id, moment of sending
+        self._stamps: dict[int, int] = {}  # id → moment of sending
         self._latencies = array("q")
         self._last_ns = 0
         self._buffer = bytearray(READ_BYTES)
@@ -109,6 +111,7 @@ class Crowd:
             if not data:
                 raise RuntimeError(f"the server turned a client away: {client.tail[:300]!r}")
             client.tail += data
+        client.mark = ENDS[b"\r\n\r\n" in client.tail.partition(b"\r\n\r\n")[2]]
         client.tail = b""
 
     def leave(self) -> None:
@@ -149,26 +152,36 @@ class Crowd:
             self._selector.unregister(client.socket)
             return
         text = client.tail + data
-        end = max(text.rfind(mark) + len(mark) for mark in ENDS if mark in text) if any(map(text.count, ENDS)) else 0
+        end = text.rfind(client.mark) + len(client.mark) if client.mark in text else 0
         client.tail = text[end:]
         if end:
             self._note(client, text[:end], now_ns)
 
     def _note(self, client: _Client, text: bytes, now_ns: int) -> None:
+        """Note what a read brought: as many trades as there are ids from the next one to the last are those."""
+        place, count = text.rfind(MARK), text.count(MARK)
+        if not count:
+            return
+        self._last_ns = now_ns
+        last = int(text[place + len(MARK) : text.index(b",", place)])
+        if last not in self._stamps:
+            self._learn(text)
+        first = client.next_id
+        if last - first + 1 == count:
+            client.next_id = last + 1
+            self._latencies.extend([now_ns - self._stamps[trade_id] for trade_id in range(first, last + 1)])
+            return
         for digits in ID.findall(text):
-            if digits not in self._trades:
-                self._learn(text)
-            trade_id, stamp_ns = self._trades[digits]
+            trade_id = int(digits)
             if trade_id == client.next_id:
                 client.next_id += 1
             elif not client.judge(trade_id):
                 continue
-            self._latencies.append(now_ns - stamp_ns)
-            self._last_ns = now_ns
+            self._latencies.append(now_ns - self._stamps[trade_id])
 
     def _learn(self, text: bytes) -> None:
         for digits, seconds, part in STAMP.findall(text):
-            self._trades[digits] = int(digits), int(seconds) * NS + int(part)
+            self._stamps[int(digits)] = int(seconds) * NS + int(part)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ import psutil  # type: ignore[import-untyped]  # ships no types, and the bench e
 PACKAGES: Final = (
     "komas trio quart quart-trio hypercorn h11 wsproto trio-websocket msgspec websockets psutil".split()  # noqa: SIM905
 )
+# Asked for before anything is pinned: whoever is pinned to one core, and whatever it starts, is allowed no other.
+_CORES: Final = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 OPEN_FILES: Final = 65_536  # more than the sockets of any crowd here
 
 
@@ -43,11 +45,8 @@ def _version(name: str) -> str:
 
 
 def cores() -> tuple[int | None, int | None]:
-    """The core of what is measured and the core of the load; ``None`` where cores cannot be chosen."""
-    if sys.platform != "linux":
-        return None, None
-    free = sorted(os.sched_getaffinity(0))
-    return (free[0], free[1]) if len(free) > 1 else (None, None)
+    """One core for what is measured, one for what loads it; none where there are not two, or they cannot be chosen."""
+    return (_CORES[0], _CORES[1]) if len(_CORES) > 1 else (None, None)
 
 
 def pin(pid: int, core: int | None) -> None:
