@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import chart, fanout, ingest, kills, machine, signals
+from benchmarks import chart, fanout, ingest, kills, machine, signals, streams
 from benchmarks.report import table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
 PEERS = "fan-out of the same trades: komas, both ways out, and other servers, alternating"
 CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
+STREAMS = "one listener to many streams: exchange socket → hub listener"
 SIGNALS = "signals: one producer's POST → N VIP sockets"
 INGEST = "ingest: exchange socket → decoded message (komas: → hub listener)"
 
@@ -43,10 +44,15 @@ def main() -> None:
 
 
 def _everything(rounds: int) -> None:
-    print(table(FANOUT, [fanout.measure(load, rounds) for load in fanout.POINTS]), flush=True)
+    for load in fanout.POINTS:
+        print(
+            table(f"{PEERS}: {load.clients} clients, {load.rate:g} trades a second", fanout.compare(load, rounds)),
+            flush=True,
+        )
     print(table(CHECK, [fanout.check_crowd(load) for load in fanout.CHECKS]), flush=True)
     _ingest(rounds)
     print(table(SIGNALS, [signals.measure(load, rounds) for load in signals.POINTS]), flush=True)
+    print(table(STREAMS, [streams.measure(count, rounds) for count in chart.STREAMS]), flush=True)
 
 
 def _ingest(rounds: int) -> None:

@@ -49,7 +49,7 @@ def _play(clients: list[socket.socket], order: Order) -> Sent:
         event = _event(FIRST_ID + number, last_ns)
         for client in clients:
             client.sendall(event)
-    return Sent(first_ns, last_ns, latest_s)
+    return Sent(order.events, first_ns, last_ns, latest_s)
 
 
 def _event(trade_id: int, stamp_ns: int) -> bytes:

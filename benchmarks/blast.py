@@ -25,6 +25,7 @@ from komas.sim import frames
 
 STREAMS: Final = ("btcusdt@trade", "btcusdt@bookTicker")
 READ_BYTES: Final = 2**16
+CLOSE: Final = 8  # the opcode
 NUMBER: Final = {STREAMS[0]: re.compile(rb'"t":(\d+)'), STREAMS[1]: re.compile(rb'"u":(\d+)')}
 
 
@@ -87,7 +88,7 @@ def _serve(connection: socket.socket, blob: bytes) -> None:
         try:
             if _converse(connection):
                 connection.sendall(blob)
-                while connection.recv(READ_BYTES):
+                while (said := connection.recv(READ_BYTES)) and said[0] & 0x0F != CLOSE:
                     continue
         except OSError:
             return

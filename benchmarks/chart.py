@@ -48,7 +48,7 @@ def _plot(name: str, rows: Sequence[Row], columns: Sequence[str], title: str, ma
         axis.set(xlabel="SSE clients", ylabel=column, xscale="log", yscale="log")
     if many:
         axes[1].plot([row["streams"] for row in many], [row["CPU µs/frame"] for row in many], marker="o", label="komas")
-        axes[1].set(xlabel="streams", ylabel="CPU µs/frame, 100,000 frames in all", xscale="log", ylim=(0, None))
+        axes[1].set(xlabel="streams", ylabel="CPU µs/frame", xscale="log", ylim=(0, None))
     for axis in axes:
         axis.grid(visible=True, which="major", alpha=0.4)
     axes[0].legend(fontsize="small")

@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.readers import PATH, STREAMS, Ledger, Reading, Task
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 15.0
 
 
 def installed() -> dict[str, Callable[[Task], Reading]]:
