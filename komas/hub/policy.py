@@ -100,14 +100,13 @@ class Line(Generic[T]):
 class Post:
     """One listener's waiting items."""
 
-    __slots__ = ("_capacity", "_dropped", "_items", "_kept", "_next_key", "_overflow", "dropped_in_all")
+    __slots__ = ("_capacity", "_dropped", "_first_key", "_items", "_next_key", "_overflow", "dropped_in_all")
 
     def __init__(self, capacity: int, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
         self._capacity = capacity
         self._overflow = overflow
         self._items: dict[object, Item] = {}  # insertion order is delivery order
-        self._kept = 0  # how many of them have a number for a key, and may not be replaced
-        self._next_key = 0
+        self._first_key = self._next_key = 0  # kept items have numbers for keys: these, and what is between
         self._dropped = 0
         self.dropped_in_all = 0
 
@@ -123,13 +122,12 @@ class Post:
             return True
         if self._items and isinstance(item, Envelope):
             self._items.pop(item.stream, None)  # an open candle that waits is older than this closing
-        if self._kept >= self._capacity:
+        if self._next_key - self._first_key >= self._capacity:
             if self._overflow is Overflow.DISMISS:
                 return False
             self._drop_oldest()
-        self._next_key += 1
-        self._kept += 1
         self._items[self._next_key] = item
+        self._next_key += 1
         return True
 
     def peek(self) -> Batch:
@@ -140,7 +138,7 @@ class Post:
         """Everything that waits; the post is empty afterwards."""
         batch = self.peek()
         self._items.clear()
-        self._kept = 0
+        self._first_key = self._next_key
         self._dropped = 0
         return batch
 
@@ -150,8 +148,8 @@ class Post:
         return all(self.put(item) for item in batch.items)
 
     def _drop_oldest(self) -> None:
-        del self._items[next(key for key in self._items if isinstance(key, int))]
-        self._kept -= 1
+        del self._items[self._first_key]
+        self._first_key += 1
         self._dropped += 1
         self.dropped_in_all += 1
 

@@ -56,6 +56,7 @@ class Socket:
         self._frames = Frames(MESSAGE_MAX_BYTES)
         self._frames.feed(tap.early)
         self._odd, self._then = b"", Then.GO_ON  # what follows the messages that were returned last
+        self._is_due = False  # the library has, or will have, the next message
 
     @property
     def heard_at(self) -> float:
@@ -64,19 +65,21 @@ class Socket:
 
     async def receive(self) -> list[bytes]:
         """Every message that has come, one at least; raises ``VenueError`` at the end, whoever ended it."""
-        while not self._tap.is_theirs:
+        while not self._tap.is_theirs and not self._is_due:
             odd, then = self._odd, self._then
             if then is Then.READ:
                 await self._read()
-            else:
-                self._odd, self._then = b"", Then.GO_ON
-            if then is Then.THEIRS:
+            elif then is Then.THEIRS:
                 self._tap.give_back(odd)
                 break
-            if odd:
+            elif odd:
+                self._odd = b""
+                if then is Then.MESSAGE:
+                    self._is_due = True
                 await self._tap.hand_over(odd)
-                if then is Then.MESSAGE or self._connection.closed is not None:
-                    break
+                if self._connection.closed is not None:
+                    self._is_due = True
+                continue
             cut = self._frames.cut()
             self._odd, self._then = cut.odd, cut.then
             if cut.messages:
@@ -85,6 +88,7 @@ class Socket:
             message = await self._connection.get_message()
         except ConnectionClosed:
             raise self._ended() from None
+        self._is_due = False
         return [message.encode() if isinstance(message, str) else message]
 
     async def _read(self) -> None:
@@ -109,7 +113,8 @@ class Socket:
 
     async def close(self) -> None:
         """Say goodbye, briefly, and close the stream; the peer may stay as long as it likes."""
-        self._tap.give_back(b"")  # nobody else reads it any more, and a close is answered by a close
+        # Nobody else reads it any more, and a close is answered by a close.
+        self._tap.give_back(self._odd + self._frames.rest())
         with trio.move_on_after(GOODBYE_TIMEOUT_S, shield=True):
             await self._connection.aclose()
         await trio.aclose_forcefully(self._tap)
@@ -194,7 +199,7 @@ async def _handshake(nursery: trio.Nursery, tap: _Tap, host: str, resource: str)
                 max_message_size=MESSAGE_MAX_BYTES,
                 receive_buffer_size=READ_BYTES,
             )
-            tap.talking = True
+            tap.begin_talk()
             return Socket(connection, tap, reader)
         raise reader.error or VenueError("the handshake was cut", cause=Cause.NETWORK)
     finally:
@@ -246,6 +251,11 @@ class _Tap(trio.abc.Stream):
         self.talking = False  # before that, what leaves is the handshake and no frame
         self.heard_at = trio.current_time()
 
+    def begin_talk(self) -> None:
+        """The library has accepted the handshake; where we have not seen its end, the library reads on."""
+        self.talking = True
+        self.is_theirs = self.is_theirs or self._handshake is not None
+
     async def read(self, max_bytes: int | None) -> bytes:
         """Read what the socket has; nothing is its end."""
         data = bytes(await self._stream.receive_some(max_bytes))
@@ -279,11 +289,8 @@ class _Tap(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._handshake is not None:
-            data, early = self._handshake.feed(await self.read(max_bytes))
-            if early is not None:
-                self._handshake, self.early = None, early
-            return data
+        if self._handshake is not None and not self.is_theirs:
+            return self._shake(self._handshake, await self.read(max_bytes))
         if not self._handed:
             self._taken.set()
             if not self.is_theirs:
@@ -291,7 +298,16 @@ class _Tap(trio.abc.Stream):
         data, self._handed = self._handed, b""
         return data or await self.read(max_bytes)
 
+    def _shake(self, handshake: Handshake, data: bytes) -> bytes:
+        """What the library reads of the answer to the handshake."""
+        theirs, early = handshake.feed(data)
+        if self.is_theirs or early is None:
+            return data
+        self._handshake, self.early = None, early
+        return theirs
+
     async def aclose(self) -> None:
+        self.give_back(b"")  # a reader that waits to be handed something sees the end
         await self._stream.aclose()
 
 

@@ -7,6 +7,7 @@ protocol) is the library's business, and is handed to it byte for byte, in its p
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final
 
@@ -19,9 +20,9 @@ _HEADERS: Final = {_IN_TWO: 4, _IN_EIGHT: 10}  # bytes; any other length fits th
 _SHORTEST: Final = {_IN_TWO: _IN_TWO, _IN_EIGHT: 2**16}  # what needs so many bytes for its length
 _CONTROL: Final = 0x08
 _CONTROL_MAX: Final = 125
-_ACCEPTED: Final = b" 101 "
-_STATUS: Final = slice(8, 13)  # where it stands in "HTTP/1.1 101 Switching Protocols"
-_HEAD_END: Final = b"\r\n\r\n"
+# As h11 has them, which the library uses: with or without a reason, with or without carriage returns.
+_ACCEPTED: Final = re.compile(rb"HTTP/\d\.\d 101[ \r\n]")
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
 class Then(Enum):
@@ -139,14 +140,15 @@ class Frames:
         header = _HEADERS.get(length, 2)
         if length > _IN_EIGHT:
             return header, None  # masked, which a server's frame never is
+        if data[at] & _CONTROL and length > _CONTROL_MAX:
+            return header, None
         if length >= _IN_TWO:
             if len(data) - at < header:
                 return header, 0
             shortest, length = _SHORTEST[length], int.from_bytes(data[at + 2 : at + header], "big")
             if length < shortest:
                 return header, None
-        most = min(self._most, _CONTROL_MAX) if data[at] & _CONTROL else self._most
-        return header, length if length <= most else None
+        return header, length if length <= self._most else None
 
 
 class Handshake:
@@ -162,14 +164,13 @@ class Handshake:
             return data, None
         before = len(self._head)
         self._head += data
-        end = self._head.find(_HEAD_END)
-        if end < 0:
+        end = _HEAD_END.search(self._head)
+        if end is None:
             return data, None
-        if self._head[_STATUS] != _ACCEPTED:
+        if _ACCEPTED.match(self._head) is None:
             self._is_refused = True  # a body follows
             return data, None
-        end += len(_HEAD_END)
-        return data[: end - before], self._head[end:]
+        return data[: end.end() - before], self._head[end.end() :]
 
 
 def _is_utf8(message: bytes) -> bool:

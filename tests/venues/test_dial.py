@@ -25,6 +25,7 @@ from komas.venues.dial import (
     dial,
     retry_after_s,
 )
+from komas.venues.frames import Handshake
 
 URL = "ws://exchange.test:9443/stream?streams=btcusdt@trade"
 
@@ -237,6 +238,88 @@ async def test_frames_that_come_with_the_handshake_are_the_first_messages() -> N
     async with _hearing(pieces, hangs_up=True) as socket:
         messages, error = await _everything(socket)
         assert (messages, error.cause) == ([b"early", b"half"], Cause.NETWORK)
+
+
+async def test_a_handshake_whose_end_only_the_library_sees_leaves_it_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two parsers need not agree: then there is one reader, as if nothing were cut ahead."""
+    monkeypatch.setattr(Handshake, "feed", lambda _handshake, data: (data, None))
+    async with _hearing([_frame(0x81, b"early"), _frame(0x81, b"late")], hangs_up=True) as socket:
+        messages, error = await _everything(socket)
+        assert (messages, error.cause) == ([b"early", b"late"], Cause.NETWORK)
+
+
+async def test_a_cancelled_receive_loses_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """In whatever it was cancelled, the next one goes on with it."""
+
+    async def serve(server: WebSocketConnection) -> None:
+        for text in ("one", b"two", "three", b"four", "five"):
+            await trio.sleep(1)
+            await server.ping(b"")
+            await server.send_message(text)
+        await trio.sleep_forever()
+
+    async def cancel(after: int, scope: trio.CancelScope) -> None:
+        for _ in range(after):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    async with _talking(serve) as socket:
+        messages: list[bytes] = []
+        for steps in range(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel, steps % 6, nursery.cancel_scope)
+                messages += await socket.receive()
+            await trio.sleep(0.2)
+        with trio.move_on_after(10):
+            while True:
+                messages += await socket.receive()
+        assert messages == [b"one", b"two", b"three", b"four", b"five"]
+
+
+class _Hasty(trio.abc.Stream):
+    """A stream whose reader is cancelled as the first bytes arrive."""
+
+    def __init__(self, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+        self._stream = stream
+        self._scope = scope
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = bytes(await self._stream.receive_some(max_bytes))
+        self._scope.cancel()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def test_a_dial_that_is_cancelled_as_the_answer_arrives_leaves_no_task(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its reader ends with its stream, and so does the nursery it was started in."""
+    with trio.fail_after(10):
+        async with trio.open_nursery() as server, trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def open_stream(host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+                return _Hasty(await Door(server, _accepting)(host, port, tls=tls), scope)
+
+            with scope:
+                await dial(nursery, URL, sent=lambda: None, open_stream=open_stream)
+            assert scope.cancelled_caught
+
+
+async def _accepting(stream: trio.abc.Stream) -> None:
+    async with trio.open_nursery() as server:
+        request = await wrap_server_stream(server, stream)
+        await request.accept()
 
 
 async def test_what_was_said_before_a_cut_is_heard() -> None:

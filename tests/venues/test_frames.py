@@ -213,6 +213,14 @@ def test_a_long_frame_in_many_reads_is_put_together_once() -> None:
     assert frames.rest() == b""
 
 
+@pytest.mark.parametrize("header", [b"\x89\x7e", b"\x8a\x7f", b"\x88\x7e"])
+def test_a_long_control_frame_is_the_librarys_by_its_first_two_bytes(header: bytes) -> None:
+    """Nothing of it is waited for."""
+    frames = Frames(MOST)
+    frames.feed(header)
+    assert frames.cut() == Cut([], header, Then.THEIRS)
+
+
 def test_what_is_too_long_is_the_librarys_at_once() -> None:
     """Its bytes are not waited for."""
     frames = Frames(1000)
@@ -221,20 +229,27 @@ def test_what_is_too_long_is_the_librarys_at_once() -> None:
 
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+WAYS_TO_SAY_IT = (
+    ACCEPTED,
+    b"HTTP/1.1 101\r\nUpgrade: websocket\r\n\r\n",
+    b"HTTP/1.1 101 \r\nUpgrade: websocket\r\n\r\n",
+    ACCEPTED.replace(b"\r\n", b"\n"),
+)
 REFUSED = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 6\r\n\r\nab\r\n\r\n"
 
 
+@pytest.mark.parametrize("accepted", WAYS_TO_SAY_IT)
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
-def test_frames_begin_where_an_accepted_handshake_ends(size: int) -> None:
-    """Whatever came with it is kept."""
-    handshake, library, sent, at = Handshake(), b"", ACCEPTED + frame(0x81, b"early"), 0
+def test_frames_begin_where_an_accepted_handshake_ends(size: int, accepted: bytes) -> None:
+    """However it is written, whatever came with it is kept."""
+    handshake, library, sent, at = Handshake(), b"", accepted + frame(0x81, b"early"), 0
     early: bytes | None = None
     while early is None:
         theirs, early = handshake.feed(sent[at : at + size])
         library += theirs
         at += size
-    assert library == ACCEPTED
-    assert early == sent[len(ACCEPTED) : at]
+    assert library == accepted
+    assert early == sent[len(accepted) : at]
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

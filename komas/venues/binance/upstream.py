@@ -249,16 +249,22 @@ class Upstream:
         while True:
             messages = await socket.receive()
             before, arrival = self.messages, Arrival(trio.current_time(), self._site.clock_ms())
-            for text in messages:
-                if (reader := self._readers.get(wire.name_in(text))) is not None:
-                    self._take(reader, text, arrival)
-                else:
-                    self._take_apart(text, arrival)
-            if (count := self.messages - before) > 0:
-                if not before:
-                    self._healthy()
-                self._rhythm.heard(arrival.at_s, count)
-                self._desk.received(count, arrival.at_ms)
+            try:
+                for text in messages:
+                    if (reader := self._readers.get(wire.name_in(text))) is not None:
+                        self._take(reader, text, arrival)
+                    else:
+                        self._take_apart(text, arrival)
+            finally:
+                self._note_data(self.messages - before, arrival)
+
+    def _note_data(self, count: int, arrival: Arrival) -> None:
+        """Note what holds for all data frames of a read."""
+        if count and count == self.messages:
+            self._healthy()
+        if count:
+            self._rhythm.heard(arrival.at_s, count)
+            self._desk.received(count, arrival.at_ms)
 
     def _take_apart(self, text: bytes, arrival: Arrival) -> None:
         """Take a frame that is an answer, or the first of its stream, or written in another way than usual."""
@@ -272,7 +278,10 @@ class Upstream:
         elif frame.stream is None:
             self._answered(frame)
         elif (reader := wire.reader_of(frame.stream)) is not None:
-            self._readers[frame.stream.encode()] = reader
+            if (
+                reader.name == frame.stream and reader.stream in self._assigned()
+            ):  # whoever made up names fills no table
+                self._readers[frame.stream.encode()] = reader
             self._take(reader, text, arrival)
         else:
             self.messages += 1
