@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import Final
@@ -53,6 +54,7 @@ COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 READ_BYTES: Final = 2**16
 HEAD_END: Final = b"\r\n\r\n"
+_MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
 WRITE_BYTES: Final = 2**16  # of a rest, within one deadline
 
 _CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -177,7 +179,8 @@ class Connection(TCPServer):
     async def _read_requests(self) -> bytes:
         """Read whole requests, each after the response to the one before; returns what is something else."""
         while data := await self._receive():
-            if not self._is_idle or data.find(HEAD_END) != len(data) - len(HEAD_END):
+            is_whole = data.find(HEAD_END) == len(data) - len(HEAD_END)
+            if not self._is_idle or not is_whole or _MAY_SWITCH.search(data) is not None:
                 return data
             await self.protocol.handle(RawData(data))  # which waits for nobody
         self._ended.set()

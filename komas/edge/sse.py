@@ -81,7 +81,10 @@ class Events:
 
     def render(self, item: Item) -> bytes:
         """One item as an event; nothing where the part of a book that the client sees has not changed."""
-        if self._levels is None or not isinstance(item, Envelope):
+        if self._levels is None:
+            return item.sse
+        if not isinstance(item, Envelope):
+            self.forget()  # a book that was doubted, and is what it was, is news again, and all there is for a newcomer
             return item.sse
         cut = item.cut(self._levels)
         shown = (cut.event["bids"], cut.event["asks"])

@@ -15,8 +15,7 @@ from komas.hub.policy import Waiting
 B = TypeVar("B")
 T = TypeVar("T")
 
-TURN = 16  # writes before others may have their turn
-NEWCOMERS = 64  # let in at one go
+TURN = 16  # writes before others may have their turn, and newcomers that are let in at one go
 
 
 class Outlet(Protocol):
@@ -33,6 +32,10 @@ class Seat(Protocol[B]):
     def outlet(self) -> Outlet:
         """Where it is written to."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its task is to see the end, and nothing more."""
+
     def take_now(self) -> B | None:
         """Take what waits for its task; ``None`` for nothing."""
 
@@ -41,6 +44,9 @@ class Seat(Protocol[B]):
 
     def render(self, batch: B) -> bytes:
         """The bytes of what only this listener has not heard."""
+
+    def wrote(self, now: float) -> None:
+        """Take the news that something was written to it alone."""
 
     def joined(self) -> None:
         """Take the news that the audience hears for it now."""
@@ -80,6 +86,11 @@ class Audience(Generic[T, B]):
     def __len__(self) -> int:
         return len(self._members)
 
+    @property
+    def dropped(self) -> int:
+        """Items that did not wait for all members."""
+        return self._waiting.dropped_in_all
+
     def put(self, item: T) -> None:
         """Take one item for all members."""
         self._waiting.put(item)
@@ -107,19 +118,31 @@ class Audience(Generic[T, B]):
         if self._waiting:
             seat.give_back(self._waiting.peek())
 
+    def clear(self) -> None:
+        """Let everybody go, and forget what they have not heard."""
+        self._newcomers.clear()
+        self._unserved.clear()
+        self._waiting.take()
+        while self._members:
+            seat, _ = self._members.popitem()
+            seat.left()
+
     def serve(self, now: float) -> Iterator[None]:
         """Write what waits to all members; yields now and then, so that others may have their turn."""
         self._is_called = False
-        self.served_at = now
         if self._waiting:
             self._batch, self._unserved = self._waiting.take(), self._members.copy()
         # Nothing waits now: whoever comes in here hears what is published from here on.
-        for seat in tuple(islice(self._newcomers, NEWCOMERS)):
-            self._settle(seat)
+        for seat in tuple(islice(self._newcomers, TURN)):
+            self._settle(seat, now)
         if self._newcomers:
             self._call_once()
+        yield
         if self._batch is not None:
-            yield from self._write(self._render(self._batch) if self._unserved else b"")
+            chunk = self._render(self._batch) if self._unserved else b""
+            if chunk:
+                self.served_at = now
+            yield from self._write(chunk)
             self._batch = None
 
     def _write(self, chunk: bytes) -> Iterator[None]:
@@ -135,12 +158,16 @@ class Audience(Generic[T, B]):
             if count % TURN == 0:
                 yield
 
-    def _settle(self, seat: Seat[B]) -> None:
+    def _settle(self, seat: Seat[B], now: float) -> None:
         """Let a newcomer in, after what only it has not heard."""
         del self._newcomers[seat]
+        if seat.is_over:
+            seat.ring()
+            return
         batch = seat.take_now()
         if batch is not None:
             chunk = seat.render(batch)
+            seat.wrote(now)
             if chunk and (left := seat.outlet.write(chunk)):
                 if left == len(chunk):
                     seat.give_back(batch)

@@ -222,7 +222,9 @@ class Hub:
             streams=len(self._fanouts),
             listeners=len(self._mailboxes),
             journalled=sum(len(fanout.journal) for fanout in self._fanouts.values()),
-            dropped=self._dropped + sum(mailbox.statistics().dropped for mailbox in self._mailboxes),
+            dropped=self._dropped
+            + self._audiences.dropped
+            + sum(mailbox.statistics().dropped for mailbox in self._mailboxes),
         )
 
     def _known(self, stream: Stream, since: Position | None) -> list[Item]:

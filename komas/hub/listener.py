@@ -98,6 +98,15 @@ class DirectListener(Listener[T, B]):
 
     # A seat in its audience
 
+    @property
+    def is_over(self) -> bool:
+        """Whether ``take()`` would raise."""
+        return self._mailbox.is_over
+
+    def wrote(self, now: float) -> None:
+        """Something was written to this listener alone."""
+        self.served_at = now
+
     def take_now(self) -> B | None:
         """Take what waits for the listener's task."""
         return self._mailbox.take_now()
@@ -135,6 +144,7 @@ class Audiences(Generic[T, B]):
         self._audiences: dict[Hashable, Audience[T, B]] = {}
         self._called: deque[Audience[T, B]] = deque()
         self._bell = trio.lowlevel.ParkingLot()
+        self._dropped = 0
 
     @contextmanager
     def seat(self, key: Hashable, post: Callable[[], Waiting[T, B]], view: View[B]) -> Iterator[Audience[T, B]]:
@@ -148,7 +158,18 @@ class Audiences(Generic[T, B]):
         finally:
             audience.seats -= 1
             if not audience.seats:
+                self._dropped += audience.dropped
                 del self._audiences[key]
+
+    @property
+    def dropped(self) -> int:
+        """Items that did not wait for an audience, since the start."""
+        return self._dropped + sum(audience.dropped for audience in self._audiences.values())
+
+    def clear(self) -> None:
+        """Let every listener go, with nothing of what it has not heard."""
+        for audience in self._audiences.values():
+            audience.clear()
 
     def _call(self, audience: Audience[T, B]) -> None:
         self._called.append(audience)

@@ -79,9 +79,14 @@ class Mailbox(Generic[T, B]):
             if (batch := self.take_now()) is not None:
                 return batch
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is closed, or its listener was dismissed."""
+        return self._is_closed or self.is_dismissed
+
     def take_now(self) -> B | None:
         """Take what waits, ``None`` for nothing; see ``take_all()`` for what it raises."""
-        return self.take_all() if len(self._post) or self._is_closed or self.is_dismissed else None
+        return self.take_all() if len(self._post) or self.is_over else None
 
     def take_all(self) -> B:
         """Take what waits, were it nothing.

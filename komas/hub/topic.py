@@ -55,6 +55,7 @@ class Topic:
     def reset(self, position: int) -> None:
         """Go on from another position: every listener is dismissed, for what it has seen is not what there is."""
         self.position = position
+        self._audiences.clear()
         for mailbox in self._mailboxes:
             mailbox.dismiss()
 

@@ -65,7 +65,7 @@ class Delivery:
         """Send what comes after a position (``None``: from now on) until cancelled."""
         is_live = False
         while not is_live:
-            with self._place() as place:
+            with self._place(position) as place:
                 # No await since the place was taken: what comes after this position waits there.
                 upto = self._topic.position
                 position = upto if position is None else await self._replay(position, upto)
@@ -81,8 +81,10 @@ class Delivery:
                     if self._direct is not None:
                         await self._direct.flush()
 
-    def _place(self) -> AbstractContextManager[SignalListener]:
-        if self._direct is None:
+    def _place(self, position: int | None) -> AbstractContextManager[SignalListener]:
+        # Another process may have told the client more than is told here yet: what comes is held against its position.
+        is_ahead = position is not None and position > self._topic.position
+        if self._direct is None or is_ahead:
             return self._topic.listen(self._capacity)
         return self._topic.listen_directly(self._capacity, self._direct, self._direct.view)
 

@@ -206,3 +206,28 @@ def test_the_head_of_a_request_has_five_seconds(demo: Server) -> None:
         _ask_on(kept)
         seen = events(response)
         assert sum(next(seen)[0] == "message" for _ in range(20)) >= 15
+
+
+@pytest.mark.parametrize(
+    "upgrade", ["", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"]
+)
+def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp_path: Path) -> None:
+    """Curl and Java's client do; the offer is not taken up, and their leaving is noticed at once."""
+
+    def count(name: str) -> float:
+        lines = server.http.get("/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    request = f"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n".encode()
+    with serving(tmp_path, "--demo") as server:
+        before = count("komas_tasks")
+        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(20)]
+        for client in clients:
+            client.sendall(request)
+            while b"retry:" not in client.recv(65536):
+                continue
+        wait_for(lambda: count("komas_sse_clients") == 20, "twenty clients")
+        assert count("komas_tasks") >= before + 40
+        for client in clients:
+            client.close()
+        wait_for(lambda: count("komas_tasks") <= before + 5, "their tasks' end", timeout=20)

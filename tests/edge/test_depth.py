@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from tests.edge.house import edge_house
+from komas.model.market import Depth, Health, StreamHealth
+from komas.model.streams import Kind, Stream
+from tests.edge.house import Events, edge_house
 from tests.venues.exchange import Peer, listening, obeying
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -98,3 +102,64 @@ async def test_a_browser_sees_the_levels_that_it_asked_for_when_they_change(
             while b'"type":"depth"' not in chunk:
                 chunk = await events.chunk()
             assert b'"bids":[[100.0,1.0]]' in chunk
+
+
+def _book(number: int) -> Depth:
+    deep = Decimal(number)
+    bids = (Decimal(9), Decimal(1)), (Decimal(8), deep)
+    return Depth(symbol="BTCUSDT", update_id=number, bids=bids, asks=(), timestamp=0)
+
+
+async def test_readers_of_a_top_that_does_not_change_hear_comments(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """However often what they are not shown changes: a silent connection would be taken for dead."""
+    stream, target = Stream(Kind.DEPTH, "BTCUSDT"), "/api/ws/sse/depth?symbol=BTCUSDT&limit=1"
+    async with edge_house(tmp_path) as house, house.stream(target) as one, house.stream(target) as other:
+        heard: list[list[float]] = [[], []]
+
+        async def read(events: Events, times: list[float]) -> None:
+            while True:
+                await events.chunk()
+                times.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, one, heard[0])
+            await trio.sleep(3)
+            nursery.start_soon(read, other, heard[1])
+            for number in range(1000):
+                house.rooms.hub.publish(stream, _book(number), 0)
+                await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+        for times in heard:
+            assert max(after - before for before, after in pairwise([*times, trio.current_time()])) < 16
+
+
+async def test_who_comes_while_a_book_is_doubtful_is_shown_it_when_it_is_well(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Although its top is what others have seen before."""
+    stream, target = Stream(Kind.DEPTH, "BTCUSDT"), "/api/ws/sse/depth?symbol=BTCUSDT&limit=1"
+    async with edge_house(tmp_path) as house, house.stream(target) as first:
+        hub = house.rooms.hub
+        chunk = await first.chunk()  # it listens now
+        hub.publish(stream, _book(1), 0)
+        while b'"depth"' not in chunk:
+            chunk = await first.chunk()
+        hub.tell(stream, StreamHealth(stream=stream.name, health=Health.RECOVERING, reason="cut"))
+        async with house.stream(target) as second, trio.open_nursery() as nursery:
+            nursery.start_soon(_read_on, first)
+            said = b""
+            with trio.move_on_after(5):
+                said = await second.chunk()
+                hub.tell(stream, StreamHealth(stream=stream.name, health=Health.LIVE, reason="well"))
+                hub.publish(stream, _book(2), 0)
+                while True:
+                    said += await second.chunk()
+            nursery.cancel_scope.cancel()
+        assert said.count(b'"update_id":2') == 1
+
+
+async def _read_on(events: Events) -> None:
+    while True:
+        await events.chunk()

@@ -80,6 +80,13 @@ class Seat:
     def render(self, batch: list[int]) -> bytes:
         return repr(batch).encode()
 
+    @property
+    def is_over(self) -> bool:
+        return self.mailbox.is_over
+
+    def wrote(self, now: float) -> None:
+        assert now == 0.0
+
     def joined(self) -> None:
         self.is_in = True
 
@@ -270,3 +277,61 @@ def test_a_newcomer_hears_nothing_twice() -> None:
     audience.leave(new)
     audience.leave(new)
     assert new.mailbox.take_now() == [4]
+
+
+@pytest.mark.parametrize("ends", ["drained", "dismissed"])
+async def test_a_newcomer_whose_end_has_come_ends_alone(ends: str, autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever serves the audience meets no error of one listener's."""
+    for _ in range(20):
+        hub, client = Hub(), Client(random.Random(1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.deliver)
+            await nursery.start(client.run, hub)
+            await trio.testing.wait_all_tasks_blocked()
+            hub.publish(TRADE, trade(1), 0)
+            with hub.listen_directly([TRADE], Client(random.Random(1)), Ids()) as late:
+                late._audience.enter(late)
+                if ends == "drained":
+                    hub.drain()
+                else:
+                    late._mailbox.dismiss()
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert client.ids == [1]
+
+
+async def test_what_an_audience_had_to_drop_is_counted() -> None:
+    """As for any slow reader."""
+    hub = Hub()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        client = Client(random.Random(1))
+        with hub.listen_directly([TRADE], client, Ids(), capacity=100) as listener:
+            nursery.start_soon(listener.take)
+            await trio.testing.wait_all_tasks_blocked()
+            for number in range(300):
+                hub.publish(TRADE, trade(number), 0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert client.got.startswith(b"dropped200 200 ")
+            assert hub.statistics().dropped == 200
+            nursery.cancel_scope.cancel()
+    assert hub.statistics().dropped == 200
+
+
+async def test_many_small_audiences_are_served_in_turns() -> None:
+    """The time is looked at between them, too."""
+    slow, hub = Slow(), Hub()
+    seen: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        with ExitStack() as stack:
+            for count in range(TURN * 8):
+                listener = stack.enter_context(hub.listen_directly([TRADE], slow, Ids(), capacity=count + 1))
+                nursery.start_soon(listener.take)
+            await trio.testing.wait_all_tasks_blocked()
+            hub.publish(TRADE, trade(1), 0)
+            while slow.writes < TURN * 8:
+                seen.append(slow.writes)
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert max(after - before for before, after in zip(seen, [*seen[1:], slow.writes], strict=True)) <= 3 * TURN

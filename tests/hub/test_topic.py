@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 import trio
@@ -10,7 +12,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from komas.errors import Dismissed
-from komas.hub.topic import Topic
+from komas.hub.topic import SignalListener, Topic
 from komas.model.signals import SignalEnvelope, SignalEvent
 
 
@@ -61,6 +63,45 @@ async def test_a_dismissal_wakes_a_listener_that_waits() -> None:
             await trio.testing.wait_all_tasks_blocked()
             topic.publish(_envelope(1))
             topic.publish(_envelope(2))
+
+
+class _Frames:
+    """A view, and a socket that takes everything."""
+
+    def __init__(self) -> None:
+        self.got = b""
+
+    def write(self, frame: bytes) -> int:
+        self.got += frame
+        return 0
+
+    @staticmethod
+    def renderer() -> Callable[[list[SignalEnvelope]], bytes]:
+        return lambda envelopes: b"".join(envelope.frame(positions=True) for envelope in envelopes)
+
+
+async def test_after_a_reset_nothing_is_written_to_who_was_there() -> None:
+    """What it has seen is not what there is: it must come back, and hear nothing before."""
+    for _ in range(20):
+        topic, socket = Topic(), _Frames()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(topic.deliver)
+            with topic.listen_directly(8, socket, socket) as place:
+
+                async def listen(place: SignalListener = place) -> None:
+                    with pytest.raises(Dismissed):
+                        await place.take()
+
+                nursery.start_soon(listen)
+                await trio.testing.wait_all_tasks_blocked()
+                topic.publish(_envelope(1))
+                await trio.testing.wait_all_tasks_blocked()
+                topic.publish(_envelope(2))
+                topic.reset(9)
+                topic.publish(_envelope(10))
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert socket.got == _envelope(1).frame(positions=True)
 
 
 def test_an_envelope_is_encoded_once_for_each_form() -> None:

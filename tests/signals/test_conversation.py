@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from komas.errors import Closing, StoreUnavailable
-from komas.model.signals import DAY_S, Draft
+from komas.model.signals import DAY_S, Draft, SignalEnvelope
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
 from komas.signals.conversation import CHECK_S, Conversation, Wish
@@ -454,3 +454,17 @@ async def test_the_wall_clock_may_be_set(autojump_clock: trio.testing.MockClock,
             await house.publish()
         assert closings == [Closing.UNAUTHORIZED]
         assert peer.types() == ["connected"]
+
+
+async def test_who_is_ahead_of_this_process_hears_nothing_twice(
+    autojump_clock: trio.testing.MockClock, sqlite: Ledger
+) -> None:
+    """Another process over the same store has told more than is told here yet."""
+    async with floor(sqlite) as house:
+        await house.publish(2)
+        house.house.rooms.topic.position = 0  # what this process has told
+        line = await house.open(Wish(house.house.token(), since=2, positions=True))
+        for event in sqlite.events_after(0, 2, 10):
+            house.house.rooms.topic.publish(SignalEnvelope(event))
+        await house.publish()
+        assert [message["position"] for message in line.peer.heard if "position" in message] == [3]
