@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -221,13 +222,12 @@ def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp
     request = f"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n".encode()
     with serving(tmp_path, "--demo") as server:
         before = count("komas_tasks")
-        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(20)]
-        for client in clients:
-            client.sendall(request)
-            while b"retry:" not in client.recv(65536):
-                continue
-        wait_for(lambda: count("komas_sse_clients") == 20, "twenty clients")
-        assert count("komas_tasks") >= before + 40
-        for client in clients:
-            client.close()
+        with ExitStack() as clients:
+            for _ in range(20):
+                client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+                client.sendall(request)
+                while b"retry:" not in client.recv(65536):
+                    continue
+            wait_for(lambda: count("komas_sse_clients") == 20, "twenty clients")
+            assert count("komas_tasks") >= before + 20
         wait_for(lambda: count("komas_tasks") <= before + 5, "their tasks' end", timeout=20)
