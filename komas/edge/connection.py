@@ -40,7 +40,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import LifespanState
 
-from komas.edge.request import Stream
+from komas.edge.request import RequestStream
 from komas.edge.socket import SCOPE_CONNECTION, AccessLog, Socket
 
 log = logging.getLogger("komas.connection")
@@ -53,9 +53,9 @@ LINGER_S: Final = 2.0  # how long a client that is still sending its request is 
 COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 READ_BYTES: Final = 2**16
+WRITE_BYTES: Final = 2**16  # of a rest, within one deadline
 HEAD_END: Final = b"\r\n\r\n"
 _MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
-WRITE_BYTES: Final = 2**16  # of a rest, within one deadline
 
 _CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ABORTS: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit)
@@ -302,7 +302,7 @@ def install() -> None:
         (hypercorn_run, "TCPServer", Connection),
         (hypercorn_run, "WorkerContext", Context),
         (H11Protocol, "_check_protocol", _http1_only),
-        (hypercorn_h11, "HTTPStream", Stream),
+        (hypercorn_h11, "HTTPStream", RequestStream),
         (hypercorn_h11, "WSStream", Socket),
         (Config, "logger_class", AccessLog),
     ):

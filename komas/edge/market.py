@@ -12,7 +12,8 @@ from komas.edge import queries, sse
 from komas.edge.access import Caller
 from komas.edge.control import check_listed
 from komas.edge.rooms import Rooms
-from komas.edge.socket import SCOPE_CONNECTION, Direct
+from komas.edge.socket import SCOPE_CONNECTION
+from komas.hub.audience import Direct
 from komas.hub.hub import Hub
 from komas.model.codec import Position
 from komas.model.streams import Stream

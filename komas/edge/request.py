@@ -22,7 +22,7 @@ SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is ca
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-class Stream(HTTPStream):
+class RequestStream(HTTPStream):
     """One request and its response, as Hypercorn sees them."""
 
     _leaving: trio.CancelScope
@@ -37,7 +37,7 @@ class Stream(HTTPStream):
             self._leaving.cancel("the client has left, or has its response")
 
 
-class Conversation(TrioASGIHTTPConnection):
+class RequestConnection(TrioASGIHTTPConnection):
     """One request and its response, as Quart sees them."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

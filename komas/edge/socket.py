@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from time import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from hypercorn.logging import Logger
@@ -29,6 +29,7 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from komas.errors import Closing
+from komas.hub.audience import Direct
 from komas.signals.session import MESSAGE_BYTES, Bucket
 from komas.telemetry.log import hide_tokens
 
@@ -50,16 +51,6 @@ LINGER_S: Final = 2.0  # for the client's close frame
 _SECRET_HEADERS: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", b"referer"})
 _BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
 _ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
-
-
-class Direct(Protocol):
-    """A connection that can be written to without waiting."""
-
-    def write(self, data: bytes) -> int:
-        """Write what the socket takes at once; returns how many bytes are left."""
-
-    async def flush(self) -> None:
-        """Write the rest."""
 
 
 class _SizeLimit(Extension):

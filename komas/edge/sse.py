@@ -22,7 +22,7 @@ from quart.wrappers.response import ResponseBody
 from werkzeug.datastructures import Headers
 
 from komas.edge.doors import Doors
-from komas.edge.socket import Direct
+from komas.hub.audience import Direct
 from komas.hub.hub import Hub, MarketListener
 from komas.hub.policy import Batch, Item
 from komas.model.codec import Envelope, NoticeEnvelope, Position, named_event, parse_position

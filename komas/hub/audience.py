@@ -25,6 +25,13 @@ class Outlet(Protocol):
         """Write; returns how many bytes are left: all, or the rest that the outlet keeps and will write first."""
 
 
+class Direct(Outlet, Protocol):
+    """An outlet whose rest its listener's task writes."""
+
+    async def flush(self) -> None:
+        """Write the rest of what was begun; waits while it is not taken."""
+
+
 class Seat(Protocol[B]):
     """One listener, as an audience sees it; its task waits for news."""
 

@@ -180,8 +180,15 @@ class Hub:
             self._audiences.seat(key, lambda: Post(capacity), view) as audience,
             self._place(streams, since, Post(capacity)) as (mailbox, known),
         ):
-            hears = partial(self._hear, streams)
-            yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, hears=hears)
+            yield DirectListener(
+                mailbox,
+                known,
+                audience=audience,
+                outlet=outlet,
+                view=view,
+                enlist=partial(self._enlist, streams),
+                delist=partial(self._delist, streams),
+            )
 
     @contextmanager
     def _place(
@@ -192,14 +199,14 @@ class Hub:
         self.interest.join(streams)
         try:
             known = [item for stream in streams for item in self._known(stream, since)]
-            self._enlist(mailbox, streams)
+            self._enlist(streams, mailbox)
             self._mailboxes[mailbox] = None
             if self.drained.is_set():
                 mailbox.close()
             yield mailbox, known
         finally:
             self._mailboxes.pop(mailbox, None)
-            self._delist(mailbox, streams)
+            self._delist(streams, mailbox)
             self._dropped += mailbox.statistics().dropped
             mailbox.close()
             self.interest.leave(streams)
@@ -239,21 +246,16 @@ class Hub:
             known.append(latest)
         return known
 
-    def _hear(self, streams: Sequence[Stream], hearer: Hearer, is_to: bool) -> None:  # noqa: FBT001 - called by nobody else
-        """Let somebody hear of streams from here on, or no more."""
-        if is_to:
-            self._enlist(hearer, streams)
-        else:
-            self._delist(hearer, streams)
-
-    def _enlist(self, hearer: Hearer, streams: Sequence[Stream]) -> None:
+    def _enlist(self, streams: Sequence[Stream], hearer: Hearer) -> None:
+        """Let somebody hear of streams from here on."""
         self._hearers[hearer] = None
         for stream in streams:
             fanout = self._fanouts.get(stream)
             hearers = self._orphans.setdefault(stream, {}) if fanout is None else fanout.hearers
             hearers[hearer] = None
 
-    def _delist(self, hearer: Hearer, streams: Sequence[Stream]) -> None:
+    def _delist(self, streams: Sequence[Stream], hearer: Hearer) -> None:
+        """Let somebody hear of streams no more."""
         self._hearers.pop(hearer, None)
         for stream in streams:
             if (fanout := self._fanouts.get(stream)) is not None:

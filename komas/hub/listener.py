@@ -56,14 +56,17 @@ class Listener(Generic[T, B]):
         return self._mailbox.is_dismissed
 
     async def take(self) -> B:
-        """Wait for news and take all of it; see ``Mailbox.take_now()`` for what it raises."""
+        """Wait for news and take all of it; see ``Mailbox.take_all()`` for what it raises."""
         return await self._mailbox.take()
 
 
 class DirectListener(Listener[T, B]):
-    """A place whose news are written to its outlet as long as its task waits in ``take()``."""
+    """A place whose news are written to its outlet as long as its task waits in ``take()``.
 
-    __slots__ = ("_audience", "_hears", "_view", "outlet")
+    ``enlist`` and ``delist`` tell the hub who hears: its mailbox, or its audience.
+    """
+
+    __slots__ = ("_audience", "_delist", "_enlist", "_view", "outlet")
 
     def __init__(
         self,
@@ -73,11 +76,13 @@ class DirectListener(Listener[T, B]):
         audience: Audience[T, B],
         outlet: Outlet,
         view: View[B],
-        hears: Callable[[Mailbox[T, B] | Audience[T, B], bool], None],
+        enlist: Callable[[Mailbox[T, B] | Audience[T, B]], None],
+        delist: Callable[[Mailbox[T, B] | Audience[T, B]], None],
     ) -> None:
         super().__init__(mailbox, known)
         self._audience = audience
-        self._hears = hears
+        self._enlist = enlist
+        self._delist = delist
         self._view = view
         self.outlet = outlet
 
@@ -121,16 +126,16 @@ class DirectListener(Listener[T, B]):
 
     def joined(self) -> None:
         """The audience hears for it."""
-        self._hears(self._mailbox, False)
+        self._delist(self._mailbox)
         if len(self._audience) == 1:
-            self._hears(self._audience, True)
+            self._enlist(self._audience)
 
     def left(self) -> None:
         """It hears for itself."""
         self.served_at = max(self.served_at, self._audience.served_at)
-        self._hears(self._mailbox, True)
+        self._enlist(self._mailbox)
         if not len(self._audience):
-            self._hears(self._audience, False)
+            self._delist(self._audience)
 
     def ring(self) -> None:
         """Wake the listener's task."""

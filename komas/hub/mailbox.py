@@ -72,7 +72,7 @@ class Mailbox(Generic[T, B]):
         self._is_ringing = False
 
     async def take(self) -> B:
-        """Wait for post, then take all of it; see ``take_now()`` for what it raises."""
+        """Wait for post, then take all of it; see ``take_all()`` for what it raises."""
         while True:
             if not self.is_dismissed:
                 await self.rung()

@@ -74,7 +74,15 @@ class Topic:
             self._audiences.seat(view, lambda: Line(sys.maxsize), view) as audience,
             self._place(capacity) as mailbox,
         ):
-            yield DirectListener(mailbox, [], audience=audience, outlet=outlet, view=view, hears=self._hear)
+            yield DirectListener(
+                mailbox,
+                [],
+                audience=audience,
+                outlet=outlet,
+                view=view,
+                enlist=self._enlist,
+                delist=self._delist,
+            )
 
     async def deliver(self) -> None:
         """Write to the outlets of those who listen directly, until cancelled."""
@@ -83,20 +91,21 @@ class Topic:
     @contextmanager
     def _place(self, capacity: int) -> Iterator[_Mailbox]:
         mailbox: _Mailbox = Mailbox(Line(capacity))
-        self._hearers[mailbox] = self._mailboxes[mailbox] = None
+        self._enlist(mailbox)
+        self._mailboxes[mailbox] = None
         try:
             yield mailbox
         finally:
-            self._hearers.pop(mailbox, None)
+            self._delist(mailbox)
             del self._mailboxes[mailbox]
             self._dismissed += mailbox.is_dismissed
             mailbox.close()
 
-    def _hear(self, hearer: Hearer, is_to: bool) -> None:  # noqa: FBT001 - called by a listener alone
-        if is_to:
-            self._hearers[hearer] = None
-        else:
-            self._hearers.pop(hearer, None)
+    def _enlist(self, hearer: Hearer) -> None:
+        self._hearers[hearer] = None
+
+    def _delist(self, hearer: Hearer) -> None:
+        self._hearers.pop(hearer, None)
 
     def statistics(self) -> TopicStatistics:
         """Counts, for telemetry."""

@@ -8,22 +8,19 @@ from typing import Protocol
 
 import msgspec
 
-from komas.hub.audience import Outlet
+from komas.hub.audience import Direct
 from komas.hub.listener import View
 from komas.hub.topic import SignalListener, Topic
 from komas.model.signals import SignalEnvelope
 from komas.signals.store import Store
 
 
-class Direct(Outlet, Protocol):
+class Framed(Direct, Protocol):
     """Where frames can be written without waiting."""
 
     @property
     def view(self) -> View[list[SignalEnvelope]]:
         """What makes them."""
-
-    async def flush(self) -> None:
-        """Write the rest of what was begun."""
 
 
 class Frames(msgspec.Struct, frozen=True):
@@ -52,7 +49,7 @@ class Delivery:
         capacity: int,
         send: Callable[[SignalEnvelope], Awaitable[None]],
         caught_up: Callable[[], None],
-        direct: Direct | None = None,
+        direct: Framed | None = None,
     ) -> None:
         self._store = store
         self._topic = topic

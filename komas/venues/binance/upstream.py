@@ -278,9 +278,8 @@ class Upstream:
         elif frame.stream is None:
             self._answered(frame)
         elif (reader := wire.reader_of(frame.stream)) is not None:
-            if (
-                reader.name == frame.stream and reader.stream in self._assigned()
-            ):  # whoever made up names fills no table
+            # Whoever makes up names fills no table.
+            if reader.name == frame.stream and reader.stream in self._assigned():
                 self._readers[frame.stream.encode()] = reader
             self._take(reader, text, arrival)
         else:
