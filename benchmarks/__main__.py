@@ -52,7 +52,7 @@ def _everything(rounds: int) -> None:
     print(table(CHECK, [fanout.check_crowd(load) for load in fanout.CHECKS]), flush=True)
     _ingest(rounds)
     print(table(SIGNALS, [signals.measure(load, rounds) for load in signals.POINTS]), flush=True)
-    print(table(STREAMS, [streams.measure(count, rounds) for count in chart.STREAMS]), flush=True)
+    print(table(STREAMS, [streams.measure(count, rounds) for count in streams.POINTS]), flush=True)
 
 
 def _ingest(rounds: int) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from benchmarks.feeder import FIRST_ID, NS, SYMBOL, Order, Sent
+from benchmarks.feeder import NS, SYMBOL, Order, Pace, Sent
 
 GREETING = (
     b"HTTP/1.1 200 \r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -37,19 +37,13 @@ def _greet(listener: socket.socket, clients: list[socket.socket]) -> None:
 
 
 def _play(clients: list[socket.socket], order: Order) -> Sent:
-    begun_s = time.monotonic()
-    latest_s = 0.0
-    first_ns = last_ns = time.monotonic_ns()
-    for number in range(order.events):
-        due_s = begun_s + number / order.rate
-        if (wait_s := due_s - time.monotonic()) > 0:
-            time.sleep(wait_s)
-        latest_s = max(latest_s, time.monotonic() - due_s)
-        last_ns = time.monotonic_ns()
-        event = _event(FIRST_ID + number, last_ns)
+    pace = Pace(order)
+    while not pace.is_over:
+        time.sleep(pace.wait_s())
+        event = _event(*pace.leave())
         for client in clients:
             client.sendall(event)
-    return Sent(order.events, first_ns, last_ns, latest_s)
+    return pace.sent()
 
 
 def _event(trade_id: int, stamp_ns: int) -> bytes:

@@ -10,7 +10,9 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -20,10 +22,10 @@ import wsproto.events as ws
 from wsproto.connection import Connection as Protocol
 from wsproto.connection import ConnectionType
 
-from benchmarks.feeder import KEY, LISTING
+from benchmarks.feeder import KEY
+from benchmarks.readers import STREAMS
 from komas.sim import frames
 
-STREAMS: Final = ("btcusdt@trade", "btcusdt@bookTicker")
 READ_BYTES: Final = 2**16
 CLOSE: Final = 8  # the opcode
 NUMBER: Final = {STREAMS[0]: re.compile(rb'"t":(\d+)'), STREAMS[1]: re.compile(rb'"u":(\d+)')}
@@ -51,7 +53,7 @@ def blast(pipe: Connection, capture: Path, times: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port, last_id = listener.getsockname()[1], first[STREAMS[0]] + times * span[STREAMS[0]] - 1
         pipe.send(Content(port, first[STREAMS[0]], last_id, count))
-        threading.Thread(target=_accept, args=(listener, bytes(blob)), daemon=True).start()
+        accept(listener, partial(_serve, blob=bytes(blob)))
         pipe.poll(None)
 
 
@@ -72,54 +74,63 @@ def _number(lines: list[tuple[str, bytes]], stream: str, place: int) -> int:
 
 
 def _later(text: bytes, stream: str, by: int) -> bytes:
-    return NUMBER[stream].sub(
-        lambda found: found[0][: found.start(1) - found.start()] + b"%d" % (int(found[1]) + by), text
-    )
+    found = NUMBER[stream].search(text)
+    assert found is not None
+    return text[: found.start(1)] + b"%d" % (int(found[1]) + by) + text[found.end(1) :]
 
 
-def _accept(listener: socket.socket, blob: bytes) -> None:
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=_serve, args=(connection, blob), daemon=True).start()
+def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    """Serve every connection, each in a thread of its own, until the process ends."""
+
+    def run(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            serve(connection)
+
+    def listen() -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=run, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
 
 
 def _serve(connection: socket.socket, blob: bytes) -> None:
-    with connection:
-        try:
-            if _converse(connection):
-                connection.sendall(blob)
-                while (said := connection.recv(READ_BYTES)) and said[0] & 0x0F != CLOSE:
-                    continue
-        except OSError:
+    asked = shake_hands(connection)
+    if asked is None:
+        return
+    protocol = Protocol(ConnectionType.SERVER)
+    while not all(stream in asked for stream in STREAMS):
+        data = connection.recv(READ_BYTES)
+        if not data:
             return
+        asked += acknowledge(connection, protocol, data)
+    connection.sendall(blob)
+    while (said := connection.recv(READ_BYTES)) and said[0] & 0x0F != CLOSE:
+        continue
 
 
-def _converse(connection: socket.socket) -> bool:
-    """Shake hands, and acknowledge until both streams were asked for."""
+def shake_hands(connection: socket.socket) -> str | None:
+    """Accept a WebSocket, and return what its request asks for; ``None`` for another request, which finds nothing."""
     head = b""
     while b"\r\n\r\n" not in head:
         data = connection.recv(READ_BYTES)
         if not data:
-            return False
+            return None
         head += data
     if (key := KEY.search(head)) is None:
-        answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
-        connection.sendall(answer + b"%d\r\n\r\n%b" % (len(LISTING), LISTING))
-        return False
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        return None
     connection.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
         b"sec-websocket-accept: %b\r\n\r\n" % frames.accept_key(key[1].decode()).encode()
     )
-    protocol, asked = Protocol(ConnectionType.SERVER), head.split(b"\r\n", 1)[0].decode()
-    while not all(stream in asked for stream in STREAMS):
-        data = connection.recv(READ_BYTES)
-        if not data:
-            return False
-        protocol.receive_data(data)
-        for event in protocol.events():
-            if isinstance(event, ws.TextMessage):
-                asked += event.data
-                connection.sendall(
-                    frames.text(json.dumps({"result": None, "id": json.loads(event.data)["id"]}).encode())
-                )
-    return True
+    return head.split(b"\r\n", 1)[0].decode()
+
+
+def acknowledge(connection: socket.socket, protocol: Protocol, data: bytes) -> str:
+    """Say yes to every request in what was read; returns their texts."""
+    protocol.receive_data(data)
+    texts = [event.data for event in protocol.events() if isinstance(event, ws.TextMessage)]
+    for text in texts:
+        connection.sendall(frames.text(json.dumps({"result": None, "id": json.loads(text)["id"]}).encode()))
+    return "".join(texts)

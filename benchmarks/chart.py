@@ -17,7 +17,6 @@ HERE: Final = Path(__file__).parent
 CLIENTS: Final = (10, 100, 500, 1000, 2000, 5000)
 RATE: Final = 20.0
 SECONDS: Final = 6.0
-STREAMS: Final = (1, 10, 100, 1000, 4000)
 SIZE: Final = (11, 4.2)
 
 
@@ -27,7 +26,7 @@ def draw(rounds: int) -> None:
     for clients in CLIENTS:
         rows += fanout.compare(fanout.Load(clients, RATE, SECONDS), rounds)
         print(table(f"{clients} clients, {RATE:g} events a second", rows[-len(fanout.peers()) :]), flush=True)
-    many = [streams.measure(count, rounds) for count in STREAMS]
+    many = [streams.measure(count, rounds) for count in streams.POINTS]
     print(table("one listener to many streams: exchange socket → hub listener", many), flush=True)
     _plot("fanout", rows, ("deliveries/s", "p99 ms"), f"{RATE:g} trades a second to SSE clients, one core")
     _plot("cost", rows, ("CPU µs/delivery",), "CPU for each delivery", many)

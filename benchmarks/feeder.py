@@ -50,6 +50,40 @@ class Sent(msgspec.Struct, frozen=True):
     latest_s: float
 
 
+class Pace:
+    """When each trade of an order leaves; one that is late leaves at once, so that the rate is kept.
+
+    A reader that takes far fewer than it is offered is given up.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._begun_s = time.monotonic()
+        self._count = 0
+        self._latest_s = 0.0
+        self._first_ns = self._last_ns = time.monotonic_ns()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trade is to leave any more."""
+        return self._count >= self._order.events or self._latest_s > GIVE_UP_S
+
+    def wait_s(self) -> float:
+        """Seconds until the next one leaves."""
+        return max(0.0, self._begun_s + self._count / self._order.rate - time.monotonic())
+
+    def leave(self) -> tuple[int, int]:
+        """Its id, and its moment: now, on the monotonic clock in nanoseconds."""
+        self._last_ns = time.monotonic_ns()
+        self._latest_s = max(self._latest_s, self._last_ns / NS - self._begun_s - self._count / self._order.rate)
+        self._count += 1
+        return FIRST_ID + self._count - 1, self._last_ns
+
+    def sent(self) -> Sent:
+        """What has left."""
+        return Sent(self._count, self._first_ns, self._last_ns, self._latest_s)
+
+
 def feed(pipe: Connection) -> None:
     """Say the port; take an ``Order``; answer with ``Sent``; go on serving until the pipe ends."""
     trio.run(_feed, pipe)
@@ -127,22 +161,15 @@ class _Feeder:
                     return
 
     async def play(self, order: Order) -> Sent:
-        """Send the trades, each at its time; a trade that is late leaves at once, so that the rate is kept."""
+        """Send the trades, each at its time."""
         reader = self._reader
         assert reader is not None  # subscribed
         await trio.sleep(0.1)
-        begun_s = trio.current_time()
-        latest_s = 0.0
-        first_ns = last_ns = time.monotonic_ns()
-        for number in range(order.events):
-            due_s = begun_s + number / order.rate
-            await trio.sleep_until(due_s)
-            latest_s = max(latest_s, trio.current_time() - due_s)
-            if latest_s > GIVE_UP_S:
-                return Sent(number, first_ns, last_ns, latest_s)  # the reader takes far fewer than it is offered
-            last_ns = time.monotonic_ns()
-            await reader.send_all(frame(FIRST_ID + number, last_ns))
-        return Sent(order.events, first_ns, last_ns, latest_s)
+        pace = Pace(order)
+        while not pace.is_over:
+            await trio.sleep(pace.wait_s())
+            await reader.send_all(frame(*pace.leave()))
+        return pace.sent()
 
 
 def frame(trade_id: int, stamp_ns: int) -> bytes:

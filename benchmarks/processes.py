@@ -73,7 +73,7 @@ class Komas:
 
 
 @contextmanager
-def komas(core: int | None, verb: str, *options: str, **environment: str) -> Iterator[Komas]:
+def komas(core: int | None, verb: str, *options: str) -> Iterator[Komas]:
     """Run ``komas VERB`` on one core and a free port, with none of the user's settings, until the block is left."""
     with TemporaryDirectory(prefix="komas-bench-") as name:
         folder = Path(name)
@@ -82,7 +82,7 @@ def komas(core: int | None, verb: str, *options: str, **environment: str) -> Ite
             process = subprocess.Popen(
                 [sys.executable, "-m", "komas", verb, "--bind", "127.0.0.1:0", *own, *options],
                 cwd=folder,
-                env={key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")} | environment,
+                env={key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")},
                 stdout=out,
                 stderr=err,
             )

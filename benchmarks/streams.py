@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
-import threading
 import time
+from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Final
 
 import msgspec
 import trio
-import wsproto.events as ws
 from wsproto.connection import Connection as Protocol
 from wsproto.connection import ConnectionType
 
 from benchmarks import machine
-from benchmarks.feeder import KEY, NS
+from benchmarks.blast import accept, acknowledge, shake_hands
+from benchmarks.feeder import NS
 from benchmarks.processes import child
 from benchmarks.report import Row, medians
 from komas.sim import frames
 
+POINTS: Final = (1, 10, 100, 1000, 4000)
 FRAMES: Final = 100_000
 SILENCE_S: Final = 1.0  # after the last wish of a connection, its frames are written
 READ_BYTES: Final = 2**16
@@ -84,55 +85,28 @@ def read(pipe: Connection) -> None:
 def exchange(pipe: Connection, each: int) -> None:
     """Say the port; to every connection write so many frames of each stream that it asks for."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        accept(listener, partial(_serve, each=each))
         pipe.send(listener.getsockname()[1])
-        threading.Thread(target=_accept, args=(listener, each), daemon=True).start()
         pipe.poll(None)
 
 
-def _accept(listener: socket.socket, each: int) -> None:
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=_serve, args=(connection, each), daemon=True).start()
-
-
 def _serve(connection: socket.socket, each: int) -> None:
-    with connection:
-        try:
-            names = _wishes(connection)
-            for number in range(each if names else 0):
-                connection.sendall(b"".join(_frame(name, number) for name in names))
-            while names and connection.recv(READ_BYTES):
-                continue
-        except OSError:
-            return
+    names = _wishes(connection)
+    for number in range(each if names else 0):
+        connection.sendall(b"".join(_frame(name, number) for name in names))
+    while names and connection.recv(READ_BYTES):
+        continue
 
 
 def _wishes(connection: socket.socket) -> list[str]:
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += connection.recv(READ_BYTES) or b"\r\n\r\n"
-    if (key := KEY.search(head)) is None:
-        connection.sendall(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-        return []
-    connection.sendall(
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-        b"sec-websocket-accept: %b\r\n\r\n" % frames.accept_key(key[1].decode()).encode()
-    )
-    names = dict.fromkeys(NAMES.findall(head.decode()))
-    protocol = Protocol(ConnectionType.SERVER)
+    """Every stream that is asked for, until no more are."""
+    asked, protocol = shake_hands(connection) or "", Protocol(ConnectionType.SERVER)
     connection.settimeout(SILENCE_S)
-    while True:
-        try:
-            data = connection.recv(READ_BYTES)
-        except TimeoutError:
-            connection.settimeout(None)
-            return list(names)
-        protocol.receive_data(data or None)
-        for event in protocol.events():
-            if isinstance(event, ws.TextMessage):
-                request = json.loads(event.data)
-                names |= dict.fromkeys(NAMES.findall(event.data))
-                connection.sendall(frames.text(json.dumps({"result": None, "id": request["id"]}).encode()))
+    with suppress(TimeoutError):
+        while data := connection.recv(READ_BYTES):
+            asked += acknowledge(connection, protocol, data)
+    connection.settimeout(None)
+    return list(dict.fromkeys(NAMES.findall(asked)))
 
 
 def _frame(name: str, number: int) -> bytes:

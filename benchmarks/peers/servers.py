@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks.feeder import FIRST_ID, GIVE_UP_S, NS, Order, Sent
+from benchmarks.feeder import NS, SYMBOL, Order, Pace
 from benchmarks.machine import pin
 from benchmarks.peers.event import SOURCE, envelope
 from benchmarks.processes import START_S, stop
@@ -59,17 +59,7 @@ def has_nchan() -> bool:
 def uvicorn(core: int | None, source_port: int) -> Iterator[tuple[int, int]]:
     """FastAPI under uvicorn, with uvloop and httptools; yields its process and port."""
     port = free_port()
-    options = (
-        "--port",
-        str(port),
-        "--no-access-log",
-        "--log-level",
-        "warning",
-        "--loop",
-        "uvloop",
-        "--http",
-        "httptools",
-    )
+    options = f"--port {port} --no-access-log --log-level warning --loop uvloop --http httptools".split()
     with _running(core, source_port, port, "uvicorn", "benchmarks.peers.fastapi_app:app", *options) as pid:
         yield pid, port
 
@@ -124,23 +114,15 @@ def publish(pipe: Connection, port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.connect()
     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    begun_s, latest_s = time.monotonic(), 0.0
-    first_ns = last_ns = time.monotonic_ns()
-    for number in range(order.events):
-        due_s = begun_s + number / order.rate
-        if (wait_s := due_s - time.monotonic()) > 0:
-            time.sleep(wait_s)
-        latest_s = max(latest_s, time.monotonic() - due_s)
-        if latest_s > GIVE_UP_S:
-            pipe.send(Sent(number, first_ns, last_ns, latest_s))
-            break
-        last_ns = time.monotonic_ns()
-        quantity = f"{last_ns // NS}.{last_ns % NS:09}"
-        trade = {"s": "BTCUSDT", "t": FIRST_ID + number, "p": "61837.63000000", "q": quantity, "E": 1_795_232_630_048}
+    pace = Pace(order)
+    while not pace.is_over:
+        time.sleep(pace.wait_s())
+        trade_id, stamp_ns = pace.leave()
+        quantity = f"{stamp_ns // NS}.{stamp_ns % NS:09}"
+        trade = {"s": SYMBOL, "t": trade_id, "p": "61837.63000000", "q": quantity, "E": 1_795_232_630_048}
         connection.request("POST", "/publish", envelope(trade))
         connection.getresponse().read()
-    else:
-        pipe.send(Sent(order.events, first_ns, last_ns, latest_s))
+    pipe.send(pace.sent())
     pipe.poll(None)
 
 
