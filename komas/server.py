@@ -118,7 +118,7 @@ async def open_gateway(
             for line in (spot, futures):
                 line.start_in(work)
             work.start_soon(hub.interest.sweep, name="interest sweeper")
-            work.start_soon(hub.deliver, name="deliverer")
+            work.start_soon(hub.deliver, settings.heartbeat_s, name="hub")
             work.start_soon(signals.topic.deliver, name="signal deliverer")
             work.start_soon(signals.desk.run, name="signal desk")
             work.start_soon(signals.authenticator.run, name="token keys")

@@ -26,8 +26,9 @@ import math
 import os
 import re
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import h11
 import hypercorn.protocol.h11 as hypercorn_h11
@@ -43,6 +44,9 @@ from hypercorn.typing import LifespanState
 from komas.edge.request import RequestStream
 from komas.edge.socket import SCOPE_CONNECTION, AccessLog, Socket
 
+if TYPE_CHECKING:
+    from hypercorn.typing import TaskGroup
+
 log = logging.getLogger("komas.connection")
 
 SEND_DEADLINE_S: Final = 10.0
@@ -54,6 +58,7 @@ COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 READ_BYTES: Final = 2**16
 WRITE_BYTES: Final = 2**16  # of a rest, within one deadline
+NOTHING: Final = memoryview(b"")  # of no chunk: a view keeps all of what it is of
 HEAD_END: Final = b"\r\n\r\n"
 _MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
 
@@ -96,6 +101,32 @@ def present() -> Context | None:
         return None
 
 
+class _IdleTask:
+    """The task that ends an idle connection, as Hypercorn starts and stops it."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self) -> None:
+        self._scope: trio.CancelScope | None = None
+
+    async def restart(self, tasks: TaskGroup, action: Callable[[], Awaitable[None]]) -> None:
+        """Begin anew."""
+        await self.stop()
+        self._scope = trio.CancelScope()
+        tasks.spawn(self._run, self._scope, action)
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._scope is not None:
+            self._scope.cancel("the connection is not idle any more")
+            self._scope = None
+
+    @staticmethod
+    async def _run(scope: trio.CancelScope, action: Callable[[], Awaitable[None]]) -> None:
+        with scope:
+            await action()
+
+
 class Connection(TCPServer):
     """One client's connection; the application finds it in its scope's state, where it can be written to at once."""
 
@@ -103,14 +134,17 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
-        if isinstance(self.stream, trio.SocketStream) and sys.platform != "win32":
+        self._is_plain = isinstance(self.stream, trio.SocketStream) and sys.platform != "win32"
+        if self._is_plain:
             self.state = LifespanState({**self.state, SCOPE_CONNECTION: self})
-        self._rest = memoryview(b"")
+        self.idle_task = _IdleTask()  # type: ignore[assignment]  # Hypercorn's has a lock, to wait for what need not wait
+        self._rest = NOTHING
         self._sending: trio.CancelScope | None = None
         self._has_left = False
         self._is_idle = True
         self._head_by = math.inf
-        self._ended = trio.Event()
+        self._has_ended = False
+        self._hearing: trio.CancelScope | None = None
         self._taken: trio.MemoryReceiveChannel[bytes] | None = None
         self.context.terminated.connections.add(self)
         try:
@@ -141,13 +175,16 @@ class Connection(TCPServer):
             written = os.write(self.stream.socket.fileno(), data)
         except OSError:
             return len(data)  # it takes nothing now, or is gone, which the next waiting write finds out
-        self._rest = memoryview(data)[written:]
-        return len(self._rest)
+        left = len(data) - written
+        self._rest = memoryview(data)[written:] if left else NOTHING
+        return left
 
-    async def flush(self) -> None:
-        """Write the rest of what was begun, as any other write."""
-        if self._rest:
-            await self._write(b"")
+    async def flush(self) -> bool:
+        """Write the rest of what was begun, as any other write; whether there was one."""
+        if not self._rest:
+            return False
+        await self._write(b"")
+        return True
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""
@@ -183,7 +220,7 @@ class Connection(TCPServer):
             if not self._is_idle or not is_whole or _MAY_SWITCH.search(data) is not None:
                 return data
             await self.protocol.handle(RawData(data))  # which waits for nobody
-        self._ended.set()
+        self._note_end()
         await self._say_last_words(is_owed=not self._is_idle)
         return b""
 
@@ -197,10 +234,16 @@ class Connection(TCPServer):
                     with suppress(trio.BrokenResourceError):  # nobody takes it any more: the client is heard out
                         await handed.send(data)
                     data = await self._receive()
-            self._ended.set()
+            self._note_end()
             waits = self._taken.statistics().current_buffer_used > 0
             await self._say_last_words(is_owed=waits or not self._is_idle)
             nursery.cancel_scope.cancel("the client has left")
+
+    def _note_end(self) -> None:
+        """The client sends no more."""
+        self._has_ended = True
+        if self._hearing is not None:
+            self._hearing.cancel("it has ended")
 
     async def _say_last_words(self, *, is_owed: bool) -> None:
         """Half a close comes right after a request: what was asked for is answered, if it can be soon."""
@@ -228,8 +271,13 @@ class Connection(TCPServer):
 
     async def _read_some(self) -> bytes:
         try:
-            return bytes(await self.stream.receive_some(READ_BYTES))
-        except _CLIENT_LEFT:
+            if not self._is_plain:
+                return bytes(await self.stream.receive_some(READ_BYTES))
+            while True:  # as the stream would, in fewer steps, all of which are kept while nothing comes
+                await trio.lowlevel.wait_readable(self.stream.socket)
+                with suppress(BlockingIOError, InterruptedError):
+                    return os.read(self.stream.socket.fileno(), READ_BYTES)
+        except (*_CLIENT_LEFT, OSError):
             return b""
 
     async def protocol_send(self, event: Event) -> None:
@@ -254,7 +302,7 @@ class Connection(TCPServer):
                 self._sending = scope
                 while self._rest:
                     await self.stream.send_all(self._rest[:WRITE_BYTES])
-                    self._rest = self._rest[WRITE_BYTES:]
+                    self._rest = self._rest[WRITE_BYTES:] or NOTHING
                     scope.deadline = self._deadline()
                 await self.stream.send_all(data)
                 written = True
@@ -275,14 +323,14 @@ class Connection(TCPServer):
 
         TCP resets a connection that is closed with unread bytes, and a reset discards what the client has not yet read.
         """
-        if self._ended.is_set() or not self._is_half_asked():
+        if self._has_ended or not self._is_half_asked():
             return
         if self._taken is not None:
             self._taken.close()  # the reader goes on, and drops what it reads
-        with trio.move_on_after(LINGER_S), suppress(*_CLIENT_LEFT):
+        with trio.move_on_after(LINGER_S) as self._hearing, suppress(*_CLIENT_LEFT):
             with suppress(AttributeError):  # TLS cannot be half closed
                 await self.stream.send_eof()
-            await self._ended.wait()
+            await trio.sleep_forever()
 
     def _complain(self, error: BaseException) -> None:
         self.context.crashes += 1

@@ -44,22 +44,29 @@ class Doors:
         self._turned_away += 1
         return reason
 
-    @contextmanager
-    def inside(self, address: str, streams: Collection[Stream]) -> Iterator[None]:
-        """Count one client while the block lasts."""
+    def enter(self, address: str, streams: Collection[Stream]) -> None:
+        """Count one client, until it leaves."""
         self._inside += 1
         self._entered += 1
         self._addresses[address] += 1
-        read = self._streams.setdefault(address, Counter())
-        read.update(streams)
+        self._streams.setdefault(address, Counter()).update(streams)
+
+    def leave(self, address: str, streams: Collection[Stream]) -> None:
+        """Count one client no more."""
+        self._inside -= 1
+        self._addresses -= Counter([address])  # a count of none is no entry
+        self._streams[address] -= Counter(streams)
+        if not self._streams[address]:
+            del self._streams[address]
+
+    @contextmanager
+    def inside(self, address: str, streams: Collection[Stream]) -> Iterator[None]:
+        """Count one client while the block lasts."""
+        self.enter(address, streams)
         try:
             yield
         finally:
-            self._inside -= 1
-            self._addresses -= Counter([address])  # a count of none is no entry
-            self._streams[address] -= Counter(streams)
-            if not self._streams[address]:
-                del self._streams[address]
+            self.leave(address, streams)
 
     def statistics(self) -> DoorStatistics:
         """Counts, for telemetry."""

@@ -1,40 +1,77 @@
 """One request without a body has one task: it is cancelled when its client leaves.
 
 Quart-Trio runs two more beside it, a nursery around them, to wait for a body that such a request has not, and for the
-client's leaving: a third of what an idle listener costs. Our Hypercorn stream cancels the request itself.
+client's leaving; Hypercorn keeps a queue for both. Quart keeps the request, with all that it knows, until the response
+has ended. Together that is most of what an idle listener costs. Here our Hypercorn stream cancels the request itself,
+and of a response without an end only its body is kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.task_group import _handle as handle_app
 from hypercorn.typing import ConnectionState
+from quart import Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+    from hypercorn.config import Config
+    from hypercorn.typing import (
+        AppWrapper,
+        ASGIReceiveCallable,
+        ASGIReceiveEvent,
+        ASGISendCallable,
+        HTTPResponseBodyEvent,
+        HTTPResponseStartEvent,
+        Scope,
+        TaskGroup,
+    )
+    from quart.wrappers.response import ResponseBody
 
 SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
+_HEADERS_KEPT: Final = 256  # that were encoded before: nearly all of them are the same in every response
 
 
 class RequestStream(HTTPStream):
     """One request and its response, as Hypercorn sees them."""
 
-    _leaving: trio.CancelScope
+    _leaving: trio.CancelScope | None = None
 
     async def handle(self, event: Event) -> None:
         """Take what the client sent, or the news that it has left."""
-        if isinstance(event, Request):
+        if isinstance(event, Request) and not any(name.lower() in _OF_A_BODY for name, _ in event.headers):
             self._leaving = trio.CancelScope()
+            self.task_group = cast("TaskGroup", _Lone(self.task_group))
             event = dataclasses.replace(event, state=ConnectionState({**event.state, SCOPE_LEAVING: self._leaving}))
         await super().handle(event)
-        if isinstance(event, StreamClosed):
+        if isinstance(event, StreamClosed) and self._leaving is not None:
             self._leaving.cancel("the client has left, or has its response")
+
+
+class _Lone:
+    """Starts an application that is told nothing after its request: there is no body, and it is cancelled."""
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+
+    async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Any) -> Any:  # noqa: ANN401 - hypercorn's
+        """Start it; returns what takes messages to it."""
+        nothing = trio.sleep_forever
+        self._tasks.spawn(handle_app, app, config, scope, nothing, send, trio.to_thread.run_sync, trio.from_thread.run)
+        return _drop
+
+
+async def _drop(_message: ASGIReceiveEvent) -> None:
+    """Nobody takes it."""
 
 
 class RequestConnection(TrioASGIHTTPConnection):
@@ -44,17 +81,43 @@ class RequestConnection(TrioASGIHTTPConnection):
         """Handle the request."""
         state = cast("dict[str, object]", self.scope.get("state") or {})
         leaving = state.get(SCOPE_LEAVING)
-        if not isinstance(leaving, trio.CancelScope) or any(name in _OF_A_BODY for name, _ in self.scope["headers"]):
+        if not isinstance(leaving, trio.CancelScope):
             await super().__call__(receive, send)
             return
+        with leaving:
+            body = await self._begin(send)
+            if body is not None:
+                await _stream(body, send)
+
+    async def _begin(self, send: ASGISendCallable) -> ResponseBody | None:
+        """Answer; of a response without an end only the head, its body is returned."""
         request = self._create_request_from_scope(send)
         request.body.set_complete()
-        with leaving:
-            await self.handle_request(cast("trio.Nursery", _Alone(leaving)), request, send)
+        response = await self.app.handle_request(request)
+        timeout = response.timeout if isinstance(response, Response) else Ellipsis
+        if timeout is None:
+            headers = [_encoded(name, value) for name, value in response.headers.items()]
+            start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+            await send(cast("HTTPResponseStartEvent", start))
+            return cast("ResponseBody", response.response)
+        with trio.move_on_after(self.app.config["RESPONSE_TIMEOUT"] if timeout is Ellipsis else timeout):
+            await self._send_response(send, response)
+        return None
 
 
-class _Alone:
-    """Stands where Quart-Trio expects the nursery of its tasks, of which it asks nothing but its scope."""
+async def _stream(body: ResponseBody, send: ASGISendCallable) -> None:
+    """Send a body, chunk by chunk, and its end."""
+    async with body as chunks:
+        async for chunk in chunks:
+            await send(_part(chunk, more=True))
+            del chunk  # the next one may be long in coming
+    await send(_part(b"", more=False))
 
-    def __init__(self, cancel_scope: trio.CancelScope) -> None:
-        self.cancel_scope = cancel_scope
+
+def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+@lru_cache(_HEADERS_KEPT)
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), value.encode()

@@ -149,10 +149,9 @@ class Socket(WSStream):
         """Whether ``write()`` ever writes."""
         return self._direct is not None
 
-    async def flush(self) -> None:
-        """Write the rest of what ``write()`` has begun."""
-        if self._direct is not None:
-            await self._direct.flush()
+    async def flush(self) -> bool:
+        """Write the rest of what ``write()`` has begun; whether there was one."""
+        return self._direct is not None and await self._direct.flush()
 
     async def ping(self) -> None:
         """Send a ping of the protocol, which every client answers by itself."""

@@ -10,8 +10,8 @@ writes chunks that were framed once for everybody, and the body wakes only for w
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Self
 
@@ -55,15 +55,23 @@ class Show(msgspec.Struct, frozen=True):
     levels: int | None = None
     max_rate: float | None = None
 
+    @property
+    def heartbeat(self) -> bytes:
+        """What is written after a silence."""
+        return _framed(COMMENT)
+
     def renderer(self) -> Callable[[Batch], bytes]:
         """What renders batches as one chunk each."""
         events = Events(self.levels)
 
         def render(batch: Batch) -> bytes:
-            body = b"".join(events.of(batch))
-            return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            return _framed(b"".join(events.of(batch)))
 
         return render
+
+
+def _framed(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
 
 class Events:
@@ -135,7 +143,6 @@ class EventBody(ResponseBody):
         self._direct = direct if show.max_rate is None else None  # whoever is shown less has a pace of its own
         self._events = Events(show.levels)
         self._next_at = 0.0
-        self._said_at = 0.0
         self._waiting: list[bytes] = []
         self._place: AbstractContextManager[MarketListener] | None = None
         self._listener: MarketListener | None = None
@@ -146,8 +153,14 @@ class EventBody(ResponseBody):
             self._waiting.append(_busy(reason))
             return self
         self._opened()
-        self._place = self._take_place()
-        self._listener = self._place.__enter__()
+        self._doors.enter(self._address, self._streams)
+        try:
+            self._place = self._take_place()
+            self._listener = self._place.__enter__()
+        except BaseException:
+            self._doors.leave(self._address, self._streams)
+            raise
+        self._waiting += _chunks(self._greeting(self._listener))
         return self
 
     async def __aexit__(
@@ -155,26 +168,26 @@ class EventBody(ResponseBody):
     ) -> None:
         if self._place is not None:
             self._place.__exit__(None, None, None)
+            self._doors.leave(self._address, self._streams)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         if not self._waiting:
-            self._waiting += await self._news()
+            if self._listener is None:
+                raise StopAsyncIteration  # busy, and said so
+            if self._direct is None:
+                self._waiting += await self._news(self._listener)
+            else:
+                self._waiting += await self._overflow(self._listener, self._direct)
         return self._waiting.pop(0)
 
-    @contextmanager
-    def _take_place(self) -> Iterator[MarketListener]:
+    def _take_place(self) -> AbstractContextManager[MarketListener]:
         hub, streams, since, capacity = self._hub, self._streams, self._since, self._mailbox
-        with self._doors.inside(self._address, streams):
-            if self._direct is None:
-                place = hub.listen(streams, since=since, capacity=capacity)
-            else:
-                place = hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
-            with place as listener:
-                self._waiting += _chunks(self._greeting(listener))
-                yield listener
+        if self._direct is None:
+            return hub.listen(streams, since=since, capacity=capacity)
+        return hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
 
     def _greeting(self, listener: MarketListener) -> Iterable[bytes]:
         yield b"retry: %d\n\n" % RETRY_MS
@@ -182,21 +195,22 @@ class EventBody(ResponseBody):
             yield NoticeEnvelope(self._hub.status).sse
         yield from map(self._events.render, listener.known)
 
-    async def _news(self) -> list[bytes]:
-        if self._listener is None:
-            raise StopAsyncIteration  # busy, and said so
+    async def _news(self, listener: MarketListener) -> list[bytes]:
+        """What is new; a heartbeat after a silence."""
         await self._keep_rate()
         chunks: list[bytes] = []
-        self._said_at = trio.current_time()
-        while not chunks and (silent_until := self._silent_until(self._listener)) > trio.current_time():
+        silent_until = trio.current_time() + self._heartbeat_s
+        while not chunks and silent_until > trio.current_time():
             with trio.move_on_at(silent_until):
-                chunks = await self._heard(self._listener)
-            if self._direct is not None and not chunks:
-                await self._direct.flush()  # any other write does so by itself
+                chunks = await self._heard(listener)
         return chunks or [COMMENT]
 
-    def _silent_until(self, listener: MarketListener) -> float:
-        return max(self._said_at, listener.served_at) + self._heartbeat_s
+    async def _overflow(self, listener: MarketListener, direct: Direct) -> list[bytes]:
+        """What the connection could not take when the hub wrote to it; a heartbeat, if that was all."""
+        while not (chunks := await self._heard(listener)):
+            if not await direct.flush():  # any other write does so by itself
+                return [COMMENT]
+        return chunks
 
     async def _heard(self, listener: MarketListener) -> list[bytes]:
         try:

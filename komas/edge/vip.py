@@ -58,9 +58,8 @@ class _Socket:
     def write(self, frame: bytes) -> int:
         return len(frame) if self._ours is None else self._ours.write(frame)
 
-    async def flush(self) -> None:
-        if self._ours is not None:
-            await self._ours.flush()
+    async def flush(self) -> bool:
+        return self._ours is not None and await self._ours.flush()
 
     async def ping(self) -> None:
         if self._ours is not None:

@@ -28,8 +28,8 @@ class Outlet(Protocol):
 class Direct(Outlet, Protocol):
     """An outlet whose rest its listener's task writes."""
 
-    async def flush(self) -> None:
-        """Write the rest of what was begun; waits while it is not taken."""
+    async def flush(self) -> bool:
+        """Write the rest of what was begun, if there is one, and say so; waits while it is not taken."""
 
 
 class Seat(Protocol[B]):
@@ -52,9 +52,6 @@ class Seat(Protocol[B]):
     def render(self, batch: B) -> bytes:
         """The bytes of what only this listener has not heard."""
 
-    def wrote(self, now: float) -> None:
-        """Take the news that something was written to it alone."""
-
     def joined(self) -> None:
         """Take the news that the audience hears for it now."""
 
@@ -69,7 +66,7 @@ class Audience(Generic[T, B]):
     """Listeners to the same things in the same representation.
 
     ``call`` is told that something waits; whoever is called runs ``serve()``. ``renderer`` makes what renders batches
-    one after another, from the first member on.
+    one after another, from the first member on. ``heartbeat`` is written after a ``beat()``, where nothing else is.
     """
 
     def __init__(
@@ -77,8 +74,11 @@ class Audience(Generic[T, B]):
         waiting: Waiting[T, B],
         renderer: Callable[[], Callable[[B], bytes]],
         call: Callable[[Audience[T, B]], None],
+        heartbeat: bytes = b"",
     ) -> None:
         self._waiting = waiting
+        self._heartbeat = heartbeat
+        self._beats = False
         self._renderer = renderer
         self._render = renderer()
         self._call = call
@@ -120,8 +120,8 @@ class Audience(Generic[T, B]):
         seat.left()
         if seat in self._unserved:
             del self._unserved[seat]
-            assert self._batch is not None  # there are some unserved only while it is served
-            seat.give_back(self._batch)
+            if self._batch is not None:
+                seat.give_back(self._batch)
         if self._waiting:
             seat.give_back(self._waiting.peek())
 
@@ -141,16 +141,27 @@ class Audience(Generic[T, B]):
             self._batch, self._unserved = self._waiting.take(), self._members.copy()
         # Nothing waits now: whoever comes in here hears what is published from here on.
         for seat in tuple(islice(self._newcomers, TURN)):
-            self._settle(seat, now)
+            self._settle(seat)
         if self._newcomers:
             self._call_once()
         yield
+        chunk = b""
         if self._batch is not None:
             chunk = self._render(self._batch) if self._unserved else b""
             if chunk:
                 self.served_at = now
             yield from self._write(chunk)
             self._batch = None
+        if self._beats and not chunk:
+            self.served_at, self._unserved = now, self._members.copy()
+            yield from self._write(self._heartbeat)
+        self._beats = False
+
+    def beat(self) -> None:
+        """Have the heartbeat written: nothing was for long."""
+        self._beats = bool(self._heartbeat)
+        if self._beats:
+            self._call_once()
 
     def _write(self, chunk: bytes) -> Iterator[None]:
         count, unserved = 0, self._unserved
@@ -165,7 +176,7 @@ class Audience(Generic[T, B]):
             if count % TURN == 0:
                 yield
 
-    def _settle(self, seat: Seat[B], now: float) -> None:
+    def _settle(self, seat: Seat[B]) -> None:
         """Let a newcomer in, after what only it has not heard."""
         del self._newcomers[seat]
         if seat.is_over:
@@ -174,7 +185,6 @@ class Audience(Generic[T, B]):
         batch = seat.take_now()
         if batch is not None:
             chunk = seat.render(batch)
-            seat.wrote(now)
             if chunk and (left := seat.outlet.write(chunk)):
                 if left == len(chunk):
                     seat.give_back(batch)

@@ -5,6 +5,7 @@ The hub never waits: ``publish()`` is a plain function, and whoever lags pays al
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -161,8 +162,11 @@ class Hub:
 
         ``since`` asks for what came after a position; it is for a single stream, for positions are a stream's own.
         """
-        with self._place(streams, since, Post(capacity, overflow)) as (mailbox, known):
+        mailbox, known = self._enter(streams, since, Post(capacity, overflow))
+        try:
             yield Listener(mailbox, known)
+        finally:
+            self._leave(streams, mailbox)
 
     @contextmanager
     def listen_directly(
@@ -176,44 +180,44 @@ class Hub:
     ) -> Iterator[DirectListener[Item, Batch]]:
         """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
         key = (tuple(streams), view, capacity)
-        with (
-            self._audiences.seat(key, lambda: Post(capacity), view) as audience,
-            self._place(streams, since, Post(capacity)) as (mailbox, known),
-        ):
-            yield DirectListener(
-                mailbox,
-                known,
-                audience=audience,
-                outlet=outlet,
-                view=view,
-                enlist=partial(self._enlist, streams),
-                delist=partial(self._delist, streams),
-            )
+        mailbox, known = self._enter(streams, since, Post(capacity))
+        audience = self._audiences.take_seat(key, lambda: Post(capacity), view)
+        try:
+            swap = partial(self._swap, streams)
+            yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, swap=swap)
+        finally:
+            self._leave(streams, mailbox)
+            self._audiences.give_up_seat(key)
 
-    @contextmanager
-    def _place(
+    def _enter(
         self, streams: Sequence[Stream], since: Position | None, post: Post
-    ) -> Iterator[tuple[Mailbox[Item, Batch], list[Item]]]:
+    ) -> tuple[Mailbox[Item, Batch], list[Item]]:
+        """Let somebody in; no await in here: a fact in between would be in neither what is known nor the mailbox."""
         mailbox = Mailbox(post)
-        # No await from here to the yield: a fact in between would be in neither what is known nor the mailbox.
         self.interest.join(streams)
         try:
             known = [item for stream in streams for item in self._known(stream, since)]
-            self._enlist(streams, mailbox)
-            self._mailboxes[mailbox] = None
-            if self.drained.is_set():
-                mailbox.close()
-            yield mailbox, known
-        finally:
-            self._mailboxes.pop(mailbox, None)
-            self._delist(streams, mailbox)
-            self._dropped += mailbox.statistics().dropped
-            mailbox.close()
+        except BaseException:
             self.interest.leave(streams)
+            raise
+        self._enlist(streams, mailbox)
+        self._mailboxes[mailbox] = None
+        if self.drained.is_set():
+            mailbox.close()
+        return mailbox, known
 
-    async def deliver(self) -> None:
-        """Write to the outlets of those who listen directly, until cancelled."""
-        await self._audiences.deliver()
+    def _leave(self, streams: Sequence[Stream], mailbox: Mailbox[Item, Batch]) -> None:
+        self._mailboxes.pop(mailbox, None)
+        self._delist(streams, mailbox)
+        self._dropped += mailbox.statistics().dropped
+        mailbox.close()
+        self.interest.leave(streams)
+
+    async def deliver(self, heartbeat_s: float = math.inf) -> None:
+        """Write to the outlets of those who listen directly: news, and a heartbeat after ``heartbeat_s`` without."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._audiences.deliver, name="deliverer")
+            nursery.start_soon(self._audiences.beat, heartbeat_s, name="heartbeat")
 
     def drain(self) -> None:
         """End every mailbox, and every one to come: listeners take what waits, then see the end."""
@@ -245,6 +249,13 @@ class Hub:
         if latest is not None and latest.sequence is None:
             known.append(latest)
         return known
+
+    def _swap(self, streams: Sequence[Stream], leaving: Hearer | None, coming: Hearer | None) -> None:
+        """Let one hear of streams in place of another."""
+        if coming is not None:
+            self._enlist(streams, coming)
+        if leaving is not None:
+            self._delist(streams, leaving)
 
     def _enlist(self, streams: Sequence[Stream], hearer: Hearer) -> None:
         """Let somebody hear of streams from here on."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 
@@ -23,6 +22,8 @@ T = TypeVar("T")
 B = TypeVar("B")
 B_contra = TypeVar("B_contra", contravariant=True)
 
+Hearer: TypeAlias = Mailbox[T, B] | Audience[T, B]
+
 SLICE_S: Final = 0.005  # of writing, then everybody else's turn comes
 
 
@@ -31,6 +32,10 @@ class View(Protocol[B_contra]):
 
     def __hash__(self) -> int:
         """Be a key."""
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What is written after a silence; empty for nothing."""
 
     def renderer(self) -> Callable[[B_contra], bytes]:
         """What renders the batches of one audience, one after another."""
@@ -43,12 +48,11 @@ class Listener(Generic[T, B]):
     It is taken first and is not bounded by the mailbox.
     """
 
-    __slots__ = ("_mailbox", "known", "served_at")
+    __slots__ = ("_mailbox", "known")
 
     def __init__(self, mailbox: Mailbox[T, B], known: list[T]) -> None:
         self._mailbox = mailbox
         self.known = known
-        self.served_at = 0.0  # when something was written to an outlet of it last, in seconds on trio's clock
 
     @property
     def is_dismissed(self) -> bool:
@@ -63,10 +67,10 @@ class Listener(Generic[T, B]):
 class DirectListener(Listener[T, B]):
     """A place whose news are written to its outlet as long as its task waits in ``take()``.
 
-    ``enlist`` and ``delist`` tell the hub who hears: its mailbox, or its audience.
+    ``swap`` lets one hear in place of another: its audience, or its mailbox.
     """
 
-    __slots__ = ("_audience", "_delist", "_enlist", "_view", "outlet")
+    __slots__ = ("_audience", "_swap", "_view", "outlet")
 
     def __init__(
         self,
@@ -76,13 +80,11 @@ class DirectListener(Listener[T, B]):
         audience: Audience[T, B],
         outlet: Outlet,
         view: View[B],
-        enlist: Callable[[Mailbox[T, B] | Audience[T, B]], None],
-        delist: Callable[[Mailbox[T, B] | Audience[T, B]], None],
+        swap: Callable[[Hearer[T, B] | None, Hearer[T, B] | None], None],
     ) -> None:
         super().__init__(mailbox, known)
         self._audience = audience
-        self._enlist = enlist
-        self._delist = delist
+        self._swap = swap
         self._view = view
         self.outlet = outlet
 
@@ -108,10 +110,6 @@ class DirectListener(Listener[T, B]):
         """Whether ``take()`` would raise."""
         return self._mailbox.is_over
 
-    def wrote(self, now: float) -> None:
-        """Something was written to this listener alone."""
-        self.served_at = now
-
     def take_now(self) -> B | None:
         """Take what waits for the listener's task."""
         return self._mailbox.take_now()
@@ -126,16 +124,11 @@ class DirectListener(Listener[T, B]):
 
     def joined(self) -> None:
         """The audience hears for it."""
-        self._delist(self._mailbox)
-        if len(self._audience) == 1:
-            self._enlist(self._audience)
+        self._swap(self._mailbox, self._audience if len(self._audience) == 1 else None)
 
     def left(self) -> None:
         """It hears for itself."""
-        self.served_at = max(self.served_at, self._audience.served_at)
-        self._enlist(self._mailbox)
-        if not len(self._audience):
-            self._delist(self._audience)
+        self._swap(None if len(self._audience) else self._audience, self._mailbox)
 
     def ring(self) -> None:
         """Wake the listener's task."""
@@ -151,20 +144,22 @@ class Audiences(Generic[T, B]):
         self._bell = trio.lowlevel.ParkingLot()
         self._dropped = 0
 
-    @contextmanager
-    def seat(self, key: Hashable, post: Callable[[], Waiting[T, B]], view: View[B]) -> Iterator[Audience[T, B]]:
-        """One listener's seat in the audience of a key, which is made for its first one and dropped after its last."""
+    def take_seat(self, key: Hashable, post: Callable[[], Waiting[T, B]], view: View[B]) -> Audience[T, B]:
+        """One listener's seat in the audience of a key, which is made for its first one; ``give_up_seat()`` ends it."""
         audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[key] = Audience(post(), view.renderer, self._call)
+            audience = self._audiences[key] = Audience(post(), view.renderer, self._call, view.heartbeat)
+            audience.served_at = trio.current_time()
         audience.seats += 1
-        try:
-            yield audience
-        finally:
-            audience.seats -= 1
-            if not audience.seats:
-                self._dropped += audience.dropped
-                del self._audiences[key]
+        return audience
+
+    def give_up_seat(self, key: Hashable) -> None:
+        """Let a seat go; the audience goes with its last one."""
+        audience = self._audiences[key]
+        audience.seats -= 1
+        if not audience.seats:
+            self._dropped += audience.dropped
+            del self._audiences[key]
 
     @property
     def dropped(self) -> int:
@@ -191,3 +186,13 @@ class Audiences(Generic[T, B]):
                     if time.perf_counter() > until:
                         await trio.lowlevel.checkpoint()
                         until = time.perf_counter() + SLICE_S
+
+    async def beat(self, every_s: float) -> None:
+        """Have every audience that was written nothing for so long written its heartbeat, until cancelled."""
+        while True:
+            now = trio.current_time()
+            for audience in self._audiences.values():
+                if audience.served_at + every_s <= now:
+                    audience.beat()
+            silent = [audience.served_at for audience in self._audiences.values() if audience.served_at + every_s > now]
+            await trio.sleep_until(min(silent, default=now) + every_s)

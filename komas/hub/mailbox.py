@@ -31,11 +31,11 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 class Mailbox(Generic[T, B]):
     """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task alone."""
 
-    __slots__ = ("_bell", "_is_closed", "_is_ringing", "_post", "is_dismissed")
+    __slots__ = ("_is_closed", "_is_ringing", "_post", "_sleeper", "is_dismissed")
 
     def __init__(self, post: Waiting[T, B]) -> None:
         self._post = post
-        self._bell = trio.lowlevel.ParkingLot()
+        self._sleeper: trio.lowlevel.Task | None = None  # there is one listener: a lot to park in would be too large
         self._is_ringing = False
         self._is_closed = False
         self.is_dismissed = False
@@ -61,15 +61,26 @@ class Mailbox(Generic[T, B]):
     def ring(self) -> None:
         """Wake the listener's task, were it for nothing."""
         self._is_ringing = True
-        self._bell.unpark()
+        self._wake()
 
     async def rung(self) -> None:
         """Wait for a ring, or the end."""
         if self._is_ringing or self._is_closed:
             await trio.lowlevel.checkpoint()
         else:
-            await self._bell.park()
+            assert self._sleeper is None  # the listener's task alone takes
+            self._sleeper = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
         self._is_ringing = False
+
+    def _wake(self) -> None:
+        if self._sleeper is not None:
+            trio.lowlevel.reschedule(self._sleeper)
+            self._sleeper = None
+
+    def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     async def take(self) -> B:
         """Wait for post, then take all of it; see ``take_all()`` for what it raises."""
@@ -104,7 +115,7 @@ class Mailbox(Generic[T, B]):
     def close(self) -> None:
         """End the mailbox: what waits can still be taken, then ``take()`` raises ``trio.EndOfChannel``."""
         self._is_closed = True
-        self._bell.unpark_all()
+        self._wake()
 
     def statistics(self) -> MailboxStatistics:
         """Counts, for telemetry."""

@@ -70,19 +70,12 @@ class Topic:
         self, capacity: int, outlet: Outlet, view: View[list[SignalEnvelope]]
     ) -> Iterator[SignalListener]:
         """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
-        with (
-            self._audiences.seat(view, lambda: Line(sys.maxsize), view) as audience,
-            self._place(capacity) as mailbox,
-        ):
-            yield DirectListener(
-                mailbox,
-                [],
-                audience=audience,
-                outlet=outlet,
-                view=view,
-                enlist=self._enlist,
-                delist=self._delist,
-            )
+        audience = self._audiences.take_seat(view, lambda: Line(sys.maxsize), view)
+        try:
+            with self._place(capacity) as mailbox:
+                yield DirectListener(mailbox, [], audience=audience, outlet=outlet, view=view, swap=self._swap)
+        finally:
+            self._audiences.give_up_seat(view)
 
     async def deliver(self) -> None:
         """Write to the outlets of those who listen directly, until cancelled."""
@@ -91,21 +84,22 @@ class Topic:
     @contextmanager
     def _place(self, capacity: int) -> Iterator[_Mailbox]:
         mailbox: _Mailbox = Mailbox(Line(capacity))
-        self._enlist(mailbox)
+        self._swap(None, mailbox)
         self._mailboxes[mailbox] = None
         try:
             yield mailbox
         finally:
-            self._delist(mailbox)
+            self._swap(mailbox, None)
             del self._mailboxes[mailbox]
             self._dismissed += mailbox.is_dismissed
             mailbox.close()
 
-    def _enlist(self, hearer: Hearer) -> None:
-        self._hearers[hearer] = None
-
-    def _delist(self, hearer: Hearer) -> None:
-        self._hearers.pop(hearer, None)
+    def _swap(self, leaving: Hearer | None, coming: Hearer | None) -> None:
+        """Let one hear in place of another."""
+        if coming is not None:
+            self._hearers[coming] = None
+        if leaving is not None:
+            self._hearers.pop(leaving, None)
 
     def statistics(self) -> TopicStatistics:
         """Counts, for telemetry."""

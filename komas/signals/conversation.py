@@ -49,8 +49,8 @@ class Socket(Protocol):
     def write(self, frame: bytes) -> int:
         """Write as much of a frame as can be written without waiting; returns how many bytes are left."""
 
-    async def flush(self) -> None:
-        """Write the rest of what ``write()`` has begun."""
+    async def flush(self) -> bool:
+        """Write the rest of what ``write()`` has begun; whether there was one."""
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -77,9 +77,9 @@ class _Direct:
         """Write what can be written at once."""
         return self._socket.write(frame) if self._may_hear() else len(frame)
 
-    async def flush(self) -> None:
-        """Write the rest."""
-        await self._socket.flush()
+    async def flush(self) -> bool:
+        """Write the rest, if there is one."""
+        return await self._socket.flush()
 
 
 class Conversation:

@@ -28,6 +28,11 @@ class Frames(msgspec.Struct, frozen=True):
 
     positions: bool
 
+    @property
+    def heartbeat(self) -> bytes:
+        """Nothing: a conversation has pings of its own."""
+        return b""
+
     def renderer(self) -> Callable[[list[SignalEnvelope]], bytes]:
         """What renders several as one piece."""
         return lambda envelopes: b"".join([envelope.frame(positions=self.positions) for envelope in envelopes])

@@ -49,8 +49,9 @@ class Written:
         self.chunks += 1
         return 0
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """No rest is ever kept."""
+        return False
 
 
 class EdgeHouse:
@@ -260,7 +261,7 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         spot.start_in(nursery)
         futures.start_in(nursery)
         nursery.start_soon(hub.interest.sweep)
-        nursery.start_soon(hub.deliver)
+        nursery.start_soon(hub.deliver, settings.heartbeat_s)
         log = DailyLog(folder, 14)
         desk = signal_house(folder, settings)
         nursery.start_soon(desk.rooms.desk.run)

@@ -74,10 +74,14 @@ async def test_silence_is_filled_with_comments(autojump_clock: trio.testing.Mock
         async with house.stream(TRADES) as events:
             await events.chunk()
             started = trio.current_time()
-            for _ in range(4):
+            for _ in range(3):
                 assert await events.chunk() == b": keep-alive\n\n"
-            assert trio.current_time() - started == 60
-            assert await events.chunk() == (
+            assert trio.current_time() - started == 45
+            while (
+                chunk := await events.chunk()
+            ) == b": keep-alive\n\n":  # the fourth, unless the news is a moment ahead
+                assert trio.current_time() - started == 60
+            assert chunk == (
                 b'event: health\ndata: {"stream":"btcusdt@trade","health":"quiet",'
                 b'"reason":"acknowledged, and nothing has come for 60 s"}\n\n'
             )

@@ -31,6 +31,8 @@ class Ids:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ids)
 
+    heartbeat = b"beat "
+
     def renderer(self) -> Callable[[Batch], bytes]:
         """No state."""
         return self.render
@@ -84,9 +86,6 @@ class Seat:
     def is_over(self) -> bool:
         return self.mailbox.is_over
 
-    def wrote(self, now: float) -> None:
-        assert now == 0.0
-
     def joined(self) -> None:
         self.is_in = True
 
@@ -117,11 +116,12 @@ class Client:
         self.direct += taken == len(chunk)
         return len(chunk) - taken
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """The rest first."""
         await trio.sleep(self._chance.random() * self.blocks)
-        self.got += self._rest
-        self._rest = b""
+        rest, self._rest = self._rest, b""
+        self.got += rest
+        return bool(rest)
 
     async def run(self, hub: Hub, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until the end."""
@@ -143,7 +143,7 @@ class Client:
     @property
     def ids(self) -> list[int]:
         """What it heard."""
-        return [int(word) for word in self.got.split()]
+        return [int(word) for word in self.got.split() if word != b"beat"]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -156,7 +156,7 @@ async def test_everybody_hears_everything_once_and_in_order(seed: int, autojump_
         client.blocks = chance.random() * 0.7
     begun: dict[Client, int] = {}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(hub.deliver)
+        nursery.start_soon(hub.deliver, 0.05)
         async with trio.open_nursery() as listeners:
             number = 0
             for turn in range(200):
@@ -298,6 +298,37 @@ async def test_a_newcomer_whose_end_has_come_ends_alone(ends: str, autojump_cloc
                 await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         assert client.ids == [1]
+
+
+async def test_a_silence_is_broken_by_a_heartbeat_which_news_put_off(autojump_clock: trio.testing.MockClock) -> None:
+    """Fifteen seconds after whatever was written last, to everybody who listens to the same."""
+    hub, first, second = Hub(), Client(random.Random(1)), Client(random.Random(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver, 15.0)
+        await nursery.start(first.run, hub)
+        await trio.sleep(10)
+        await nursery.start(second.run, hub)
+        hub.publish(TRADE, trade(1), 0)
+        await trio.sleep(14.9)
+        assert (first.got, second.got) == (b"1 ", b"1 ")
+        await trio.sleep(0.2)
+        assert (first.got, second.got) == (b"1 beat ", b"1 beat ")
+        await trio.sleep(30)
+        assert first.got == second.got == b"1 beat beat beat "
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_cannot_take_the_heartbeat_is_woken_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    """Its own task writes one, and waits no longer than any write may."""
+    hub, client = Hub(), Client(random.Random(1))
+    client.blocks = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver, 15.0)
+        with hub.listen_directly([TRADE], client, Ids()) as listener:
+            before = trio.current_time()
+            assert await listener.take() == Batch([], 0)
+            assert trio.current_time() - before == pytest.approx(15.0)
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_an_audience_had_to_drop_is_counted() -> None:

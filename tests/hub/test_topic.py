@@ -68,6 +68,8 @@ async def test_a_dismissal_wakes_a_listener_that_waits() -> None:
 class _Frames:
     """A view, and a socket that takes everything."""
 
+    heartbeat = b""
+
     def __init__(self) -> None:
         self.got = b""
 

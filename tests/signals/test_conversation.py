@@ -59,8 +59,9 @@ class Peer:
         self.heard += [json.loads(message) for message in frames.cut().messages]
         return 0
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """No rest is ever kept."""
+        return False
 
     async def ping(self) -> None:
         self.pings += 1
