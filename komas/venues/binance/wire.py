@@ -18,6 +18,7 @@ from komas.model.streams import Kind, Stream, parse_name
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
 _DIGITS: Final = 40
+_KNOWN: Final = 8192  # numbers that are kept: in the busiest capture, three of four were written before
 
 
 # Ids and times stay below what a JSON double holds exactly; anything else is garbage, and would poison a count.
@@ -55,14 +56,14 @@ class _Ticker(msgspec.Struct, gc=False):
 
     E: Number
     s: str
-    p: Decimal
-    P: Decimal
-    c: Decimal
-    o: Decimal
-    h: Decimal
-    l: Decimal  # noqa: E741 - the exchange's key
-    v: Decimal
-    q: Decimal
+    p: str
+    P: str
+    c: str
+    o: str
+    h: str
+    l: str  # noqa: E741 - the exchange's key
+    v: str
+    q: str
 
 
 class _MiniTicker(msgspec.Struct, gc=False):
@@ -70,12 +71,12 @@ class _MiniTicker(msgspec.Struct, gc=False):
 
     E: Number
     s: str
-    c: Decimal
-    o: Decimal
-    h: Decimal
-    l: Decimal  # noqa: E741 - the exchange's key
-    v: Decimal
-    q: Decimal
+    c: str
+    o: str
+    h: str
+    l: str  # noqa: E741 - the exchange's key
+    v: str
+    q: str
 
 
 class _Bar(msgspec.Struct, gc=False):
@@ -83,14 +84,14 @@ class _Bar(msgspec.Struct, gc=False):
 
     t: Number
     i: str
-    o: Decimal
-    c: Decimal
-    h: Decimal
-    l: Decimal  # noqa: E741 - the exchange's key
-    v: Decimal
+    o: str
+    c: str
+    h: str
+    l: str  # noqa: E741 - the exchange's key
+    v: str
     n: Number
     x: bool
-    q: Decimal
+    q: str
 
 
 class _Kline(msgspec.Struct, gc=False):
@@ -107,8 +108,8 @@ class _Trade(msgspec.Struct, gc=False):
     E: Number
     s: str
     t: Number
-    p: Decimal
-    q: Decimal
+    p: str
+    q: str
     m: bool
 
 
@@ -118,8 +119,8 @@ class _AggTrade(msgspec.Struct, gc=False):
     E: Number
     s: str
     a: Number
-    p: Decimal
-    q: Decimal
+    p: str
+    q: str
     f: Number
     l: Number  # noqa: E741 - the exchange's key
     m: bool
@@ -130,10 +131,10 @@ class _BookTicker(msgspec.Struct, gc=False):
 
     u: Number
     s: str
-    b: Decimal
-    B: Decimal
-    a: Decimal
-    A: Decimal
+    b: str
+    B: str
+    a: str
+    A: str
 
 
 class _DepthUpdate(msgspec.Struct, gc=False):
@@ -152,19 +153,20 @@ class _MarkPrice(msgspec.Struct, gc=False):
 
     E: Number
     s: str
-    p: Decimal
+    p: str
     r: str = ""
     T: Number = 0
-    i: Decimal | None = None
-    P: Decimal | None = None
+    i: str | None = None
+    P: str | None = None
 
 
 _P = TypeVar("_P")
 
 
 class _Frame(msgspec.Struct, Generic[_P], gc=False):
-    """``{"stream":"btcusdt@trade","data":{...}}``, of which the name was read already."""
+    """``{"stream":"btcusdt@trade","data":{...}}``."""
 
+    stream: str
     data: _P
 
 
@@ -187,11 +189,12 @@ def name_in(text: bytes) -> bytes | None:
 class Reader:
     """Reads the data frames of one stream."""
 
-    __slots__ = ("_decode", "_make", "name", "stream")
+    __slots__ = ("_decode", "_make", "_written", "name", "stream")
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, written: str | None = None) -> None:
         self.stream = stream
         self.name = stream.name
+        self._written = written or self.name
         self._decode, self._make = _READERS[stream.kind]
 
     def read(self, text: bytes, received_ms: int) -> market.Incoming:
@@ -200,11 +203,11 @@ class Reader:
         ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
         """
         try:
-            data = self._decode(text).data
+            frame = self._decode(text)
         except _BROKEN as error:
             raise Unreadable(str(error)) from error
-        event = self._make(data, self.stream, received_ms)
-        if event.symbol != self.stream.symbol:
+        event = self._make(frame.data, self.stream, received_ms)
+        if event.symbol != self.stream.symbol or frame.stream != self._written:
             raise Unreadable(f"{self.stream} brought a fact of another stream")
         return event
 
@@ -212,35 +215,33 @@ class Reader:
 def reader_of(name: str) -> Reader | None:
     """Who reads a stream; ``None`` for one that komas does not know."""
     stream = parse_name(name)
-    return None if stream is None else Reader(stream)
+    return None if stream is None else Reader(stream, name)
 
 
 def _read_ticker(frame: _Ticker, _stream: Stream, _received_ms: int) -> market.Ticker:
-    check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q, frame.p, frame.P)
     return market.Ticker(
         symbol=frame.s,
-        price=frame.c,
-        open=frame.o,
-        high=frame.h,
-        low=frame.l,
-        volume=frame.v,
-        quote_volume=frame.q,
-        price_change=frame.p,
-        price_change_percent=frame.P,
+        price=_numbers[frame.c],
+        open=_numbers[frame.o],
+        high=_numbers[frame.h],
+        low=_numbers[frame.l],
+        volume=_numbers[frame.v],
+        quote_volume=_numbers[frame.q],
+        price_change=_numbers[frame.p],
+        price_change_percent=_numbers[frame.P],
         timestamp=frame.E,
     )
 
 
 def _read_mini_ticker(frame: _MiniTicker, _stream: Stream, _received_ms: int) -> market.MiniTicker:
-    check(frame.c, frame.o, frame.h, frame.l, frame.v, frame.q)
     return market.MiniTicker(
         symbol=frame.s,
-        price=frame.c,
-        open=frame.o,
-        high=frame.h,
-        low=frame.l,
-        volume=frame.v,
-        quote_volume=frame.q,
+        price=_numbers[frame.c],
+        open=_numbers[frame.o],
+        high=_numbers[frame.h],
+        low=_numbers[frame.l],
+        volume=_numbers[frame.v],
+        quote_volume=_numbers[frame.q],
         timestamp=frame.E,
     )
 
@@ -249,36 +250,38 @@ def _read_kline(frame: _Kline, stream: Stream, _received_ms: int) -> market.Klin
     bar = frame.k
     if bar.i != stream.interval:
         raise Unreadable(f"{stream} brought a candle of another length")
-    check(bar.o, bar.h, bar.l, bar.c, bar.v, bar.q)
     return market.Kline(
         symbol=frame.s,
         interval=bar.i,
         timestamp=bar.t,
-        open=bar.o,
-        high=bar.h,
-        low=bar.l,
-        close=bar.c,
-        volume=bar.v,
+        open=_numbers[bar.o],
+        high=_numbers[bar.h],
+        low=_numbers[bar.l],
+        close=_numbers[bar.c],
+        volume=_numbers[bar.v],
         is_closed=bar.x,
         trades=bar.n,
-        quote_volume=bar.q,
+        quote_volume=_numbers[bar.q],
     )
 
 
 def _read_trade(frame: _Trade, _stream: Stream, _received_ms: int) -> market.Trade:
-    check(frame.p, frame.q)
     return market.Trade(
-        symbol=frame.s, trade_id=frame.t, price=frame.p, quantity=frame.q, timestamp=frame.E, is_buyer_maker=frame.m
+        symbol=frame.s,
+        trade_id=frame.t,
+        price=_numbers[frame.p],
+        quantity=_numbers[frame.q],
+        timestamp=frame.E,
+        is_buyer_maker=frame.m,
     )
 
 
 def _read_agg_trade(frame: _AggTrade, _stream: Stream, _received_ms: int) -> market.AggTrade:
-    check(frame.p, frame.q)
     return market.AggTrade(
         symbol=frame.s,
         trade_id=frame.a,
-        price=frame.p,
-        quantity=frame.q,
+        price=_numbers[frame.p],
+        quantity=_numbers[frame.q],
         first_trade_id=frame.f,
         last_trade_id=frame.l,
         timestamp=frame.E,
@@ -287,13 +290,12 @@ def _read_agg_trade(frame: _AggTrade, _stream: Stream, _received_ms: int) -> mar
 
 
 def _read_book_ticker(frame: _BookTicker, _stream: Stream, received_ms: int) -> market.BookTicker:
-    check(frame.b, frame.B, frame.a, frame.A)
     return market.BookTicker(
         symbol=frame.s,
-        bid_price=frame.b,
-        bid_quantity=frame.B,
-        ask_price=frame.a,
-        ask_quantity=frame.A,
+        bid_price=_numbers[frame.b],
+        bid_quantity=_numbers[frame.B],
+        ask_price=_numbers[frame.a],
+        ask_quantity=_numbers[frame.A],
         update_id=frame.u,
         timestamp=received_ms,
     )
@@ -307,17 +309,12 @@ def _read_depth(frame: _DepthUpdate, _stream: Stream, _received_ms: int) -> mark
 
 
 def _read_mark_price(frame: _MarkPrice, _stream: Stream, _received_ms: int) -> market.MarkPrice:
-    try:
-        funding = Decimal(frame.r) if frame.r else None  # empty for contracts that are delivered
-    except ArithmeticError as error:
-        raise Unreadable(f"{frame.r[:40]!r} is not a funding rate") from error
-    check(*(number for number in (frame.p, frame.i, frame.P, funding) if number is not None))
     return market.MarkPrice(
         symbol=frame.s,
-        price=frame.p,
-        index_price=frame.i,
-        estimated_settle_price=frame.P,
-        funding_rate=funding,
+        price=_numbers[frame.p],
+        index_price=None if frame.i is None else _numbers[frame.i],
+        estimated_settle_price=None if frame.P is None else _numbers[frame.P],
+        funding_rate=_numbers[frame.r] if frame.r else None,  # empty for contracts that are delivered
         next_funding_time=frame.T or None,
         timestamp=frame.E,
     )
@@ -333,6 +330,26 @@ _READERS: Final[dict[Kind, tuple[Callable[[bytes], _Frame[Any]], Callable[[Any, 
     Kind.DEPTH: (msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth),
     Kind.MARK_PRICE: (msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price),
 }
+
+
+class _Numbers(dict[str, Decimal]):
+    """Prices and quantities by how they are written: the same ones come again and again, and are read once."""
+
+    def __missing__(self, text: str) -> Decimal:
+        if len(text) > 2 * _DIGITS:
+            raise Unreadable(f"{text[:_DIGITS]!r}... is not a price or a quantity")
+        try:
+            number = Decimal(text)
+        except ArithmeticError:
+            raise Unreadable(f"{text!r} is not a price or a quantity") from None
+        check(number)
+        if len(self) >= _KNOWN:
+            self.clear()
+        self[text] = number
+        return number
+
+
+_numbers: Final = _Numbers()
 
 _T = TypeVar("_T")
 
