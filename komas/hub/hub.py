@@ -23,7 +23,7 @@ from komas.hub.listener import Audiences, DirectListener, Listener, View
 from komas.hub.mailbox import MAILBOX_POSTS, Mailbox
 from komas.hub.policy import Batch, Item, Overflow, Post
 from komas.model.codec import Envelope, NoticeEnvelope, Position
-from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
+from komas.model.market import SEQUENCES, Event, FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 
 MarketListener: TypeAlias = Listener[Item, Batch]
@@ -88,21 +88,34 @@ class Hub:
         return len(self._mailboxes)
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        """Hand one fact to everybody who listens to its stream; never waits.
+        """Hand one fact to everybody who listens to its stream; never waits."""
+        self.publish_all(stream, (event,), received_ms, backfilled=backfilled)
+
+    def publish_all(
+        self, stream: Stream, events: Sequence[Event], received_ms: int, *, backfilled: bool = False
+    ) -> None:
+        """Hand facts of one stream that came together, in order, to everybody who listens to it; never waits.
 
         Facts of a stream that nobody wants any more (some still come after an unsubscription) are counted and dropped.
         """
         fanout = self._fanouts.get(stream)
         if fanout is None:
-            self._unwanted += 1
+            self._unwanted += len(events)
             return
-        self._published += 1
-        envelope = Envelope(stream, event, received_ms, fanout.epoch, backfilled)
-        self.latest.put(envelope)
-        if envelope.sequence is not None:
-            fanout.journal.append(envelope)
-        for hearer in fanout.hearers:
-            hearer.put(envelope)
+        self._published += len(events)
+        if (sequence := SEQUENCES.get(type(events[0]))) is None:
+            # Of states the last one replaces the others: nobody can look in between.
+            envelopes = [Envelope(stream, events[-1], received_ms, None, fanout.epoch, backfilled)]
+        else:
+            envelopes = [
+                Envelope(stream, event, received_ms, sequence(event), fanout.epoch, backfilled) for event in events
+            ]
+        for envelope in envelopes:
+            if envelope.sequence is not None:
+                fanout.journal.append(envelope)
+            for hearer in fanout.hearers:
+                hearer.put(envelope)
+        self.latest.put(envelopes[-1])
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Tell listeners of a stream, and those who will replay it, that facts are missing at this place."""

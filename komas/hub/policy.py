@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import Gap, StreamHealth
+from komas.model.market import Gap, Kline, StreamHealth
 
 Item = Envelope | NoticeEnvelope
 
@@ -115,13 +115,15 @@ class Post:
 
     def put(self, item: Item) -> bool:
         """Add one item; ``False`` means that the listener must be dismissed, and the item was not taken."""
-        key = merge_key(item)
-        if key is not None:
-            self._items.pop(key, None)
-            self._items[key] = item
+        if isinstance(item, Envelope):
+            if item.sequence is None:
+                self._replace(item.stream, item)
+                return True
+            if self._items and isinstance(item.event, Kline):
+                self._items.pop(item.stream, None)  # an open candle that waits is older than this closing
+        elif (key := _merge_key(item)) is not None:
+            self._replace(key, item)
             return True
-        if self._items and isinstance(item, Envelope):
-            self._items.pop(item.stream, None)  # an open candle that waits is older than this closing
         if self._next_key - self._first_key >= self._capacity:
             if self._overflow is Overflow.DISMISS:
                 return False
@@ -129,6 +131,10 @@ class Post:
         self._items[self._next_key] = item
         self._next_key += 1
         return True
+
+    def _replace(self, key: object, item: Item) -> None:
+        self._items.pop(key, None)
+        self._items[key] = item
 
     def peek(self) -> Batch:
         """Everything that waits."""
@@ -154,10 +160,8 @@ class Post:
         self.dropped_in_all += 1
 
 
-def merge_key(item: Item) -> object | None:
-    """What an item replaces, ``None`` for one that must be kept."""
-    if isinstance(item, Envelope):
-        return item.stream if item.sequence is None else None
+def _merge_key(item: NoticeEnvelope) -> object | None:
+    """What a notice replaces, ``None`` for one that must be kept."""
     if isinstance(item.notice, StreamHealth):
         return StreamHealth, item.stream
     return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS

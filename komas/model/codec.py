@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -103,15 +103,17 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
     stream: Stream
     event: Event
     received_ms: int
-    epoch: str = ""
+    sequence: int | None
+    epoch: str
     backfilled: bool = False
-    sequence: int | None = None
     _cuts: dict[int, Envelope] | None = None
     _json: bytes | None = None
     _sse: bytes | None = None
 
-    def __post_init__(self) -> None:
-        self.sequence = sequence_of(self.event)
+    @classmethod
+    def of(cls, stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False) -> Self:
+        """Make one, with the fact's own number."""
+        return cls(stream, event, received_ms, sequence_of(event), epoch, backfilled)
 
     def cut(self, levels: int) -> Envelope:
         """The same with so many levels of an order book; made once for everybody who asks for as many."""
@@ -121,7 +123,7 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
         if levels not in cuts:
             event = self.event
             shorter = msgspec.structs.replace(event, bids=event.bids[:levels], asks=event.asks[:levels])
-            cuts[levels] = Envelope(self.stream, shorter, self.received_ms, self.epoch)
+            cuts[levels] = Envelope(self.stream, shorter, self.received_ms, None, self.epoch)
         return cuts[levels]
 
     @property

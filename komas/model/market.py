@@ -217,11 +217,12 @@ def sequence_of(event: Event) -> int | None:
 
     Trades and aggregate trades count by id; a closed candle by its open time.
     """
-    get = _SEQUENCES.get(type(event))
+    get = SEQUENCES.get(type(event))
     return None if get is None else get(event)
 
 
-_SEQUENCES: Final[dict[type[Event], Callable[[Any], int | None]]] = {
+# Kinds of fact that are not here are states: a newer one replaces an older one.
+SEQUENCES: Final[dict[type[Event], Callable[[Any], int | None]]] = {
     Trade: attrgetter("trade_id"),
     AggTrade: attrgetter("trade_id"),
     Kline: lambda candle: candle.timestamp if candle.is_closed else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from komas.model.market import Event, FeedStatus, Gap, Incoming, StreamHealth
@@ -16,8 +16,8 @@ class Intake(Protocol):
     def status(self) -> FeedStatus:
         """The feed's state, as it was announced last."""
 
-    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
-        """Take one fact, or one change of an order book."""
+    def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
+        """Take facts of one stream, or changes of one order book, that came together, in order."""
 
     def doubt(self, stream: Stream) -> None:
         """Take the news that facts of a stream may be missing although it says nothing: it was cut, or is silent."""
@@ -44,6 +44,9 @@ class Sink(Protocol):
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
         """Take one fact; ``backfilled`` is one that was missed and asked for."""
+
+    def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
+        """Take facts of one stream that came together, in order."""
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Take the news that facts are missing before the next one."""

@@ -14,7 +14,7 @@ from tests.builders import TRADE, trade
 
 
 def _trade(number: int) -> Envelope:
-    return Envelope(TRADE, trade(number), 0)
+    return Envelope.of(TRADE, trade(number), 0)
 
 
 async def test_one_wake_up_carries_everything(autojump_clock: trio.testing.MockClock) -> None:

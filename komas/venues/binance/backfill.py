@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import DepthUpdate, Event, FeedStatus, Gap, Incoming, Kline, StreamHealth
+from komas.model.market import Event, FeedStatus, Gap, Incoming, Kline, StreamHealth
 from komas.model.streams import Stream
 from komas.venues.binance import rows
-from komas.venues.binance.continuity import NEXT, Continuity, Verdict, number_of
+from komas.venues.binance.continuity import Continuity, Verdict, number_of
 from komas.venues.binance.wire import Unreadable
 from komas.venues.ports import Sink
 from komas.venues.rest import Rest
@@ -140,16 +140,19 @@ class Backfill:
 
     # What the feed hands over
 
-    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
-        """Pass a fact on that is the next one, let it wait behind a gap, or drop it because it was seen."""
-        assert not isinstance(event, DepthUpdate)  # the books took it
-        verdict = self._continuity.judge(stream, event, received_ms)
-        if verdict is NEXT and stream not in self._recoveries:
-            if self._probes:
-                self._probes.pop(stream, None)
-            self._sink.publish(stream, event, received_ms)
-        else:
-            self._take(stream, event, received_ms, verdict)
+    def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
+        """Pass on what is the next one; let others wait behind a gap, or drop them because they were seen."""
+        rest = cast("Sequence[Event]", events)  # the books took everything else
+        while rest:
+            count = 0 if stream in self._recoveries else self._continuity.follow(stream, rest)
+            if count:
+                if self._probes:
+                    self._probes.pop(stream, None)
+                self._sink.publish_all(stream, rest if count == len(rest) else rest[:count], received_ms)
+            if count == len(rest):
+                return
+            event, rest = rest[count], rest[count + 1 :]
+            self._take(stream, event, received_ms, self._continuity.judge(stream, event, received_ms))
 
     def doubt(self, stream: Stream) -> None:
         """Ask for what a stream may have missed, unless it says so itself in a moment."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -115,12 +115,17 @@ class Books:
 
     # What the feed hands over
 
-    def take(self, stream: Stream, event: Incoming, received_ms: int) -> None:
+    def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Enter what changed in a book, and show it; pass anything else on."""
-        if not isinstance(event, DepthUpdate):
-            self._intake.take(stream, event, received_ms)
+        if stream.kind is not Kind.DEPTH:
+            self._intake.take(stream, events, received_ms)
             return
         shelf = self._shelves.setdefault(stream, _Shelf())
+        for event in events:
+            assert isinstance(event, DepthUpdate)  # of such a stream there is nothing else
+            self._enter(stream, shelf, event, received_ms)
+
+    def _enter(self, stream: Stream, shelf: _Shelf, event: DepthUpdate, received_ms: int) -> None:
         has_changed = shelf.book.take(event)
         if has_changed or event.last == shelf.book.update_id:
             shelf.is_doubtful = False  # it joins on: nothing is missing

@@ -7,7 +7,7 @@ connection brings it again; what is missing is named.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -61,6 +61,23 @@ class Continuity:
         if self._runs:
             self._runs.pop(stream, None)
         return verdict
+
+    def follow(self, stream: Stream, events: Sequence[Event]) -> int:
+        """How many of these facts, from the first one on, are each the next one; these are remembered, others not."""
+        latest = self._latest.get(stream)
+        if latest is None:
+            return 0
+        compare, count = _COMPARE[type(latest)], 0
+        for event in events:
+            if compare(stream, latest, event) is not NEXT:
+                break
+            latest = event
+            count += 1
+        if count:
+            self._latest[stream] = latest
+            if self._runs:
+                self._runs.pop(stream, None)
+        return count
 
     def forget(self, stream: Stream) -> None:
         """Let a stream start anew: what comes while nobody wants it is not missing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -403,12 +403,12 @@ class BinanceFeed:
 
     # What the connections hand over
 
-    def take(self, stream: Stream, event: Incoming, arrival: Arrival) -> None:
-        """Hand one fact on, if it is of a stream that has its place."""
+    def take(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
+        """Hand facts on that came together, if they are of a stream that has its place."""
         if stream not in self._places:
             return  # some still come after an unsubscription, and are no start of a new life
         self._arrivals[stream] = arrival
-        self._intake.take(stream, event, arrival.at_ms)
+        self._intake.take(stream, events, arrival.at_ms)
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take note that a connection holds a stream; where no other one did, something may have been missed."""

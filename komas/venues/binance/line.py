@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -92,6 +92,10 @@ class Beside:
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
         """Pass one fact on."""
         self._sink.publish(stream, event, received_ms, backfilled=backfilled)
+
+    def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
+        """Pass facts on that came together."""
+        self._sink.publish_all(stream, events, received_ms)
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Pass a gap on."""

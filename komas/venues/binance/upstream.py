@@ -7,7 +7,7 @@ which asks for another connection in this one's place, and ends it only when not
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -47,8 +47,8 @@ class Desk(Protocol):
 
     news: trio.lowlevel.ParkingLot
 
-    def take(self, stream: Stream, event: Incoming, arrival: Arrival) -> None:
-        """Take one fact."""
+    def take(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
+        """Take facts of one stream that came together, in order."""
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take the news that a connection holds a stream from now on."""
@@ -126,7 +126,7 @@ class Upstream:
         self._rhythm = memory.rhythm.heir()
         self._inherited = dict(memory.beats)  # until their streams are acknowledged here
         self._beats: dict[str, Rhythm] = {}
-        self._readers: dict[bytes | None, wire.Reader] = {}  # by the names of the streams that have delivered
+        self._readers: dict[bytes, wire.Reader] = {}  # of the streams that have delivered, by how their frames begin
         self._leaving: str | None = None  # why the exchange, or our clock, will end this connection
         self._healthy: Callable[[], None] = lambda: None
         self.messages = 0
@@ -250,13 +250,25 @@ class Upstream:
             messages = await socket.receive()
             before, arrival = self.messages, Arrival(trio.current_time(), self._site.clock_ms())
             try:
-                for text in messages:
-                    if (reader := self._readers.get(wire.name_in(text))) is not None:
-                        self._take(reader, text, arrival)
-                    else:
-                        self._take_apart(text, arrival)
+                self._take_all(messages, arrival)
             finally:
                 self._note_data(self.messages - before, arrival)
+
+    def _take_all(self, messages: list[bytes], arrival: Arrival) -> None:
+        """Take what one read brought; frames of one stream that follow each other go on together."""
+        reader: wire.Reader | None = None
+        texts: list[bytes] = []
+        for text in messages:
+            if reader is not None and text.startswith(reader.head):
+                texts.append(text)
+                continue
+            if reader is not None:
+                self._take(reader, texts, arrival)
+            reader, texts = self._readers.get(wire.head_of(text)), [text]
+            if reader is None:
+                self._take_apart(text, arrival)
+        if reader is not None:
+            self._take(reader, texts, arrival)
 
     def _note_data(self, count: int, arrival: Arrival) -> None:
         """Note what holds for all data frames of a read."""
@@ -280,8 +292,8 @@ class Upstream:
         elif (reader := wire.reader_of(frame.stream)) is not None:
             # Whoever makes up names fills no table.
             if reader.name == frame.stream and reader.stream in self._assigned():
-                self._readers[frame.stream.encode()] = reader
-            self._take(reader, text, arrival)
+                self._readers[reader.head] = reader
+            self._take(reader, [text], arrival)
         else:
             self.messages += 1
             self._desk.unknown()
@@ -291,12 +303,10 @@ class Upstream:
         self._note_held()
         self._desk.news.unpark_all()
 
-    def _take(self, reader: wire.Reader, text: bytes, arrival: Arrival) -> None:
-        self.messages += 1
-        try:
-            event = reader.read(text, arrival.at_ms)
-        except wire.Unreadable as error:
-            self._desk.complain(error)
+    def _take(self, reader: wire.Reader, texts: list[bytes], arrival: Arrival) -> None:
+        self.messages += len(texts)
+        events = reader.read(texts, arrival.at_ms, self._desk.complain)
+        if not events:
             return
         if (beat := self._beats.get(reader.name)) is None:
             self._conversation.delivered(reader.name)
@@ -304,8 +314,8 @@ class Upstream:
             self._desk.news.unpark_all()
             beat = self._beats.get(reader.name)
         if beat is not None:
-            beat.heard(arrival.at_s)
-        self._desk.take(reader.stream, event, arrival)
+            beat.heard(arrival.at_s, len(events))
+        self._desk.take(reader.stream, events, arrival)
 
     # Write
 

@@ -7,7 +7,7 @@ caller's to count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -179,37 +179,46 @@ def read_frame(text: bytes | str) -> Combined:
     return _guarded(_combined, text)
 
 
-def name_in(text: bytes) -> bytes | None:
-    """The stream's name, where a frame begins with it; ``read_frame()`` finds it elsewhere, too, and takes longer."""
-    if not text.startswith(_BEGIN):
-        return None
-    return text[len(_BEGIN) : text.find(b'"', len(_BEGIN))]
+def head_of(text: bytes) -> bytes:
+    """How a frame begins, up to the end of its stream's name, where that comes first; else any bytes."""
+    return text[: text.find(b'"', len(_BEGIN)) + 1]
 
 
 class Reader:
-    """Reads the data frames of one stream."""
+    """Reads the data frames of one stream; ``head`` is how they begin, as a rule."""
 
-    __slots__ = ("_decode", "_make", "_written", "name", "stream")
+    __slots__ = ("_decode", "_make", "_written", "head", "name", "stream")
 
     def __init__(self, stream: Stream, written: str | None = None) -> None:
         self.stream = stream
         self.name = stream.name
+        self.head = b'%b%b"' % (_BEGIN, self.name.encode())
         self._written = written or self.name
         self._decode, self._make = _READERS[stream.kind]
 
-    def read(self, text: bytes, received_ms: int) -> market.Incoming:
-        """Read one frame; ``Unreadable`` for broken contents, or another symbol's.
+    def read(
+        self, texts: Iterable[bytes], received_ms: int, complain: Callable[[Unreadable], None]
+    ) -> list[market.Incoming]:
+        """Read frames; those with broken contents, or of another symbol, are complained of, and left out.
 
         ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
         """
-        try:
-            frame = self._decode(text)
-        except _BROKEN as error:
-            raise Unreadable(str(error)) from error
-        event = self._make(frame.data, self.stream, received_ms)
-        if event.symbol != self.stream.symbol or frame.stream != self._written:
-            raise Unreadable(f"{self.stream} brought a fact of another stream")
-        return event
+        decode, make, written, stream, symbol = self._decode, self._make, self._written, self.stream, self.stream.symbol
+        events: list[market.Incoming] = []
+        for text in texts:
+            try:
+                frame = decode(text)
+                event = make(frame.data, stream, received_ms)
+            except _BROKEN as error:
+                complain(Unreadable(str(error)))
+            except Unreadable as error:
+                complain(error)
+            else:
+                if event.symbol == symbol and frame.stream == written:
+                    events.append(event)
+                else:
+                    complain(Unreadable(f"{stream} brought a fact of another stream"))
+        return events
 
 
 def reader_of(name: str) -> Reader | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -39,6 +39,10 @@ class _Sink:
         if backfilled:
             assert received_ms == NOW_MS
             self.backfilled.append(number)
+
+    def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
+        for event in events:
+            self.publish(stream, event, received_ms)
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         self.taken.append((gap.first, gap.last))
@@ -80,7 +84,7 @@ class _House:
     def take(self, *numbers: int) -> None:
         """What the feed hands over: trades by their ids."""
         for number in numbers:
-            self.backfill.take(TRADE, trade(number), NOW_MS)
+            self.backfill.take(TRADE, [trade(number)], NOW_MS)
 
     async def settle(self) -> None:
         """Let everything happen that needs no time but that in which late facts are waited for."""
@@ -106,7 +110,7 @@ async def test_what_is_missing_comes_first_and_what_is_live_waits(autojump_clock
     """In order, each once, marked; other streams do not wait, and afterwards nothing does."""
     async with _house(_trades) as house:
         house.take(1, 2501, 2502)
-        house.backfill.take(TICKER, ticker(timestamp=-1), NOW_MS)
+        house.backfill.take(TICKER, [ticker(timestamp=-1)], NOW_MS)
         assert house.sink.taken == [1, -1]
         assert house.backfill.is_recovering(TRADE)
         await house.settle()
@@ -166,7 +170,7 @@ async def test_a_closing_update_may_be_late(autojump_clock: trio.testing.MockClo
     """The other connection brings it; its earlier updates are old."""
     async with _house(lambda _: httpx.Response(404)) as house:
         for candle in (kline(1), kline(2), kline(1, trades=4), kline(1, closed=True, trades=5), kline(2, trades=4)):
-            house.backfill.take(KLINE, candle, NOW_MS)
+            house.backfill.take(KLINE, [candle], NOW_MS)
         await house.settle()
         assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 1, 2, 2)]
         assert house.backfill.statistics().declared == 0
@@ -189,8 +193,8 @@ async def test_a_stream_that_is_heard_again_is_asked_for_although_it_says_nothin
     async with _house(answer) as house:
         house.backfill.doubt(TRADE)  # nothing is known of it yet
         house.take(2)
-        house.backfill.take(KLINE, kline(1), NOW_MS)
-        house.backfill.take(TICKER, ticker(), NOW_MS)
+        house.backfill.take(KLINE, [kline(1)], NOW_MS)
+        house.backfill.take(TICKER, [ticker()], NOW_MS)
         for stream in (TRADE, KLINE, TICKER):
             house.backfill.doubt(stream)
         await trio.sleep(PROBE_S + 0.1)
@@ -235,7 +239,7 @@ async def test_a_candle_is_not_believed_before_another_one_follows_it(
 
     async with _house(answer) as house:
         for candle in (kline(1, trades=10), kline(2)):
-            house.backfill.take(KLINE, candle, NOW_MS)
+            house.backfill.take(KLINE, [candle], NOW_MS)
         await trio.sleep(5)
         assert looks == 3
         assert house.sink.taken == [MINUTE_MS, MINUTE_MS, 2 * MINUTE_MS]
@@ -383,7 +387,7 @@ async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: t
         match end:
             case "renewed":
                 for number in range(1, RESTART + 1):
-                    house.backfill.take(TRADE, trade(number - 1000, event_ms=EVENT_MS + number), NOW_MS)
+                    house.backfill.take(TRADE, [trade(number - 1000, event_ms=EVENT_MS + number)], NOW_MS)
             case "refused":
                 house.backfill.refuse(TRADE, "gone")
             case _:
@@ -410,8 +414,8 @@ async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.te
         return httpx.Response(200, content=json.dumps(rows))
 
     async with _house(answer) as house:
-        house.backfill.take(KLINE, kline(1, closed=True), NOW_MS)
-        house.backfill.take(KLINE, kline(5), NOW_MS)
+        house.backfill.take(KLINE, [kline(1, closed=True)], NOW_MS)
+        house.backfill.take(KLINE, [kline(5)], NOW_MS)
         await house.settle()
         assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 2, 3, 4, 5)]
 
@@ -435,7 +439,7 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
 
         house.sink.publish = keep  # type: ignore[method-assign]
         for number in (6, 8):
-            house.backfill.take(AGG_TRADE, trade(number), NOW_MS)
+            house.backfill.take(AGG_TRADE, [trade(number)], NOW_MS)
         await house.settle()
         assert seen[1] == AggTrade(
             symbol="BTCUSDT",

@@ -52,7 +52,7 @@ class _House:
         """One change of the book, as the feed hands it over."""
         bids = ((Decimal(bid), Decimal(size)),)
         event = DepthUpdate(symbol="BTCUSDT", first=first, last=last, bids=bids, asks=(), timestamp=5)
-        self.books.take(DEPTH, event, 1)
+        self.books.take(DEPTH, [event], 1)
 
     async def settle(self) -> None:
         await trio.testing.wait_all_tasks_blocked()
@@ -83,7 +83,7 @@ async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
             assert house.books.is_recovering(DEPTH)
             await house.books.known(DEPTH, 1)
             house.update(12, 12, "100.0", "0")
-            house.books.take(TRADE, trade(1), 1)
+            house.books.take(TRADE, [trade(1)], 1)
             items = (await listener.take()).items
             facts = [item for item in items if isinstance(item, Envelope)]
             assert facts[0].json == (

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from komas.model import market
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.wire import Unreadable, name_in, read_error, read_frame, reader_of
+from komas.venues.binance import wire
+from komas.venues.binance.wire import Reader, Unreadable, head_of, read_error, read_frame, reader_of
 
 # One payload for each kind, with keys that the exchange sends and komas does not need.
 PAYLOADS = {
@@ -55,7 +56,15 @@ def _event(name: str, payload: object) -> market.Incoming:
 def _read(name: str, payload: str) -> market.Incoming:
     reader = reader_of(name)
     assert reader is not None
-    return reader.read(f'{{"stream":"{name}","data":{payload}}}'.encode(), 77)
+    return _one(reader, f'{{"stream":"{name}","data":{payload}}}'.encode())
+
+
+def _one(reader: Reader, text: bytes) -> market.Incoming:
+    def complain(error: Unreadable) -> None:
+        raise error
+
+    (event,) = reader.read([text], 77, complain)
+    return event
 
 
 def test_a_ticker() -> None:
@@ -174,25 +183,61 @@ def test_a_stream_is_read_from_the_wrapper() -> None:
     """The name decides, whatever the order of the keys."""
     payload = json.dumps(PAYLOADS["btcusdt@trade"])
     text = f'{{"data":{payload},"stream":"btcusdt@trade","new":1}}'.encode()
-    assert (read_frame(text).stream, name_in(text)) == ("btcusdt@trade", None)
+    assert read_frame(text).stream == "btcusdt@trade"
     reader = reader_of("btcusdt@trade")
     assert reader is not None
+    assert head_of(text) != reader.head
     assert reader.stream == Stream(Kind.TRADE, "BTCUSDT")
-    assert reader.read(text, 77) == _event("btcusdt@trade", PAYLOADS["btcusdt@trade"])
+    assert _one(reader, text) == _event("btcusdt@trade", PAYLOADS["btcusdt@trade"])
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
+    ("text", "is_plain"),
     [
-        (b'{"stream":"btcusdt@trade","data":{}}', b"btcusdt@trade"),
-        (b'{"stream":"","data":{}}', b""),
-        (b'{"stream": "btcusdt@trade","data":{}}', None),
-        (b'{"result":null,"id":1}', None),
+        (b'{"stream":"btcusdt@trade","data":{}}', True),
+        (b'{"stream":"btcusdt@trade2","data":{}}', False),
+        (b'{"stream":"","data":{}}', False),
+        (b'{"stream": "btcusdt@trade","data":{}}', False),
+        (b'{"result":null,"id":1}', False),
+        (b"{}", False),
+        (b"", False),
     ],
 )
-def test_the_name_of_a_frame_that_begins_with_it(text: bytes, name: bytes | None) -> None:
+def test_how_a_frame_begins_tells_its_reader(text: bytes, *, is_plain: bool) -> None:
     """As the exchange writes it, without taking the frame apart; any other spelling takes the longer way."""
-    assert name_in(text) == name
+    reader = reader_of("btcusdt@trade")
+    assert reader is not None
+    assert (head_of(text) == reader.head) == text.startswith(reader.head) == is_plain
+
+
+def test_a_broken_frame_costs_no_other() -> None:
+    """What can be read is, in order; the rest is complained of, each."""
+    reader, complaints = reader_of("btcusdt@trade"), list[Unreadable]()
+    assert reader is not None
+    good = [json.dumps({**PAYLOADS["btcusdt@trade"], "t": number}) for number in (1, 2, 3)]
+    other = json.dumps({**PAYLOADS["btcusdt@trade"], "s": "ETHUSDT"})
+    texts = [
+        f'{{"stream":"btcusdt@trade","data":{data}}}'.encode() for data in (good[0], other, good[1], "{}", good[2])
+    ]
+    texts.insert(1, texts[0][:-1] + b',"stream":"ethusdt@trade"}')  # the name by which it was found is not the last one
+    events = reader.read(texts, 77, complaints.append)
+    assert [event["trade_id"] for event in events if isinstance(event, market.Trade)] == [1, 2, 3]
+    assert len(complaints) == 3
+
+
+def test_a_number_is_read_once_and_its_spelling_is_bounded() -> None:
+    """The same digits are the same object; what is kept is bounded in number and in length."""
+    one, other = (_event("btcusdt@trade", PAYLOADS["btcusdt@trade"]) for _ in range(2))
+    assert isinstance(one, market.Trade)
+    assert isinstance(other, market.Trade)
+    assert one.price is other.price
+    for number in range(20_000):
+        event = _event("btcusdt@trade", {**PAYLOADS["btcusdt@trade"], "p": f"0.{number:08}"})
+        assert isinstance(event, market.Trade)
+        assert str(event.price) in (f"0.{number:08}", f"{Decimal(number).scaleb(-8)}")
+    assert len(wire._numbers) <= wire._KNOWN
+    with pytest.raises(Unreadable, match="is not a price or a quantity"):
+        _event("btcusdt@trade", {**PAYLOADS["btcusdt@trade"], "p": "0" * 1_000 + "1"})
 
 
 def test_a_change_of_an_order_book() -> None:
