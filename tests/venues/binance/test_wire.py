@@ -236,8 +236,9 @@ def test_a_number_is_read_once_and_its_spelling_is_bounded() -> None:
         assert isinstance(event, market.Trade)
         assert str(event.price) in (f"0.{number:08}", f"{Decimal(number).scaleb(-8)}")
     assert len(wire._numbers) <= wire._KNOWN
-    with pytest.raises(Unreadable, match="is not a price or a quantity"):
-        _event("btcusdt@trade", {**PAYLOADS["btcusdt@trade"], "p": "0" * 1_000 + "1"})
+    known = len(wire._numbers)
+    _event("btcusdt@trade", {**PAYLOADS["btcusdt@trade"], "p": "0" * 1_000 + "1"})
+    assert len(wire._numbers) == known
 
 
 def test_a_change_of_an_order_book() -> None:
