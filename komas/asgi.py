@@ -61,6 +61,7 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
     try:
         async with open_gateway(_settings) as gateway, trio.open_nursery() as nursery:
             state[_STATE] = gateway
+            gateway.serving.set()  # in a moment: Hypercorn says nothing when it listens
             nursery.start_soon(_drain_with, context, gateway)
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(first_signal, partial(_stop, context, nursery))

@@ -51,7 +51,7 @@ from komas.hub.hub import Hub
 from komas.model.streams import Kind, Stream
 from komas.settings import Settings
 from komas.signals.imagination import imagine_signals
-from komas.signals.rooms import open_signals
+from komas.signals.rooms import SignalRooms, open_signals
 from komas.stop import first_signal
 from komas.telemetry.log import logging_to
 from komas.venues.backoff import Patience
@@ -79,6 +79,7 @@ class Gateway:
     def __init__(self, rooms: Rooms) -> None:
         self.rooms = rooms
         self.app: QuartTrio = create_app(rooms)
+        self.serving = trio.Event()  # set by whoever serves the application: what can wait for that does
 
     def drain(self) -> None:
         """Take no more listeners and end those there are: SSE streams finish cleanly, signal sockets with 1001."""
@@ -120,14 +121,21 @@ async def open_gateway(
             work.start_soon(hub.interest.sweep, name="interest sweeper")
             work.start_soon(hub.deliver, settings.heartbeat_s, name="hub")
             work.start_soon(signals.topic.deliver, name="signal deliverer")
-            work.start_soon(signals.desk.run, name="signal desk")
             work.start_soon(signals.authenticator.run, name="token keys")
             if settings.demo:
                 work.start_soon(imagine_signals, signals.desk, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 spot.feed.connect()
-            yield Gateway(Rooms(settings, hub, spot, futures, Doors(settings), signals, daily, clock_ms))
+            gateway = Gateway(Rooms(settings, hub, spot, futures, Doors(settings), signals, daily, clock_ms))
+            work.start_soon(_run_desk, signals, gateway.serving, name="signal desk")
+            yield gateway
             work.cancel_scope.cancel("the edge has drained")
+
+
+async def _run_desk(signals: SignalRooms, serving: trio.Event) -> None:
+    """Run the desk; its first look at the store loads a database, for which prices do not wait."""
+    await serving.wait()
+    await signals.desk.run()
 
 
 @asynccontextmanager
@@ -212,6 +220,7 @@ async def serve(
             async with trio.open_nursery() as edge:
                 serving = partial(hypercorn_serve, gateway.app, config, shutdown_trigger=stop.wait)
                 ready(await edge.start(serving, name="edge"))
+                gateway.serving.set()
         signals.cancel_scope.cancel("the edge has drained")
 
 

@@ -1,18 +1,24 @@
-"""The store of signals and VIPs: the ledger, run in threads, so that no query holds up the loop."""
+"""The store of signals and VIPs: the ledger, run in threads, so that no query holds up the loop.
+
+SQLAlchemy is loaded by the first of them: it takes as long as everything else of a start.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
 from komas.errors import StoreUnavailable
 from komas.model.signals import SignalEvent
-from komas.signals.ledger import LOCK_WAIT_S, Ledger
+
+if TYPE_CHECKING:
+    from komas.signals.ledger import Ledger
 
 log = logging.getLogger("komas.store")
 
@@ -20,7 +26,7 @@ T = TypeVar("T")
 
 PAGE: Final = 128  # commits that are read at once
 READERS: Final = 4  # reads run beside each other and beside a write; more would only queue inside the database
-WAIT_S: Final = LOCK_WAIT_S + 2.0  # for the call before, for a lock, and for the database itself
+WAIT_S: Final = 7.0  # for the call before, for a lock (``ledger.LOCK_WAIT_S``), and for the database itself
 REOPEN_S: Final = 2.0
 COMPLAIN_EVERY_S: Final = 60.0
 
@@ -32,8 +38,9 @@ class Store:
     nothing of it, the desk's watch does.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, make: Callable[[], Ledger]) -> None:
+        self._make = make
+        self._ledger: Ledger | None = None
         self._writer = trio.CapacityLimiter(1)  # the database takes one writer at a time anyway
         self._readers = trio.CapacityLimiter(READERS)
         self._opening = trio.Lock()
@@ -58,7 +65,7 @@ class Store:
         try:
             with trio.fail_after(WAIT_S):
                 await self._open()
-                done = await self._in_thread(call, limiter)
+                done = await self._in_thread(lambda: call(self._known()), limiter)
         except trio.TooSlowError:
             self._complain(words := f"it did not answer within {WAIT_S:g} s")
             raise StoreUnavailable(words) from None
@@ -77,16 +84,30 @@ class Store:
             if self._failed_to_open is not None and trio.current_time() < self._failed_to_open[0] + REOPEN_S:
                 raise self._failed_to_open[1]
             try:
-                await self._in_thread(Ledger.open, self._writer)
+                await self._in_thread(self._begin, self._writer)
             except StoreUnavailable as error:
                 self._failed_to_open = trio.current_time(), error
                 raise
             self._failed_to_open = None
             self._is_open = True
 
-    async def _in_thread(self, call: Callable[[Ledger], T], limiter: trio.CapacityLimiter) -> T:
+    def _begin(self) -> None:
+        if self._ledger is None:
+            self._ledger = self._make()
+        self._ledger.open()
+
+    def _known(self) -> Ledger:
+        assert self._ledger is not None  # it is open
+        return self._ledger
+
+    async def _in_thread(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         # Abandoned on cancellation: a database that does not answer must not hold up the end of the process.
-        return await trio.to_thread.run_sync(call, self._ledger, limiter=limiter, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(call, limiter=limiter, abandon_on_cancel=True)
+
+    def close(self) -> None:
+        """Let the database go."""
+        if self._ledger is not None:
+            self._ledger.close()
 
     def _complain(self, reason: str) -> None:
         self.failures += 1
@@ -103,9 +124,19 @@ class Store:
 
 @asynccontextmanager
 async def open_store(place: str | Path) -> AsyncIterator[Store]:
-    """A store while the block lasts."""
-    ledger = Ledger(place)
+    """A store while the block lasts; raises ``SettingError`` for a URL that cannot be one."""
+    if isinstance(place, Path):
+        store = Store(partial(_ledger, place))
+    else:
+        ledger = _ledger(place)
+        store = Store(lambda: ledger)
     try:
-        yield Store(ledger)
+        yield store
     finally:
-        ledger.close()
+        store.close()
+
+
+def _ledger(place: str | Path) -> Ledger:
+    from komas.signals.ledger import Ledger  # noqa: PLC0415 - see above
+
+    return Ledger(place)

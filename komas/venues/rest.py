@@ -16,7 +16,7 @@ import trio
 
 from komas.errors import Cause, VenueError
 from komas.venues.backoff import RETRY_AFTER_MAX_S
-from komas.venues.dial import retry_after_s
+from komas.venues.dial import retry_after_s, tls_context
 
 TIMEOUT_S: Final = 10.0
 # Of what the venue allows; the rest is for whoever else is behind the same address.
@@ -125,5 +125,7 @@ async def open_rest(
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Rest]:
     """Open the REST host of a venue; ``transport`` is for tests that answer in its place."""
-    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, transport=transport) as client:
+    async with httpx.AsyncClient(
+        base_url=base_url, timeout=TIMEOUT_S, transport=transport, verify=tls_context()
+    ) as client:
         yield Rest(client, weight_header, weight_per_minute)

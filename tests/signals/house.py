@@ -24,10 +24,10 @@ START_MS = 1_770_000_000_000
 class InlineStore(Store):
     """A store whose calls are made between two checkpoints, with nothing else running in the meantime."""
 
-    async def _in_thread(self, call: Callable[[Ledger], T], limiter: trio.CapacityLimiter) -> T:
+    async def _in_thread(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         async with limiter:
             await trio.lowlevel.checkpoint()
-            return call(self._ledger)
+            return call()
 
 
 class SignalHouse:
@@ -35,7 +35,7 @@ class SignalHouse:
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self.ledger = ledger
-        self.store = InlineStore(ledger)
+        self.store = InlineStore(lambda: ledger)
         self.issuer = Issuer(SECRET, Rules())
         self._began = trio.current_time()
         authenticator = Authenticator(Verifier(Rules(), Keys.of_secret(SECRET)), None, self.clock_ms)

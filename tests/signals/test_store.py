@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import trio
 
 from komas.errors import StoreUnavailable
 from komas.model.signals import Draft
+from komas.signals import ledger, store
 from komas.signals.ledger import Ledger
 from komas.signals.store import Store, open_store
 
@@ -109,3 +112,14 @@ async def test_a_bug_is_not_a_failure_of_the_store(tmp_path: Path) -> None:
             await store.read(lambda _: 1 / 0)
         assert isinstance(store, Store)
         assert store.failures == 0
+
+
+def test_the_store_is_waited_for_longer_than_the_database_waits_for_a_lock() -> None:
+    """Else a lock would look like a database that is gone."""
+    assert store.WAIT_S > ledger.LOCK_WAIT_S
+
+
+def test_prices_do_not_wait_for_the_database_to_be_loaded() -> None:
+    """A server is there before SQLAlchemy is."""
+    program = "import sys, komas.server; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
