@@ -16,7 +16,7 @@ from komas.edge.market import market
 from komas.edge.ops import ops
 from komas.edge.problems import ProblemError
 from komas.edge.publish import publish, vips
-from komas.edge.request import RequestConnection
+from komas.edge.request import RequestConnection, SocketConnection
 from komas.edge.rooms import Rooms
 from komas.edge.vip import vip
 from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
@@ -33,6 +33,7 @@ def create_app(rooms: Rooms) -> QuartTrio:
     """Build the ASGI application over open rooms."""
     app = QuartTrio(__name__, static_folder=None)
     app.asgi_http_class = RequestConnection
+    app.asgi_websocket_class = SocketConnection
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect with an address made of what the client sent

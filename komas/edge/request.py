@@ -1,9 +1,9 @@
-"""One request without a body has one task: it is cancelled when its client leaves.
+"""One request without a body, and one WebSocket, has one task: it is cancelled when its client leaves.
 
-Quart-Trio runs two more beside it, a nursery around them, to wait for a body that such a request has not, and for the
-client's leaving; Hypercorn keeps a queue for both. Quart keeps the request, with all that it knows, until the response
-has ended. Together that is most of what an idle listener costs. Here our Hypercorn stream cancels the request itself,
-and of a response without an end only its body is kept.
+For a request Quart-Trio runs two more beside it, a nursery around them, to wait for a body that such a request has not,
+and for the client's leaving; Hypercorn keeps a queue for both. Quart keeps the request, with all that it knows, until the
+response has ended. Together that is most of what an idle listener costs. Here our Hypercorn stream cancels the request
+itself, and of a response without an end only its body is kept. A WebSocket's messages are taken where Hypercorn left them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import _handle as handle_app
 from hypercorn.typing import ConnectionState
 from quart import Response
-from quart_trio.asgi import TrioASGIHTTPConnection
+from quart.asgi import ASGIWebsocketConnection
+from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Scope,
         TaskGroup,
     )
+    from quart.wrappers import Websocket
     from quart.wrappers.response import ResponseBody
 
 SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
@@ -116,6 +118,32 @@ async def _stream(body: ResponseBody, send: ASGISendCallable) -> None:
 
 def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
     return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+class SocketConnection(TrioASGIWebsocketConnection):
+    """One WebSocket, as Quart sees it; its handler reads, or does not learn that the client has left."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Handle the socket."""
+        self._receive = receive
+        with trio.CancelScope() as self._leaving:
+            await ASGIWebsocketConnection.handle_websocket(self, self._create_websocket_from_scope(send), send)
+
+    def _create_websocket_from_scope(self, send: ASGISendCallable) -> Websocket:
+        websocket = super()._create_websocket_from_scope(send)
+        websocket._receive = self._next  # noqa: SLF001 - Quart-Trio's is a queue in front of a queue
+        del self.send_channel, self.receive_channel
+        return websocket
+
+    async def _next(self) -> bytes | str:
+        """The next message, once there is one; the end of the connection is the end of the handler."""
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.receive":
+                return event.get("bytes") or event["text"] or ""
+            if event["type"] == "websocket.disconnect":
+                self._leaving.cancel("the client has left")
+                await trio.sleep_forever()
 
 
 @lru_cache(_HEADERS_KEPT)
