@@ -1,9 +1,10 @@
 """One request without a body, and one WebSocket, has one task: it is cancelled when its client leaves.
 
-For a request Quart-Trio runs two more beside it, a nursery around them, to wait for a body that such a request has not,
-and for the client's leaving; Hypercorn keeps a queue for both. Quart keeps the request, with all that it knows, until the
-response has ended. Together that is most of what an idle listener costs. Here our Hypercorn stream cancels the request
-itself, and of a response without an end only its body is kept. A WebSocket's messages are taken where Hypercorn left them.
+For a request Quart-Trio runs two more beside it, a nursery around them, to wait for a body that such a request has
+not, and for the client's leaving; Hypercorn keeps a queue for both. Quart keeps the request, with all that it knows,
+until the response has ended. Together that is most of what an idle listener costs. Here our Hypercorn stream cancels
+the request itself, and of a response without an end only its body is kept. A WebSocket's messages are taken where
+Hypercorn left them.
 """
 
 from __future__ import annotations
