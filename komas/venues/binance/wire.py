@@ -351,8 +351,8 @@ class _Numbers(dict[str, Decimal]):
             raise Unreadable(f"{text[:_DIGITS]!r} is not a price or a quantity") from None
         if len(text) > _DIGITS or not text.replace(".", "", 1).isdigit():  # what passes is none of what is refused
             check(number)
-        if len(text) > 2 * _DIGITS:
-            return number
+            if len(text) > 2 * _DIGITS:
+                return number
         if len(self) >= _KNOWN:
             self.clear()
         self[text] = number
