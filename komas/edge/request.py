@@ -34,10 +34,10 @@ if TYPE_CHECKING:
         Scope,
         TaskGroup,
     )
-    from quart.wrappers import Websocket
     from quart.wrappers.response import ResponseBody
 
 SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
+SCOPE_RECEIVE: Final = "komas.receive"  # and where a WebSocket's handler finds what gives it messages
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 _HEADERS_KEPT: Final = 256  # that were encoded before: nearly all of them are the same in every response
 
@@ -122,22 +122,17 @@ def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
 
 
 class SocketConnection(TrioASGIWebsocketConnection):
-    """One WebSocket, as Quart sees it; its handler reads, or does not learn that the client has left."""
+    """One WebSocket, as Quart sees it: its handler finds ``receive()`` in its scope's state, and must use it."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle the socket."""
         self._receive = receive
+        cast("dict[str, object]", self.scope["state"])[SCOPE_RECEIVE] = self.receive
         with trio.CancelScope() as self._leaving:
             await ASGIWebsocketConnection.handle_websocket(self, self._create_websocket_from_scope(send), send)
 
-    def _create_websocket_from_scope(self, send: ASGISendCallable) -> Websocket:
-        websocket = super()._create_websocket_from_scope(send)
-        websocket._receive = self._next  # noqa: SLF001 - Quart-Trio's is a queue in front of a queue
-        del self.send_channel, self.receive_channel
-        return websocket
-
-    async def _next(self) -> bytes | str:
-        """The next message, once there is one; the end of the connection is the end of the handler."""
+    async def receive(self) -> bytes | str:
+        """The next message, once there is one; when the client has left, the handler is cancelled."""
         while True:
             event = await self._receive()
             if event["type"] == "websocket.receive":

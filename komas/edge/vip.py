@@ -5,6 +5,7 @@ The handshake is always accepted: only a close frame shows a browser the code an
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -17,6 +18,7 @@ from komas.edge import socket as edge_socket
 from komas.edge.access import Caller, is_same_origin
 from komas.edge.bearer import SUBPROTOCOL, token_of
 from komas.edge.problems import ProblemError
+from komas.edge.request import SCOPE_RECEIVE
 from komas.edge.rooms import Rooms
 from komas.edge.socket import SCOPE_STATE
 from komas.errors import Closing, Unauthorized
@@ -37,17 +39,13 @@ class _Socket:
     """The accepted WebSocket, as a conversation wants it."""
 
     def __init__(self, *, may_be_direct: bool) -> None:
+        self._receive: Callable[[], Awaitable[str | bytes]] = websocket.scope["state"][SCOPE_RECEIVE]
         # Hypercorn's, or none in front of another ASGI server.
         self._ours: edge_socket.Socket | None = websocket.scope["state"].get(SCOPE_STATE)
         self.is_direct = may_be_direct and self._ours is not None and self._ours.is_direct
 
-    async def receive(self) -> str | bytes | None:
-        received: str | bytes | None = None
-        try:
-            received = await websocket.receive()
-        except _LEFT:
-            await trio.sleep_forever()
-        return received
+    async def receive(self) -> str | bytes:
+        return await self._receive()
 
     async def send(self, text: str) -> None:
         try:
