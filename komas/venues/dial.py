@@ -16,7 +16,6 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import cache
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -133,21 +132,17 @@ class Socket:
         )
 
 
-@cache
-def tls_context() -> ssl.SSLContext:
-    """Who is trusted: read once, for it takes twenty milliseconds, in which nothing else happens."""
-    return ssl.create_default_context()
-
-
 async def open_tcp(host: str, port: int, *, tls: bool) -> trio.abc.Stream:
     """Open TCP, and TLS over it; ``VenueError`` tells DNS, refusal and certificate apart."""
+    # Whom to trust may have changed since the last dial; reading it takes twenty milliseconds, which others need.
+    trusted = await trio.to_thread.run_sync(ssl.create_default_context, abandon_on_cancel=True) if tls else None
     try:
         tcp = await trio.open_tcp_stream(host, port)
     except OSError as error:
         raise VenueError(_unreachable(host, port, error), cause=Cause.NETWORK) from error
-    if not tls:
+    if trusted is None:
         return tcp
-    encrypted = trio.SSLStream(tcp, tls_context(), server_hostname=host, https_compatible=True)
+    encrypted = trio.SSLStream(tcp, trusted, server_hostname=host, https_compatible=True)
     try:
         await encrypted.do_handshake()
     except trio.BrokenResourceError as error:

@@ -6,8 +6,10 @@ because asking on turns the first into the second, and the second into a ban of 
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Final, TypeVar
 
 import httpx
@@ -16,7 +18,7 @@ import trio
 
 from komas.errors import Cause, VenueError
 from komas.venues.backoff import RETRY_AFTER_MAX_S
-from komas.venues.dial import retry_after_s, tls_context
+from komas.venues.dial import retry_after_s
 
 TIMEOUT_S: Final = 10.0
 # Of what the venue allows; the rest is for whoever else is behind the same address.
@@ -116,6 +118,12 @@ class Rest:
         )
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whom to trust, as httpx has it, read once for every host."""
+    return httpx.create_ssl_context()
+
+
 @asynccontextmanager
 async def open_rest(
     base_url: str,
@@ -126,6 +134,6 @@ async def open_rest(
 ) -> AsyncIterator[Rest]:
     """Open the REST host of a venue; ``transport`` is for tests that answer in its place."""
     async with httpx.AsyncClient(
-        base_url=base_url, timeout=TIMEOUT_S, transport=transport, verify=tls_context()
+        base_url=base_url, timeout=TIMEOUT_S, transport=transport, verify=_trusted()
     ) as client:
         yield Rest(client, weight_header, weight_per_minute)

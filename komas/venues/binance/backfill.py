@@ -142,16 +142,16 @@ class Backfill:
 
     def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Pass on what is the next one; let others wait behind a gap, or drop them because they were seen."""
-        rest = cast("Sequence[Event]", events)  # the books took everything else
-        while rest:
-            count = 0 if stream in self._recoveries else self._continuity.follow(stream, rest)
+        left = cast("Sequence[Event]", events)  # the books took everything else
+        while left:
+            count = 0 if stream in self._recoveries else self._continuity.follow(stream, left)
             if count:
                 if self._probes:
                     self._probes.pop(stream, None)
-                self._sink.publish_all(stream, rest if count == len(rest) else rest[:count], received_ms)
-            if count == len(rest):
+                self._sink.publish_all(stream, left if count == len(left) else left[:count], received_ms)
+            if count == len(left):
                 return
-            event, rest = rest[count], rest[count + 1 :]
+            event, left = left[count], left[count + 1 :]
             self._take(stream, event, received_ms, self._continuity.judge(stream, event, received_ms))
 
     def doubt(self, stream: Stream) -> None:

@@ -1,8 +1,8 @@
 """Frames of Binance spot to facts (thinks).
 
 Every Struct here is one payload with the exchange's one-letter keys; none leaves this file. Keys that we do not know
-are ignored, because Binance adds keys without notice; a frame that cannot be read raises ``Unreadable`` and is the
-caller's to count.
+are ignored, because Binance adds keys without notice; a frame that cannot be read is ``Unreadable``, which is the
+caller's to count. Prices and quantities are JSON strings, as Binance writes them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from komas.model.streams import Kind, Stream, parse_name
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
 _DIGITS: Final = 40
-_KNOWN: Final = 4096  # numbers that are kept: in the busiest capture, three of four are among them
+_SHOWN: Final = 40  # characters of a bad one, in a complaint
 
 
 # Ids and times stay below what a JSON double holds exactly; anything else is garbage, and would poison a count.
@@ -187,14 +187,16 @@ def head_of(text: bytes) -> bytes:
 class Reader:
     """Reads the data frames of one stream; ``head`` is how they begin, as a rule."""
 
-    __slots__ = ("_decode", "_make", "_written", "head", "name", "stream")
+    __slots__ = ("_before", "_kind", "_last", "_written", "head", "name", "stream")
 
     def __init__(self, stream: Stream, written: str | None = None) -> None:
         self.stream = stream
         self.name = stream.name
         self.head = b'%b%b"' % (_BEGIN, self.name.encode())
         self._written = written or self.name
-        self._decode, self._make = _READERS[stream.kind]
+        self._kind = _READERS[stream.kind]
+        self._before: object = self._kind.nothing
+        self._last: market.Incoming | None = None
 
     def read(
         self, texts: Iterable[bytes], received_ms: int, complain: Callable[[Unreadable], None]
@@ -203,12 +205,13 @@ class Reader:
 
         ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
         """
-        decode, make, written, stream, symbol = self._decode, self._make, self._written, self.stream, self.stream.symbol
+        decode, make, before, last = self._kind.decode, self._kind.make, self._before, self._last
+        written, stream, symbol = self._written, self.stream, self.stream.symbol
         events: list[market.Incoming] = []
         for text in texts:
             try:
                 frame = decode(text)
-                event = make(frame.data, stream, received_ms)
+                event = make(frame.data, stream, received_ms, before, last)
             except _BROKEN as error:
                 complain(Unreadable(str(error)))
             except Unreadable as error:
@@ -216,8 +219,10 @@ class Reader:
             else:
                 if event.symbol == symbol and frame.stream == written:
                     events.append(event)
+                    before, last = frame.data, event
                 else:
                     complain(Unreadable(f"{stream} brought a fact of another stream"))
+        self._before, self._last = before, last
         return events
 
 
@@ -227,70 +232,90 @@ def reader_of(name: str) -> Reader | None:
     return None if stream is None else Reader(stream, name)
 
 
-def _read_ticker(frame: _Ticker, _stream: Stream, _received_ms: int) -> market.Ticker:
+def _number(text: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        raise Unreadable(f"{text[:_SHOWN]!r} is not a price or a quantity") from None
+    if len(text) > _DIGITS or not text.replace(".", "", 1).isdecimal():  # what passes is none of what is refused
+        check(number)
+    return number
+
+
+# What a stream has written before needs not be read again: of four numbers in the busiest capture, three are as they
+# were in the frame before. Makers are given that frame, and the fact that was made of it.
+
+
+def _read_ticker(
+    frame: _Ticker, _stream: Stream, _received_ms: int, before: _Ticker, last: market.Ticker
+) -> market.Ticker:
     return market.Ticker(
         symbol=frame.s,
-        price=_numbers[frame.c],
-        open=_numbers[frame.o],
-        high=_numbers[frame.h],
-        low=_numbers[frame.l],
-        volume=_numbers[frame.v],
-        quote_volume=_numbers[frame.q],
-        price_change=_numbers[frame.p],
-        price_change_percent=_numbers[frame.P],
+        price=last.price if frame.c == before.c else _number(frame.c),
+        open=last.open if frame.o == before.o else _number(frame.o),
+        high=last.high if frame.h == before.h else _number(frame.h),
+        low=last.low if frame.l == before.l else _number(frame.l),
+        volume=last.volume if frame.v == before.v else _number(frame.v),
+        quote_volume=last.quote_volume if frame.q == before.q else _number(frame.q),
+        price_change=last.price_change if frame.p == before.p else _number(frame.p),
+        price_change_percent=last.price_change_percent if frame.P == before.P else _number(frame.P),
         timestamp=frame.E,
     )
 
 
-def _read_mini_ticker(frame: _MiniTicker, _stream: Stream, _received_ms: int) -> market.MiniTicker:
+def _read_mini_ticker(
+    frame: _MiniTicker, _stream: Stream, _received_ms: int, before: _MiniTicker, last: market.MiniTicker
+) -> market.MiniTicker:
     return market.MiniTicker(
         symbol=frame.s,
-        price=_numbers[frame.c],
-        open=_numbers[frame.o],
-        high=_numbers[frame.h],
-        low=_numbers[frame.l],
-        volume=_numbers[frame.v],
-        quote_volume=_numbers[frame.q],
+        price=last.price if frame.c == before.c else _number(frame.c),
+        open=last.open if frame.o == before.o else _number(frame.o),
+        high=last.high if frame.h == before.h else _number(frame.h),
+        low=last.low if frame.l == before.l else _number(frame.l),
+        volume=last.volume if frame.v == before.v else _number(frame.v),
+        quote_volume=last.quote_volume if frame.q == before.q else _number(frame.q),
         timestamp=frame.E,
     )
 
 
-def _read_kline(frame: _Kline, stream: Stream, _received_ms: int) -> market.Kline:
-    bar = frame.k
+def _read_kline(frame: _Kline, stream: Stream, _received_ms: int, before: _Kline, last: market.Kline) -> market.Kline:
+    bar, old = frame.k, before.k
     if bar.i != stream.interval:
         raise Unreadable(f"{stream} brought a candle of another length")
     return market.Kline(
         symbol=frame.s,
         interval=bar.i,
         timestamp=bar.t,
-        open=_numbers[bar.o],
-        high=_numbers[bar.h],
-        low=_numbers[bar.l],
-        close=_numbers[bar.c],
-        volume=_numbers[bar.v],
+        open=last.open if bar.o == old.o else _number(bar.o),
+        high=last.high if bar.h == old.h else _number(bar.h),
+        low=last.low if bar.l == old.l else _number(bar.l),
+        close=last.close if bar.c == old.c else _number(bar.c),
+        volume=last.volume if bar.v == old.v else _number(bar.v),
         is_closed=bar.x,
         trades=bar.n,
-        quote_volume=_numbers[bar.q],
+        quote_volume=last.quote_volume if bar.q == old.q else _number(bar.q),
     )
 
 
-def _read_trade(frame: _Trade, _stream: Stream, _received_ms: int) -> market.Trade:
+def _read_trade(frame: _Trade, _stream: Stream, _received_ms: int, before: _Trade, last: market.Trade) -> market.Trade:
     return market.Trade(
         symbol=frame.s,
         trade_id=frame.t,
-        price=_numbers[frame.p],
-        quantity=_numbers[frame.q],
+        price=last.price if frame.p == before.p else _number(frame.p),
+        quantity=last.quantity if frame.q == before.q else _number(frame.q),
         timestamp=frame.E,
         is_buyer_maker=frame.m,
     )
 
 
-def _read_agg_trade(frame: _AggTrade, _stream: Stream, _received_ms: int) -> market.AggTrade:
+def _read_agg_trade(
+    frame: _AggTrade, _stream: Stream, _received_ms: int, before: _AggTrade, last: market.AggTrade
+) -> market.AggTrade:
     return market.AggTrade(
         symbol=frame.s,
         trade_id=frame.a,
-        price=_numbers[frame.p],
-        quantity=_numbers[frame.q],
+        price=last.price if frame.p == before.p else _number(frame.p),
+        quantity=last.quantity if frame.q == before.q else _number(frame.q),
         first_trade_id=frame.f,
         last_trade_id=frame.l,
         timestamp=frame.E,
@@ -298,68 +323,69 @@ def _read_agg_trade(frame: _AggTrade, _stream: Stream, _received_ms: int) -> mar
     )
 
 
-def _read_book_ticker(frame: _BookTicker, _stream: Stream, received_ms: int) -> market.BookTicker:
+def _read_book_ticker(
+    frame: _BookTicker, _stream: Stream, received_ms: int, before: _BookTicker, last: market.BookTicker
+) -> market.BookTicker:
     return market.BookTicker(
         symbol=frame.s,
-        bid_price=_numbers[frame.b],
-        bid_quantity=_numbers[frame.B],
-        ask_price=_numbers[frame.a],
-        ask_quantity=_numbers[frame.A],
+        bid_price=last.bid_price if frame.b == before.b else _number(frame.b),
+        bid_quantity=last.bid_quantity if frame.B == before.B else _number(frame.B),
+        ask_price=last.ask_price if frame.a == before.a else _number(frame.a),
+        ask_quantity=last.ask_quantity if frame.A == before.A else _number(frame.A),
         update_id=frame.u,
         timestamp=received_ms,
     )
 
 
-def _read_depth(frame: _DepthUpdate, _stream: Stream, _received_ms: int) -> market.DepthUpdate:
+def _read_depth(
+    frame: _DepthUpdate, _stream: Stream, _received_ms: int, _before: object, _last: object
+) -> market.DepthUpdate:
     check_levels(frame.b, frame.a)
     return market.DepthUpdate(
         symbol=frame.s, first=frame.U, last=frame.u, bids=frame.b, asks=frame.a, timestamp=frame.E
     )
 
 
-def _read_mark_price(frame: _MarkPrice, _stream: Stream, _received_ms: int) -> market.MarkPrice:
+def _read_mark_price(
+    frame: _MarkPrice, _stream: Stream, _received_ms: int, _before: object, _last: object
+) -> market.MarkPrice:
     return market.MarkPrice(
         symbol=frame.s,
-        price=_numbers[frame.p],
-        index_price=None if frame.i is None else _numbers[frame.i],
-        estimated_settle_price=None if frame.P is None else _numbers[frame.P],
-        funding_rate=_numbers[frame.r] if frame.r else None,  # empty for contracts that are delivered
+        price=_number(frame.p),
+        index_price=None if frame.i is None else _number(frame.i),
+        estimated_settle_price=None if frame.P is None else _number(frame.P),
+        funding_rate=_number(frame.r) if frame.r else None,  # empty for contracts that are delivered
         next_funding_time=frame.T or None,
         timestamp=frame.E,
     )
 
 
-_READERS: Final[dict[Kind, tuple[Callable[[bytes], _Frame[Any]], Callable[[Any, Stream, int], market.Incoming]]]] = {
-    Kind.TICKER: (msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker),
-    Kind.MINI_TICKER: (msgspec.json.Decoder(_Frame[_MiniTicker]).decode, _read_mini_ticker),
-    Kind.KLINE: (msgspec.json.Decoder(_Frame[_Kline]).decode, _read_kline),
-    Kind.TRADE: (msgspec.json.Decoder(_Frame[_Trade]).decode, _read_trade),
-    Kind.AGG_TRADE: (msgspec.json.Decoder(_Frame[_AggTrade]).decode, _read_agg_trade),
-    Kind.BOOK_TICKER: (msgspec.json.Decoder(_Frame[_BookTicker]).decode, _read_book_ticker),
-    Kind.DEPTH: (msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth),
-    Kind.MARK_PRICE: (msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price),
+class _Kindly(msgspec.Struct, frozen=True):
+    """How frames of a kind are read: decoded, and made a fact; ``nothing`` is a frame that no other one is like."""
+
+    decode: Callable[[bytes], _Frame[Any]]
+    make: Callable[[Any, Stream, int, Any, Any], market.Incoming]
+    nothing: object
+
+
+def _nothing(payload: type[msgspec.Struct]) -> Any:  # noqa: ANN401 - any payload
+    return payload(*[None] * len(payload.__struct_fields__))
+
+
+_READERS: Final = {
+    Kind.TICKER: _Kindly(msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker, _nothing(_Ticker)),
+    Kind.MINI_TICKER: _Kindly(
+        msgspec.json.Decoder(_Frame[_MiniTicker]).decode, _read_mini_ticker, _nothing(_MiniTicker)
+    ),
+    Kind.KLINE: _Kindly(msgspec.json.Decoder(_Frame[_Kline]).decode, _read_kline, _Kline(0, "", _nothing(_Bar))),
+    Kind.TRADE: _Kindly(msgspec.json.Decoder(_Frame[_Trade]).decode, _read_trade, _nothing(_Trade)),
+    Kind.AGG_TRADE: _Kindly(msgspec.json.Decoder(_Frame[_AggTrade]).decode, _read_agg_trade, _nothing(_AggTrade)),
+    Kind.BOOK_TICKER: _Kindly(
+        msgspec.json.Decoder(_Frame[_BookTicker]).decode, _read_book_ticker, _nothing(_BookTicker)
+    ),
+    Kind.DEPTH: _Kindly(msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth, None),
+    Kind.MARK_PRICE: _Kindly(msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price, None),
 }
-
-
-class _Numbers(dict[str, Decimal]):
-    """Prices and quantities by how they are written: the same ones come again and again, and are read once."""
-
-    def __missing__(self, text: str) -> Decimal:
-        try:
-            number = Decimal(text)
-        except ArithmeticError:
-            raise Unreadable(f"{text[:_DIGITS]!r} is not a price or a quantity") from None
-        if len(text) > _DIGITS or not text.replace(".", "", 1).isdigit():  # what passes is none of what is refused
-            check(number)
-            if len(text) > 2 * _DIGITS:
-                return number
-        if len(self) >= _KNOWN:
-            self.clear()
-        self[text] = number
-        return number
-
-
-_numbers: Final = _Numbers()
 
 _T = TypeVar("_T")
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from komas.model import market
 from komas.model.streams import Kind, Stream
-from komas.venues.binance import wire
 from komas.venues.binance.wire import Reader, Unreadable, head_of, read_error, read_frame, reader_of
 
 # One payload for each kind, with keys that the exchange sends and komas does not need.
@@ -225,20 +224,53 @@ def test_a_broken_frame_costs_no_other() -> None:
     assert len(complaints) == 3
 
 
-def test_a_number_is_read_once_and_its_spelling_is_bounded() -> None:
-    """The same digits are the same object; what is kept is bounded in number and in length."""
-    one, other = (_event("btcusdt@trade", PAYLOADS["btcusdt@trade"]) for _ in range(2))
-    assert isinstance(one, market.Trade)
-    assert isinstance(other, market.Trade)
-    assert one.price is other.price
-    for number in range(20_000):
-        event = _event("btcusdt@trade", {**PAYLOADS["btcusdt@trade"], "p": f"0.{number:08}"})
+def test_a_number_that_is_as_it_was_is_not_read_again() -> None:
+    """The fact holds the same object; what has changed is read, whatever frames could not be in between."""
+    reader, complaints = reader_of("btcusdt@trade"), list[Unreadable]()
+    assert reader is not None
+    rows = [("1.50", "2"), ("1.50", "3"), ("NaN", "3"), ("1.50", "x"), ("1.5", "3"), ("1.50", "3")]
+    texts = [
+        f'{{"stream":"btcusdt@trade","data":{json.dumps({**PAYLOADS["btcusdt@trade"], "p": p, "q": q})}}}'.encode()
+        for p, q in rows
+    ]
+    trades = [event for event in reader.read(texts, 77, complaints.append) if isinstance(event, market.Trade)]
+    assert [(str(trade.price), str(trade.quantity)) for trade in trades] == [rows[0], rows[1], rows[4], rows[5]]
+    assert trades[0].price is trades[1].price
+    assert trades[1].quantity is trades[2].quantity is trades[3].quantity
+    assert len(complaints) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "is_number"),
+    [
+        ("0", True),
+        ("-0.10", True),
+        ("1e5", True),
+        ("0" * 70 + "1", True),
+        ("0" * 1_000 + "1", True),
+        ("9" * 41, False),
+        ("9" * 40, True),
+        ("1e50", False),
+        ("0E-60", False),
+        ("1E+999999", False),
+        ("NaN", False),
+        ("-Infinity", False),
+        ("²", False),
+        ("1.2.3", False),
+        ("", False),
+        (" ", False),
+    ],
+)
+def test_what_a_number_is(text: str, *, is_number: bool) -> None:
+    """Bounded, and finite; the quick look and the long one agree."""
+    payload = {**PAYLOADS["btcusdt@trade"], "p": text}
+    if is_number:
+        event = _event("btcusdt@trade", payload)
         assert isinstance(event, market.Trade)
-        assert str(event.price) in (f"0.{number:08}", f"{Decimal(number).scaleb(-8)}")
-    assert len(wire._numbers) <= wire._KNOWN
-    known = len(wire._numbers)
-    _event("btcusdt@trade", {**PAYLOADS["btcusdt@trade"], "p": "0" * 1_000 + "1"})
-    assert len(wire._numbers) == known
+        assert event.price == Decimal(text)
+    else:
+        with pytest.raises(Unreadable, match="is not a price or a quantity"):
+            _event("btcusdt@trade", payload)
 
 
 def test_a_change_of_an_order_book() -> None:
