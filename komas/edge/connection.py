@@ -270,15 +270,15 @@ class Connection(TCPServer):
         return b""
 
     async def _read_some(self) -> bytes:
-        try:
+        with suppress(*_CLIENT_LEFT, OSError):
             if not self._is_plain:
                 return bytes(await self.stream.receive_some(READ_BYTES))
-            while True:  # as the stream would, in fewer steps, all of which are kept while nothing comes
-                await trio.lowlevel.wait_readable(self.stream.socket)
+            # As the stream would, in fewer steps, all of which are kept while nothing comes.
+            while (number := self.stream.socket.fileno()) >= 0:
+                await trio.lowlevel.wait_readable(number)
                 with suppress(BlockingIOError, InterruptedError):
                     return os.read(self.stream.socket.fileno(), READ_BYTES)
-        except (*_CLIENT_LEFT, OSError):
-            return b""
+        return b""
 
     async def protocol_send(self, event: Event) -> None:
         """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""

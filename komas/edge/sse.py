@@ -157,17 +157,23 @@ class EventBody(ResponseBody):
         try:
             self._place = self._take_place()
             self._listener = self._place.__enter__()
+            self._waiting += _chunks(self._greeting(self._listener))
         except BaseException:
-            self._doors.leave(self._address, self._streams)
+            self._leave()
             raise
-        self._waiting += _chunks(self._greeting(self._listener))
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         if self._place is not None:
-            self._place.__exit__(None, None, None)
+            self._leave()
+
+    def _leave(self) -> None:
+        try:
+            if self._place is not None and self._listener is not None:
+                self._place.__exit__(None, None, None)
+        finally:
             self._doors.leave(self._address, self._streams)
 
     def __aiter__(self) -> Self:
@@ -196,13 +202,17 @@ class EventBody(ResponseBody):
         yield from map(self._events.render, listener.known)
 
     async def _news(self, listener: MarketListener) -> list[bytes]:
-        """What is new; a heartbeat after a silence."""
-        await self._keep_rate()
+        """What is new, at the pace that the client asked for; a heartbeat after a silence."""
         chunks: list[bytes] = []
         silent_until = trio.current_time() + self._heartbeat_s
+        if self._pause_s:
+            with trio.move_on_at(min(self._next_at, silent_until)):
+                await self._hub.drained.wait()  # the end of the server is not waited for
         while not chunks and silent_until > trio.current_time():
             with trio.move_on_at(silent_until):
                 chunks = await self._heard(listener)
+        if chunks:
+            self._next_at = trio.current_time() + self._pause_s
         return chunks or [COMMENT]
 
     async def _overflow(self, listener: MarketListener, direct: Direct) -> list[bytes]:
@@ -220,13 +230,6 @@ class EventBody(ResponseBody):
         if self._direct is not None:
             self._events.forget()
         return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
-
-    async def _keep_rate(self) -> None:
-        """Let events merge for a while, when the client asked for fewer; the end of the server is not waited for."""
-        if self._pause_s:
-            with trio.move_on_at(self._next_at):
-                await self._hub.drained.wait()
-            self._next_at = trio.current_time() + self._pause_s
 
     async def convert_to_sequence(self) -> bytes:
         """Refuse: the body has no end, so nothing may ask for all of it."""

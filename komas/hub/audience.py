@@ -88,7 +88,7 @@ class Audience(Generic[T, B]):
         self._unserved: dict[Seat[B], None] = {}  # of those who hear ``_batch``
         self._batch: B | None = None
         self.seats = 0  # whether their listeners are in or not
-        self.served_at = 0.0  # seconds, on the clock of whoever calls ``serve()``
+        self.served_at = 0.0  # seconds, on the clock of whoever calls ``serve()``, who also says when it began
 
     def __len__(self) -> int:
         return len(self._members)
@@ -147,7 +147,8 @@ class Audience(Generic[T, B]):
         yield
         chunk = b""
         if self._batch is not None:
-            chunk = self._render(self._batch) if self._unserved else b""
+            # Rendered whoever is left: what comes next may depend on it.
+            chunk = self._render(self._batch)
             if chunk:
                 self.served_at = now
             yield from self._write(chunk)

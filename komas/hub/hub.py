@@ -193,13 +193,15 @@ class Hub:
     ) -> Iterator[DirectListener[Item, Batch]]:
         """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
         key = (tuple(streams), view, capacity)
-        mailbox, known = self._enter(streams, since, Post(capacity))
         audience = self._audiences.take_seat(key, lambda: Post(capacity), view)
         try:
-            swap = partial(self._swap, streams)
-            yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, swap=swap)
+            mailbox, known = self._enter(streams, since, Post(capacity))
+            try:
+                swap = partial(self._swap, streams)
+                yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, swap=swap)
+            finally:
+                self._leave(streams, mailbox)
         finally:
-            self._leave(streams, mailbox)
             self._audiences.give_up_seat(key)
 
     def _enter(

@@ -24,6 +24,7 @@ B_contra = TypeVar("B_contra", contravariant=True)
 
 Hearer: TypeAlias = Mailbox[T, B] | Audience[T, B]
 
+EARLY: Final = 0.1  # of a silence: who is nearly due is looked at together with who is
 SLICE_S: Final = 0.005  # of writing, then everybody else's turn comes
 
 
@@ -191,8 +192,10 @@ class Audiences(Generic[T, B]):
         """Have every audience that was written nothing for so long written its heartbeat, until cancelled."""
         while True:
             now = trio.current_time()
+            next_at = now + every_s
             for audience in self._audiences.values():
-                if audience.served_at + every_s <= now:
+                if audience.served_at + every_s * (1 - EARLY) <= now:
                     audience.beat()
-            silent = [audience.served_at for audience in self._audiences.values() if audience.served_at + every_s > now]
-            await trio.sleep_until(min(silent, default=now) + every_s)
+                else:
+                    next_at = min(next_at, audience.served_at + every_s)
+            await trio.sleep_until(next_at)

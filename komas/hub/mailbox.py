@@ -29,13 +29,15 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 
 
 class Mailbox(Generic[T, B]):
-    """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task alone."""
+    """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task; several share what comes."""
 
-    __slots__ = ("_is_closed", "_is_ringing", "_post", "_sleeper", "is_dismissed")
+    __slots__ = ("_is_closed", "_is_ringing", "_others", "_post", "_sleeper", "is_dismissed")
 
     def __init__(self, post: Waiting[T, B]) -> None:
         self._post = post
-        self._sleeper: trio.lowlevel.Task | None = None  # there is one listener: a lot to park in would be too large
+        # There is one task that listens, as a rule: a lot to park in takes half a kilobyte.
+        self._sleeper: trio.lowlevel.Task | None = None
+        self._others: trio.lowlevel.ParkingLot | None = None
         self._is_ringing = False
         self._is_closed = False
         self.is_dismissed = False
@@ -67,16 +69,20 @@ class Mailbox(Generic[T, B]):
         """Wait for a ring, or the end."""
         if self._is_ringing or self._is_closed:
             await trio.lowlevel.checkpoint()
-        else:
-            assert self._sleeper is None  # the listener's task alone takes
+        elif self._sleeper is None:
             self._sleeper = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        else:
+            self._others = self._others or trio.lowlevel.ParkingLot()
+            await self._others.park()
         self._is_ringing = False
 
     def _wake(self) -> None:
         if self._sleeper is not None:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
+        elif self._others is not None:
+            self._others.unpark()
 
     def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._sleeper = None
@@ -116,6 +122,8 @@ class Mailbox(Generic[T, B]):
         """End the mailbox: what waits can still be taken, then ``take()`` raises ``trio.EndOfChannel``."""
         self._is_closed = True
         self._wake()
+        if self._others is not None:
+            self._others.unpark_all()
 
     def statistics(self) -> MailboxStatistics:
         """Counts, for telemetry."""

@@ -54,6 +54,8 @@ def _send(server: Server, data: bytes, *, timeout: float = 10.0) -> bytes:
         b"POST /api/ws/subscribe HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"\r\n\r\n\r\n",
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
         b"G",
         b"",
     ],
@@ -64,6 +66,7 @@ def test_no_packet_costs_more_than_its_connection(packet: bytes, demo: Server) -
     assert b" 500 " not in answer.split(b"\r\n")[0]
     assert not answer.startswith(b"HTTP/1.1 101")
     assert demo.http.get("/healthz").json() == {"status": "ok"}
+    assert not any("connection failed" in line for line in demo.process.output)
 
 
 def test_a_body_of_ten_megabytes_is_refused_and_the_refusal_is_read(demo: Server) -> None:

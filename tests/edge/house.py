@@ -16,6 +16,7 @@ from quart_trio import QuartTrio
 
 from komas.edge.app import create_app
 from komas.edge.doors import Doors
+from komas.edge.request import SCOPE_LEAVING
 from komas.edge.rooms import Rooms
 from komas.edge.socket import SCOPE_CONNECTION
 from komas.hub.hub import Hub
@@ -103,8 +104,9 @@ class EdgeHouse:
         to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
         app_send, from_app = trio.open_memory_channel[dict[str, object]](0)
         to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
+        leaving = trio.CancelScope()
         if self.is_direct:
-            scope["state"] = {SCOPE_CONNECTION: Written(app_send)}
+            scope["state"] = {SCOPE_CONNECTION: Written(app_send), **({} if body else {SCOPE_LEAVING: leaving})}
 
         async def run() -> None:
             with app_send:
@@ -121,6 +123,7 @@ class EdgeHouse:
             nursery.start_soon(run)
             yield Events(await from_app.receive(), from_app)
             to_app.send_nowait({"type": "http.disconnect"})
+            leaving.cancel()
             from_app.close()
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()

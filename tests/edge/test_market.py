@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from komas.edge.sse import EventBody
 from komas.settings import Settings
 from tests.builders import KLINE, TICKER, TRADE, kline, ticker, ticker_frame, trade, trade_frame
 from tests.edge.house import EdgeHouse, Events, edge_house
@@ -268,6 +270,48 @@ async def test_max_rate_merges(autojump_clock: trio.testing.MockClock, tmp_path:
             seen = await _until(events, b'"price":100.0,')
             assert trio.current_time() - started <= 11
             assert 15 <= seen.count(b'data: {"type"') <= 24
+
+
+async def test_who_wants_few_events_hears_comments_as_often(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A pause that the client asked for is no silence; events come at its end all the same."""
+    async with edge_house(tmp_path) as house:
+        house.exchange.script(obeying)
+        await _connected(house)
+        async with house.stream(f"{PRICES}&max_rate=0.1") as events:
+            await events.chunk()
+            await trio.sleep(9.5)
+            heard: list[float] = []
+            for number in range(1, 4):
+                house.rooms.hub.publish(TICKER, ticker(f"{number}.5"), 0)
+                while f'"price":{number}.5,'.encode() not in await events.chunk():
+                    heard.append(trio.current_time())
+                heard.append(trio.current_time())
+            for _ in range(3):
+                await events.chunk()
+                heard.append(trio.current_time())
+            assert all(later - earlier <= 15 for earlier, later in itertools.pairwise(heard))
+
+
+async def test_who_cannot_be_greeted_takes_no_place(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the middle of coming in is one client's alone, and leaves nothing behind."""
+
+    def fail(*_: object) -> list[bytes]:
+        raise ZeroDivisionError
+
+    async with edge_house(tmp_path) as house:
+        house.exchange.script(obeying)
+        await _connected(house)
+        monkeypatch.setattr(EventBody, "_greeting", fail)
+        for _ in range(2):
+            with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True, allow_unwrapped=True):
+                async with house.stream(TRADES):
+                    await trio.sleep(1)
+        assert house.rooms.doors.statistics().inside == 0
+        assert house.rooms.hub.listeners == 0
 
 
 async def test_draining_ends_streams_cleanly(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

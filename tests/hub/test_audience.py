@@ -14,7 +14,7 @@ import trio.testing
 
 from komas.hub.audience import TURN, Audience
 from komas.hub.hub import Hub
-from komas.hub.listener import SLICE_S
+from komas.hub.listener import EARLY, SLICE_S
 from komas.hub.mailbox import Mailbox
 from komas.hub.policy import Batch, Line
 from komas.model.codec import Envelope
@@ -279,6 +279,30 @@ def test_a_newcomer_hears_nothing_twice() -> None:
     assert new.mailbox.take_now() == [4]
 
 
+def test_what_nobody_was_left_to_hear_was_still_said() -> None:
+    """What is rendered next may depend on it: a newcomer has heard it by itself."""
+    rendered: list[list[int]] = []
+
+    def renderer() -> Callable[[list[int]], bytes]:
+        def render(batch: list[int]) -> bytes:
+            rendered.append(batch)
+            return repr(batch).encode()
+
+        return render
+
+    audience: Audience[int, list[int]] = Audience(Line(100), renderer, lambda _: None)
+    old, new = Seat(), Seat()
+    audience.enter(old)
+    audience.put(1)
+    audience.enter(new)
+    serving = audience.serve(0.0)
+    next(serving)
+    audience.leave(old)
+    for _ in serving:
+        assert new.is_in
+    assert (rendered, new.heard) == ([[1]], [])
+
+
 @pytest.mark.parametrize("ends", ["drained", "dismissed"])
 async def test_a_newcomer_whose_end_has_come_ends_alone(ends: str, autojump_clock: trio.testing.MockClock) -> None:
     """Whoever serves the audience meets no error of one listener's."""
@@ -316,6 +340,39 @@ async def test_a_silence_is_broken_by_a_heartbeat_which_news_put_off(autojump_cl
         await trio.sleep(30)
         assert first.got == second.got == b"1 beat beat beat "
         nursery.cancel_scope.cancel()
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often a task is run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """One step."""
+        self.count += task.name == self._name
+
+
+async def test_silences_that_end_at_nearly_the_same_time_end_together(autojump_clock: trio.testing.MockClock) -> None:
+    """Thousands of audiences must not cost a look at all of them each."""
+    hub, steps = Hub(), Steps("heartbeat")
+    clients = [Client(random.Random(1)) for _ in range(300)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver, 15.0)
+        with ExitStack() as stack:
+            for count, client in enumerate(clients):
+                place = hub.listen_directly([TRADE], client, Ids(), capacity=1 + count)
+                nursery.start_soon(stack.enter_context(place).take)
+                await trio.sleep(0.05)  # they came over fifteen seconds
+            before = trio.current_time()
+            trio.lowlevel.add_instrument(steps)
+            await trio.sleep(150)
+            trio.lowlevel.remove_instrument(steps)
+            assert steps.count <= 150 / (15 * EARLY) + 1
+            assert min(client.got.count(b"beat") for client in clients) >= 10
+            assert trio.current_time() - before == pytest.approx(150)
+            nursery.cancel_scope.cancel()
 
 
 async def test_whoever_cannot_take_the_heartbeat_is_woken_for_it(autojump_clock: trio.testing.MockClock) -> None:

@@ -41,6 +41,28 @@ async def test_a_cancelled_take_loses_nothing() -> None:
         assert len((await mailbox.take()).items) == 2
 
 
+async def test_tasks_that_listen_together_share_what_comes(autojump_clock: trio.testing.MockClock) -> None:
+    """Each item is one task's, all are somebody's, and everybody hears the end."""
+    mailbox, heard, ended = Mailbox(Post(100)), list[int](), list[int]()
+
+    async def listen(number: int) -> None:
+        with pytest.raises(trio.EndOfChannel):
+            while True:
+                batch = await mailbox.take()
+                heard.extend(item.sequence or 0 for item in batch.items if isinstance(item, Envelope))
+        ended.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(listen, number)
+        for number in range(1, 21):
+            await trio.sleep(0.1 * (number % 2))
+            mailbox.put(_trade(number))
+        await trio.sleep(1)
+        mailbox.close()
+    assert (heard, sorted(ended)) == (list(range(1, 21)), [0, 1, 2])
+
+
 async def test_closing_lets_the_rest_be_taken() -> None:
     """What waits is delivered, then comes the end."""
     mailbox = Mailbox(Post(100))

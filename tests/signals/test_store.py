@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,27 @@ async def test_a_store_that_does_not_answer_is_given_up(tmp_path: Path, monkeypa
         with pytest.raises(StoreUnavailable, match="did not answer"):
             await store.write(lambda _: release.wait(30))
         release.set()
+
+
+async def test_loading_what_speaks_with_the_database_is_no_silence_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cold disk takes its time; several that ask meanwhile wait for the same."""
+    made: list[Ledger] = []
+
+    def make() -> Ledger:
+        time.sleep(0.5)
+        made.append(Ledger(tmp_path / "komas.db"))
+        monkeypatch.setattr("komas.signals.store.WAIT_S", 60.0)
+        return made[-1]
+
+    slow = Store(make)
+    monkeypatch.setattr("komas.signals.store.WAIT_S", 0.1)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(slow.read, Ledger.counters)
+    slow.close()
+    assert len(made) == 1
 
 
 async def test_a_file_that_is_gone_is_not_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
