@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import chart, fanout, ingest, kills, machine, signals, streams
+from benchmarks import chart, fanout, ingest, kills, machine, signals, starts, streams
 from benchmarks.report import table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
@@ -13,6 +13,7 @@ PEERS = "fan-out of the same trades: komas, both ways out, and other servers, al
 CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
 STREAMS = "one listener to many streams: exchange socket → hub listener"
 SIGNALS = "signals: one producer's POST → N VIP sockets"
+STARTS = "from the start of the process to its first line"
 INGEST = "ingest: exchange socket → decoded message (komas: → hub listener)"
 
 
@@ -37,6 +38,8 @@ def main() -> None:
         case "signals":
             crowd = signals.Load(options.sockets, options.rate, options.signals)
             print(table(SIGNALS, [signals.measure(crowd, options.rounds)]), flush=True)
+        case "start":
+            print(table(STARTS, starts.measure(options.rounds)), flush=True)
         case "kills":
             sys.exit(not kills.run(options.rounds, options.seed))
         case _:
@@ -53,6 +56,7 @@ def _everything(rounds: int) -> None:
     _ingest(rounds)
     print(table(SIGNALS, [signals.measure(load, rounds) for load in signals.POINTS]), flush=True)
     print(table(STREAMS, [streams.measure(count, rounds) for count in streams.POINTS]), flush=True)
+    print(table(STARTS, starts.measure(rounds)), flush=True)
 
 
 def _ingest(rounds: int) -> None:
@@ -72,6 +76,7 @@ def _options() -> argparse.Namespace:
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),
         ("signals", "VIP sockets of one producer"),
+        ("start", "how long it takes until komas serve listens"),
         ("kills", "kill -9 in mid-publish, --rounds times: what was lost, what came twice"),
     ):
         part = parts.add_parser(name, help=meaning)

@@ -1,4 +1,4 @@
-"""Throughput, p99 and cost over clients and over streams, measured and drawn: ``fanout.*`` and ``cost.*``.
+"""Throughput, p99, cost and memory over clients and over streams, and the start: measured and drawn.
 
 Every server is offered the same events a second, whatever the number of clients; what it cannot take is missing from
 its line.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import fanout, streams
+from benchmarks import fanout, starts, streams
 from benchmarks.report import Row, table
 
 HERE: Final = Path(__file__).parent
@@ -28,11 +28,22 @@ def draw(rounds: int) -> None:
         print(table(f"{clients} clients, {RATE:g} events a second", rows[-len(fanout.peers()) :]), flush=True)
     many = [streams.measure(count, rounds) for count in streams.POINTS]
     print(table("one listener to many streams: exchange socket → hub listener", many), flush=True)
+    begins = starts.measure(rounds)
+    print(table("from the start of the process to its first line", begins), flush=True)
     _plot("fanout", rows, ("deliveries/s", "p99 ms"), f"{RATE:g} trades a second to SSE clients, one core")
-    _plot("cost", rows, ("CPU µs/delivery",), "CPU for each delivery", many)
+    _plot("cost", rows, ("CPU µs/delivery",), "CPU for each delivery, and for each frame", many=many)
+    _plot("memory", rows, ("KB/idle client",), "Memory of an idle client, and the start", begins=begins)
 
 
-def _plot(name: str, rows: Sequence[Row], columns: Sequence[str], title: str, many: Sequence[Row] = ()) -> None:
+def _plot(
+    name: str,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    title: str,
+    *,
+    many: Sequence[Row] = (),
+    begins: Sequence[Row] = (),
+) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
 
     mpl.use("Agg")
@@ -44,10 +55,17 @@ def _plot(name: str, rows: Sequence[Row], columns: Sequence[str], title: str, ma
         for server in dict.fromkeys(row["server"] for row in rows):
             own = [row for row in rows if row["server"] == server]
             axis.plot([row["clients"] for row in own], [row[column] for row in own], marker="o", label=str(server))
-        axis.set(xlabel="SSE clients", ylabel=column, xscale="log", yscale="log")
+        is_small = column == "KB/idle client"
+        axis.set(xlabel="SSE clients", ylabel=column, xscale="log", yscale="linear" if is_small else "log")
+        if is_small:
+            axis.set(ylim=(0, None))
     if many:
         axes[1].plot([row["streams"] for row in many], [row["CPU µs/frame"] for row in many], marker="o", label="komas")
         axes[1].set(xlabel="streams", ylabel="CPU µs/frame", xscale="log", ylim=(0, None))
+    if begins:
+        axes[1].barh([str(row["what"]) for row in begins], [float(row["start ms"]) for row in begins])
+        axes[1].set(xlabel="ms from the start of the process to its first line")
+        axes[1].invert_yaxis()
     for axis in axes:
         axis.grid(visible=True, which="major", alpha=0.4)
     axes[0].legend(fontsize="small")

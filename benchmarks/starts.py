@@ -1,0 +1,45 @@
+"""How long ``komas serve`` takes until it listens, beside what it stands on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from benchmarks import machine
+from benchmarks.processes import stop
+from benchmarks.report import Row, medians
+
+NOBODY: Final = "ws://127.0.0.1:9"  # there is no network to wait for
+STACK: Final = "import hypercorn.trio, httpx, jwt, msgspec, quart_trio, trio_websocket"
+SERVE: Final = ("-m", "komas", "serve", "--bind", "127.0.0.1:0", "--upstream", NOBODY, "--data-dir")
+
+
+def measure(rounds: int) -> list[Row]:
+    """A row for Python, for the packages, and for komas: milliseconds from a process's start to its first line."""
+    rows: dict[str, list[Row]] = {}
+    for _ in range(rounds):
+        with TemporaryDirectory(prefix="komas-bench-") as folder:
+            for what, arguments in (
+                ("Python alone", ("-c", "print(1)")),
+                ("the packages that it needs", ("-c", f"{STACK}; print(1)")),
+                ("komas serve, first start", (*SERVE, folder)),
+                ("komas serve, again", (*SERVE, folder)),
+            ):
+                rows.setdefault(what, []).append(_once(what, arguments))
+    return [medians(found) for found in rows.values()]
+
+
+def _once(what: str, arguments: tuple[str, ...]) -> Row:
+    begun = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline()
+        took_ms = 1000 * (time.perf_counter() - begun)
+        return {"what": what, "start ms": took_ms, "resident MB": machine.resident_kb(process.pid) / 1024}
+    finally:
+        stop(process)
+        process.stdout.close()
