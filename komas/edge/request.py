@@ -122,21 +122,28 @@ def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
 
 
 class SocketConnection(TrioASGIWebsocketConnection):
-    """One WebSocket, as Quart sees it: its handler finds ``receive()`` in its scope's state, and must use it."""
+    """One WebSocket, as Quart sees it.
+
+    Its handler finds ``receive()`` in its scope's state, and must use it: it is cancelled when that finds the end.
+    """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle the socket."""
         self._receive = receive
-        cast("dict[str, object]", self.scope["state"])[SCOPE_RECEIVE] = self.receive
-        with trio.CancelScope() as self._leaving:
-            await ASGIWebsocketConnection.handle_websocket(self, self._create_websocket_from_scope(send), send)
+        state = cast("dict[str, object]", self.scope["state"])
+        state[SCOPE_RECEIVE] = self.receive
+        try:
+            with trio.CancelScope() as self._leaving:
+                await ASGIWebsocketConnection.handle_websocket(self, self._create_websocket_from_scope(send), send)
+        finally:
+            del state[SCOPE_RECEIVE]  # or only the garbage collector would find us
 
-    async def receive(self) -> bytes | str:
-        """The next message, once there is one; when the client has left, the handler is cancelled."""
+    async def receive(self) -> bytes | str | None:
+        """Wait for the next message; ``None`` is an empty binary one."""
         while True:
             event = await self._receive()
             if event["type"] == "websocket.receive":
-                return event.get("bytes") or event["text"] or ""
+                return event.get("bytes") or event.get("text")
             if event["type"] == "websocket.disconnect":
                 self._leaving.cancel("the client has left")
                 await trio.sleep_forever()

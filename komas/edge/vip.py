@@ -39,12 +39,12 @@ class _Socket:
     """The accepted WebSocket, as a conversation wants it."""
 
     def __init__(self, *, may_be_direct: bool) -> None:
-        self._receive: Callable[[], Awaitable[str | bytes]] = websocket.scope["state"][SCOPE_RECEIVE]
+        self._receive: Callable[[], Awaitable[str | bytes | None]] = websocket.scope["state"][SCOPE_RECEIVE]
         # Hypercorn's, or none in front of another ASGI server.
         self._ours: edge_socket.Socket | None = websocket.scope["state"].get(SCOPE_STATE)
         self.is_direct = may_be_direct and self._ours is not None and self._ours.is_direct
 
-    async def receive(self) -> str | bytes:
+    async def receive(self) -> str | bytes | None:
         return await self._receive()
 
     async def send(self, text: str) -> None:

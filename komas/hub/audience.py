@@ -124,6 +124,10 @@ class Audience(Generic[T, B]):
                 seat.give_back(self._batch)
         if self._waiting:
             seat.give_back(self._waiting.peek())
+        if not self._members:
+            # It was theirs alone: whoever comes in now has heard it, or more, and is told what follows that.
+            self._waiting.take()
+            self._batch = None
 
     def clear(self) -> None:
         """Let everybody go, and forget what they have not heard."""
@@ -147,7 +151,7 @@ class Audience(Generic[T, B]):
         yield
         chunk = b""
         if self._batch is not None:
-            # Rendered whoever is left: what comes next may depend on it.
+            # Rendered whoever of them is left: newcomers have heard it, too, and what follows may depend on it.
             chunk = self._render(self._batch)
             if chunk:
                 self.served_at = now

@@ -46,7 +46,7 @@ class Mailbox(Generic[T, B]):
         """Leave one item; never waits, never fails, whatever the listener does."""
         if not self.is_dismissed:
             self.is_dismissed = not self._post.put(item)
-            if not self._is_ringing:
+            if self.is_dismissed or not self._is_ringing:
                 self.ring()
 
     def give_back(self, batch: B) -> None:
@@ -78,10 +78,13 @@ class Mailbox(Generic[T, B]):
         self._is_ringing = False
 
     def _wake(self) -> None:
-        if self._sleeper is not None:
-            trio.lowlevel.reschedule(self._sleeper)
-            self._sleeper = None
-        elif self._others is not None:
+        """Wake a task; every one, where there is nothing more to share."""
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None:
+            trio.lowlevel.reschedule(sleeper)
+        if self._others is not None and self.is_over:
+            self._others.unpark_all()
+        elif self._others is not None and sleeper is None:
             self._others.unpark()
 
     def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
@@ -122,8 +125,6 @@ class Mailbox(Generic[T, B]):
         """End the mailbox: what waits can still be taken, then ``take()`` raises ``trio.EndOfChannel``."""
         self._is_closed = True
         self._wake()
-        if self._others is not None:
-            self._others.unpark_all()
 
     def statistics(self) -> MailboxStatistics:
         """Counts, for telemetry."""

@@ -62,7 +62,8 @@ class Store:
         return await self._run(change, self._writer)
 
     async def _run(self, call: Callable[[Ledger], T], limiter: trio.CapacityLimiter) -> T:
-        await self._load()
+        if self._ledger is None:
+            await self._load()
         try:
             with trio.fail_after(WAIT_S):
                 await self._open()

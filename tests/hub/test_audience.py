@@ -303,6 +303,37 @@ def test_what_nobody_was_left_to_hear_was_still_said() -> None:
     assert (rendered, new.heard) == ([[1]], [])
 
 
+def test_what_was_for_those_who_left_is_not_said_to_who_comes() -> None:
+    """A newcomer has heard what came after it: its renderer must not be told what is older."""
+    rendered: list[list[int]] = []
+
+    def renderer() -> Callable[[list[int]], bytes]:
+        def render(batch: list[int]) -> bytes:
+            rendered.append(batch)
+            return repr(batch).encode()
+
+        return render
+
+    for leaves_late in (False, True):
+        audience: Audience[int, list[int]] = Audience(Line(100), renderer, lambda _: None)
+        old, new = Seat(), Seat()
+        audience.enter(old)
+        audience.put(1)
+        serving = audience.serve(0.0)
+        if leaves_late:
+            next(serving)
+        audience.leave(old)
+        assert old.mailbox.take_now() == [1]
+        audience.enter(new)
+        for _ in serving:
+            assert new.is_in
+        audience.put(2)
+        for _ in audience.serve(0.0):
+            assert new.is_in
+        assert new.heard == [2]
+    assert rendered == [[2], [2]]
+
+
 @pytest.mark.parametrize("ends", ["drained", "dismissed"])
 async def test_a_newcomer_whose_end_has_come_ends_alone(ends: str, autojump_clock: trio.testing.MockClock) -> None:
     """Whoever serves the audience meets no error of one listener's."""

@@ -63,6 +63,24 @@ async def test_tasks_that_listen_together_share_what_comes(autojump_clock: trio.
     assert (heard, sorted(ended)) == (list(range(1, 21)), [0, 1, 2])
 
 
+async def test_tasks_that_listen_together_are_dismissed_together() -> None:
+    """Nobody sleeps on."""
+    mailbox, ended = Mailbox(Post(2, Overflow.DISMISS)), list[int]()
+
+    async def listen(number: int) -> None:
+        with pytest.raises(Dismissed):
+            await mailbox.take()
+        ended.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(listen, number)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(3):
+            mailbox.put(_trade(number))
+    assert sorted(ended) == [0, 1, 2]
+
+
 async def test_closing_lets_the_rest_be_taken() -> None:
     """What waits is delivered, then comes the end."""
     mailbox = Mailbox(Post(100))

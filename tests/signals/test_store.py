@@ -85,6 +85,30 @@ async def test_a_store_that_does_not_answer_is_given_up(tmp_path: Path, monkeypa
         release.set()
 
 
+async def test_who_waits_for_a_store_that_is_being_opened_waits_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call has its own time, from its own beginning."""
+    monkeypatch.setattr("komas.signals.store.WAIT_S", 0.5)
+    release, took = threading.Event(), list[float]()
+    monkeypatch.setattr(Ledger, "open", lambda _: release.wait(30))
+    async with open_store(tmp_path / "komas.db") as store:
+
+        async def ask(after_s: float) -> None:
+            await trio.sleep(after_s)
+            before = trio.current_time()
+            with pytest.raises(StoreUnavailable, match="did not answer"):
+                await store.read(Ledger.counters)
+            took.append(trio.current_time() - before)
+
+        async with trio.open_nursery() as nursery:
+            for after_s in (0.0, 0.05, 0.1):
+                nursery.start_soon(ask, after_s)
+        release.set()
+    assert len(took) == 3
+    assert max(took) < 0.9  # and not twice the time
+
+
 async def test_loading_what_speaks_with_the_database_is_no_silence_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
