@@ -58,7 +58,7 @@ def _plot(
         is_small = column == "KB/idle client"
         axis.set(xlabel="SSE clients", ylabel=column, xscale="log", yscale="linear" if is_small else "log")
         if is_small:
-            axis.set(ylim=(0, None))
+            axis.set(ylim=(0, 1.6 * max(float(row[column]) for row in rows)))  # the legend is above the lines
     if many:
         axes[1].plot([row["streams"] for row in many], [row["CPU µs/frame"] for row in many], marker="o", label="komas")
         axes[1].set(xlabel="streams", ylabel="CPU µs/frame", xscale="log", ylim=(0, None))
