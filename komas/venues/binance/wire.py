@@ -242,8 +242,8 @@ def _number(text: str) -> Decimal:
     return number
 
 
-# What a stream has written before needs not be read again: of four numbers in the busiest capture, three are as they
-# were in the frame before. Makers are given that frame, and the fact that was made of it.
+# A number that is as it was in the stream's frame before is not read again: in the busiest capture that is two of three.
+# Makers are given that frame, and the fact that was made of it.
 
 
 def _read_ticker(
