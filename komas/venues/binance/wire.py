@@ -242,8 +242,8 @@ def _number(text: str) -> Decimal:
     return number
 
 
-# A number that is as it was in the stream's frame before is not read again: two of three in the busiest capture. So makers
-# are given that frame, and the fact that was made of it.
+# A number that is as it was in the stream's frame before is not read again: two of three in the busiest capture are.
+# So makers are given that frame, and the fact that was made of it.
 
 
 def _read_ticker(
