@@ -198,6 +198,11 @@ class Connection(TCPServer):
         protocol = getattr(getattr(self, "protocol", None), "protocol", None)
         return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.SEND_BODY
 
+    def _is_switched(self) -> bool:
+        """Whether it is a WebSocket by now: who has left one is owed nothing."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and not isinstance(protocol.connection, h11.Connection)
+
     async def _read_data(self) -> None:
         """Read until the client has left, and say so at once, also while an earlier request of it is still answered.
 
@@ -236,7 +241,7 @@ class Connection(TCPServer):
                     data = await self._receive()
             self._note_end()
             waits = self._taken.statistics().current_buffer_used > 0
-            await self._say_last_words(is_owed=waits or not self._is_idle)
+            await self._say_last_words(is_owed=not self._is_switched() and (waits or not self._is_idle))
             nursery.cancel_scope.cancel("the client has left")
 
     def _note_end(self) -> None:
