@@ -11,9 +11,7 @@ from benchmarks.report import table
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
 PEERS = "fan-out of the same trades: komas, both ways out, and other servers, alternating"
 CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
-STREAMS = "one listener to many streams: exchange socket → hub listener"
 SIGNALS = "signals: one producer's POST → N VIP sockets"
-STARTS = "from the start of the process to its first line"
 INGEST = "ingest: exchange socket → decoded message (komas: → hub listener)"
 
 
@@ -39,7 +37,7 @@ def main() -> None:
             crowd = signals.Load(options.sockets, options.rate, options.signals)
             print(table(SIGNALS, [signals.measure(crowd, options.rounds)]), flush=True)
         case "start":
-            print(table(STARTS, starts.measure(options.rounds)), flush=True)
+            print(table(starts.TITLE, starts.measure(options.rounds)), flush=True)
         case "kills":
             sys.exit(not kills.run(options.rounds, options.seed))
         case _:
@@ -55,8 +53,8 @@ def _everything(rounds: int) -> None:
     print(table(CHECK, [fanout.check_crowd(load) for load in fanout.CHECKS]), flush=True)
     _ingest(rounds)
     print(table(SIGNALS, [signals.measure(load, rounds) for load in signals.POINTS]), flush=True)
-    print(table(STREAMS, [streams.measure(count, rounds) for count in streams.POINTS]), flush=True)
-    print(table(STARTS, starts.measure(rounds)), flush=True)
+    print(table(streams.TITLE, [streams.measure(count, rounds) for count in streams.POINTS]), flush=True)
+    print(table(starts.TITLE, starts.measure(rounds)), flush=True)
 
 
 def _ingest(rounds: int) -> None:

@@ -27,9 +27,9 @@ def draw(rounds: int) -> None:
         rows += fanout.compare(fanout.Load(clients, RATE, SECONDS), rounds)
         print(table(f"{clients} clients, {RATE:g} events a second", rows[-len(fanout.peers()) :]), flush=True)
     many = [streams.measure(count, rounds) for count in streams.POINTS]
-    print(table("one listener to many streams: exchange socket → hub listener", many), flush=True)
+    print(table(streams.TITLE, many), flush=True)
     begins = starts.measure(rounds)
-    print(table("from the start of the process to its first line", begins), flush=True)
+    print(table(starts.TITLE, begins), flush=True)
     _plot("fanout", rows, ("deliveries/s", "p99 ms"), f"{RATE:g} trades a second to SSE clients, one core")
     _plot("cost", rows, ("CPU µs/delivery",), "CPU for each delivery, and for each frame", many=many)
     _plot("memory", rows, ("KB/idle client",), "Memory of an idle client, and the start", begins=begins)

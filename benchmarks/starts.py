@@ -12,6 +12,7 @@ from benchmarks import machine
 from benchmarks.processes import stop
 from benchmarks.report import Row, medians
 
+TITLE: Final = "from the start of the process to its first line"
 NOBODY: Final = "ws://127.0.0.1:9"  # there is no network to wait for
 STACK: Final = "import hypercorn.trio, httpx, jwt, msgspec, quart_trio, trio_websocket"
 SERVE: Final = ("-m", "komas", "serve", "--bind", "127.0.0.1:0", "--upstream", NOBODY, "--data-dir")

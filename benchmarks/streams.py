@@ -22,6 +22,7 @@ from benchmarks.processes import child
 from benchmarks.report import Row, medians
 from komas.sim import frames
 
+TITLE: Final = "one listener to many streams: exchange socket → hub listener"
 POINTS: Final = (1, 10, 100, 1000, 4000)
 FRAMES: Final = 100_000
 SILENCE_S: Final = 1.0  # after the last wish of a connection, its frames are written

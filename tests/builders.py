@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from komas.model.market import Kline, Ticker, Trade
+from komas.model.codec import Envelope
+from komas.model.market import SEQUENCES, Event, Kline, Ticker, Trade
 from komas.model.streams import Kind, Stream
 
 TICKER = Stream(Kind.TICKER, "BTCUSDT")
@@ -63,6 +64,12 @@ def kline(minute: int, *, closed: bool = False, close: str = "1.00000000", trade
         trades=trades,
         quote_volume=number,
     )
+
+
+def enveloped(stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False) -> Envelope:
+    """A fact on its way, with its own number, as the hub makes it."""
+    number = SEQUENCES.get(type(event), lambda _: None)
+    return Envelope(stream, event, received_ms, number(event), epoch, backfilled)
 
 
 def trade_frame(trade_id: int, symbol: str = "BTCUSDT", event_ms: int = EVENT_MS) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
-from komas.model.market import Depth, Event, FeedStatus, Gap, Notice, StreamHealth, sequence_of
+from komas.model.market import Depth, Event, FeedStatus, Gap, Notice, StreamHealth
 from komas.model.streams import Stream
 
 _plain = msgspec.json.Encoder(decimal_format="number")
@@ -109,11 +109,6 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
     _cuts: dict[int, Envelope] | None = None
     _json: bytes | None = None
     _sse: bytes | None = None
-
-    @classmethod
-    def of(cls, stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False) -> Self:
-        """Make one, with the fact's own number."""
-        return cls(stream, event, received_ms, sequence_of(event), epoch, backfilled)
 
     def cut(self, levels: int) -> Envelope:
         """The same with so many levels of an order book; made once for everybody who asks for as many."""

@@ -212,16 +212,9 @@ class StreamHealth(msgspec.Struct, frozen=True, kw_only=True):
 Notice: TypeAlias = Gap | FeedStatus | StreamHealth
 
 
-def sequence_of(event: Event) -> int | None:
-    """The exchange's own number of a fact that must not be lost, rising within its stream; ``None`` for what may merge.
-
-    Trades and aggregate trades count by id; a closed candle by its open time.
-    """
-    get = SEQUENCES.get(type(event))
-    return None if get is None else get(event)
-
-
-# Kinds of fact that are not here are states: a newer one replaces an older one.
+# The exchange's own number of a fact that must not be lost, rising within its stream: trades and aggregate trades count
+# by id, a closed candle by its open time. ``None`` is for what may merge; a kind that is not here is a state, of which
+# a newer one replaces an older one.
 SEQUENCES: Final[dict[type[Event], Callable[[Any], int | None]]] = {
     Trade: attrgetter("trade_id"),
     AggTrade: attrgetter("trade_id"),

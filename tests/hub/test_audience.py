@@ -96,6 +96,21 @@ class Seat:
         raise AssertionError
 
 
+class Rendered:
+    """A view that remembers what it has shown."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def renderer(self) -> Callable[[list[int]], bytes]:
+        """No state of its own."""
+        return self._render
+
+    def _render(self, batch: list[int]) -> bytes:
+        self.batches.append(batch)
+        return repr(batch).encode()
+
+
 class Client:
     """A listener whose socket takes what it likes, and a task that writes what is left."""
 
@@ -281,16 +296,8 @@ def test_a_newcomer_hears_nothing_twice() -> None:
 
 def test_what_nobody_was_left_to_hear_was_still_said() -> None:
     """What is rendered next may depend on it: a newcomer has heard it by itself."""
-    rendered: list[list[int]] = []
-
-    def renderer() -> Callable[[list[int]], bytes]:
-        def render(batch: list[int]) -> bytes:
-            rendered.append(batch)
-            return repr(batch).encode()
-
-        return render
-
-    audience: Audience[int, list[int]] = Audience(Line(100), renderer, lambda _: None)
+    rendered = Rendered()
+    audience: Audience[int, list[int]] = Audience(Line(100), rendered.renderer, lambda _: None)
     old, new = Seat(), Seat()
     audience.enter(old)
     audience.put(1)
@@ -300,22 +307,14 @@ def test_what_nobody_was_left_to_hear_was_still_said() -> None:
     audience.leave(old)
     for _ in serving:
         assert new.is_in
-    assert (rendered, new.heard) == ([[1]], [])
+    assert (rendered.batches, new.heard) == ([[1]], [])
 
 
 def test_what_was_for_those_who_left_is_not_said_to_who_comes() -> None:
     """A newcomer has heard what came after it: its renderer must not be told what is older."""
-    rendered: list[list[int]] = []
-
-    def renderer() -> Callable[[list[int]], bytes]:
-        def render(batch: list[int]) -> bytes:
-            rendered.append(batch)
-            return repr(batch).encode()
-
-        return render
-
+    rendered = Rendered()
     for leaves_late in (False, True):
-        audience: Audience[int, list[int]] = Audience(Line(100), renderer, lambda _: None)
+        audience: Audience[int, list[int]] = Audience(Line(100), rendered.renderer, lambda _: None)
         old, new = Seat(), Seat()
         audience.enter(old)
         audience.put(1)
@@ -331,7 +330,7 @@ def test_what_was_for_those_who_left_is_not_said_to_who_comes() -> None:
         for _ in audience.serve(0.0):
             assert new.is_in
         assert new.heard == [2]
-    assert rendered == [[2], [2]]
+    assert rendered.batches == [[2], [2]]
 
 
 @pytest.mark.parametrize("ends", ["drained", "dismissed"])

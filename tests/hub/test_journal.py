@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from komas.hub.journal import Journal, Replay
 from komas.model.codec import Envelope, NoticeEnvelope, Position
 from komas.model.market import Gap
-from tests.builders import KLINE, MINUTE_MS, TRADE, kline, trade
+from tests.builders import KLINE, MINUTE_MS, TRADE, enveloped, kline, trade
 
 
 def _journal(first: int, last: int, length: int = 100) -> Journal:
     journal = Journal(TRADE, "now", length)
     for number in range(first, last + 1):
-        journal.append(Envelope.of(TRADE, trade(number), 0, "now"))
+        journal.append(enveloped(TRADE, trade(number), 0, "now"))
     return journal
 
 
@@ -79,7 +79,7 @@ def test_gaps_of_candles_are_open_times() -> None:
     """One candle is one interval, not one."""
     journal = Journal(KLINE, "now", 2)
     for minute in range(1, 6):
-        journal.append(Envelope.of(KLINE, kline(minute, closed=True), 0, "now"))
+        journal.append(enveloped(KLINE, kline(minute, closed=True), 0, "now"))
     replay = journal.replay(Position("now", 1 * MINUTE_MS))
     assert replay.gap == Gap(stream="btcusdt@kline_1m", first=2 * MINUTE_MS, last=3 * MINUTE_MS)
     assert _numbers(replay) == [4 * MINUTE_MS, 5 * MINUTE_MS]
@@ -90,7 +90,7 @@ def test_a_gap_notice_is_replayed_at_its_place() -> None:
     journal = _journal(1, 3)
     notice = NoticeEnvelope(Gap(stream="btcusdt@trade", first=4, last=5), TRADE)
     journal.append(notice)
-    journal.append(Envelope.of(TRADE, trade(6), 0, "now"))
+    journal.append(enveloped(TRADE, trade(6), 0, "now"))
     assert journal.replay(Position("now", 2)).items[1] is notice
     assert journal.replay(Position("now", 3)).items[0] is notice
 
@@ -99,10 +99,10 @@ def test_a_gap_that_the_ring_has_let_go_is_still_a_gap() -> None:
     """What was missing is as gone as what was there."""
     journal = Journal(TRADE, "now", 3)
     for number in (3, 4, 5):
-        journal.append(Envelope.of(TRADE, trade(number), 0, "now"))
+        journal.append(enveloped(TRADE, trade(number), 0, "now"))
     journal.append(NoticeEnvelope(Gap(stream="btcusdt@trade", first=6, last=9), TRADE))
     for number in (10, 11, 12):
-        journal.append(Envelope.of(TRADE, trade(number), 0, "now"))
+        journal.append(enveloped(TRADE, trade(number), 0, "now"))
     replay = journal.replay(Position("now", 5))
     assert replay.gap == Gap(stream="btcusdt@trade", first=6, last=9)
     assert _numbers(replay) == [10, 11, 12]
@@ -112,7 +112,7 @@ def test_filled_reaches_to_the_next_gap() -> None:
     """Another epoch, numbers that connect, and a hole further on."""
     journal = _journal(4, 5)
     journal.append(NoticeEnvelope(Gap(stream="btcusdt@trade", first=6, last=9), TRADE))
-    journal.append(Envelope.of(TRADE, trade(10), 0, "now"))
+    journal.append(enveloped(TRADE, trade(10), 0, "now"))
     assert journal.replay(Position("then", 4)).gap == Gap(stream="btcusdt@trade", first=5, last=5, filled=True)
 
 

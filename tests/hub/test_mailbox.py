@@ -10,11 +10,11 @@ from komas.errors import Dismissed
 from komas.hub.mailbox import Mailbox
 from komas.hub.policy import Overflow, Post
 from komas.model.codec import Envelope
-from tests.builders import TRADE, trade
+from tests.builders import TRADE, enveloped, trade
 
 
 def _trade(number: int) -> Envelope:
-    return Envelope.of(TRADE, trade(number), 0)
+    return enveloped(TRADE, trade(number), 0)
 
 
 async def test_one_wake_up_carries_everything(autojump_clock: trio.testing.MockClock) -> None:

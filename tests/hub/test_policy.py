@@ -9,11 +9,11 @@ from komas.hub.policy import Overflow, Post
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Kind, Stream
-from tests.builders import KLINE, TICKER, TRADE, kline, ticker, trade
+from tests.builders import KLINE, TICKER, TRADE, enveloped, kline, ticker, trade
 
 
 def _trade(number: int) -> Envelope:
-    return Envelope.of(TRADE, trade(number), 0)
+    return enveloped(TRADE, trade(number), 0)
 
 
 def _prices(post: Post) -> list[str]:
@@ -24,9 +24,9 @@ def test_quotes_merge_to_the_latest() -> None:
     """Of many tickers of one stream the last is delivered, at the last one's place."""
     post = Post(2, Overflow.DROP_OLDEST)
     other = Stream(Kind.TICKER, "ETHUSDT")
-    post.put(Envelope.of(TICKER, ticker("1"), 0))
-    post.put(Envelope.of(other, ticker("2", symbol="ETHUSDT"), 0))
-    post.put(Envelope.of(TICKER, ticker("3"), 0))
+    post.put(enveloped(TICKER, ticker("1"), 0))
+    post.put(enveloped(other, ticker("2", symbol="ETHUSDT"), 0))
+    post.put(enveloped(TICKER, ticker("3"), 0))
     assert _prices(post) == ["2", "3"]
 
 
@@ -45,7 +45,7 @@ def test_a_closing_candle_supersedes_its_open_updates() -> None:
     """No open update of a candle is delivered after, or needlessly before, its closing."""
     post = Post(10, Overflow.DROP_OLDEST)
     for event in (kline(1), kline(1, closed=True), kline(2), kline(2, close="9.0")):
-        post.put(Envelope.of(KLINE, event, 0))
+        post.put(enveloped(KLINE, event, 0))
     events = [item.event for item in post.take().items if isinstance(item, Envelope)]
     assert events == [kline(1, closed=True), kline(2, close="9.0")]
 
@@ -89,7 +89,7 @@ def test_bounds_order_and_count_hold_for_any_traffic(traffic: list[int | None], 
             number += 1
             post.put(_trade(number))
         else:
-            last_quote = Envelope.of(TICKER, ticker(), 0)
+            last_quote = enveloped(TICKER, ticker(), 0)
             post.put(last_quote)
         assert len(post) <= capacity + 1
     trades = [item.sequence for item in delivered if item.sequence is not None]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komas.model.codec import Envelope, NoticeEnvelope, Position, encode, iso_ms, named_event, parse_position
+from komas.model.codec import NoticeEnvelope, Position, encode, iso_ms, named_event, parse_position
 from komas.model.market import FeedState, FeedStatus, Gap
-from tests.builders import KLINE, TICKER, TRADE, kline, ticker, trade
+from tests.builders import KLINE, TICKER, TRADE, enveloped, kline, ticker, trade
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**18), max_value=10**18))
@@ -31,7 +31,7 @@ def test_digits_of_the_exchange_are_digits_of_ours(digits: str) -> None:
 
 def test_the_envelope_is_the_users() -> None:
     """Type, data with its type, and the moment of receipt."""
-    envelope = Envelope.of(TICKER, ticker("42500.50"), 1_766_664_000_000, "e")
+    envelope = enveloped(TICKER, ticker("42500.50"), 1_766_664_000_000, "e")
     assert envelope.json.startswith(
         b'{"type":"ticker","data":{"type":"ticker","symbol":"BTCUSDT","price":42500.50,"open":'
     )
@@ -40,16 +40,16 @@ def test_the_envelope_is_the_users() -> None:
 
 def test_a_fact_is_encoded_once() -> None:
     """Everybody who listens gets the same bytes object."""
-    envelope = Envelope.of(TRADE, trade(7), 0, "e")
+    envelope = enveloped(TRADE, trade(7), 0, "e")
     assert envelope.sse is envelope.sse
 
 
 def test_only_resumable_facts_carry_an_id() -> None:
     """Trades and closed candles do, tickers and open candles do not."""
-    assert Envelope.of(TRADE, trade(7), 0, "abc").sse.startswith(b"id: abc-7\ndata: {")
-    assert Envelope.of(KLINE, kline(1, closed=True), 0, "abc").sse.startswith(b"id: abc-60000\ndata: {")
-    assert Envelope.of(KLINE, kline(1), 0, "abc").sse.startswith(b"data: {")
-    assert Envelope.of(TICKER, ticker(), 0, "abc").sse.startswith(b"data: {")
+    assert enveloped(TRADE, trade(7), 0, "abc").sse.startswith(b"id: abc-7\ndata: {")
+    assert enveloped(KLINE, kline(1, closed=True), 0, "abc").sse.startswith(b"id: abc-60000\ndata: {")
+    assert enveloped(KLINE, kline(1), 0, "abc").sse.startswith(b"data: {")
+    assert enveloped(TICKER, ticker(), 0, "abc").sse.startswith(b"data: {")
 
 
 def test_an_event_is_one_line_of_data() -> None:
@@ -92,12 +92,12 @@ def test_positions_read_back() -> None:
 
 def test_json_is_json() -> None:
     """A parser agrees with the digits."""
-    data = json.loads(Envelope.of(TRADE, trade(7, "0.00000001"), 0, "e").json, parse_float=Decimal)
+    data = json.loads(enveloped(TRADE, trade(7, "0.00000001"), 0, "e").json, parse_float=Decimal)
     assert data["data"]["price"] == Decimal("0.00000001")
 
 
 def test_a_fact_that_was_asked_for_says_so() -> None:
     """And nothing else does."""
-    live, late = Envelope.of(TRADE, trade(1), 0), Envelope.of(TRADE, trade(1), 0, backfilled=True)
+    live, late = enveloped(TRADE, trade(1), 0), enveloped(TRADE, trade(1), 0, backfilled=True)
     assert b"backfilled" not in live.json
     assert late.json == live.json[:-1] + b',"backfilled":true}'

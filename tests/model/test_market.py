@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from komas.model.market import Gap, sequence_of
+from komas.model.market import SEQUENCES, Gap, Kline, Ticker, Trade
 from tests.builders import kline, ticker, trade
 
 
@@ -27,10 +27,10 @@ def test_an_unknown_key_is_a_key_error() -> None:
 
 def test_only_what_must_not_be_lost_has_a_number() -> None:
     """Trades count by id, closed candles by open time; the rest may merge."""
-    assert sequence_of(trade(7)) == 7
-    assert sequence_of(kline(2, closed=True)) == 120_000
-    assert sequence_of(kline(2)) is None
-    assert sequence_of(ticker()) is None
+    assert SEQUENCES[Trade](trade(7)) == 7
+    assert SEQUENCES[Kline](kline(2, closed=True)) == 120_000
+    assert SEQUENCES[Kline](kline(2)) is None
+    assert Ticker not in SEQUENCES
 
 
 def test_a_gap_says_from_and_to() -> None:

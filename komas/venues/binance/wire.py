@@ -51,21 +51,6 @@ class Combined(msgspec.Struct):
     e: str | None = None
 
 
-class _Ticker(msgspec.Struct, gc=False):
-    """``{"e":"24hrTicker","E":1672515782136,"s":"BNBBTC","p":"0.0015","P":"250.00","c":"0.0025","o":"0.0010",...}``."""
-
-    E: Number
-    s: str
-    p: str
-    P: str
-    c: str
-    o: str
-    h: str
-    l: str  # noqa: E741 - the exchange's key
-    v: str
-    q: str
-
-
 class _MiniTicker(msgspec.Struct, gc=False):
     """``{"e":"24hrMiniTicker","E":1672515782136,"s":"BNBBTC","c":"0.0025","o":"0.0010","h":"0.0025",...}``."""
 
@@ -77,6 +62,13 @@ class _MiniTicker(msgspec.Struct, gc=False):
     l: str  # noqa: E741 - the exchange's key
     v: str
     q: str
+
+
+class _Ticker(_MiniTicker, gc=False):
+    """``{"e":"24hrTicker","E":1672515782136,"s":"BNBBTC","p":"0.0015","P":"250.00","c":"0.0025","o":"0.0010",...}``."""
+
+    p: str
+    P: str
 
 
 class _Bar(msgspec.Struct, gc=False):
@@ -360,7 +352,7 @@ def _read_mark_price(
     )
 
 
-class _Kindly(msgspec.Struct, frozen=True):
+class _Format(msgspec.Struct, frozen=True):
     """How frames of a kind are read: decoded, and made a fact; ``nothing`` is a frame that no other one is like."""
 
     decode: Callable[[bytes], _Frame[Any]]
@@ -373,18 +365,18 @@ def _nothing(payload: type[msgspec.Struct]) -> Any:  # noqa: ANN401 - any payloa
 
 
 _READERS: Final = {
-    Kind.TICKER: _Kindly(msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker, _nothing(_Ticker)),
-    Kind.MINI_TICKER: _Kindly(
+    Kind.TICKER: _Format(msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker, _nothing(_Ticker)),
+    Kind.MINI_TICKER: _Format(
         msgspec.json.Decoder(_Frame[_MiniTicker]).decode, _read_mini_ticker, _nothing(_MiniTicker)
     ),
-    Kind.KLINE: _Kindly(msgspec.json.Decoder(_Frame[_Kline]).decode, _read_kline, _Kline(0, "", _nothing(_Bar))),
-    Kind.TRADE: _Kindly(msgspec.json.Decoder(_Frame[_Trade]).decode, _read_trade, _nothing(_Trade)),
-    Kind.AGG_TRADE: _Kindly(msgspec.json.Decoder(_Frame[_AggTrade]).decode, _read_agg_trade, _nothing(_AggTrade)),
-    Kind.BOOK_TICKER: _Kindly(
+    Kind.KLINE: _Format(msgspec.json.Decoder(_Frame[_Kline]).decode, _read_kline, _Kline(0, "", _nothing(_Bar))),
+    Kind.TRADE: _Format(msgspec.json.Decoder(_Frame[_Trade]).decode, _read_trade, _nothing(_Trade)),
+    Kind.AGG_TRADE: _Format(msgspec.json.Decoder(_Frame[_AggTrade]).decode, _read_agg_trade, _nothing(_AggTrade)),
+    Kind.BOOK_TICKER: _Format(
         msgspec.json.Decoder(_Frame[_BookTicker]).decode, _read_book_ticker, _nothing(_BookTicker)
     ),
-    Kind.DEPTH: _Kindly(msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth, None),
-    Kind.MARK_PRICE: _Kindly(msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price, None),
+    Kind.DEPTH: _Format(msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth, None),
+    Kind.MARK_PRICE: _Format(msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price, None),
 }
 
 _T = TypeVar("_T")
