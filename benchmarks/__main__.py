@@ -58,8 +58,9 @@ def _everything(rounds: int) -> None:
 
 
 def _ingest(rounds: int) -> None:
-    source, rows = ingest.measure(rounds)
-    print(table(f"{INGEST}; {source}", rows), flush=True)
+    for what in ingest.CONTENTS:
+        source, rows = ingest.measure(rounds, what)
+        print(table(f"{INGEST}; {source}", rows), flush=True)
 
 
 def _options() -> argparse.Namespace:

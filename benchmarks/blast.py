@@ -40,12 +40,12 @@ class Content(msgspec.Struct, frozen=True):
     frames: int
 
 
-def blast(pipe: Connection, capture: Path, times: int) -> None:
-    """Say what there is; serve every connection; go on until the pipe ends."""
-    lines = list(_lines(capture))
+def blast(pipe: Connection, capture: Path, streams: tuple[str, ...], times: int) -> None:
+    """Say what there is of these streams; serve every connection; go on until the pipe ends."""
+    lines = list(_lines(capture, streams))
     blob, count = bytearray(), 0
-    first = {stream: _number(lines, stream, 0) for stream in STREAMS}
-    span = {stream: _number(lines, stream, -1) - first[stream] + 1 for stream in STREAMS}
+    first = {stream: _number(lines, stream, 0) for stream in streams}
+    span = {stream: _number(lines, stream, -1) - first[stream] + 1 for stream in streams}
     for turn in range(times):
         for stream, text in lines:
             blob += frames.text(_later(text, stream, turn * span[stream]))
@@ -57,11 +57,11 @@ def blast(pipe: Connection, capture: Path, times: int) -> None:
         pipe.poll(None)
 
 
-def _lines(capture: Path) -> Iterator[tuple[str, bytes]]:
+def _lines(capture: Path, streams: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     with gzip.open(capture) as lines:
         for line in lines:
             text = line.partition(b" ")[2].strip()
-            for stream in STREAMS:
+            for stream in streams:
                 if text.startswith(b'{"stream":"%b"' % stream.encode()):
                     yield stream, text
 

@@ -24,6 +24,7 @@ READ_S: Final = 60.0  # one reader, one replay
 PREPARE_S: Final = 60.0
 BURST_FRAMES: Final = 40_000
 TIMES: Final = 5  # over which the capture's frames are sent
+CONTENTS: Final = {"trades and book tickers": readers.STREAMS, "trades alone": readers.STREAMS[:1]}
 
 
 def readers_of() -> dict[str, Callable[[Task], Reading]]:
@@ -37,13 +38,13 @@ def readers_of() -> dict[str, Callable[[Task], Reading]]:
     }
 
 
-def measure(rounds: int) -> tuple[str, list[Row]]:
-    """What was sent, and a row for each reader: medians of the rounds."""
+def measure(rounds: int, what: str) -> tuple[str, list[Row]]:
+    """What was sent, and a row for each reader: medians of the rounds; ``what`` is one of ``CONTENTS``."""
     with TemporaryDirectory(prefix="komas-bench-") as folder:
         capture = CAPTURE if CAPTURE.is_file() else _burst(Path(folder) / "burst.gz")
         _, other = machine.cores()
         results: dict[str, list[Row]] = {name: [] for name in readers_of()}
-        with child(other, blast.blast, capture, TIMES) as exchange:
+        with child(other, blast.blast, capture, CONTENTS[what], TIMES) as exchange:
             content = exchange.hear(PREPARE_S)
             assert isinstance(content, blast.Content)
             for _ in range(rounds):
@@ -53,7 +54,7 @@ def measure(rounds: int) -> tuple[str, list[Row]]:
     for row in rows:
         for column in ("frames/s", "CPU µs/frame"):
             row[f"{column} ÷ komas"] = float(row[column]) / float(rows[0][column])
-    return f"{content.frames:,} frames, {capture.name} {TIMES} times over", rows
+    return f"{what}, {content.frames:,} frames, {capture.name} {TIMES} times over", rows
 
 
 def _round(name: str, exchange_pid: int, content: blast.Content) -> Row:

@@ -121,8 +121,8 @@ def komas(task: Task) -> Reading:
             house.start_in(nursery)
             with hub.listen(wanted) as listener:
                 house.feed.connect()
-                # A book ticker that a newer one overtakes is merged: frames are counted where they are published.
-                while hub.statistics().published < task.frames:
+                # A book ticker that a newer one overtakes is merged: frames are counted where they are read.
+                while house.feed.statistics().messages_received < task.frames:
                     batch = await listener.take()
                     dropped += batch.dropped
                     for item in batch.items:
@@ -130,9 +130,10 @@ def komas(task: Task) -> Reading:
                             ledger.begin()
                             if isinstance(item.event, Trade):
                                 ledger.trade(item.event.trade_id)
-            reading = ledger.reading(hub.statistics().published)
+            counts = house.feed.statistics()
+            reading = ledger.reading(counts.messages_received)
             nursery.cancel_scope.cancel()
-        return msgspec.structs.replace(reading, wrong=reading.wrong + dropped)
+        return msgspec.structs.replace(reading, wrong=reading.wrong + dropped + counts.unreadable + counts.unknown)
 
     return trio.run(run)
 

@@ -74,7 +74,7 @@ def read(pipe: Connection) -> None:
                 ready_s = time.perf_counter() - begun
                 await listener.take()
                 cpu_s = time.process_time()
-                while house.hub.statistics().published < wanted_frames:
+                while house.feed.statistics().messages_received < wanted_frames:
                     await listener.take()
             nursery.cancel_scope.cancel()
         return Reading(time.process_time() - cpu_s, ready_s)

@@ -68,8 +68,7 @@ def kline(minute: int, *, closed: bool = False, close: str = "1.00000000", trade
 
 def enveloped(stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False) -> Envelope:
     """A fact on its way, with its own number, as the hub makes it."""
-    number = SEQUENCES.get(type(event), lambda _: None)
-    return Envelope(stream, event, received_ms, number(event), epoch, backfilled)
+    return Envelope(stream, event, received_ms, SEQUENCES[type(event)](event), epoch, backfilled)
 
 
 def trade_frame(trade_id: int, symbol: str = "BTCUSDT", event_ms: int = EVENT_MS) -> str:

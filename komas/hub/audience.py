@@ -98,9 +98,9 @@ class Audience(Generic[T, B]):
         """Items that did not wait for all members."""
         return self._waiting.dropped_in_all
 
-    def put(self, item: T) -> None:
-        """Take one item for all members."""
-        self._waiting.put(item)
+    def put(self, *items: T) -> None:
+        """Take items for all members."""
+        self._waiting.put(*items)
         self._call_once()
 
     def enter(self, seat: Seat[B]) -> None:

@@ -103,18 +103,13 @@ class Hub:
             self._unwanted += len(events)
             return
         self._published += len(events)
-        if (sequence := SEQUENCES.get(type(events[0]))) is None:
-            # Of states the last one replaces the others: nobody can look in between.
-            envelopes = [Envelope(stream, events[-1], received_ms, None, fanout.epoch, backfilled)]
-        else:
-            envelopes = [
-                Envelope(stream, event, received_ms, sequence(event), fanout.epoch, backfilled) for event in events
-            ]
-        for envelope in envelopes:
-            if envelope.sequence is not None:
-                fanout.journal.append(envelope)
-            for hearer in fanout.hearers:
-                hearer.put(envelope)
+        sequence = SEQUENCES[type(events[0])]
+        envelopes = [
+            Envelope(stream, event, received_ms, sequence(event), fanout.epoch, backfilled) for event in events
+        ]
+        fanout.journal.append(*[envelope for envelope in envelopes if envelope.sequence is not None])
+        for hearer in fanout.hearers:
+            hearer.put(*envelopes)
         self.latest.put(envelopes[-1])
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:

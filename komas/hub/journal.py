@@ -31,11 +31,12 @@ class Replay(msgspec.Struct, frozen=True):
 class Journal:
     """The recent facts of one life of one stream."""
 
-    __slots__ = ("_epoch", "_items", "_last", "_lost", "_stream")
+    __slots__ = ("_epoch", "_items", "_last", "_length", "_lost", "_stream")
 
     def __init__(self, stream: Stream, epoch: str, length: int = JOURNAL_LENGTH) -> None:
         self._stream = stream
         self._epoch = epoch
+        self._length = length
         self._items: deque[Item] = deque(maxlen=length)
         self._lost: int | None = None  # number of the newest fact that the ring has let go
         self._last: int | None = None
@@ -43,17 +44,18 @@ class Journal:
     def __len__(self) -> int:
         return len(self._items)
 
-    def append(self, item: Item) -> None:
-        """Remember one fact, or one notice that belongs between two facts."""
-        if len(self._items) == self._items.maxlen:
-            oldest = self._items[0]
-            if isinstance(oldest, Envelope):
-                self._lost = oldest.sequence
-            elif isinstance(oldest.notice, Gap):
-                self._lost = oldest.notice.last  # what was missing is as gone as what was there
-        self._items.append(item)
-        if isinstance(item, Envelope):
-            self._last = item.sequence
+    def append(self, *items: Item) -> None:
+        """Remember facts, or gaps that belong between two facts."""
+        kept = self._items
+        let_go = len(kept) + len(items) - self._length
+        if let_go > 0:
+            newest = kept[let_go - 1] if let_go <= len(kept) else items[let_go - len(kept) - 1]
+            if isinstance(newest, Envelope):
+                self._lost = newest.sequence
+            elif isinstance(newest.notice, Gap):
+                self._lost = newest.notice.last  # what was missing is as gone as what was there
+        kept.extend(items)
+        self._last = next((item.sequence for item in reversed(items) if isinstance(item, Envelope)), self._last)
 
     def replay(self, after: Position) -> Replay:
         """What came after a position: all of it, or what is left of it behind a gap notice."""

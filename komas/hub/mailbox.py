@@ -42,10 +42,10 @@ class Mailbox(Generic[T, B]):
         self._is_closed = False
         self.is_dismissed = False
 
-    def put(self, item: T) -> None:
-        """Leave one item; never waits, never fails, whatever the listener does."""
+    def put(self, *items: T) -> None:
+        """Leave items; never waits, never fails, whatever the listener does."""
         if not self.is_dismissed:
-            self.is_dismissed = not self._post.put(item)
+            self.is_dismissed = not self._post.put(*items)
             if self.is_dismissed or not self._is_ringing:
                 self.ring()
 

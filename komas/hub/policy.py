@@ -45,8 +45,8 @@ class Waiting(Protocol[T_contra, B]):
     def __len__(self) -> int:
         """How many items."""
 
-    def put(self, item: T_contra) -> bool:
-        """Add one; ``False`` where it cannot wait, and none may be lost."""
+    def put(self, *items: T_contra) -> bool:
+        """Add some; ``False`` where one cannot wait, and none may be lost."""
 
     def give_back(self, batch: B) -> bool:
         """Add what somebody else has not delivered, likewise."""
@@ -76,16 +76,15 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: T) -> bool:
-        """Add one item; ``False`` means that the listener must be dismissed."""
-        if len(self._items) >= self._capacity:
-            return False
-        self._items.append(item)
-        return True
+    def put(self, *items: T) -> bool:
+        """Add items; ``False`` means that there is no room for all, and the listener must be dismissed."""
+        room = self._capacity - len(self._items)
+        self._items += items[:room]
+        return len(items) <= room
 
     def give_back(self, batch: list[T]) -> bool:
         """Add what somebody else has not delivered, behind what waits."""
-        return all(self.put(item) for item in batch)
+        return self.put(*batch)
 
     def peek(self) -> list[T]:
         """Everything that waits."""
@@ -113,28 +112,29 @@ class Post:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: Item) -> bool:
-        """Add one item; ``False`` means that the listener must be dismissed, and the item was not taken."""
-        if isinstance(item, Envelope):
-            if item.sequence is None:
-                self._replace(item.stream, item)
-                return True
-            if self._items and isinstance(item.event, Kline):
-                self._items.pop(item.stream, None)  # an open candle that waits is older than this closing
-        elif (key := _merge_key(item)) is not None:
-            self._replace(key, item)
-            return True
-        if self._next_key - self._first_key >= self._capacity:
-            if self._overflow is Overflow.DISMISS:
-                return False
-            self._drop_oldest()
-        self._items[self._next_key] = item
-        self._next_key += 1
+    def put(self, *items: Item) -> bool:
+        """Add items; ``False`` means that there was no room for one of them, and the listener must be dismissed."""
+        waiting = self._items
+        for item in items:
+            if not isinstance(item, Envelope):
+                key = _merge_key(item)
+            elif item.sequence is None:
+                key = item.stream
+            else:
+                key = None
+                if waiting and isinstance(item.event, Kline):
+                    waiting.pop(item.stream, None)  # an open candle that waits is older than this closing
+            if key is not None:
+                waiting.pop(key, None)
+                waiting[key] = item
+                continue
+            if self._next_key - self._first_key >= self._capacity:
+                if self._overflow is Overflow.DISMISS:
+                    return False
+                self._drop_oldest()
+            waiting[self._next_key] = item
+            self._next_key += 1
         return True
-
-    def _replace(self, key: object, item: Item) -> None:
-        self._items.pop(key, None)
-        self._items[key] = item
 
     def peek(self) -> Batch:
         """Everything that waits."""
@@ -151,7 +151,7 @@ class Post:
     def give_back(self, batch: Batch) -> bool:
         """Add what somebody else has not delivered, behind what waits."""
         self._dropped += batch.dropped
-        return all(self.put(item) for item in batch.items)
+        return self.put(*batch.items)
 
     def _drop_oldest(self) -> None:
         del self._items[self._first_key]

@@ -212,11 +212,19 @@ class StreamHealth(msgspec.Struct, frozen=True, kw_only=True):
 Notice: TypeAlias = Gap | FeedStatus | StreamHealth
 
 
+def _none(_state: object) -> None:
+    """The number of a state, of which a newer one replaces an older one."""
+
+
 # The exchange's own number of a fact that must not be lost, rising within its stream: trades and aggregate trades count
-# by id, a closed candle by its open time. ``None`` is for what may merge; a kind that is not here is a state, of which
-# a newer one replaces an older one.
+# by id, a closed candle by its open time. ``None`` is for what may merge.
 SEQUENCES: Final[dict[type[Event], Callable[[Any], int | None]]] = {
     Trade: attrgetter("trade_id"),
     AggTrade: attrgetter("trade_id"),
     Kline: lambda candle: candle.timestamp if candle.is_closed else None,
+    Ticker: _none,
+    MiniTicker: _none,
+    BookTicker: _none,
+    Depth: _none,
+    MarkPrice: _none,
 }

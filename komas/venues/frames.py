@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from struct import Struct
 from typing import Final
 
 import msgspec
 
 _TEXT: Final = 0x81  # the only frame of a text
+_HEADER: Final = Struct(">HH")  # of a text: two bytes, or with the length in two more
+_SHORT_TEXT: Final = 0x8100
+_LONG_TEXT: Final = 0x817E
 _IN_TWO: Final = 126  # the length is in the next two bytes,
 _IN_EIGHT: Final = 127  # or in the next eight
 _HEADERS: Final = {_IN_TWO: 4, _IN_EIGHT: 10}  # bytes; any other length fits the header's two
@@ -89,23 +93,24 @@ class Frames:
 
     def cut(self) -> Cut:
         """Take every whole message up to the first thing that is the library's business."""
-        data, at, messages = self._data, self._at, []
+        data, at, messages, most = self._data, self._at, [], self._most
         end = 0 if self._missing or self._has_begun else len(data)
-        while end - at > 1 and data[at] == _TEXT:
-            length, start = data[at + 1], at + 2
-            if length == _IN_TWO and end - at > 3:  # noqa: PLR2004 - the rest of this header
-                length, start = data[at + 2] << 8 | data[at + 3], at + 4
-                if length < _IN_TWO:
-                    break
-            elif length >= _IN_TWO:
+        while end - at >= _HEADER.size:
+            head, length = _HEADER.unpack_from(data, at)
+            if head == _LONG_TEXT and length >= _IN_TWO:
+                at_text = at + 4
+            elif _SHORT_TEXT <= head < _LONG_TEXT:
+                at_text, length = at + 2, head - _SHORT_TEXT
+            else:
                 break
-            if start + length > end or length > self._most:
+            next_at = at_text + length
+            if next_at > end or length > most:
                 break
-            message = data[start : start + length]
+            message = data[at_text:next_at]
             if not message.isascii() and not _is_utf8(message):
                 break
             messages.append(message)
-            at = start + length
+            at = next_at
         self._at = at
         if self._missing or at == len(data):
             return Cut(messages, b"", Then.READ)

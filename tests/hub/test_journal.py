@@ -126,3 +126,22 @@ def test_a_replay_and_its_gap_are_everything_after_the_position(count: int, leng
         return
     missing = [] if replay.gap is None else list(range(replay.gap.first or 0, (replay.gap.last or 0) + 1))
     assert missing + _numbers(replay) == list(range(offset + 1, count + 1))
+
+
+@given(st.lists(st.lists(st.booleans(), max_size=6), max_size=12), st.integers(1, 9))
+def test_together_or_one_by_one_is_the_same(batches: list[list[bool]], length: int) -> None:
+    """Facts, and gaps between them; what is lost, what is left, and from where one can resume."""
+    together, singly, number = Journal(TRADE, "now", length), Journal(TRADE, "now", length), 0
+    for batch in batches:
+        items: list[Envelope | NoticeEnvelope] = []
+        for is_gap in batch:
+            number += 1
+            gap = NoticeEnvelope(Gap(stream=TRADE.name, first=number, last=number), TRADE)
+            items.append(gap if is_gap else enveloped(TRADE, trade(number), 0, "now"))
+        together.append(*items)
+        for item in items:
+            singly.append(item)
+        for epoch in ("now", "then"):
+            for offset in range(number + 2):
+                position = Position(epoch, offset)
+                assert together.replay(position) == singly.replay(position)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komas.hub.policy import Overflow, Post
+from komas.hub.policy import Item, Line, Overflow, Post
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Kind, Stream
@@ -96,3 +97,34 @@ def test_bounds_order_and_count_hold_for_any_traffic(traffic: list[int | None], 
     assert trades == sorted(set(trades))
     assert len(trades) + dropped == number
     assert last_quote is None or last_quote in delivered
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=8), max_size=12), st.integers(1, 9), st.sampled_from(Overflow))
+def test_together_or_one_by_one_waits_the_same(batches: list[list[int]], capacity: int, overflow: Overflow) -> None:
+    """Trades, tickers, candles and notices; up to the moment at which the listener is to go."""
+    together, singly, number = Post(capacity, overflow), Post(capacity, overflow), 0
+    for batch in batches:
+        items: list[Item] = []
+        for kind in batch:
+            number += 1
+            items.append(
+                (
+                    _trade(number),
+                    enveloped(TICKER, ticker(str(number)), 0),
+                    enveloped(KLINE, kline(number // 3, closed=number % 3 == 2), 0),
+                    NoticeEnvelope(FeedStatus(state=FeedState.CONNECTED)),
+                )[kind]
+            )
+        fitted = all(singly.put(item) for item in items)
+        assert together.put(*items) == fitted
+        if not fitted:
+            return
+        assert together.take() == singly.take()
+
+
+@pytest.mark.parametrize("count", range(5))
+def test_a_line_takes_what_fits(count: int) -> None:
+    """And says whether that was all."""
+    line = Line[int](3)
+    assert line.put(*range(count)) == (count <= 3)
+    assert line.take() == list(range(min(count, 3)))

@@ -30,7 +30,7 @@ def test_only_what_must_not_be_lost_has_a_number() -> None:
     assert SEQUENCES[Trade](trade(7)) == 7
     assert SEQUENCES[Kline](kline(2, closed=True)) == 120_000
     assert SEQUENCES[Kline](kline(2)) is None
-    assert Ticker not in SEQUENCES
+    assert SEQUENCES[Ticker](ticker()) is None
 
 
 def test_a_gap_says_from_and_to() -> None:

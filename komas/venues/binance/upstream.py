@@ -32,6 +32,7 @@ REMEDY_S = 30.0  # a new connection that does not bring a silent stream back is 
 REMEDY_MAX_S = 3600.0  # and twice as late each time: trading may be halted
 _ALL = ""  # the remedy of a connection that is silent as a whole
 _TOO_LONG = (400, 413, 414, 431)  # statuses by which a server refuses a URL for what is in it
+_NO_HEAD = b"\xff"  # no frame begins like that
 _NOT_ABOUT_NAMES = ("Too many requests", "Pong timeout")  # reasons of 1008 that no stream's name is to blame for
 
 
@@ -255,20 +256,28 @@ class Upstream:
                 self._note_data(self.messages - before, arrival)
 
     def _take_all(self, messages: list[bytes], arrival: Arrival) -> None:
-        """Take what one read brought; frames of one stream that follow each other go on together."""
-        reader: wire.Reader | None = None
-        texts: list[bytes] = []
+        """Take what one read brought; frames of one stream go on together, and none passes an answer."""
+        known: dict[bytes, list[bytes]] = {}
+        head, texts = _NO_HEAD, list[bytes]()
         for text in messages:
-            if reader is not None and text.startswith(reader.head):
-                texts.append(text)
-                continue
-            if reader is not None:
-                self._take(reader, texts, arrival)
-            reader, texts = self._readers.get(wire.head_of(text)), [text]
-            if reader is None:
-                self._take_apart(text, arrival)
-        if reader is not None:
-            self._take(reader, texts, arrival)
+            if not text.startswith(head):
+                head = wire.head_of(text)
+                if head in known:
+                    texts = known[head]
+                elif head in self._readers:
+                    texts = known[head] = []
+                else:
+                    self._take_known(known, arrival)
+                    self._take_apart(text, arrival)
+                    head = _NO_HEAD
+                    continue
+            texts.append(text)
+        self._take_known(known, arrival)
+
+    def _take_known(self, known: dict[bytes, list[bytes]], arrival: Arrival) -> None:
+        for head, texts in known.items():
+            self._take(self._readers[head], texts, arrival)
+        known.clear()
 
     def _note_data(self, count: int, arrival: Arrival) -> None:
         """Note what holds for all data frames of a read."""
@@ -314,7 +323,7 @@ class Upstream:
             self._desk.news.unpark_all()
             beat = self._beats.get(reader.name)
         if beat is not None:
-            beat.heard(arrival.at_s, len(events))
+            beat.heard(arrival.at_s, len(texts))
         self._desk.take(reader.stream, events, arrival)
 
     # Write

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from operator import attrgetter
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -156,9 +157,8 @@ _P = TypeVar("_P")
 
 
 class _Frame(msgspec.Struct, Generic[_P], gc=False):
-    """``{"stream":"btcusdt@trade","data":{...}}``."""
+    """``{"stream":"btcusdt@trade","data":{...}}``; by the stream's name its reader was found."""
 
-    stream: str
     data: _P
 
 
@@ -179,41 +179,53 @@ def head_of(text: bytes) -> bytes:
 class Reader:
     """Reads the data frames of one stream; ``head`` is how they begin, as a rule."""
 
-    __slots__ = ("_before", "_kind", "_last", "_written", "head", "name", "stream")
+    __slots__ = ("_before", "_kind", "_last", "head", "name", "stream")
 
-    def __init__(self, stream: Stream, written: str | None = None) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.name = stream.name
         self.head = b'%b%b"' % (_BEGIN, self.name.encode())
-        self._written = written or self.name
         self._kind = _READERS[stream.kind]
-        self._before: object = self._kind.nothing
-        self._last: market.Incoming | None = None
+        self._before: Any = self._kind.nothing
+        self._last: Any = None
 
     def read(
         self, texts: Iterable[bytes], received_ms: int, complain: Callable[[Unreadable], None]
     ) -> list[market.Incoming]:
-        """Read frames; those with broken contents, or of another symbol, are complained of, and left out.
+        """Read frames that came together; those that are broken, or another symbol's, are complained of and left out.
 
+        Of states (prices, which a newer one replaces) the newest alone becomes a fact: nobody can look in between.
         ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
         """
-        decode, make, before, last = self._kind.decode, self._kind.make, self._before, self._last
-        written, stream, symbol = self._written, self.stream, self.stream.symbol
-        events: list[market.Incoming] = []
+        decode, make, number = self._kind.decode, self._kind.make, self._kind.number
+        stream, symbol = self.stream, self.stream.symbol
+        payloads: list[Any] = []
         for text in texts:
             try:
                 frame = decode(text)
-                event = make(frame.data, stream, received_ms, before, last)
             except _BROKEN as error:
                 complain(Unreadable(str(error)))
+                continue
+            payload = frame.data
+            if payload.s == symbol:
+                payloads.append(payload)
+            else:
+                complain(Unreadable(f"{stream} brought a fact of another symbol"))
+        if number is not None:
+            payloads.sort(key=number)
+            payloads.reverse()
+        events: list[market.Incoming] = []
+        before, last = self._before, self._last
+        for payload in payloads:
+            try:
+                last = make(payload, stream, received_ms, before, last)
             except Unreadable as error:
                 complain(error)
-            else:
-                if event.symbol == symbol and frame.stream == written:
-                    events.append(event)
-                    before, last = frame.data, event
-                else:
-                    complain(Unreadable(f"{stream} brought a fact of another stream"))
+                continue
+            before = payload
+            events.append(last)
+            if number is not None:
+                break
         self._before, self._last = before, last
         return events
 
@@ -221,7 +233,7 @@ class Reader:
 def reader_of(name: str) -> Reader | None:
     """Who reads a stream; ``None`` for one that komas does not know."""
     stream = parse_name(name)
-    return None if stream is None else Reader(stream, name)
+    return None if stream is None else Reader(stream)
 
 
 def _number(text: str) -> Decimal:
@@ -229,8 +241,8 @@ def _number(text: str) -> Decimal:
         number = Decimal(text)
     except ArithmeticError:
         raise Unreadable(f"{text[:_SHOWN]!r} is not a price or a quantity") from None
-    if len(text) > _DIGITS or not text.replace(".", "", 1).isdecimal():  # what passes is none of what is refused
-        check(number)
+    if len(text) > _DIGITS or not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS:
+        check(number)  # which is slower; what does not come here would pass
     return number
 
 
@@ -239,10 +251,10 @@ def _number(text: str) -> Decimal:
 
 
 def _read_ticker(
-    frame: _Ticker, _stream: Stream, _received_ms: int, before: _Ticker, last: market.Ticker
+    frame: _Ticker, stream: Stream, _received_ms: int, before: _Ticker, last: market.Ticker
 ) -> market.Ticker:
     return market.Ticker(
-        symbol=frame.s,
+        symbol=stream.symbol,
         price=last.price if frame.c == before.c else _number(frame.c),
         open=last.open if frame.o == before.o else _number(frame.o),
         high=last.high if frame.h == before.h else _number(frame.h),
@@ -256,10 +268,10 @@ def _read_ticker(
 
 
 def _read_mini_ticker(
-    frame: _MiniTicker, _stream: Stream, _received_ms: int, before: _MiniTicker, last: market.MiniTicker
+    frame: _MiniTicker, stream: Stream, _received_ms: int, before: _MiniTicker, last: market.MiniTicker
 ) -> market.MiniTicker:
     return market.MiniTicker(
-        symbol=frame.s,
+        symbol=stream.symbol,
         price=last.price if frame.c == before.c else _number(frame.c),
         open=last.open if frame.o == before.o else _number(frame.o),
         high=last.high if frame.h == before.h else _number(frame.h),
@@ -275,7 +287,7 @@ def _read_kline(frame: _Kline, stream: Stream, _received_ms: int, before: _Kline
     if bar.i != stream.interval:
         raise Unreadable(f"{stream} brought a candle of another length")
     return market.Kline(
-        symbol=frame.s,
+        symbol=stream.symbol,
         interval=bar.i,
         timestamp=bar.t,
         open=last.open if bar.o == old.o else _number(bar.o),
@@ -289,9 +301,9 @@ def _read_kline(frame: _Kline, stream: Stream, _received_ms: int, before: _Kline
     )
 
 
-def _read_trade(frame: _Trade, _stream: Stream, _received_ms: int, before: _Trade, last: market.Trade) -> market.Trade:
+def _read_trade(frame: _Trade, stream: Stream, _received_ms: int, before: _Trade, last: market.Trade) -> market.Trade:
     return market.Trade(
-        symbol=frame.s,
+        symbol=stream.symbol,
         trade_id=frame.t,
         price=last.price if frame.p == before.p else _number(frame.p),
         quantity=last.quantity if frame.q == before.q else _number(frame.q),
@@ -301,10 +313,10 @@ def _read_trade(frame: _Trade, _stream: Stream, _received_ms: int, before: _Trad
 
 
 def _read_agg_trade(
-    frame: _AggTrade, _stream: Stream, _received_ms: int, before: _AggTrade, last: market.AggTrade
+    frame: _AggTrade, stream: Stream, _received_ms: int, before: _AggTrade, last: market.AggTrade
 ) -> market.AggTrade:
     return market.AggTrade(
-        symbol=frame.s,
+        symbol=stream.symbol,
         trade_id=frame.a,
         price=last.price if frame.p == before.p else _number(frame.p),
         quantity=last.quantity if frame.q == before.q else _number(frame.q),
@@ -316,10 +328,10 @@ def _read_agg_trade(
 
 
 def _read_book_ticker(
-    frame: _BookTicker, _stream: Stream, received_ms: int, before: _BookTicker, last: market.BookTicker
+    frame: _BookTicker, stream: Stream, received_ms: int, before: _BookTicker, last: market.BookTicker
 ) -> market.BookTicker:
     return market.BookTicker(
-        symbol=frame.s,
+        symbol=stream.symbol,
         bid_price=last.bid_price if frame.b == before.b else _number(frame.b),
         bid_quantity=last.bid_quantity if frame.B == before.B else _number(frame.B),
         ask_price=last.ask_price if frame.a == before.a else _number(frame.a),
@@ -330,19 +342,19 @@ def _read_book_ticker(
 
 
 def _read_depth(
-    frame: _DepthUpdate, _stream: Stream, _received_ms: int, _before: object, _last: object
+    frame: _DepthUpdate, stream: Stream, _received_ms: int, _before: object, _last: object
 ) -> market.DepthUpdate:
     check_levels(frame.b, frame.a)
     return market.DepthUpdate(
-        symbol=frame.s, first=frame.U, last=frame.u, bids=frame.b, asks=frame.a, timestamp=frame.E
+        symbol=stream.symbol, first=frame.U, last=frame.u, bids=frame.b, asks=frame.a, timestamp=frame.E
     )
 
 
 def _read_mark_price(
-    frame: _MarkPrice, _stream: Stream, _received_ms: int, _before: object, _last: object
+    frame: _MarkPrice, stream: Stream, _received_ms: int, _before: object, _last: object
 ) -> market.MarkPrice:
     return market.MarkPrice(
-        symbol=frame.s,
+        symbol=stream.symbol,
         price=_number(frame.p),
         index_price=None if frame.i is None else _number(frame.i),
         estimated_settle_price=None if frame.P is None else _number(frame.P),
@@ -353,30 +365,36 @@ def _read_mark_price(
 
 
 class _Format(msgspec.Struct, frozen=True):
-    """How frames of a kind are read: decoded, and made a fact; ``nothing`` is a frame that no other one is like."""
+    """How frames of a kind are read: decoded, and made a fact.
+
+    ``nothing`` is a frame that no other one is like; ``number`` tells which state is the newest, and is ``None`` of
+    kinds whose every frame counts.
+    """
 
     decode: Callable[[bytes], _Frame[Any]]
     make: Callable[[Any, Stream, int, Any, Any], market.Incoming]
     nothing: object
+    number: Callable[[Any], int] | None = None
 
 
 def _nothing(payload: type[msgspec.Struct]) -> Any:  # noqa: ANN401 - any payload
     return payload(*[None] * len(payload.__struct_fields__))
 
 
+_time = attrgetter("E")
 _READERS: Final = {
-    Kind.TICKER: _Format(msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker, _nothing(_Ticker)),
+    Kind.TICKER: _Format(msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker, _nothing(_Ticker), _time),
     Kind.MINI_TICKER: _Format(
-        msgspec.json.Decoder(_Frame[_MiniTicker]).decode, _read_mini_ticker, _nothing(_MiniTicker)
+        msgspec.json.Decoder(_Frame[_MiniTicker]).decode, _read_mini_ticker, _nothing(_MiniTicker), _time
     ),
     Kind.KLINE: _Format(msgspec.json.Decoder(_Frame[_Kline]).decode, _read_kline, _Kline(0, "", _nothing(_Bar))),
     Kind.TRADE: _Format(msgspec.json.Decoder(_Frame[_Trade]).decode, _read_trade, _nothing(_Trade)),
     Kind.AGG_TRADE: _Format(msgspec.json.Decoder(_Frame[_AggTrade]).decode, _read_agg_trade, _nothing(_AggTrade)),
     Kind.BOOK_TICKER: _Format(
-        msgspec.json.Decoder(_Frame[_BookTicker]).decode, _read_book_ticker, _nothing(_BookTicker)
+        msgspec.json.Decoder(_Frame[_BookTicker]).decode, _read_book_ticker, _nothing(_BookTicker), attrgetter("u")
     ),
     Kind.DEPTH: _Format(msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth, None),
-    Kind.MARK_PRICE: _Format(msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price, None),
+    Kind.MARK_PRICE: _Format(msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price, None, _time),
 }
 
 _T = TypeVar("_T")

@@ -17,8 +17,9 @@ import trio.testing
 from komas.errors import Cause, VenueError
 from komas.hub.hub import Hub, MarketListener
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import FeedState, FeedStatus, Gap, Health, StreamHealth
+from komas.model.market import FeedState, FeedStatus, Gap, Health, StreamHealth, Ticker, Trade
 from komas.model.streams import Kind, Stream
+from komas.sim import frames
 from komas.venues.backoff import Patience
 from komas.venues.binance.backfill import Backfill
 from komas.venues.binance.feed import BinanceFeed
@@ -851,6 +852,37 @@ async def test_repeats_and_reorderings_are_dropped(autojump_clock: trio.testing.
             house.feed.connect()
             assert await _trades(listener, 3) == [1, 2, 3]
             assert house.backfill.statistics().repeated == 2
+
+
+async def test_what_comes_together_is_told_together(autojump_clock: trio.testing.MockClock) -> None:
+    """However the streams are mixed: trades each, in order; of tickers the newest; nothing because of an odd frame."""
+
+    async def act(peer: Peer) -> None:
+        await peer.say(trade_frame(1), ticker_frame(price="1", event_ms=EVENT_MS + 1))
+        await trio.sleep(1)
+        together = [
+            trade_frame(2),
+            ticker_frame(price="2", event_ms=EVENT_MS + 2),
+            trade_frame(3),
+            '{"stream":"btcusdt@unheardOf","data":{}}',
+            trade_frame(4),
+            ticker_frame(price="4", event_ms=EVENT_MS + 4),
+            ticker_frame(price="3", event_ms=EVENT_MS + 3),
+            trade_frame(5),
+        ]
+        await peer.stream.send_all(b"".join(frames.text(frame.encode()) for frame in together))
+        await peer.obey()
+
+    async with _house() as house:
+        house.exchange.script(act)
+        with house.hub.listen([TRADE, TICKER]) as listener:
+            house.feed.connect()
+            await trio.sleep(2)
+            facts = [item.event for item in (await listener.take()).items if isinstance(item, Envelope)]
+            assert [fact["trade_id"] for fact in facts if isinstance(fact, Trade)] == [1, 2, 3, 4, 5]
+            assert [str(fact["price"]) for fact in facts if isinstance(fact, Ticker)] == ["4"]
+            assert (house.feed.statistics().messages_received, house.feed.statistics().unknown) == (10, 1)
+            assert house.hub.statistics().published == 8  # the ticker of the first read, and two around the odd frame
 
 
 async def test_cancelled_anywhere_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
