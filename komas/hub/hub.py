@@ -112,6 +112,10 @@ class Hub:
             hearer.put(*envelopes)
         self.latest.put(envelopes[-1])
 
+    def flush(self) -> None:
+        """Write what was published to those who listen directly, for a moment; ``deliver()`` writes the rest."""
+        self._audiences.flush()
+
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Tell listeners of a stream, and those who will replay it, that facts are missing at this place."""
         fanout = self._fanouts.get(stream)

@@ -1,15 +1,15 @@
 """A place at the hub: its task takes what waits in its mailbox, or lets its outlet be written to while it waits.
 
-``publish()`` never writes. It leaves what it has with mailboxes and audiences; the task that runs ``deliver()`` writes
-for the audiences as soon as the publisher's task waits again: so one write carries all that one read of the exchange
-brought.
+``publish()`` never writes. It leaves what it has with mailboxes and audiences; whoever published writes for the
+audiences by ``flush()``, so that one write carries all that one read of the exchange brought. What takes longer, and
+what nobody flushes, is written by the task that runs ``deliver()``.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
@@ -142,6 +142,7 @@ class Audiences(Generic[T, B]):
     def __init__(self) -> None:
         self._audiences: dict[Hashable, Audience[T, B]] = {}
         self._called: deque[Audience[T, B]] = deque()
+        self._begun: Iterator[None] = iter(())  # the service of one of them, which may not be over
         self._bell = trio.lowlevel.ParkingLot()
         self._dropped = 0
 
@@ -179,14 +180,21 @@ class Audiences(Generic[T, B]):
     async def deliver(self) -> None:
         """Serve audiences for which something waits, until cancelled; nothing else waits for long meanwhile."""
         while True:
-            while not self._called:
+            if self.flush():
+                await trio.lowlevel.checkpoint()
+            else:
                 await self._bell.park()
-            until = time.perf_counter() + SLICE_S
-            while self._called:
-                for _ in self._called.popleft().serve(trio.current_time()):
-                    if time.perf_counter() > until:
-                        await trio.lowlevel.checkpoint()
-                        until = time.perf_counter() + SLICE_S
+
+    def flush(self) -> bool:
+        """Serve audiences for which something waits, for a moment; whether that was not enough."""
+        until = time.perf_counter() + SLICE_S
+        while True:
+            for _ in self._begun:
+                if time.perf_counter() > until:
+                    return True
+            if not self._called:
+                return False
+            self._begun = self._called.popleft().serve(trio.current_time())
 
     async def beat(self, every_s: float) -> None:
         """Have every audience that was written nothing for so long written its heartbeat, until cancelled."""

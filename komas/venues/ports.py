@@ -19,6 +19,9 @@ class Intake(Protocol):
     def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Take facts of one stream, or changes of one order book, that came together, in order."""
 
+    def flush(self) -> None:
+        """Take the news that all that came together was taken: it may go out."""
+
     def doubt(self, stream: Stream) -> None:
         """Take the news that facts of a stream may be missing although it says nothing: it was cut, or is silent."""
 
@@ -47,6 +50,9 @@ class Sink(Protocol):
 
     def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
         """Take facts of one stream that came together, in order."""
+
+    def flush(self) -> None:
+        """Take the news that all that came together was published: it may go out."""
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Take the news that facts are missing before the next one."""

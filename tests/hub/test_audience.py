@@ -181,6 +181,8 @@ async def test_everybody_hears_everything_once_and_in_order(seed: int, autojump_
                 for _ in range(chance.randrange(4)):
                     number += 1
                     hub.publish(TRADE, trade(number), 0)
+                    if chance.random() < 0.3:
+                        hub.flush()
                 await trio.sleep(chance.choice((0, 0, 0.001, 0.1)))
             hub.drain()
         nursery.cancel_scope.cancel()
@@ -207,6 +209,32 @@ async def test_one_write_for_everything_a_publisher_had(autojump_clock: trio.tes
         assert [client.ids for client in clients] == [list(range(1, 101))] * 2
         assert [client.direct for client in clients] == [1, 1]
         nursery.cancel_scope.cancel()
+
+
+async def test_whoever_published_writes_at_once_what_it_can() -> None:
+    """Without any other task's help; the rest of what takes long is left to who delivers."""
+    hub, slow = Hub(), [Slow() for _ in range(5 * TURN)]
+    async with trio.open_nursery() as nursery:
+        client = Client(random.Random(1))
+        await nursery.start(client.run, hub)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.publish(TRADE, trade(1), 0)
+        hub.publish(TRADE, trade(2), 0)
+        assert client.ids == []
+        hub.flush()
+        hub.flush()
+        assert (client.ids, client.direct) == ([1, 2], 1)
+        with ExitStack() as stack:
+            for socket in slow:
+                nursery.start_soon(stack.enter_context(hub.listen_directly([TRADE], socket, Ids())).take)
+            await trio.testing.wait_all_tasks_blocked()
+            hub.publish(TRADE, trade(3), 0)
+            hub.flush()
+            assert 0 < sum(socket.writes for socket in slow) <= 2 * TURN
+            nursery.start_soon(hub.deliver)
+            await trio.testing.wait_all_tasks_blocked()
+            assert [socket.writes for socket in slow] == [1] * len(slow)
+            nursery.cancel_scope.cancel()
 
 
 async def test_states_merge_on_the_direct_way_too() -> None:

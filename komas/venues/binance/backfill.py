@@ -154,6 +154,10 @@ class Backfill:
             event, left = left[count], left[count + 1 :]
             self._take(stream, event, received_ms, self._continuity.judge(stream, event, received_ms))
 
+    def flush(self) -> None:
+        """Pass on that all was taken that came together."""
+        self._sink.flush()
+
     def doubt(self, stream: Stream) -> None:
         """Ask for what a stream may have missed, unless it says so itself in a moment."""
         if rows.can_fill(stream) and self._continuity.latest(stream) is not None:

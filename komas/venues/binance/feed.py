@@ -429,9 +429,10 @@ class BinanceFeed:
                 self._intake.refuse(stream, refusal.words)
 
     def received(self, count: int, received_ms: int) -> None:
-        """Count data frames."""
+        """Count the data frames of one read, whose facts were handed on."""
         self._counts.messages += count
         self._counts.last_message_ms = received_ms
+        self._intake.flush()
 
     def unknown(self) -> None:
         """Count one frame of a stream that komas does not know."""

@@ -97,6 +97,10 @@ class Beside:
         """Pass facts on that came together."""
         self._sink.publish_all(stream, events, received_ms)
 
+    def flush(self) -> None:
+        """Pass on that all was published that came together."""
+        self._sink.flush()
+
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Pass a gap on."""
         self._sink.publish_gap(stream, gap)

@@ -61,7 +61,7 @@ class Desk(Protocol):
         """Take the exchange's refusals: these streams are no longer wanted afterwards."""
 
     def received(self, count: int, received_ms: int) -> None:
-        """Count data frames."""
+        """Count the data frames of one read, whose facts were taken before."""
 
     def unknown(self) -> None:
         """Count one frame of an unknown stream."""

@@ -44,6 +44,9 @@ class _Sink:
         for event in events:
             self.publish(stream, event, received_ms)
 
+    def flush(self) -> None:
+        self.taken.append("flushed")
+
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         self.taken.append((gap.first, gap.last))
         self.reason = gap.reason

@@ -854,7 +854,9 @@ async def test_repeats_and_reorderings_are_dropped(autojump_clock: trio.testing.
             assert house.backfill.statistics().repeated == 2
 
 
-async def test_what_comes_together_is_told_together(autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_comes_together_is_told_together(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However the streams are mixed: trades each, in order; of tickers the newest; nothing because of an odd frame."""
 
     async def act(peer: Peer) -> None:
@@ -874,10 +876,13 @@ async def test_what_comes_together_is_told_together(autojump_clock: trio.testing
         await peer.obey()
 
     async with _house() as house:
+        flushed: list[int] = []
+        monkeypatch.setattr(house.hub, "flush", lambda: flushed.append(house.hub.statistics().published))
         house.exchange.script(act)
         with house.hub.listen([TRADE, TICKER]) as listener:
             house.feed.connect()
             await trio.sleep(2)
+            assert flushed[-2:] == [2, 8]
             facts = [item.event for item in (await listener.take()).items if isinstance(item, Envelope)]
             assert [fact["trade_id"] for fact in facts if isinstance(fact, Trade)] == [1, 2, 3, 4, 5]
             assert [str(fact["price"]) for fact in facts if isinstance(fact, Ticker)] == ["4"]
