@@ -14,7 +14,8 @@ from benchmarks.report import Row, medians
 
 TITLE: Final = "from the start of the process to its first line"
 NOBODY: Final = "ws://127.0.0.1:9"  # there is no network to wait for
-STACK: Final = "import hypercorn.trio, httpx, jwt, msgspec, quart_trio, trio_websocket"
+SERVER: Final = "import hypercorn.trio, quart_trio"
+STACK: Final = f"{SERVER}, httpx, jwt, msgspec, trio_websocket"
 SERVE: Final = ("-m", "komas", "serve", "--bind", "127.0.0.1:0", "--upstream", NOBODY, "--data-dir")
 
 
@@ -25,6 +26,7 @@ def measure(rounds: int) -> list[Row]:
         with TemporaryDirectory(prefix="komas-bench-") as folder:
             for what, arguments in (
                 ("Python alone", ("-c", "print(1)")),
+                ("Trio, Hypercorn and Quart-Trio alone", ("-c", f"{SERVER}; print(1)")),
                 ("the packages that it needs", ("-c", f"{STACK}; print(1)")),
                 ("komas serve, first start", (*SERVE, folder)),
                 ("komas serve, again", (*SERVE, folder)),

@@ -107,7 +107,8 @@ class Hub:
         envelopes = [
             Envelope(stream, event, received_ms, sequence(event), fanout.epoch, backfilled) for event in events
         ]
-        fanout.journal.append(*[envelope for envelope in envelopes if envelope.sequence is not None])
+        if kept := [envelope for envelope in envelopes if envelope.sequence is not None]:
+            fanout.journal.append(*kept)
         for hearer in fanout.hearers:
             hearer.put(*envelopes)
         self.latest.put(envelopes[-1])
@@ -190,7 +191,7 @@ class Hub:
         since: Position | None = None,
         capacity: int = MAILBOX_POSTS,
     ) -> Iterator[DirectListener[Item, Batch]]:
-        """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
+        """Listen as ``listen()`` does, with an outlet that is written to by ``flush()``, and by ``deliver()``."""
         key = (tuple(streams), view, capacity)
         audience = self._audiences.take_seat(key, lambda: Post(capacity), view)
         try:

@@ -25,7 +25,7 @@ B_contra = TypeVar("B_contra", contravariant=True)
 Hearer: TypeAlias = Mailbox[T, B] | Audience[T, B]
 
 EARLY: Final = 0.1  # of a silence: who is nearly due is looked at together with who is
-SLICE_S: Final = 0.005  # of writing, then everybody else's turn comes
+SLICE_S: Final = 0.005  # of writing, by whomever, then everybody else's turn comes
 
 
 class View(Protocol[B_contra]):
@@ -144,6 +144,7 @@ class Audiences(Generic[T, B]):
         self._called: deque[Audience[T, B]] = deque()
         self._begun: Iterator[None] = iter(())  # the service of one of them, which may not be over
         self._bell = trio.lowlevel.ParkingLot()
+        self._until: float | None = None  # the end of a slice, on the performance counter, while somebody is called
         self._dropped = 0
 
     def take_seat(self, key: Hashable, post: Callable[[], Waiting[T, B]], view: View[B]) -> Audience[T, B]:
@@ -175,26 +176,35 @@ class Audiences(Generic[T, B]):
 
     def _call(self, audience: Audience[T, B]) -> None:
         self._called.append(audience)
+        if self._until is None:
+            self._until = time.perf_counter() + SLICE_S
         self._bell.unpark()
 
     async def deliver(self) -> None:
         """Serve audiences for which something waits, until cancelled; nothing else waits for long meanwhile."""
         while True:
-            if self.flush():
+            self._until = time.perf_counter() + SLICE_S
+            if self._serve(self._until):
                 await trio.lowlevel.checkpoint()
             else:
+                self._until = None
                 await self._bell.park()
 
-    def flush(self) -> bool:
-        """Serve audiences for which something waits, for a moment; whether that was not enough."""
-        until = time.perf_counter() + SLICE_S
-        while True:
+    def flush(self) -> None:
+        """Serve them now, while the slice lasts that began when they were called; ``deliver()`` does the rest."""
+        if self._until is not None:
+            self._serve(self._until)
+
+    def _serve(self, until: float) -> bool:
+        """Serve until a time; whether that was not enough."""
+        while time.perf_counter() < until:
             for _ in self._begun:
                 if time.perf_counter() > until:
                     return True
             if not self._called:
                 return False
             self._begun = self._called.popleft().serve(trio.current_time())
+        return True
 
     async def beat(self, every_s: float) -> None:
         """Have every audience that was written nothing for so long written its heartbeat, until cancelled."""

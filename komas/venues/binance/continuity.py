@@ -33,16 +33,23 @@ SEEN = Verdict(is_new=False)
 # each newer than the one before, are no repetition but a new count. A second connection that lags brings old facts in a
 # row, too: but never ones that happened after the newest that is known, and not for so long without anything new.
 RESTART: Final = 50
+RESTART_STATES: Final = 10  # of what has no time but its number: one of each read of the exchange, and it takes longer
 RESTART_MS: Final = 30_000
 FUTURE_MS: Final = 86_400_000  # so far ahead of what comes is no trade of a connection that led, but garbage
 
 
 class _Run(msgspec.Struct):
-    """Old facts in a row, each newer than the one before."""
+    """Old facts in a row, each newer than the one before; what a second connection repeats of them is no other run."""
 
     count: int
+    first: int
     newest: int
     since_ms: int
+    risen_ms: int
+
+    def goes_on_with(self, number: int, received_ms: int) -> bool:
+        """Whether a number may be of this run: none that lies in it for long is, for its newest one was garbage."""
+        return number >= self.newest or (number >= self.first and received_ms - self.risen_ms < RESTART_MS)
 
 
 class Continuity:
@@ -95,11 +102,13 @@ class Continuity:
     def _restarted(self, stream: Stream, event: Event, received_ms: int) -> Verdict:
         number = number_of(event)
         run = self._runs.get(stream)
-        if run is None or number <= run.newest:
-            run = self._runs[stream] = _Run(0, number, received_ms)
-        run.count += 1
-        run.newest = number
-        is_known = run.count >= RESTART and _starts_again(event, self._latest[stream], received_ms - run.since_ms)
+        if run is None or not run.goes_on_with(number, received_ms):
+            run = self._runs[stream] = _Run(1, number, number, received_ms, received_ms)
+        elif number > run.newest:
+            run.count += 1
+            run.newest, run.risen_ms = number, received_ms
+        enough = RESTART if isinstance(event, Trade | AggTrade) else RESTART_STATES
+        is_known = run.count >= enough and _starts_again(event, self._latest[stream], received_ms - run.since_ms)
         if not is_known:
             return SEEN
         lost = Gap(stream=stream.name, first=number_of(self._latest[stream]) + 1, last=None)

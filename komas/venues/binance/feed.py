@@ -429,7 +429,7 @@ class BinanceFeed:
                 self._intake.refuse(stream, refusal.words)
 
     def received(self, count: int, received_ms: int) -> None:
-        """Count the data frames of one read, whose facts were handed on."""
+        """Count the data frames of a read, and let their facts, which were handed on, go out."""
         self._counts.messages += count
         self._counts.last_message_ms = received_ms
         self._intake.flush()

@@ -32,7 +32,6 @@ REMEDY_S = 30.0  # a new connection that does not bring a silent stream back is 
 REMEDY_MAX_S = 3600.0  # and twice as late each time: trading may be halted
 _ALL = ""  # the remedy of a connection that is silent as a whole
 _TOO_LONG = (400, 413, 414, 431)  # statuses by which a server refuses a URL for what is in it
-_NO_HEAD = b"\xff"  # no frame begins like that
 _NOT_ABOUT_NAMES = ("Too many requests", "Pong timeout")  # reasons of 1008 that no stream's name is to blame for
 
 
@@ -61,7 +60,7 @@ class Desk(Protocol):
         """Take the exchange's refusals: these streams are no longer wanted afterwards."""
 
     def received(self, count: int, received_ms: int) -> None:
-        """Count the data frames of one read, whose facts were taken before."""
+        """Take the end of a read: so many data frames were in it, and their facts were taken."""
 
     def unknown(self) -> None:
         """Count one frame of an unknown stream."""
@@ -258,20 +257,18 @@ class Upstream:
     def _take_all(self, messages: list[bytes], arrival: Arrival) -> None:
         """Take what one read brought; frames of one stream go on together, and none passes an answer."""
         known: dict[bytes, list[bytes]] = {}
-        head, texts = _NO_HEAD, list[bytes]()
+        head: bytes | tuple[bytes, ...] = ()  # nothing begins with this
+        texts: list[bytes] = []
         for text in messages:
-            if not text.startswith(head):
-                head = wire.head_of(text)
-                if head in known:
-                    texts = known[head]
-                elif head in self._readers:
-                    texts = known[head] = []
-                else:
-                    self._take_known(known, arrival)
-                    self._take_apart(text, arrival)
-                    head = _NO_HEAD
-                    continue
-            texts.append(text)
+            if text.startswith(head):
+                texts.append(text)
+            elif (begin := wire.head_of(text)) in self._readers:
+                head, texts = begin, known.setdefault(begin, [])
+                texts.append(text)
+            else:
+                self._take_known(known, arrival)
+                self._take_apart(text, arrival)
+                head = ()
         self._take_known(known, arrival)
 
     def _take_known(self, known: dict[bytes, list[bytes]], arrival: Arrival) -> None:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-import msgspec
+from decimal import Decimal
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from komas.model.market import BookTicker, Event, Gap
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.continuity import RESTART, Continuity
+from komas.venues.binance.continuity import RESTART, RESTART_MS, RESTART_STATES, Continuity
 from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
 
 NOW_MS = 1_770_000_000_000
 BOOK = Stream(Kind.BOOK_TICKER, "BTCUSDT")
+
+
+def _quote(update_id: int) -> BookTicker:
+    one = Decimal(1)
+    return BookTicker(
+        symbol="BTCUSDT",
+        bid_price=one,
+        bid_quantity=one,
+        ask_price=one,
+        ask_quantity=one,
+        update_id=update_id,
+        timestamp=1,
+    )
 
 
 def _run(stream: Stream, *events: Event) -> list[object]:
@@ -60,13 +75,7 @@ def test_quotes_only_rise() -> None:
     tickers = [ticker(timestamp=ms) for ms in (5, 5, 4, 6)]
     assert _run(TICKER, *tickers) == [True, False, False, True]
     assert _run(TICKER, tickers[0], ticker("1.6", timestamp=5)) == [True, True]
-    template = msgspec.convert(
-        {"type": "book_ticker", "symbol": "BTCUSDT", "bid_price": "1", "bid_quantity": "1", "ask_price": "1",
-         "ask_quantity": "1", "update_id": 1, "timestamp": 1},
-        BookTicker,
-    )  # fmt: skip
-    books = (msgspec.structs.replace(template, update_id=number) for number in (5, 5, 9, 8))
-    assert _run(BOOK, *books) == [True, False, True, False]
+    assert _run(BOOK, *map(_quote, (5, 5, 9, 8))) == [True, False, True, False]
 
 
 def test_a_forgotten_stream_starts_anew() -> None:
@@ -103,6 +112,32 @@ def test_a_garbage_number_does_not_kill_a_stream() -> None:
     received = [NOW_MS + place * 1000 for place in range(200)]
     assert _restarts(events, received) == [RESTART]
     assert _restarts(events, [NOW_MS + place * 100 for place in range(200)]) == []
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_numbers_that_start_again_on_two_connections(lag: int) -> None:
+    """What one of them repeats, at once or a little later, is no other beginning."""
+    old: list[Event] = [trade(number, event_ms=EVENT_MS + number) for number in range(1, 60)]
+    events: list[Event] = [trade(1000)]
+    for place, event in enumerate(old):
+        events += [event, old[max(0, place - lag)]]
+    assert _restarts(events, [NOW_MS] * len(events)) == [2 * RESTART - 1]
+
+
+def test_garbage_among_numbers_that_start_again_delays_them() -> None:
+    """It is newer than what follows, and forgotten when that has gone on for half a minute."""
+    numbers = [2**40, 1, 2, 2**30, *range(3, 200)]
+    events: list[Event] = [_quote(number) for number in numbers]
+    received = [NOW_MS + place * 1000 for place in range(len(numbers))]
+    assert _restarts(events, received, BOOK) == [3 + RESTART_MS // 1000 + RESTART_MS // 1000]
+
+
+def test_states_that_start_again_are_told_by_half_a_minute() -> None:
+    """A few are enough, for only the newest of a burst comes here; one that goes on repeating itself is none."""
+    numbers = [2**40, *range(1, 30)]
+    received = [NOW_MS + place * 5000 for place in range(len(numbers))]
+    assert _restarts([_quote(number) for number in numbers], received, BOOK) == [RESTART_STATES]
+    assert _restarts([_quote(2**40), *[_quote(1)] * 29], received, BOOK) == []
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=100))
