@@ -56,10 +56,13 @@ def read_object(text: str | bytes) -> dict[str, object]:
         raise msgspec.DecodeError(str(error)) from None
 
 
+_SECONDS: Final = len("2026-01-01T00:00:00")
+
+
 def iso_ms(epoch_ms: int) -> str:
     """Milliseconds since the epoch as ISO 8601, UTC: ``2026-01-01T00:00:00.000Z``."""
     seconds, milliseconds = divmod(epoch_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:_SECONDS]}.{milliseconds:03}Z"
 
 
 class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
