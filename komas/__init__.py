@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from komas.callbacks import BinanceWebSocket, CallbackError
-from komas.client import open_binance
-from komas.errors import CallerError, Dismissed, KomasError, VenueError
-from komas.model.market import AggTrade, BookTicker, Depth, Gap, Kline, MiniTicker, Ticker, Trade
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from komas.callbacks import BinanceWebSocket, CallbackError
+    from komas.client import open_binance
+    from komas.errors import CallerError, Dismissed, KomasError, VenueError
+    from komas.model.market import AggTrade, BookTicker, Depth, Gap, Kline, MiniTicker, Ticker, Trade
 
 __all__ = [
     "AggTrade",
@@ -24,3 +28,22 @@ __all__ = [
     "VenueError",
     "open_binance",
 ]
+
+# Loaded when they are asked for (PEP 562): a server, and a command's --help, have no use for a client.
+_PLACES: Final = {
+    "komas.callbacks": ("BinanceWebSocket", "CallbackError"),
+    "komas.client": ("open_binance",),
+    "komas.errors": ("CallerError", "Dismissed", "KomasError", "VenueError"),
+    "komas.model.market": ("AggTrade", "BookTicker", "Depth", "Gap", "Kline", "MiniTicker", "Ticker", "Trade"),
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        for place, names in _PLACES.items():
+            if name in names:
+                return getattr(import_module(place), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -15,6 +15,7 @@ import trio
 
 from komas.cli_signals import add_signal, add_token, add_vip, demo_token
 from komas.errors import CallerError, KomasError
+from komas.loading import for_good
 from komas.model.streams import INTERVALS
 from komas.settings import FIELDS, Settings, load
 from komas.stop import INTERRUPTED, first_signal
@@ -107,7 +108,8 @@ def _serve(options: argparse.Namespace) -> None:
     # httpx loads the command line that it has, too, where it can: a tenth of our start.
     sys.modules["httpx._main"] = None  # type: ignore[assignment]  # Python's own way to say that there is none
     # Imported by the verb that needs it: `komas --help` must not wait for a web server.
-    from komas.server import serve
+    with for_good():
+        from komas.server import serve
 
     trio.run(partial(serve, settings, ready=partial(_say_where, settings)))
 

@@ -43,8 +43,17 @@ class _ErrorBody(msgspec.Struct):
 class Rest:
     """One venue's REST host, made by ``open_rest()``."""
 
-    def __init__(self, client: httpx.AsyncClient, weight_header: str, weight_per_minute: int) -> None:
-        self._client = client
+    def __init__(
+        self,
+        base_url: str,
+        weight_header: str,
+        weight_per_minute: int,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self._url = httpx.URL(base_url)
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+        self._opening = trio.Lock()
         self._weight_header = weight_header
         self._weight_limit = weight_per_minute * WEIGHT_SHARE
         self._not_before = -1.0
@@ -73,13 +82,26 @@ class Rest:
         # The client's own time-out is for each read: a body that drips would hold us for days.
         with trio.move_on_after(TIMEOUT_S):
             try:
-                return await self._client.get(path, params=params)
+                client = await self._opened()
+                return await client.get(path, params=params)
             except httpx.HTTPError as error:
                 words = str(error) or type(error).__name__
-                text = f"{self._client.base_url.host} cannot be asked: {words}"
-                raise VenueError(text, cause=Cause.NETWORK) from error
-        text = f"{self._client.base_url.host} did not answer within {TIMEOUT_S:g} s"
-        raise VenueError(text, cause=Cause.NETWORK)
+                raise VenueError(f"{self._url.host} cannot be asked: {words}", cause=Cause.NETWORK) from error
+        raise VenueError(f"{self._url.host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)
+
+    async def _opened(self) -> httpx.AsyncClient:
+        """The client, made at the first question: reading whom to trust takes longer than a start may wait for it."""
+        async with self._opening:
+            if self._client is None and self._transport is not None:
+                self._client = httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport)
+            elif self._client is None:
+                self._client = await trio.to_thread.run_sync(_client, self._url)
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close the client's connections."""
+        if self._client is not None:
+            await self._client.aclose()
 
     def _check_budget(self) -> None:
         wait_s = self._not_before - trio.current_time()
@@ -124,6 +146,10 @@ def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def _client(base_url: httpx.URL) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, verify=_trusted())
+
+
 @asynccontextmanager
 async def open_rest(
     base_url: str,
@@ -133,7 +159,8 @@ async def open_rest(
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Rest]:
     """Open the REST host of a venue; ``transport`` is for tests that answer in its place."""
-    async with httpx.AsyncClient(
-        base_url=base_url, timeout=TIMEOUT_S, transport=transport, verify=_trusted()
-    ) as client:
-        yield Rest(client, weight_header, weight_per_minute)
+    rest = Rest(base_url, weight_header, weight_per_minute, transport)
+    try:
+        yield rest
+    finally:
+        await rest.aclose()
