@@ -60,18 +60,19 @@ def measure(rounds: int, what: str) -> tuple[str, list[Row]]:
 def _round(name: str, exchange_pid: int, content: blast.Content) -> Row:
     mine, _ = machine.cores()
     with child(mine, readers.read, readers_of()[name]) as reader:
-        spent_s, busy_s, begun_s = machine.cpu_s(exchange_pid), machine.busy_s(), time.monotonic()
+        pids = (exchange_pid, reader.pid)
+        spent_s, busy_s, begun_s = [machine.cpu_s(pid) for pid in pids], machine.busy_s(), time.monotonic()
         reader.tell(Task(content.port, content.first_id, content.last_id, content.frames))
         reading = reader.hear(READ_S)
         assert isinstance(reading, Reading)
-        spent_s, busy_s = machine.cpu_s(exchange_pid) - spent_s, machine.busy_s() - busy_s
-        foreign = (busy_s - spent_s - reading.cpu_s) / (time.monotonic() - begun_s)
+        sent_s, read_s = (machine.cpu_s(pid) - before_s for pid, before_s in zip(pids, spent_s, strict=True))
+        foreign = (machine.busy_s() - busy_s - sent_s - read_s) / (time.monotonic() - begun_s)
     return {
         "reader": name,
         "frames/s": reading.frames / reading.seconds,
         "CPU µs/frame": reading.cpu_s / reading.frames * 1e6,
         "reader CPU %": 100 * reading.cpu_s / reading.seconds,
-        "exchange CPU %": 100 * spent_s / reading.seconds,
+        "exchange CPU %": 100 * sent_s / reading.seconds,
         "foreign CPU %": 100 * foreign,
         "ids wrong": float(reading.wrong),
     }

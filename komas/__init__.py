@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 # Loaded when they are asked for (PEP 562): a server, and a command's --help, have no use for a client.
+_ROOMS: Final = ("callbacks", "client", "errors", "model")
 _PLACES: Final = {
     "komas.callbacks": ("BinanceWebSocket", "CallbackError"),
     "komas.client": ("open_binance",),
@@ -40,10 +41,13 @@ _PLACES: Final = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
+        if name in _ROOMS:
+            return import_module(f"{__name__}.{name}")
         for place, names in _PLACES.items():
             if name in names:
-                return getattr(import_module(place), name)
+                globals()[name] = getattr(import_module(place), name)
+                return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return [*_ROOMS, *__all__]

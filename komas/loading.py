@@ -13,9 +13,11 @@ def for_good() -> Iterator[None]:
 
     For programs, not for libraries: everything that is there at the end stays.
     """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()

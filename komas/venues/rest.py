@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
+from importlib import import_module
 from typing import Final, TypeVar
 
 import httpx
@@ -92,14 +93,21 @@ class Rest:
     async def _opened(self) -> httpx.AsyncClient:
         """The client, made at the first question: reading whom to trust takes longer than a start may wait for it."""
         async with self._opening:
-            if self._client is None and self._transport is not None:
-                self._client = httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport)
-            elif self._client is None:
-                self._client = await trio.to_thread.run_sync(_client, self._url)
+            if self._client is None:
+                try:
+                    self._client = await self._make()
+                except (OSError, ValueError, ImportError) as error:  # what the environment says of trust and proxies
+                    raise VenueError(f"{self._url.host} cannot be asked: {error}", cause=Cause.NETWORK) from error
         return self._client
 
+    async def _make(self) -> httpx.AsyncClient:
+        if self._transport is not None:
+            return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport)
+        trusted = await trio.to_thread.run_sync(_prepare, abandon_on_cancel=True)
+        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted)
+
     async def aclose(self) -> None:
-        """Close the client's connections."""
+        """Close the client's connections; whoever asks is cancelled before."""
         if self._client is not None:
             await self._client.aclose()
 
@@ -146,8 +154,9 @@ def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _client(base_url: httpx.URL) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, verify=_trusted())
+def _prepare() -> ssl.SSLContext:
+    import_module("httpcore")  # which httpx loads with its first client
+    return _trusted()
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -119,3 +121,42 @@ async def test_an_answer_that_was_under_way_does_not_shorten_a_ban(autojump_cloc
         await trio.sleep(100)
         with pytest.raises(VenueError, match="asked to wait 2900 s more"):
             await rest.get("/a", dict[str, int])
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no such file"), ssl.SSLError("no certificate"), ValueError("x")])
+async def test_an_environment_that_trusts_nobody_is_said(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each question, for it may be mended meanwhile."""
+
+    def fail() -> ssl.SSLContext:
+        raise error
+
+    monkeypatch.setattr("komas.venues.rest._trusted", fail)
+    async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000) as rest:
+        for _ in range(2):
+            with pytest.raises(VenueError, match=rf"x.test cannot be asked: .*{error.args[0]}"):
+                await rest.get("/", dict)
+
+
+async def test_a_question_that_is_given_up_while_the_client_is_made_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next one makes it, and asks."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> ssl.SSLContext:
+        begun.set()
+        go_on.wait(10)
+        return ssl.create_default_context()
+
+    async def answer(_client: httpx.AsyncClient, path: str, **_kwargs: object) -> httpx.Response:
+        return httpx.Response(200, json=path)
+
+    monkeypatch.setattr("komas.venues.rest._trusted", slow)
+    monkeypatch.setattr(httpx.AsyncClient, "get", answer)
+    async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000) as rest:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rest.get, "/", dict)
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.cancel_scope.cancel()
+        go_on.set()
+        assert await rest.get("/here", str) == "/here"

@@ -100,18 +100,22 @@ class Continuity:
         return NEXT if latest is None else _COMPARE[type(event)](stream, latest, event)
 
     def _restarted(self, stream: Stream, event: Event, received_ms: int) -> Verdict:
-        number = number_of(event)
+        number, latest = number_of(event), self._latest[stream]
+        if number == number_of(latest) or _is_late(event, latest):
+            return SEEN
         run = self._runs.get(stream)
         if run is None or not run.goes_on_with(number, received_ms):
             run = self._runs[stream] = _Run(1, number, number, received_ms, received_ms)
         elif number > run.newest:
             run.count += 1
             run.newest, run.risen_ms = number, received_ms
+        else:
+            return SEEN  # what is repeated decides nothing
         enough = RESTART if isinstance(event, Trade | AggTrade) else RESTART_STATES
-        is_known = run.count >= enough and _starts_again(event, self._latest[stream], received_ms - run.since_ms)
+        is_known = run.count >= enough and _starts_again(event, latest, received_ms - run.since_ms)
         if not is_known:
             return SEEN
-        lost = Gap(stream=stream.name, first=number_of(self._latest[stream]) + 1, last=None)
+        lost = Gap(stream=stream.name, first=number_of(latest) + 1, last=None)
         self.forget(stream)
         self.judge(stream, event, received_ms)
         return Verdict(is_new=True, gap=lost, is_restart=True)
@@ -186,14 +190,20 @@ def _goes_on(latest: Kline, candle: Kline) -> bool:
     return candle.is_closed or (candle.trades >= latest.trades and candle != latest)
 
 
+def _is_late(event: Event, latest: Event) -> bool:
+    """Whether an old number is an old trade's, by its time; a newest trade of the future proves nothing."""
+    if not isinstance(event, Trade | AggTrade) or not isinstance(latest, Trade | AggTrade):
+        return False
+    return 0 <= latest.timestamp - event.timestamp <= FUTURE_MS
+
+
 def _starts_again(event: Event, latest: Event, lasted_ms: int) -> bool:
     """Whether old numbers are a new count.
 
-    Of trades, by their times: a connection that lags brings old ones, too, but those happened before the newest; only
-    where that one itself is of the future must time tell. Other kinds' times are their numbers, or are ours.
+    Of trades, by their times: those that are old, too, do not come here, but where the newest one is of the future only
+    time can tell. Other kinds' times are their numbers, or are ours: a connection that lags by half a minute behind one
+    that has fallen silent is taken for a new count.
     """
-    if not isinstance(event, Trade | AggTrade) or not isinstance(latest, Trade | AggTrade):
-        return lasted_ms >= RESTART_MS
-    if event.timestamp > latest.timestamp:
+    if isinstance(event, Trade | AggTrade) and event.timestamp > latest.timestamp:
         return True
-    return lasted_ms >= RESTART_MS and latest.timestamp - event.timestamp > FUTURE_MS
+    return lasted_ms >= RESTART_MS

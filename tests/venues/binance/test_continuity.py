@@ -124,6 +124,23 @@ def test_numbers_that_start_again_on_two_connections(lag: int) -> None:
     assert _restarts(events, [NOW_MS] * len(events)) == [2 * RESTART - 1]
 
 
+def test_late_trades_among_numbers_that_start_again_delay_nothing() -> None:
+    """A second connection may bring the last of the old ones: by their times they are no part of it."""
+    events: list[Event] = [trade(1000)]
+    events += [trade(number, event_ms=EVENT_MS + number) for number in range(1, 4)]
+    events += [trade(number) for number in range(900, 1000)]
+    events += [trade(number, event_ms=EVENT_MS + number) for number in range(4, 60)]
+    assert _restarts(events, [NOW_MS] * len(events)) == [100 + RESTART]
+
+
+def test_the_newest_itself_is_no_old_one() -> None:
+    """A candle that stays as it is for minutes, after older ones that were asked for over REST."""
+    old = [kline(minute) for minute in range(20)]
+    received = [NOW_MS] * 21 + [NOW_MS + place * 2000 for place in range(60)]
+    assert _restarts([kline(20), *old, *[kline(20)] * 60], received, KLINE) == []
+    assert _restarts([kline(20), *old, *[kline(7)] * 60], received, KLINE) == []
+
+
 def test_garbage_among_numbers_that_start_again_delays_them() -> None:
     """It is newer than what follows, and forgotten when that has gone on for half a minute."""
     numbers = [2**40, 1, 2, 2**30, *range(3, 200)]
