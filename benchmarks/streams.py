@@ -19,6 +19,7 @@ from benchmarks import machine
 from benchmarks.blast import accept, acknowledge, shake_hands
 from benchmarks.feeder import NS
 from benchmarks.processes import child
+from benchmarks.readers import SETTLE_S
 from benchmarks.report import Row, medians
 from komas.sim import frames
 
@@ -65,9 +66,10 @@ def read(pipe: Connection) -> None:
     async def run(port: int, count: int, wanted_frames: int) -> Reading:
         wanted = [Stream(Kind.BOOK_TICKER, f"S{number:04}") for number in range(count)]
         rooms = open_rooms(f"ws://127.0.0.1:{port}", rest_url=None, patience=None, open_stream=open_tcp)
-        begun = time.perf_counter()
         async with rooms as house, trio.open_nursery() as nursery:
             house.start_in(nursery)
+            await trio.sleep(SETTLE_S)
+            begun = time.perf_counter()
             with house.hub.listen(wanted) as listener:
                 house.feed.connect()
                 await house.feed.acknowledged(wanted)
