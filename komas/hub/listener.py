@@ -15,6 +15,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 import trio
 
 from komas.hub.audience import Audience, Outlet
+from komas.hub.bell import Bell
 from komas.hub.mailbox import Mailbox
 from komas.hub.policy import Waiting
 
@@ -143,7 +144,7 @@ class Audiences(Generic[T, B]):
         self._audiences: dict[Hashable, Audience[T, B]] = {}
         self._called: deque[Audience[T, B]] = deque()
         self._begun: Iterator[None] = iter(())  # the service of one of them, which may not be over
-        self._bell = trio.lowlevel.ParkingLot()
+        self._bell = Bell()
         self._until: float | None = None  # the end of a slice, on the performance counter, while somebody is called
         self._dropped = 0
 
@@ -178,7 +179,7 @@ class Audiences(Generic[T, B]):
         self._called.append(audience)
         if self._until is None:
             self._until = time.perf_counter() + SLICE_S
-        self._bell.unpark()
+        self._bell.ring()
 
     async def deliver(self) -> None:
         """Serve audiences for which something waits, until cancelled; nothing else waits for long meanwhile."""
@@ -188,7 +189,7 @@ class Audiences(Generic[T, B]):
                 await trio.lowlevel.checkpoint()
             else:
                 self._until = None
-                await self._bell.park()
+                await self._bell.wait()
 
     def flush(self) -> None:
         """Serve them now, while the slice lasts that began when they were called; ``deliver()`` does the rest."""

@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from komas.errors import Dismissed
+from komas.hub.bell import Bell
 from komas.hub.policy import Waiting
 
 T = TypeVar("T")
@@ -31,12 +32,12 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 class Mailbox(Generic[T, B]):
     """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task; several share what comes."""
 
-    __slots__ = ("_is_closed", "_is_ringing", "_others", "_post", "_sleeper", "is_dismissed")
+    __slots__ = ("_bell", "_is_closed", "_is_ringing", "_others", "_post", "is_dismissed")
 
     def __init__(self, post: Waiting[T, B]) -> None:
         self._post = post
-        # There is one task that listens, as a rule: a lot to park in takes half a kilobyte.
-        self._sleeper: trio.lowlevel.Task | None = None
+        self._bell = Bell()
+        # There is one task that listens, as a rule.
         self._others: trio.lowlevel.ParkingLot | None = None
         self._is_ringing = False
         self._is_closed = False
@@ -69,9 +70,8 @@ class Mailbox(Generic[T, B]):
         """Wait for a ring, or the end."""
         if self._is_ringing or self._is_closed:
             await trio.lowlevel.checkpoint()
-        elif self._sleeper is None:
-            self._sleeper = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        elif not self._bell.is_awaited:
+            await self._bell.wait()
         else:
             self._others = self._others or trio.lowlevel.ParkingLot()
             await self._others.park()
@@ -79,17 +79,11 @@ class Mailbox(Generic[T, B]):
 
     def _wake(self) -> None:
         """Wake a task; every one, where there is nothing more to share."""
-        sleeper, self._sleeper = self._sleeper, None
-        if sleeper is not None:
-            trio.lowlevel.reschedule(sleeper)
+        was_awaited = self._bell.ring()
         if self._others is not None and self.is_over:
             self._others.unpark_all()
-        elif self._others is not None and sleeper is None:
+        elif self._others is not None and not was_awaited:
             self._others.unpark()
-
-    def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._sleeper = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
     async def take(self) -> B:
         """Wait for post, then take all of it; see ``take_all()`` for what it raises."""

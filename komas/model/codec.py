@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -56,13 +57,15 @@ def read_object(text: str | bytes) -> dict[str, object]:
         raise msgspec.DecodeError(str(error)) from None
 
 
-_SECONDS: Final = len("2026-01-01T00:00:00")
-
-
 def iso_ms(epoch_ms: int) -> str:
     """Milliseconds since the epoch as ISO 8601, UTC: ``2026-01-01T00:00:00.000Z``."""
     seconds, milliseconds = divmod(epoch_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:_SECONDS]}.{milliseconds:03}Z"
+    return f"{_iso_s(seconds)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=16)  # most moments that are written down are of the second that is now
+def _iso_s(epoch_s: int) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).replace(tzinfo=None).isoformat()
 
 
 class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
