@@ -11,6 +11,7 @@ from benchmarks.report import table
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
 PEERS = "fan-out of the same trades: komas, both ways out, and other servers, alternating"
 CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
+DELAYS = "idle machine: one SSE client, twenty trades a second, each written by the exchange after a silence"
 SIGNALS = "signals: one producer's POST → N VIP sockets"
 INGEST = "ingest: exchange socket → decoded message (komas: → hub listener)"
 
@@ -29,6 +30,8 @@ def main() -> None:
         case "peers":
             load = fanout.Load(options.clients, options.rate, options.seconds)
             print(table(PEERS, fanout.compare(load, options.rounds)), flush=True)
+        case "delays":
+            print(table(DELAYS, fanout.delays(options.rounds)), flush=True)
         case "chart":
             chart.draw(options.rounds)
         case "ingest":
@@ -51,6 +54,7 @@ def _everything(rounds: int) -> None:
             flush=True,
         )
     print(table(CHECK, [fanout.check_crowd(load) for load in fanout.CHECKS]), flush=True)
+    print(table(DELAYS, fanout.delays(rounds)), flush=True)
     _ingest(rounds)
     print(table(SIGNALS, [signals.measure(load, rounds) for load in signals.POINTS]), flush=True)
     print(table(streams.TITLE, [streams.measure(count, rounds) for count in streams.POINTS]), flush=True)
@@ -71,6 +75,7 @@ def _options() -> argparse.Namespace:
     for name, meaning in (
         ("fanout", "SSE clients of one stream of trades"),
         ("peers", "the same load for komas and for other servers"),
+        ("delays", "what each server adds to a trade's way to one client of an idle machine"),
         ("chart", "throughput, p99 and cost over clients and streams, drawn"),
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),

@@ -1,21 +1,31 @@
-"""The least server that a crowd can be fed by: it writes each event straight into every socket.
+"""The least servers that a crowd can be fed by.
 
-It is there to check the crowd. What the crowd takes from it, at latencies as low, it is no bottleneck for.
+One writes each event straight into every socket. It is there to check the crowd: what the crowd takes from it, at
+latencies as low, it is no bottleneck for. The other one stands between the feeder and one client as komas does, and
+only reads, ``json.loads()`` and writes: what any server in that place costs at the least.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from multiprocessing.connection import Connection
 
 from benchmarks.feeder import NS, SYMBOL, Order, Pace, Sent
+from benchmarks.peers.event import STREAM, envelope
 
 GREETING = (
     b"HTTP/1.1 200 \r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
     b"d\r\nretry: 2000\n\n\r\n"
 )
+HANDSHAKE = (
+    f"GET {STREAM} HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
+READ_BYTES = 2**16
+HEADER_BYTES = 4  # of the feeder's frames, which are all longer than 125 bytes and shorter than 64 KB
 
 
 def serve(pipe: Connection) -> None:
@@ -26,6 +36,28 @@ def serve(pipe: Connection) -> None:
         pipe.send(listener.getsockname()[1])
         pipe.send(_play(clients, pipe.recv()))
         pipe.poll(None)
+
+
+def relay(pipe: Connection, source_port: int) -> None:
+    """Say the port; write each trade of the feeder to the one client that comes."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(("127.0.0.1", source_port)) as source,
+    ):
+        pipe.send(listener.getsockname()[1])
+        source.sendall(HANDSHAKE)
+        source.recv(4096)
+        client, _ = listener.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(GREETING)
+            while frame := source.recv(READ_BYTES):
+                client.sendall(_chunk(json.loads(frame[HEADER_BYTES:])["data"]))
+
+
+def _chunk(trade: dict[str, object]) -> bytes:
+    event = f"data: {envelope(trade)}\n\n"
+    return f"{len(event):x}\r\n{event}\r\n".encode()
 
 
 def _greet(listener: socket.socket, clients: list[socket.socket]) -> None:

@@ -41,6 +41,7 @@ class Load(msgspec.Struct, frozen=True):
 # What `python -m benchmarks` runs. The last one asks for more than any of them can give: that is their saturation.
 POINTS: Final = (Load(100, 50, 6), Load(1000, 100, 6), Load(1000, 1500, 4))
 CHECKS: Final = (Load(100, 500), Load(1000, 100))  # fed to the crowd by bare writes, to check the crowd
+IDLE: Final = Load(1, 20, 6)  # fifty milliseconds of nothing before each trade: everything is cold
 
 
 class _Server(msgspec.Struct, frozen=True):
@@ -105,6 +106,14 @@ def bare_server() -> Iterator[_Server]:
         yield _Server("bare writes", source.pid, int(str(source.hear())), source)
 
 
+@contextmanager
+def relay_server() -> Iterator[_Server]:
+    """Nothing but reads and writes, between the feeder and one client."""
+    mine, other = machine.cores()
+    with child(other, feeder.feed) as source, child(mine, bare.relay, source.hear()) as relay:
+        yield _Server("bare relay: read, json.loads, write", relay.pid, int(str(relay.hear())), source)
+
+
 def measure(load: Load, rounds: int) -> Row:
     """Medians of some rounds against komas, each with a fresh server."""
     return medians([_round(komas_server(), load) for _ in range(rounds)])
@@ -121,6 +130,25 @@ def compare(load: Load, rounds: int) -> list[Row]:
         theirs = float(row["deliveries/s"])
         row["komas ÷ this, deliveries/s"] = float(rows[0]["deliveries/s"]) / theirs if theirs else float("nan")
     return rows
+
+
+def delays(rounds: int) -> list[Row]:
+    """One client of an idle machine: what each server adds to the way of a trade that is written to the client at once.
+
+    Medians of alternating rounds; what is added is the difference within a round.
+    """
+    servers_of = {"bare writes": bare_server, "bare relay": relay_server, **peers()}
+    results: dict[str, list[Row]] = {name: [] for name in servers_of}
+    for _ in range(rounds):
+        bare_ms = float("nan")
+        for name, serving in servers_of.items():
+            row = _round(serving(), IDLE)
+            if name == "bare writes":
+                bare_ms = float(row["p50 ms"])
+            columns = ("server", "delivered %", "p50 ms", "p99 ms", "foreign CPU %")
+            kept = {column: row[column] for column in columns}
+            results[name].append({**kept, "added, p50 ms": float(row["p50 ms"]) - bare_ms})
+    return [medians(rounds_of) for rounds_of in results.values()]
 
 
 def check_crowd(load: Load) -> Row:

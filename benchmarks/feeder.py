@@ -11,6 +11,7 @@ digits on as they came, and every process of a machine reads the same clock.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from multiprocessing.connection import Connection
@@ -168,8 +169,19 @@ class _Feeder:
         pace = Pace(order)
         while not pace.is_over:
             await trio.sleep(pace.wait_s())
-            await reader.send_all(frame(*pace.leave()))
+            data = frame(*pace.leave())
+            left = data[_write(reader, data) :]
+            if left:
+                await reader.send_all(left)
         return pace.sent()
+
+
+def _write(stream: trio.SocketStream, data: bytes) -> int:
+    """Write without Trio's steps, which would count as the reader's latency; returns how much was taken."""
+    try:
+        return os.write(stream.socket.fileno(), data)
+    except BlockingIOError:
+        return 0
 
 
 def frame(trade_id: int, stamp_ns: int) -> bytes:
