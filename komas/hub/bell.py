@@ -27,7 +27,9 @@ class Bell:
         return True
 
     async def wait(self) -> None:
-        """Wait for the next ring."""
+        """Wait for the next ring; ``trio.BusyResourceError`` where another task does."""
+        if self._sleeper is not None:
+            raise trio.BusyResourceError("another task waits for this bell")
         self._sleeper = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._give_up)
 

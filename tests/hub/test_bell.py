@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -36,3 +37,14 @@ async def test_whoever_gave_up_is_not_woken(autojump_clock: trio.testing.MockClo
     assert scope.cancelled_caught
     assert not bell.is_awaited
     assert not bell.ring()
+
+
+async def test_a_second_task_is_told_that_it_cannot_wait(autojump_clock: trio.testing.MockClock) -> None:
+    """It would take the first one's place, and leave it asleep for ever."""
+    bell = Bell()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.wait)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await bell.wait()
+        assert bell.ring()
