@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import trio
 
 
@@ -26,12 +28,12 @@ class Bell:
         trio.lowlevel.reschedule(sleeper)
         return True
 
-    async def wait(self) -> None:
-        """Wait for the next ring; ``trio.BusyResourceError`` where another task does."""
+    def wait(self) -> Awaitable[object]:
+        """Wait for the next ring; to be awaited at once. ``trio.BusyResourceError`` where another task does."""
         if self._sleeper is not None:
             raise trio.BusyResourceError("another task waits for this bell")
         self._sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        return trio.lowlevel.wait_task_rescheduled(self._give_up)  # noqa: ASYNC105 - one coroutine of ours would cost each listener 200 bytes
 
     def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._sleeper = None

@@ -9,6 +9,10 @@ from trio.testing import wait_all_tasks_blocked
 from komas.hub.bell import Bell
 
 
+async def _wait(bell: Bell) -> None:
+    await bell.wait()
+
+
 async def test_a_ring_wakes_whoever_waits_and_is_not_remembered(autojump_clock: trio.testing.MockClock) -> None:
     """Rung twice, it wakes once; what was rung before somebody waited wakes nobody."""
     bell, woken = Bell(), list[float]()
@@ -43,7 +47,7 @@ async def test_a_second_task_is_told_that_it_cannot_wait(autojump_clock: trio.te
     """It would take the first one's place, and leave it asleep for ever."""
     bell = Bell()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bell.wait)
+        nursery.start_soon(_wait, bell)
         await wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
             await bell.wait()
