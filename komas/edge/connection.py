@@ -52,6 +52,7 @@ log = logging.getLogger("komas.connection")
 
 SEND_DEADLINE_S: Final = 10.0
 HURRIED_DEADLINE_S: Final = 1.0
+LAST_WRITE_S: Final = 0.1  # once the time for draining is over: whoever takes it at once still gets it
 BOOKKEEPING_S: Final = 5.0
 HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection that sends none, to the whole head
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
@@ -73,8 +74,10 @@ class _Terminated(EventWrapper):
     def __init__(self) -> None:
         super().__init__()
         self.connections: set[Connection] = set()
+        self.set_at = math.inf
 
     async def set(self) -> None:
+        self.set_at = trio.current_time()
         await super().set()
         for connection in self.connections:
             connection.hurry()
@@ -189,7 +192,7 @@ class Connection(TCPServer):
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""
-        soon = trio.current_time() + HURRIED_DEADLINE_S
+        soon = self._deadline()
         if self._sending is not None:
             self._sending.deadline = min(self._sending.deadline, soon)
         if self._is_half_asked() and self._task_group._nursery is not None:  # noqa: SLF001 - hypercorn offers no other way
@@ -320,9 +323,11 @@ class Connection(TCPServer):
                 await self.protocol.handle(Closed())
 
     def _deadline(self) -> float:
-        """When a write that begins now is given up."""
-        hurries = self.context.terminated.is_set()
-        return trio.current_time() + (HURRIED_DEADLINE_S if hurries else SEND_DEADLINE_S)
+        """When a write that begins now is given up; while the server drains, no later than that may take, or hardly."""
+        now, terminated = trio.current_time(), self.context.terminated
+        if not terminated.is_set():
+            return now + SEND_DEADLINE_S
+        return min(now + HURRIED_DEADLINE_S, max(terminated.set_at + self.config.graceful_timeout, now + LAST_WRITE_S))
 
     async def _hear_out(self) -> None:
         """Read on from a client that is answered while it still sends: closing at once would destroy the answer.

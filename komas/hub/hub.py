@@ -117,6 +117,13 @@ class Hub:
         """Write what was published to those who listen directly, for a moment; ``deliver()`` writes the rest."""
         self._audiences.flush()
 
+    async def settled(self) -> None:
+        """Wait, a fifth of a second at most, until those who take at once have taken what was published.
+
+        For whoever publishes more in one go than a mailbox has room for.
+        """
+        await self._audiences.settled()
+
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Tell listeners of a stream, and those who will replay it, that facts are missing at this place."""
         fanout = self._fanouts.get(stream)

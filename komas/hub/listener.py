@@ -26,6 +26,8 @@ B_contra = TypeVar("B_contra", contravariant=True)
 Hearer: TypeAlias = Mailbox[T, B] | Audience[T, B]
 
 EARLY: Final = 0.1  # of a silence: who is nearly due is looked at together with who is
+SETTLE_S: Final = 0.2
+TICK_S: Final = 0.001
 SLICE_S: Final = 0.005  # of writing, by whomever, then everybody else's turn comes
 
 
@@ -195,6 +197,14 @@ class Audiences(Generic[T, B]):
         """Serve them now, while the slice lasts that began when they were called; ``deliver()`` does the rest."""
         if self._until is not None:
             self._serve(self._until)
+
+    async def settled(self) -> None:
+        """Wait until nobody is left to serve, ``SETTLE_S`` at most; listeners' own tasks get their turns."""
+        self.flush()
+        with trio.move_on_after(SETTLE_S):
+            await trio.sleep(TICK_S)
+            while self._until is not None:  # noqa: ASYNC110 - whoever serves has better things to do than to tell
+                await trio.sleep(TICK_S)
 
     def _serve(self, until: float) -> bool:
         """Serve until a time; whether that was not enough."""

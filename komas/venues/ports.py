@@ -54,6 +54,9 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Take the news that all that came together was published: it may go out."""
 
+    async def settled(self) -> None:
+        """Wait, not for long, until those who take at once have taken what was published."""
+
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Take the news that facts are missing before the next one."""
 

@@ -35,6 +35,7 @@ PROBE_AGAIN_S: Final = 10.0  # and again where that failed
 WAITING: Final = 10_000  # facts behind one gap: some seconds of the busiest pair
 WAITING_IN_ALL: Final = 200_000  # all streams have a gap after a reconnect
 PAGES: Final = 20  # of one gap: a stream that was away for longer has other gaps to declare than this one
+RELEASED: Final = 128  # of what waited, at one go: a listener that reads at once can take it
 WORKERS: Final = 8  # gaps that are filled beside each other
 
 
@@ -247,7 +248,12 @@ class Backfill:
 
     async def _recover(self, stream: Stream, recovery: _Recovery) -> None:
         """Fill each gap, and pass on what waits behind it, until nothing waits any more."""
+        released = 0
         while self._recoveries.get(stream) is recovery:
+            if released == RELEASED:
+                released = 0
+                await self._sink.settled()
+                continue
             if not recovery.waiting:
                 # No await since the look at what waits: the next fact passes through again, in order.
                 del self._recoveries[stream]
@@ -259,6 +265,7 @@ class Backfill:
             else:
                 recovery.waiting.popleft()
                 self._waiting -= 1
+                released += 1
                 self._sink.publish(stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
 
     async def _fill(self, stream: Stream, gap: Gap, recovery: _Recovery, behind: _Fact) -> None:

@@ -101,6 +101,10 @@ class Beside:
         """Pass on that all was published that came together."""
         self._sink.flush()
 
+    async def settled(self) -> None:
+        """Wait until those who take at once have what was published."""
+        await self._sink.settled()
+
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Pass a gap on."""
         self._sink.publish_gap(stream, gap)

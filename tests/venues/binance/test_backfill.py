@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -12,6 +13,9 @@ import pytest
 import trio
 import trio.testing
 
+from komas.edge.sse import Show
+from komas.hub.hub import Hub
+from komas.hub.mailbox import MAILBOX_POSTS
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, Kline, StreamHealth, Trade
 from komas.model.streams import Kind, Stream
 from komas.venues.binance.backfill import DEADLINE_S, LATE_S, PROBE_S, WAITING, Backfill
@@ -46,6 +50,9 @@ class _Sink:
 
     def flush(self) -> None:
         self.taken.append("flushed")
+
+    async def settled(self) -> None:
+        await trio.sleep(0.001)
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         self.taken.append((gap.first, gap.last))
@@ -359,6 +366,63 @@ async def test_an_answer_that_lags_behind_is_waited_for(autojump_clock: trio.tes
         assert house.sink.taken == [0, 1, 2, 3, 4]
 
 
+class _Outlet:
+    """A socket that takes everything."""
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def write(self, chunk: bytes) -> int:
+        self.text += chunk
+        return 0
+
+    async def flush(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "own task"])
+async def test_what_waited_is_more_than_a_mailbox_takes_and_nobody_who_reads_loses_any(
+    autojump_clock: trio.testing.MockClock, *, direct: bool
+) -> None:
+    """It is passed on in pieces, each of which listeners have taken before the next."""
+    count = 3 * MAILBOX_POSTS
+    hub, outlet, heard = Hub(), _Outlet(), list[int]()
+
+    async def listen() -> None:
+        with hub.listen_directly([TRADE], outlet, Show()) if direct else hub.listen([TRADE]) as listener:
+            while True:
+                batch = await listener.take()
+                assert not batch.dropped
+                heard.extend(item.sequence for item in batch.items if item.sequence is not None)  # type: ignore[union-attr]
+
+    async def late(request: httpx.Request) -> httpx.Response:
+        await trio.sleep(2)
+        return _trades(request)
+
+    async with (
+        open_rest(
+            "http://x.test", weight_header="w", weight_per_minute=6000, transport=httpx.MockTransport(late)
+        ) as rest,
+        trio.open_nursery() as nursery,
+    ):
+        backfill = Backfill(hub, rest, lambda: NOW_MS)
+        nursery.start_soon(backfill.run)
+        nursery.start_soon(hub.deliver)
+        nursery.start_soon(listen)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in (1, *range(3, count)):
+            backfill.take(TRADE, [trade(number)], NOW_MS)
+            backfill.flush()
+        await trio.sleep(10)
+        backfill.take(TRADE, [trade(count)], NOW_MS)
+        backfill.flush()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    heard += [int(number) for number in re.findall(rb'"trade_id":(\d+)', outlet.text)]
+    assert b"lagged" not in outlet.text
+    assert heard == list(range(1, count + 1))
+
+
 async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.MockClock) -> None:
     """The buffer is bounded, and nothing in it is lost."""
 
@@ -370,7 +434,7 @@ async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.
         house.take(0, 4)
         await trio.sleep(1)
         house.take(*range(5, WAITING + 5))
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(1)
         assert house.sink.taken == [0, (1, 3), *range(4, WAITING + 5)]
         assert house.sink.reason == "too much came in the meantime"
 
