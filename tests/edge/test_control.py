@@ -241,6 +241,9 @@ async def test_quick_start_and_stop(autojump_clock: trio.testing.MockClock, tmp_
         assert _json(await house.call("POST", "/api/ws/quick/stop")) == {"status": "stopped"}
         status = _json(await house.call("GET", "/api/ws/status"))
         assert (status["state"], status["streams"]) == ("disconnected", 0)
+        assert _json(await house.call("POST", "/api/ws/quick/start-prices")) == started
+        status = _json(await house.call("GET", "/api/ws/status"))
+        assert (status["state"], status["streams"]) == ("connected", 1)
 
 
 async def test_no_more_streams_than_the_exchange_takes(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

@@ -283,6 +283,8 @@ class BinanceFeed:
                 self._place(nursery)
                 self.news.unpark_all()
                 await self._wanted.changed(seen)
+                # Who changed it may have let the connections go in the same moment: nothing is opened for them then.
+                await trio.lowlevel.checkpoint_if_cancelled()
 
     def _place(self, nursery: trio.Nursery) -> None:
         wanted = self._wanted.streams()
