@@ -4,6 +4,8 @@ Three policies, by what may be lost:
 
 * **merge**: a ticker, a book ticker, an open candle replaces the one before it, at the newer one's place in the queue.
 * **drop oldest**: trades and closed candles keep their order up to ``capacity``; then the oldest goes and is counted.
+  What was told in its place (a gap, a refusal) is not lost with it: gaps of a stream become one, for what was between
+  them is gone, too.
 * **dismiss**: nothing may be lost; when ``capacity`` is passed, the listener is let go and comes back with a position.
 
 Invariants: no more than ``capacity`` kept items and one merged item for each key wait at any time; what is taken comes
@@ -99,7 +101,7 @@ class Line(Generic[T]):
 class Post:
     """One listener's waiting items."""
 
-    __slots__ = ("_capacity", "_dropped", "_first_key", "_items", "_next_key", "_overflow", "dropped_in_all")
+    __slots__ = ("_capacity", "_dropped", "_first_key", "_items", "_next_key", "_overflow", "_told", "dropped_in_all")
 
     def __init__(self, capacity: int, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
         self._capacity = capacity
@@ -107,6 +109,9 @@ class Post:
         self._items: dict[object, Item] = {}  # insertion order is delivery order
         self._first_key = self._next_key = 0  # kept items have numbers for keys: these, and what is between
         self._dropped = 0
+        self._told: dict[object, NoticeEnvelope] | None = (
+            None  # of those that had to go, what must be told all the same
+        )
         self.dropped_in_all = 0
 
     def __len__(self) -> int:
@@ -138,14 +143,15 @@ class Post:
 
     def peek(self) -> Batch:
         """Everything that waits."""
-        return Batch(list(self._items.values()), self._dropped)
+        told = () if self._told is None else self._told.values()
+        return Batch([*told, *self._items.values()], self._dropped)
 
     def take(self) -> Batch:
         """Everything that waits; the post is empty afterwards."""
         batch = self.peek()
         self._items.clear()
         self._first_key = self._next_key
-        self._dropped = 0
+        self._dropped, self._told = 0, None
         return batch
 
     def give_back(self, batch: Batch) -> bool:
@@ -154,10 +160,22 @@ class Post:
         return self.put(*batch.items)
 
     def _drop_oldest(self) -> None:
-        del self._items[self._first_key]
+        oldest = self._items.pop(self._first_key)
         self._first_key += 1
-        self._dropped += 1
-        self.dropped_in_all += 1
+        if isinstance(oldest, NoticeEnvelope):
+            told = self._told = {} if self._told is None else self._told
+            key = type(oldest.notice), oldest.stream
+            told[key] = _both(told[key], oldest) if key in told else oldest
+        else:
+            self._dropped += 1
+            self.dropped_in_all += 1
+
+
+def _both(before: NoticeEnvelope, after: NoticeEnvelope) -> NoticeEnvelope:
+    """One notice for two; of two gaps, one from the beginning of the first to the end of the second."""
+    if not isinstance(before.notice, Gap) or not isinstance(after.notice, Gap):
+        return after
+    return NoticeEnvelope(msgspec.structs.replace(after.notice, first=before.notice.first), after.stream)
 
 
 def _merge_key(item: NoticeEnvelope) -> object | None:

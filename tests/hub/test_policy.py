@@ -42,6 +42,26 @@ def test_trades_keep_their_order_and_drop_the_oldest() -> None:
     assert post.take().dropped == 0
 
 
+def test_a_gap_is_told_although_what_came_after_it_had_to_go() -> None:
+    """Two of one stream become one, a refusal stays; notices are not counted as what was lost."""
+    post = Post(3, Overflow.DROP_OLDEST)
+    other = Stream(Kind.TRADE, "ETHUSDT")
+    refusal = NoticeEnvelope(FeedStatus(state=FeedState.CONNECTED, stream=other.name, reason="gone"), other)
+    gaps = [NoticeEnvelope(Gap(stream=TRADE.name, first=first, last=first + 1), TRADE) for first in (2, 5)]
+    for item in (_trade(1), gaps[0], _trade(4), gaps[1], refusal, _trade(7), _trade(8), _trade(9)):
+        post.put(item)
+    batch = post.take()
+    assert batch.dropped == 2
+    assert [item.notice if isinstance(item, NoticeEnvelope) else item.sequence for item in batch.items] == [
+        Gap(stream=TRADE.name, first=2, last=6),
+        refusal.notice,
+        7,
+        8,
+        9,
+    ]
+    assert not post.take().items
+
+
 def test_a_closing_candle_supersedes_its_open_updates() -> None:
     """No open update of a candle is delivered after, or needlessly before, its closing."""
     post = Post(10, Overflow.DROP_OLDEST)
