@@ -29,6 +29,7 @@ BANNED_FOR_S: Final = 60.0  # when a 429 or 418 does not say how long
 
 _TOO_MANY: Final = 429
 _BANNED: Final = 418
+_TIMED_OUT: Final = 408
 _SERVER_ERRORS: Final = 500
 
 T = TypeVar("T")
@@ -132,8 +133,10 @@ class Rest:
     def _failed(self, response: httpx.Response) -> VenueError:
         status = response.status_code
         wait_s = retry_after_s(response.headers.get("retry-after", ""))
+        if wait_s is not None:
+            wait_s = min(wait_s, RETRY_AFTER_MAX_S)
         if status in (_TOO_MANY, _BANNED):
-            wait_s = BANNED_FOR_S if wait_s is None else min(wait_s, RETRY_AFTER_MAX_S)
+            wait_s = BANNED_FOR_S if wait_s is None else wait_s
             self._wait(wait_s)
         try:
             body = msgspec.json.decode(response.content, type=_ErrorBody)
@@ -141,7 +144,7 @@ class Rest:
             body = _ErrorBody()
         return VenueError(
             f"the exchange answered HTTP {status}{f': {body.msg}' if body.msg else ''}",
-            cause=Cause.NETWORK if status >= _SERVER_ERRORS else Cause.REFUSED,
+            cause=Cause.NETWORK if status >= _SERVER_ERRORS or status == _TIMED_OUT else Cause.REFUSED,
             status=status,
             retry_after_s=wait_s,
             code=body.code,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Final, cast
 
 import msgspec
@@ -30,8 +31,10 @@ DEADLINE_S: Final = 15.0  # for one gap: what is live waits behind it
 ATTEMPT_S: Final = 3.0  # so long is asked for it at least, whatever others it had to wait for
 LATE_S: Final = 0.5  # what is only late comes by itself: two connections are some tenths of a second apart
 RETRY_S: Final = 0.5  # REST answers from another database than the streams, a moment behind them
+ODD_S: Final = 2.0  # an answer that cannot be read may be another one's: whoever stands in between answers, too
 PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
-PROBE_AGAIN_S: Final = 10.0  # and again where that failed
+PROBE_AGAIN_S: Final = 10.0  # and again where that failed,
+PROBE_SELDOM_S: Final = 60.0  # or was refused
 WAITING: Final = 10_000  # facts behind one gap: some seconds of the busiest pair
 WAITING_IN_ALL: Final = 200_000  # all streams have a gap after a reconnect
 PAGES: Final = 20  # of one gap: a stream that was away for longer has other gaps to declare than this one
@@ -67,6 +70,7 @@ class _Filling:
         self.next = first
         self.last = last
         self.count = 0
+        self.failure = ""  # the last one's words
 
     @property
     def is_whole(self) -> bool:
@@ -282,6 +286,8 @@ class Backfill:
                     await recovery.came_late.park()
             if not filling.is_whole:
                 reason = await self._ask(filling, recovery)
+        if recovery.scope.cancelled_caught:
+            reason = filling.failure or reason
         if self._recoveries.get(stream) is not recovery:
             return  # it was let go, and everything said
         if recovery.is_crowded:
@@ -294,21 +300,16 @@ class Backfill:
         """Ask page by page; returns why not everything came."""
         pages = 0
         while pages < PAGES:
-            before = filling.next
-            wait_s = RETRY_S
+            before, wait_s = filling.next, RETRY_S
             try:
                 facts = await self._page(filling.stream, filling.next, filling.last)
-            except Unreadable as error:
-                return str(error)
-            except VenueError as error:
-                wait_s = error.retry_after_s or RETRY_S
-                if error.cause is not Cause.NETWORK and not self._is_worth(wait_s, error, recovery):
+            except (Unreadable, VenueError) as error:
+                again_s = self._again_s(error, filling, recovery)
+                if again_s is None:
                     return str(error)
-                facts = []
-            if self._recoveries.get(filling.stream) is not recovery:
+                facts, wait_s = [], again_s
+            if not await self._insert_all(filling, recovery, facts):
                 return "the stream ended"
-            for number, fact in facts:
-                self._insert(filling, recovery, number, fact)
             if self._insert_late(filling, recovery):
                 return ""
             if filling.next == before:
@@ -317,14 +318,32 @@ class Backfill:
                 pages += 1
         return "more is missing than is asked for"
 
-    def _is_worth(self, wait_s: float, error: VenueError, recovery: _Recovery) -> bool:
-        """Whether the exchange asked for a wait that is over before the deadline."""
-        return error.retry_after_s is not None and trio.current_time() + wait_s < recovery.scope.deadline
+    @staticmethod
+    def _again_s(error: Unreadable | VenueError, filling: _Filling, recovery: _Recovery) -> float | None:
+        """Seconds until it is asked again after a failure; ``None`` where that is not worth waiting for."""
+        if isinstance(error, Unreadable) or error.cause is Cause.PROTOCOL:
+            filling.failure = str(error)
+            return ODD_S
+        if error.cause is Cause.NETWORK:
+            return error.retry_after_s or RETRY_S
+        wait_s = error.retry_after_s
+        return wait_s if wait_s and trio.current_time() + wait_s < recovery.scope.deadline else None
 
     async def _page(self, stream: Stream, first: int, last: int | None) -> list[tuple[int, Event]]:
         asked = rows.request(stream, first, last)
         page: list[object] = await self._rest.get(asked.path, asked.rows, asked.params)
-        return rows.settled(stream, [rows.read(stream, row) for row in page])
+        return rows.settled(stream, sorted((rows.read(stream, row) for row in page), key=itemgetter(0)))
+
+    async def _insert_all(self, filling: _Filling, recovery: _Recovery, facts: list[tuple[int, Event]]) -> bool:
+        """Send a page, piece by piece; whether the stream still is what it was."""
+        for count, (number, fact) in enumerate(facts):
+            if count and count % RELEASED == 0:
+                with trio.CancelScope(shield=True):  # the rest of the page is not missing, whatever is over now
+                    await self._sink.settled()
+            if self._recoveries.get(filling.stream) is not recovery:
+                return False
+            self._insert(filling, recovery, number, fact)
+        return self._recoveries.get(filling.stream) is recovery
 
     def _insert(self, filling: _Filling, recovery: _Recovery, number: int, fact: Event) -> None:
         """Send one fact of a page, and before it what came late; declare what the page leaves out."""
@@ -407,24 +426,30 @@ class Backfill:
         """Ask for what came after the newest fact of a stream; what fails is tried again until the stream speaks."""
         del self._probes[stream]
         latest = self._continuity.latest(stream)
-        if latest is None or stream in self._recoveries:
+        if latest is None:
             return
-        if not self._rest.has_room:
+        if stream in self._recoveries or not self._rest.has_room:
             self._look_later(stream, PROBE_AGAIN_S)  # what is known to be missing goes first
             return
         try:
             facts = await self._page(stream, rows.first_after(stream, latest), None)
         except Unreadable as error:
             log.warning("probe cannot be read", extra={"stream": stream.name, "reason": str(error)})
+            self._look_again(stream, latest, PROBE_SELDOM_S)
             return
         except VenueError as error:
             log.info("probe failed", extra={"stream": stream.name, "reason": str(error)})
             may_answer = error.cause is Cause.NETWORK or error.retry_after_s is not None
-            if may_answer and self._continuity.latest(stream) is latest:
-                self._look_later(stream, max(PROBE_AGAIN_S, error.retry_after_s or 0.0))
+            wait_s = PROBE_AGAIN_S if may_answer else PROBE_SELDOM_S
+            self._look_again(stream, latest, max(wait_s, error.retry_after_s or 0.0))
             return
         if self._continuity.latest(stream) is None:
             return  # nobody wants it any more
         now_ms = self._clock_ms()
         for _, fact in facts:
             self._take(stream, fact, now_ms, self._continuity.judge(stream, fact, now_ms), backfilled=True)
+
+    def _look_again(self, stream: Stream, latest: Event, wait_s: float) -> None:
+        """Ask later, unless the stream has spoken in the meantime."""
+        if self._continuity.latest(stream) is latest:
+            self._look_later(stream, wait_s)
