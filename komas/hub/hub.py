@@ -142,8 +142,10 @@ class Hub:
             self.publish_gap(stream, gap)
 
     def announce(self, status: FeedStatus) -> None:
-        """Tell every listener where the feed stands."""
+        """Tell every listener where the feed stands; order books that nobody keeps any more are not known."""
         self.status = status
+        if status.state is FeedState.DISCONNECTED:
+            self.latest.forget_all(Kind.DEPTH)
         envelope = NoticeEnvelope(status)
         for hearer in self._hearers:
             hearer.put(envelope)

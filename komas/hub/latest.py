@@ -26,6 +26,11 @@ class Latest:
         """Drop what is known of a stream nobody follows any more: an old price must not pass for a new one."""
         self._envelopes.pop(stream, None)
 
+    def forget_all(self, kind: Kind) -> None:
+        """Drop what is known of every stream of a kind."""
+        for stream in [stream for stream in self._envelopes if stream.kind is kind]:
+            del self._envelopes[stream]
+
     def prices(self, symbols: Iterable[str] | None = None) -> dict[str, Envelope]:
         """Newest price by symbol: the full ticker where there is one, the mini ticker elsewhere."""
         wanted = None if symbols is None else set(symbols)

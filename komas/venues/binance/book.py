@@ -73,6 +73,11 @@ class _Side:
         return self._edge is not None and self.known < EDGE
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the price has left the snapshot's reach: what is best now is not known."""
+        return self._edge is not None and not self.known
+
+    @property
     def best(self) -> Decimal | None:
         return self._levels[self._keys[0]][0] if self._keys else None
 
@@ -94,7 +99,7 @@ class Book:
     @property
     def is_true(self) -> bool:
         """Whether the book is what the exchange has, as far as it was heard."""
-        return self.update_id is not None and not self._pending
+        return self.update_id is not None and not self._pending and not (self._bids.is_lost or self._asks.is_lost)
 
     @property
     def is_torn(self) -> bool:
@@ -134,8 +139,9 @@ class Book:
         self._recent = None
 
     def begin_snapshot(self) -> None:
-        """A snapshot is being asked for: keep what comes in the meantime, also while the book is true."""
-        self._recent = deque(maxlen=BUFFERED)
+        """A snapshot is being asked for: keep what comes from now on, or from the first time that it was."""
+        if self._recent is None:
+            self._recent = deque(maxlen=BUFFERED)
 
     def load(self, snapshot: Snapshot) -> bool:
         """Begin from a snapshot; false when it is older than the first update that is known, and another is needed."""

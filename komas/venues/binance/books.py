@@ -57,6 +57,7 @@ class _Shelf:
         self.due_at: float | None = None  # when to ask for a snapshot, unless the book mends itself
         self.failures = 0
         self.is_doubtful = False  # something may have been missed
+        self.doubts = 0
         self.was_true = False
         self.was_told = False  # who listens knows that it is not true
 
@@ -142,6 +143,7 @@ class Books:
         shelf = self._shelves.get(stream)
         if shelf is not None:
             shelf.is_doubtful = True
+            shelf.doubts += 1
             self._look_after(stream, shelf)
         self._intake.doubt(stream)
 
@@ -217,6 +219,7 @@ class Books:
             shelf.due_at = trio.current_time() + RETRY_S  # missing trades go first
             return
         shelf.book.begin_snapshot()
+        doubts = shelf.doubts
         try:
             params = {"symbol": stream.symbol, "limit": str(facts.DEPTH_ROWS)}
             answer = await self._rest.get(facts.DEPTH_PATH, _DepthSnapshot, params)
@@ -229,18 +232,22 @@ class Books:
             return
         most = facts.DEPTH_ROWS
         cut = len(answer.bids) >= most, len(answer.asks) >= most
-        if shelf.book.load(Snapshot(answer.lastUpdateId, answer.bids, answer.asks, *cut)):
-            shelf.due_at, shelf.is_doubtful = None, False
+        fits = shelf.book.load(Snapshot(answer.lastUpdateId, answer.bids, answer.asks, *cut))
+        if fits:
+            shelf.due_at = None
+            shelf.is_doubtful &= shelf.doubts != doubts  # it may be older than what was doubted since it was asked for
             self._show(stream, shelf, self._clock_ms())
             self._look_after(stream, shelf)
-        if not shelf.is_true:
+        if not fits or not shelf.is_true:
             self._did_not_fit(stream, shelf)
 
     def _did_not_fit(self, stream: Stream, shelf: _Shelf) -> None:
-        """Ask again later: the snapshot is older than what has come since, or what has come is nonsense."""
-        shelf.book.end_snapshot()
+        """Ask again later: the snapshot is older than what has come since, or what has come is nonsense.
+
+        What comes is kept on: REST may be a moment behind the stream, and its next answer fits.
+        """
         shelf.due_at = shelf.retry_at(trio.current_time())
-        if shelf.failures >= SNAPSHOTS:
+        if shelf.failures >= SNAPSHOTS and not shelf.is_true:
             log.warning("book begun anew", extra={"stream": stream.name})
             shelf.book = Book()
 

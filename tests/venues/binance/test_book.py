@@ -111,6 +111,35 @@ def test_beyond_the_snapshot_nothing_is_shown() -> None:
     assert book.is_worn
 
 
+def test_a_book_whose_price_has_left_the_snapshot_is_not_true() -> None:
+    """What is best there was never heard in full: an empty side would be a lie."""
+    book = Book()
+    bids = _levels(*((1000 - place, 1) for place in range(EDGE + 1)))
+    book.load(Snapshot(10, bids, _levels((2000, 1)), bids_cut=True))
+    book.take(_update(11, 11, *((int(price), 0) for price, _ in bids[1:]), (1, 5)))
+    assert book.is_true
+    book.take(_update(12, 12, (1000, 0)))
+    assert not book.is_true
+    book.begin_snapshot()
+    assert book.load(Snapshot(12, _levels((1, 5)), _levels((2000, 1))))
+    assert book.is_true
+
+
+def test_a_snapshot_may_be_older_than_its_question() -> None:
+    """REST is a moment behind the stream: what came since the first question is still there for the second answer."""
+    book = Book()
+    book.load(SNAPSHOT)
+    book.begin_snapshot()
+    book.take(_update(11, 12, (98, 8)))
+    assert not book.load(Snapshot(9, _levels((100, 1)), _levels((101, 3))))
+    book.take(_update(13, 13, (97, 7)))
+    book.begin_snapshot()
+    book.take(_update(14, 14, (96, 6)))
+    assert book.load(Snapshot(12, _levels((100, 1), (98, 8)), _levels((101, 3))))
+    assert book.update_id == 14
+    assert book.top(9)[0] == _levels((100, 1), (98, 8), (97, 7), (96, 6))
+
+
 def test_ids_that_start_again_empty_the_book() -> None:
     """A testnet was wiped: old ids, much younger."""
     book = Book()

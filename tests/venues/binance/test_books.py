@@ -30,15 +30,19 @@ class _Exchange:
         self.update_id = 10
         self.asked_at: list[float] = []
         self.fails = False
+        self.takes_s = 0.0
+        self.levels = 1
         self.weight = 50
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/api/v3/depth"
         assert dict(request.url.params) == {"symbol": "BTCUSDT", "limit": "1000"}
         self.asked_at.append(trio.current_time())
         if self.fails:
             return httpx.Response(503)
-        body = {"lastUpdateId": self.update_id, "bids": [["100.0", "1.50"]], "asks": [["101.0", "2.0"]]}
+        bids = [["100.0", "1.50"], *([str(99 - place / 1000), "1.0"] for place in range(self.levels - 1))]
+        body = {"lastUpdateId": self.update_id, "bids": bids, "asks": [["101.0", "2.0"]]}
+        await trio.sleep(self.takes_s)
         return httpx.Response(200, content=json.dumps(body), headers={"w": str(self.weight)})
 
 
@@ -190,8 +194,52 @@ async def test_a_book_that_was_cut_is_not_shown_before_it_is_proven(autojump_clo
             book = house.books.depth(DEPTH, 1)
             assert book is not None
             assert book.update_id == 40
+            assert house.hub.latest.get(DEPTH) is not None
             house.books.announce(FeedStatus(state=FeedState.DISCONNECTED))
             assert house.books.depth(DEPTH, 1) is None
+            assert house.hub.latest.get(DEPTH) is None  # nor is it shown to whoever comes before the next one is known
+
+
+async def test_a_snapshot_that_was_asked_for_before_a_doubt_does_not_end_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It may be older than what was missed: another one is asked for, or the next change joins on."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.exchange.takes_s = 3
+            house.update(9, 11)
+            await trio.sleep(1)
+            house.books.doubt(DEPTH)
+            await trio.sleep(2.5)
+            assert house.books.depth(DEPTH, 1) is None
+            house.exchange.update_id = 12
+            await house.books.known(DEPTH, 1)
+            assert house.exchange.asked_at == [0, 4]
+
+
+async def test_a_worn_book_whose_snapshots_are_late_costs_nobody_else_anything(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It is asked for with pauses that grow, and mended by the first snapshot that joins on."""
+    async with _house() as house:
+        with house.hub.listen([DEPTH]):
+            house.exchange.levels = 1000
+            house.update(9, 11)
+            await house.books.known(DEPTH, 1)
+            house.exchange.update_id = 5
+            house.update(12, 12, "100.0", "0")
+            for place in range(850):
+                house.update(13 + place, 13 + place, str(99 - place / 1000), "0")
+            await trio.sleep(0.5)
+            asked = len(house.exchange.asked_at)
+            await trio.sleep(60)
+            assert len(house.exchange.asked_at) - asked < 8
+            house.exchange.update_id = 862
+            await trio.sleep(31)
+            assert house.books.depth(DEPTH, 1) is not None
+            asked = len(house.exchange.asked_at)
+            await trio.sleep(60)
+            assert len(house.exchange.asked_at) == asked
 
 
 async def test_an_update_of_a_far_future_does_not_cost_the_book_for_ever(
