@@ -102,3 +102,19 @@ async def test_an_exchange_that_lists_nothing_is_not_believed(autojump_clock: tr
         exchange.symbols = []
         await trio.sleep(FRESH_S + 1)
         assert listings.trading() == ("BTCUSDT",)
+
+
+async def test_a_symbol_that_one_answer_leaves_out_is_listed(autojump_clock: trio.testing.MockClock) -> None:
+    """An answer may be incomplete; what the next one, soon after, leaves out, too, is gone."""
+    exchange = Exchange("BTCUSDT", "ETHUSDT")
+    async with _listings(exchange) as listings:
+        assert await listings.answered()
+        exchange.symbols = ["ETHUSDT"]
+        await trio.sleep(FRESH_S + 1)
+        assert set(listings.trading()) == {"BTCUSDT", "ETHUSDT"}
+        exchange.symbols = ["ETHUSDT", "BTCUSDT"]
+        await trio.sleep(2 * FRESH_S)
+        assert set(listings.trading()) == {"BTCUSDT", "ETHUSDT"}
+        exchange.symbols = ["ETHUSDT"]
+        await trio.sleep(FRESH_S + RETRY_S + 1)
+        assert listings.trading() == ("ETHUSDT",)

@@ -14,7 +14,7 @@ from komas.model.codec import NoticeEnvelope
 from komas.model.market import FeedStatus, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.binance.backfill import Backfill
-from komas.venues.binance.listings import FRESH_S, Listings
+from komas.venues.binance.listings import FRESH_S, RETRY_S, Listings
 from komas.venues.binance.universe import Universe
 from komas.venues.rest import open_rest
 
@@ -59,7 +59,7 @@ async def test_every_symbol_follows_listings_and_delistings(autojump_clock: trio
         assert [stream.symbol for stream in universe.follow(Kind.TICKER)] == ["BTCUSDT", "OLDUSDT"]
         del house.symbols["OLDUSDT"]
         house.symbols |= {"NEWUSDT": "TRADING", "HALTUSDT": "TRADING"}
-        await trio.sleep(FRESH_S + 1)
+        await trio.sleep(FRESH_S + RETRY_S + 1)
         assert house.names() == {"BTCUSDT", "NEWUSDT", "HALTUSDT"}
         house.hub.interest.pin([Stream(Kind.MINI_TICKER, "BTCUSDT")])
         assert len(universe.unfollow(Kind.TICKER)) == 3
@@ -76,9 +76,9 @@ async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio
         with house.hub.listen([OLD, halted, Stream(Kind.TICKER, "BTCUSDT")]) as listener:
             del house.symbols["OLDUSDT"]
             house.symbols["BTCUSDT"] = "HALT"
-            await trio.sleep(FRESH_S + 1)
+            await trio.sleep(FRESH_S + RETRY_S + 1)
             notices = [item.notice for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]
-            refusal, *halts = notices
+            *halts, refusal = notices
             assert isinstance(refusal, FeedStatus)
             assert (refusal.stream, refusal.reason) == (OLD.name, "OLDUSDT is not listed by the exchange")
             reason = "BTCUSDT is in status HALT"
