@@ -32,7 +32,8 @@ MESSAGES: Final = 4
 MESSAGES_PERIOD_S: Final = 1.05
 REQUEST_SPACING_S: Final = 0.275
 
-STREAMS_PER_CONNECTION: Final = 1024  # same page; number 1025 is answered with code 4 and a close
+STREAMS_PER_CONNECTION: Final = 1024  # same page; number 1025 is answered with this code, and a close
+TOO_MANY_SUBSCRIPTIONS: Final = 4
 
 # One SUBSCRIBE over about 8 KB is dropped without a word (ccxws#161); 200 names passed on futures in 2026-10.
 NAMES_PER_REQUEST: Final = 200

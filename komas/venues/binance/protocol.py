@@ -6,9 +6,10 @@ remembered twice. For each stream name:
     wanted ──open_with()──▶ held                    named in the URL: the handshake is its acknowledgement
     wanted ──next_request()──▶ asked ──ack──▶ held ──next_request()──▶ asked (to drop) ──ack──▶ gone
                                asked ──error──▶ refused, or asked again in halves until the culprit stands alone
-                               asked ──no answer for ACK_TIMEOUT_S──▶ wanted again, ASKS times at most
+                               asked ──no answer for ACK_TIMEOUT_S──▶ unsure: asked again, ASKS times at most
     held ──not in LIST_SUBSCRIPTIONS──▶ wanted; not held and in it ──▶ held, so that what nobody wants is dropped
 
+What was asked last of a stream decides: the exchange takes requests in their order, whatever becomes of its answers.
 Requests keep within the exchange's count of messages, in a true rolling window in which pongs count too.
 """
 
@@ -102,6 +103,9 @@ class Conversation:
         self._requests: dict[int, _Request] = {}
         self._late: dict[int, _Request] = {}  # given up waiting for, and answered perhaps yet
         self._in_flight: set[str] = set()
+        self._newest: dict[str, tuple[str, int]] = {}  # by name, what was asked last, and the first request that did
+        self._unsure: dict[str, None] = {}  # whose newest request was not answered: held, or not
+        self._was_full = False
         self._asks: dict[str, int] = {}
         self._last_id = 0
         self._look_at = math.inf
@@ -147,23 +151,28 @@ class Conversation:
             self._requests[self._last_id] = _Request(LIST, (), now)
             return msgspec.json.encode(_Question(LIST, self._last_id)).decode()
         self._requests[self._last_id] = _Request(method, names, now)
+        for name in names:
+            if self._newest.get(name, ("", 0))[0] != method:
+                self._newest[name] = method, self._last_id
         self._in_flight.update(names)
         self._touched.update(names)
         return msgspec.json.encode(_Command(method, names, self._last_id)).decode()
 
     def answered(self, frame: Combined) -> tuple[Refusal, ...]:
         """Take one reply in; returns the streams that it finally refused, which the caller must stop wanting."""
-        request = self._request_of(frame)
+        number, request = self._request_of(frame)
         if request is None:
             return ()
-        self._in_flight.difference_update(request.names)
         if request.method == LIST:
             self._compare(frame)
             return ()
+        names = tuple(name for name in request.names if self._newest[name][1] <= number)
+        self._in_flight.difference_update(names)
         if is_error(frame):
-            return self._refuse(request, *read_error(frame))
-        for name in request.names:
+            return self._refuse(request.method, names, *read_error(frame)) if names else ()
+        for name in names:
             self._asks.pop(name, None)
+            self._unsure.pop(name, None)
             if request.method == SUBSCRIBE:
                 self.held[name] = None
                 self._quarantine.clear(name)
@@ -173,9 +182,11 @@ class Conversation:
 
     def delivered(self, name: str) -> None:
         """Take data of a stream that was asked for as its acknowledgement: it may overtake the reply, or replace it."""
-        requests = (*self._requests.values(), *self._late.values())
-        if any(name in request.names for request in requests if request.method == SUBSCRIBE):
+        method, first = self._newest.get(name, (UNSUBSCRIBE, 0))
+        unanswered = self._requests | self._late
+        if method == SUBSCRIBE and any(name in unanswered[number].names for number in unanswered if number >= first):
             self.held[name] = None
+            self._unsure.pop(name, None)
 
     def expire(self, now: float) -> None:
         """Ask again for what was not answered; ``VenueError`` when the exchange has ignored a request too often."""
@@ -186,10 +197,13 @@ class Conversation:
             if request.method == LIST:
                 continue  # asked again in its turn; an older list means nothing
             self._late[number] = request
-            self._in_flight.difference_update(request.names)
             for name in request.names:
-                if request.method == SUBSCRIBE and name in self.held:
+                if number < self._newest[name][1]:
+                    continue
+                self._in_flight.discard(name)
+                if request.method == SUBSCRIBE and name in self.held and name not in self._unsure:
                     continue  # its data came instead
+                self._unsure[name] = None
                 self._asks[name] = self._asks.get(name, 0) + 1
                 if self._asks[name] >= ASKS:
                     raise VenueError(f"{request.method} was not answered {ASKS} times", cause=Cause.SILENT)
@@ -214,48 +228,62 @@ class Conversation:
 
     def _difference(self, wanted: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         goal = set(wanted)
-        surplus = [name for name in self.held if name not in goal and name not in self._in_flight]
+        known = self.held | self._unsure
+        surplus = [name for name in known if name not in goal and name not in self._in_flight]
         if surplus:
             return UNSUBSCRIBE, _batch(surplus)
         while self._quarantine.suspects:
             suspects = self._quarantine.suspects.pop()
-            asked = tuple(name for name in suspects if name in goal and self._is_free(name))[: self._room()]
+            asked = tuple(self._fitting([name for name in suspects if name in goal]))
             if asked:
                 return SUBSCRIBE, asked
-        return SUBSCRIBE, _batch([name for name in wanted if self._is_free(name)][: self._room()])
+        return SUBSCRIBE, _batch(self._fitting(wanted))
 
     def _compare(self, frame: Combined) -> None:
         """Believe the exchange's list, but for names that were spoken of since it was asked for."""
         listed = read_list(frame)
         if listed is None:
             return
-        for name in [name for name in self.held if name not in listed and name not in self._touched]:
+        there = set(listed)
+        for name in [name for name in self.held if name not in there and name not in self._touched]:
             del self.held[name]
         for name in listed:
             if name not in self._touched:
                 self.held[name] = None
+        for name in [name for name in self._unsure if name not in self._touched]:
+            del self._unsure[name]
 
-    def _is_free(self, name: str) -> bool:
-        return name not in self.held and name not in self._in_flight
+    def _fitting(self, wanted: Sequence[str]) -> list[str]:
+        """Of these names, those that are to be asked for, as many as there is room for."""
+        room = self._most - len(self.held | self._unsure | dict.fromkeys(self._in_flight))
+        fitting: list[str] = []
+        for name in wanted:
+            if name in self._in_flight or (name in self.held and name not in self._unsure):
+                continue
+            if name not in self._unsure:
+                room -= 1
+                if room < 0:
+                    continue
+            fitting.append(name)
+        return fitting
 
-    def _room(self) -> int:
-        return max(0, self._most - len(self.held | dict.fromkeys(self._in_flight)))
-
-    def _refuse(self, request: _Request, code: int | None, words: str) -> tuple[Refusal, ...]:
-        if request.method == UNSUBSCRIBE:
+    def _refuse(self, method: str, names: tuple[str, ...], code: int | None, words: str) -> tuple[Refusal, ...]:
+        if method == UNSUBSCRIBE:
             raise VenueError(f"the exchange refused UNSUBSCRIBE: {words}", cause=Cause.PROTOCOL, code=code)
-        if len(request.names) > 1:
-            self._quarantine.split(request.names)
+        if code == facts.TOO_MANY_SUBSCRIPTIONS and not self._was_full:
+            self._was_full = True  # no name is to blame; the exchange hangs up, and what it holds is counted anew
             return ()
-        return (Refusal(request.names[0], code, words),)
+        if len(names) > 1:
+            self._quarantine.split(names)
+            return ()
+        return (Refusal(names[0], code, words),)
 
-    def _request_of(self, frame: Combined) -> _Request | None:
+    def _request_of(self, frame: Combined) -> tuple[int, _Request | None]:
         """The request that a reply is about; without an id that could be read, an error is about the oldest one."""
-        if isinstance(frame.id, int):
-            return self._requests.pop(frame.id, None) or self._late.pop(frame.id, None)
+        number = frame.id if isinstance(frame.id, int) else 0
         if frame.id is None and is_error(frame) and self._requests:
-            return self._requests.pop(min(self._requests))
-        return None
+            number = min(self._requests)
+        return number, self._requests.pop(number, None) or self._late.pop(number, None)
 
 
 def _batch(names: Sequence[str]) -> tuple[str, ...]:

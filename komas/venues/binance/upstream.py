@@ -235,12 +235,15 @@ class Upstream:
             self._rhythm = self._memory.rhythm = Rhythm()  # the stream that gave the beat may be gone
             self._rhythm.begin(now)
         assigned = {stream.name: stream for stream in self._assigned()}
-        for name in [name for name in held if name not in self._beats and name in assigned]:
+        begun = [name for name in held if name not in self._beats and name in assigned]
+        for name in begun:
             stream = assigned[name]
             known = self._inherited.pop(name, None)
             beat = self._beats[name] = Rhythm(promised_s(stream)) if known is None else known.heir()
             beat.begin(now)
             self._desk.begins(self, stream)
+        if begun:
+            self._desk.news.unpark_all()  # whoever waits for an acknowledgement has it
         self._memory.beats = {name: beat for name, beat in self._inherited.items() if name in assigned} | self._beats
 
     # Read
@@ -317,7 +320,6 @@ class Upstream:
         if (beat := self._beats.get(reader.name)) is None:
             self._conversation.delivered(reader.name)
             self._note_held()
-            self._desk.news.unpark_all()
             beat = self._beats.get(reader.name)
         if beat is not None:
             beat.heard(arrival.at_s, len(texts))

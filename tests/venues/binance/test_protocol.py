@@ -165,6 +165,48 @@ def test_a_late_answer_still_counts_and_blames_nobody_else() -> None:
     assert [refusal.name for refusal in _answer(conversation, first, INVALID)] == ["a@trade"]
 
 
+def test_an_answer_to_what_was_asked_before_the_contrary_proves_nothing() -> None:
+    """The exchange has dropped it since; neither do the last frames of a stream that it has let go."""
+    conversation = Conversation()
+    _, _, first = _ask(conversation, ["a@trade"])
+    conversation.delivered("a@trade")
+    conversation.expire(ACK_TIMEOUT_S)
+    method, _, second = _ask(conversation, [], ACK_TIMEOUT_S)
+    assert method == "UNSUBSCRIBE"
+    _answer(conversation, second)
+    _answer(conversation, first)
+    conversation.delivered("a@trade")
+    assert not conversation.held
+    assert _ask(conversation, ["a@trade"], 20.0)[:2] == ("SUBSCRIBE", ["a@trade"])
+
+
+def test_what_was_not_answered_is_unsure_and_said_again() -> None:
+    """Wanted, it is asked for; unwanted, it is dropped; meanwhile it has its place, and nobody else takes it."""
+    conversation = Conversation(most=2)
+    for name in ("a@trade", "b@trade"):
+        _answer(conversation, _ask(conversation, ["a@trade", "b@trade"][: 1 + (name > "b")])[2])
+    assert _ask(conversation, ["b@trade"], 1.0)[0] == "UNSUBSCRIBE"
+    conversation.expire(1.0 + ACK_TIMEOUT_S)
+    assert conversation.next_request(["b@trade", "a@trade"], 12.0) is not None
+    conversation = Conversation(most=1)
+    _ask(conversation, ["a@trade"])
+    conversation.expire(ACK_TIMEOUT_S)
+    method, names, number = _ask(conversation, ["z@trade"], ACK_TIMEOUT_S)
+    assert (method, names) == ("UNSUBSCRIBE", ["a@trade"])
+    assert conversation.next_request(["z@trade"], ACK_TIMEOUT_S + 1) is None
+    _answer(conversation, number)
+    assert _ask(conversation, ["z@trade"], ACK_TIMEOUT_S + 2)[:2] == ("SUBSCRIBE", ["z@trade"])
+
+
+def test_too_many_subscriptions_is_no_names_fault_at_first() -> None:
+    """The exchange hangs up over it, as a rule; where it does not, and says so again, the name is refused."""
+    conversation = Conversation()
+    full = {"code": facts.TOO_MANY_SUBSCRIPTIONS, "msg": "Too many subscriptions"}
+    assert _answer(conversation, _ask(conversation, ["a@trade"])[2], full) == ()
+    refusals = _answer(conversation, _ask(conversation, ["a@trade"], 1.0)[2], full)
+    assert [refusal.name for refusal in refusals] == ["a@trade"]
+
+
 def test_data_is_an_acknowledgement_of_what_was_asked_for() -> None:
     """The reply may be late or lost; data of a stream that was never asked for proves nothing."""
     conversation = Conversation()
