@@ -7,14 +7,16 @@ from http import HTTPStatus
 
 from quart import Response, has_request_context, request
 from quart_trio import QuartTrio
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import WebsocketMismatch
 
 from komas.edge import problems
 from komas.edge.access import Caller, check_control, cors
 from komas.edge.control import control
 from komas.edge.market import market
 from komas.edge.ops import ops
-from komas.edge.problems import ProblemError
+from komas.edge.problems import FieldError, ProblemError, invalid
 from komas.edge.publish import publish, vips
 from komas.edge.request import RequestConnection, SocketConnection
 from komas.edge.rooms import Rooms
@@ -51,6 +53,7 @@ def _guard(app: QuartTrio, rooms: Rooms) -> None:
             return _preflight(rooms)
         if (request.method in _CHANGING and request.blueprint != "publish") or request.endpoint in _PROTECTED:
             check_control(_caller(), rooms.settings)
+        _check_once(request.args)
         return None
 
     @app.after_request
@@ -63,6 +66,15 @@ def _guard(app: QuartTrio, rooms: Rooms) -> None:
 
 def _caller() -> Caller:
     return Caller(request.remote_addr or "", request.headers)
+
+
+def _check_once(query: MultiDict[str, str]) -> None:
+    """Refuse what is said twice: the second would be lost in silence."""
+    twice = [name[:40] for name, values in query.lists() if len(values) > 1]
+    if twice:
+        raise invalid(
+            FieldError(name, f"{name} is given more than once; several values go with commas") for name in twice
+        )
 
 
 def _preflight(rooms: Rooms) -> Response:
@@ -99,6 +111,15 @@ def _explain(app: QuartTrio) -> None:
     async def unavailable(_error: StoreUnavailable) -> Response:
         detail = "the store of signals is unavailable; try again with the same Idempotency-Key"
         return problems.respond(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"}))
+
+    @app.errorhandler(WebsocketMismatch)
+    async def mismatch(_error: WebsocketMismatch) -> Response:
+        detail = (
+            "this path is for WebSockets: Upgrade: websocket and Connection: Upgrade must arrive, also through a proxy"
+            if has_request_context()
+            else "this path is no WebSocket"
+        )
+        return problems.respond(ProblemError(HTTPStatus.BAD_REQUEST, detail))
 
     @app.errorhandler(HTTPException)
     async def http(error: HTTPException) -> Response:

@@ -31,9 +31,9 @@ def ops(rooms: Rooms) -> Blueprint:
 
     @routes.get("/")
     async def index() -> Response:
-        headers = {
-            "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-        }
+        unsafe = "'unsafe-inline'"
+        policy = f"default-src 'self'; img-src data:; style-src {unsafe}; script-src {unsafe}"
+        headers = {"Content-Security-Policy": policy}
         return Response(page, HTTPStatus.OK, headers, content_type="text/html; charset=utf-8")
 
     @routes.get("/healthz")

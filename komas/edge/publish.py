@@ -129,8 +129,8 @@ def _vip_body(subject: str, known: Vip | None, rooms: Rooms) -> VipBody:
 
 
 def _subject(text: str) -> str:
-    if not is_subject(text):
-        raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces")])
+    if not is_subject(text) or "\ufffd" in text:  # what a path that is not UTF-8 is read as
+        raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces, in UTF-8")])
     return text
 
 

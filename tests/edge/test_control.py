@@ -280,6 +280,24 @@ async def test_a_wrong_call_is_a_problem(
         assert _json(answer)["status"] == status
 
 
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("/api/ws/sse/prices?symbols=BTCUSDT&symbols=ETHUSDT", "symbols is given more than once"),
+        ("/ws/signals", "Upgrade: websocket"),
+        ("/api/vip/%ff", "UTF-8"),
+    ],
+)
+async def test_what_is_wrong_is_named(
+    target: str, words: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Nothing is read by halves, and a proxy that lets no upgrade through is found."""
+    async with edge_house(tmp_path) as house:
+        answer = await house.call("GET", target)
+        assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
+        assert words in str(_json(answer)["detail"])
+
+
 async def test_a_body_without_end_is_refused(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """413, by what was sent and by what was announced."""
     async with edge_house(tmp_path) as house:
