@@ -19,6 +19,7 @@ from komas.model.streams import Kind, Stream, parse_name
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
 _DIGITS: Final = 40
+_AHEAD_MS: Final = 60_000  # a candle has begun when it is told of; one that had not would hide those before it
 _SHOWN: Final = 40  # characters of a bad one, in a complaint
 
 
@@ -286,6 +287,8 @@ def _read_kline(frame: _Kline, stream: Stream, _received_ms: int, before: _Kline
     bar, old = frame.k, before.k
     if bar.i != stream.interval:
         raise Unreadable(f"{stream} brought a candle of another length")
+    if bar.t > frame.E + _AHEAD_MS:
+        raise Unreadable(f"{stream} brought a candle of the future")
     return market.Kline(
         symbol=stream.symbol,
         interval=bar.i,

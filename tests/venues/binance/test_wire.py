@@ -227,6 +227,20 @@ def test_a_broken_frame_costs_no_other() -> None:
     assert len(complaints) == 2
 
 
+def test_a_candle_that_has_not_begun_is_garbage() -> None:
+    """It would make every candle before it an old one; clocks may differ by a little."""
+    payload = PAYLOADS["btcusdt@kline_1m"]
+    bar = payload["k"]
+    assert isinstance(bar, dict)
+    for ahead_ms, is_read in ((60_000, True), (60_001, False)):
+        frame = json.dumps({**payload, "k": {**bar, "t": 1672515782136 + ahead_ms}})
+        if is_read:
+            _read("btcusdt@kline_1m", frame)
+        else:
+            with pytest.raises(Unreadable, match="future"):
+                _read("btcusdt@kline_1m", frame)
+
+
 @pytest.mark.parametrize("name", ["btcusdt@ticker", "btcusdt@miniTicker", "btcusdt@bookTicker", "btcusdt@markPrice@1s"])
 def test_of_states_that_came_together_the_newest_is_a_fact(name: str) -> None:
     """By the exchange's own number, and the later of two that share it; a broken one gives way to the one before."""
