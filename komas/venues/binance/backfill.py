@@ -254,7 +254,7 @@ class Backfill:
         """Fill each gap, and pass on what waits behind it, until nothing waits any more."""
         released = 0
         while self._recoveries.get(stream) is recovery:
-            if released == RELEASED:
+            if released >= RELEASED and len(recovery.waiting) < WAITING:  # what waits is bounded, whoever is slow
                 released = 0
                 await self._sink.settled()
                 continue

@@ -35,6 +35,7 @@ class _Sink:
         self.taken: list[object] = []
         self.facts: list[Event] = []
         self.backfilled: list[int] = []
+        self.settles_s = 0.001
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
         number = event.trade_id if isinstance(event, Trade | AggTrade) else event.timestamp
@@ -52,7 +53,7 @@ class _Sink:
         self.taken.append("flushed")
 
     async def settled(self) -> None:
-        await trio.sleep(0.001)
+        await trio.sleep(self.settles_s)
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         self.taken.append((gap.first, gap.last))
@@ -459,6 +460,20 @@ async def test_what_waited_is_more_than_a_mailbox_takes_and_nobody_who_reads_los
     heard += [int(number) for number in re.findall(rb'"trade_id":(\d+)', outlet.text)]
     assert b"lagged" not in outlet.text
     assert heard == list(range(1, count + 1))
+
+
+async def test_listeners_that_cannot_follow_do_not_make_more_wait_than_may(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What is beyond the bound goes out without a pause; the rest at their pace."""
+    async with _house(lambda _: httpx.Response(404)) as house:
+        house.sink.settles_s = 1.0
+        house.take(0, 4)
+        house.take(*range(5, WAITING + 505))
+        await house.settle()
+        assert 500 < len(house.sink.taken) < 1000
+        await trio.sleep(3600)
+        assert house.sink.taken == [0, (1, 3), *range(4, WAITING + 505)]
 
 
 async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.MockClock) -> None:
