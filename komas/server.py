@@ -11,8 +11,8 @@
             without a seam) · backoff · window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows,
             continuity, cadence, shards, book think; upstream, feed, backfill, books, listings and universe do, and line
             opens them together, once for spot and once for futures)
-    hub     the hall: hub (publish, listen) · policy, mailbox, audience and listener (who is written to at once, who
-            waits) · interest (who wants what) · latest · journal · topic
+    hub     the hall: hub (publish, listen) · policy, mailbox, bell, audience and listener (who is written to at once,
+            who waits) · interest (who wants what) · latest · journal · topic
     signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
             conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
     edge    the way out: connection, request and socket (our Hypercorn) · app · access · queries · control ·

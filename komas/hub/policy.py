@@ -109,9 +109,8 @@ class Post:
         self._items: dict[object, Item] = {}  # insertion order is delivery order
         self._first_key = self._next_key = 0  # kept items have numbers for keys: these, and what is between
         self._dropped = 0
-        self._told: dict[object, NoticeEnvelope] | None = (
-            None  # of those that had to go, what must be told all the same
-        )
+        # Of those that had to go, what must be told all the same; few listeners ever have any.
+        self._told: dict[object, NoticeEnvelope] | None = None
         self.dropped_in_all = 0
 
     def __len__(self) -> int:
