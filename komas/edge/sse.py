@@ -81,11 +81,15 @@ class Events:
         self._levels = levels
         self._shown: object = None  # the part of an order book that was sent last
 
-    def of(self, batch: Batch) -> Iterable[bytes]:
+    def of(self, batch: Batch) -> list[bytes]:
         """The events of one batch."""
+        if self._levels is None:
+            events = [item.sse for item in batch.items]
+        else:
+            events = [self.render(item) for item in batch.items]
         if batch.dropped:
-            yield named_event("lagged", Lagged(batch.dropped))
-        yield from map(self.render, batch.items)
+            events.insert(0, named_event("lagged", Lagged(batch.dropped)))
+        return events
 
     def render(self, item: Item) -> bytes:
         """One item as an event; nothing where the part of a book that the client sees has not changed."""

@@ -88,7 +88,7 @@ class Audience(Generic[T, B]):
         self._unserved: dict[Seat[B], None] = {}  # of those who hear ``_batch``
         self._batch: B | None = None
         self.seats = 0  # whether their listeners are in or not
-        self.served_at = 0.0  # seconds, on the clock of whoever calls ``serve()``, who also says when it began
+        self.served_at = 0.0  # seconds, on the clock that ``serve()`` is given; whoever does so says when it began
 
     def __len__(self) -> int:
         return len(self._members)
@@ -138,7 +138,7 @@ class Audience(Generic[T, B]):
             seat, _ = self._members.popitem()
             seat.left()
 
-    def serve(self, now: float) -> Iterator[None]:
+    def serve(self, clock: Callable[[], float]) -> Iterator[None]:
         """Write what waits to all members; yields now and then, so that others may have their turn."""
         self._is_called = False
         if self._waiting:
@@ -153,13 +153,13 @@ class Audience(Generic[T, B]):
         if self._batch is not None:
             # Rendered whoever of them is left: newcomers have heard it, too, and what follows may depend on it.
             chunk = self._render(self._batch)
-            if chunk:
-                self.served_at = now
             yield from self._write(chunk)
             self._batch = None
         if self._beats and not chunk:
-            self.served_at, self._unserved = now, self._members.copy()
-            yield from self._write(self._heartbeat)
+            chunk, self._unserved = self._heartbeat, self._members.copy()
+            yield from self._write(chunk)
+        if chunk:
+            self.served_at = clock()
         self._beats = False
 
     def beat(self) -> None:

@@ -104,10 +104,13 @@ class Hub:
             return
         self._published += len(events)
         sequence = SEQUENCES[type(events[0])]
-        envelopes = [
-            Envelope(stream, event, received_ms, sequence(event), fanout.epoch, backfilled) for event in events
-        ]
-        if kept := [envelope for envelope in envelopes if envelope.sequence is not None]:
+        envelopes, kept = [], []
+        for event in events:
+            envelope = Envelope(stream, event, received_ms, sequence(event), fanout.epoch, backfilled)
+            envelopes.append(envelope)
+            if envelope.sequence is not None:
+                kept.append(envelope)
+        if kept:
             fanout.journal.append(*kept)
         for hearer in fanout.hearers:
             hearer.put(*envelopes)

@@ -55,7 +55,10 @@ class Journal:
             elif isinstance(newest.notice, Gap):
                 self._lost = newest.notice.last  # what was missing is as gone as what was there
         kept.extend(items)
-        self._last = next((item.sequence for item in reversed(items) if isinstance(item, Envelope)), self._last)
+        for item in reversed(items):
+            if isinstance(item, Envelope):
+                self._last = item.sequence
+                break
 
     def replay(self, after: Position) -> Replay:
         """What came after a position: all of it, or what is left of it behind a gap notice."""

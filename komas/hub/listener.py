@@ -214,7 +214,7 @@ class Audiences(Generic[T, B]):
                     return True
             if not self._called:
                 return False
-            self._begun = self._called.popleft().serve(trio.current_time())
+            self._begun = self._called.popleft().serve(trio.current_time)
         return True
 
     async def beat(self, every_s: float) -> None:

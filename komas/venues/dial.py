@@ -15,7 +15,6 @@ import socket as stdlib_socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -68,7 +67,10 @@ class Socket:
         while not self._tap.is_theirs and not self._is_due:
             odd, then = self._odd, self._then
             if then is Then.READ:
-                await self._read()
+                if data := await self._tap.read(READ_BYTES):
+                    self._frames.feed(data)
+                else:
+                    self._tap.give_back(self._frames.rest())  # the end is the library's to tell
             elif then is Then.THEIRS:
                 self._tap.give_back(odd)
                 break
@@ -90,16 +92,6 @@ class Socket:
             raise self._ended() from None
         self._is_due = False
         return [message.encode() if isinstance(message, str) else message]
-
-    async def _read(self) -> None:
-        """Read what the socket has; its end is the library's to tell."""
-        data = b""
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            data = await self._tap.read(READ_BYTES)
-        if data:
-            self._frames.feed(data)
-        else:
-            self._tap.give_back(self._frames.rest())
 
     async def send(self, text: str) -> None:
         """Send one text message; ``VenueError`` when the peer does not take it within ``SEND_TIMEOUT_S``."""
@@ -251,7 +243,8 @@ class _Tap(trio.abc.Stream):
         self.early = b""  # what came together with the handshake's answer
         self.is_theirs = False
         self.talking = False  # before that, what leaves is the handshake and no frame
-        self.heard_at = trio.current_time()
+        self._clock = trio.lowlevel.current_clock()
+        self.heard_at = self._clock.current_time()
 
     def begin_talk(self) -> None:
         """The library has accepted the handshake; where we have not seen its end, the library reads on."""
@@ -259,9 +252,12 @@ class _Tap(trio.abc.Stream):
         self.is_theirs = self.is_theirs or self._handshake is not None
 
     async def read(self, max_bytes: int | None) -> bytes:
-        """Read what the socket has; nothing is its end."""
-        data = bytes(await self._stream.receive_some(max_bytes))
-        self.heard_at = trio.current_time()
+        """Read what the socket has; nothing is its end, whoever brought it about."""
+        try:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+        self.heard_at = self._clock.current_time()
         return data
 
     async def hand_over(self, data: bytes) -> None:

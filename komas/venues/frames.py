@@ -80,9 +80,10 @@ class Frames:
         if self._missing > len(data):
             self._parts.append(data)
             self._missing -= len(data)
+        elif self._at < len(self._data):
+            self._data = self.rest() + data
         else:
-            rest = self.rest()
-            self._data = rest + data if rest else data
+            self._data, self._at = data, 0
 
     def rest(self) -> bytes:
         """What was not cut yet; nothing is left after that."""

@@ -19,9 +19,6 @@ class Intake(Protocol):
     def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Take facts of one stream, or changes of one order book, that came together, in order."""
 
-    def flush(self) -> None:
-        """Take the news that all that came together was taken: it may go out."""
-
     def doubt(self, stream: Stream) -> None:
         """Take the news that facts of a stream may be missing although it says nothing: it was cut, or is silent."""
 

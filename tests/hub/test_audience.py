@@ -309,10 +309,10 @@ def test_a_newcomer_hears_nothing_twice() -> None:
     assert (old.is_in, new.is_in, called) == (True, False, [audience])
     audience.put(2)
     new.mailbox.put(2)
-    for _ in audience.serve(0.0):
+    for _ in audience.serve(lambda: 0.0):
         assert new.is_in
     audience.put(3)
-    for _ in audience.serve(0.0):
+    for _ in audience.serve(lambda: 0.0):
         assert len(called) == 2
     assert (old.heard, new.heard) == ([1, 2, 3], [2, 3])
     audience.put(4)
@@ -329,7 +329,7 @@ def test_what_nobody_was_left_to_hear_was_still_said() -> None:
     audience.enter(old)
     audience.put(1)
     audience.enter(new)
-    serving = audience.serve(0.0)
+    serving = audience.serve(lambda: 0.0)
     next(serving)
     audience.leave(old)
     for _ in serving:
@@ -345,7 +345,7 @@ def test_what_was_for_those_who_left_is_not_said_to_who_comes() -> None:
         old, new = Seat(), Seat()
         audience.enter(old)
         audience.put(1)
-        serving = audience.serve(0.0)
+        serving = audience.serve(lambda: 0.0)
         if leaves_late:
             next(serving)
         audience.leave(old)
@@ -354,7 +354,7 @@ def test_what_was_for_those_who_left_is_not_said_to_who_comes() -> None:
         for _ in serving:
             assert new.is_in
         audience.put(2)
-        for _ in audience.serve(0.0):
+        for _ in audience.serve(lambda: 0.0):
             assert new.is_in
         assert new.heard == [2]
     assert rendered.batches == [[2], [2]]

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 import trio
@@ -147,7 +147,7 @@ class Backfill:
 
     def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Pass on what is the next one; let others wait behind a gap, or drop them because they were seen."""
-        left = cast("Sequence[Event]", events)  # the books took everything else
+        left: Sequence[Event] = events  # type: ignore[assignment]  # the books took everything else
         while left:
             count = 0 if stream in self._recoveries else self._continuity.follow(stream, left)
             if count:
@@ -158,10 +158,6 @@ class Backfill:
                 return
             event, left = left[count], left[count + 1 :]
             self._take(stream, event, received_ms, self._continuity.judge(stream, event, received_ms))
-
-    def flush(self) -> None:
-        """Pass on that all was taken that came together."""
-        self._sink.flush()
 
     def doubt(self, stream: Stream) -> None:
         """Ask for what a stream may have missed, unless it says so itself in a moment."""

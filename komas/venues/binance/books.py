@@ -134,10 +134,6 @@ class Books:
             self._show(stream, shelf, received_ms)
         self._look_after(stream, shelf)
 
-    def flush(self) -> None:
-        """Pass on that all was taken that came together."""
-        self._intake.flush()
-
     def doubt(self, stream: Stream) -> None:
         """Show a book no more until its next change joins on, or a snapshot has come."""
         shelf = self._shelves.get(stream)

@@ -80,7 +80,8 @@ class _Shard:
 class BinanceFeed:
     """One of Binance's markets as one supervised feed; ``run()`` it in a nursery, then ``connect()``.
 
-    ``url`` is the venue's base, ``wss://host:port``; its stream path is appended. Without ``keeps_idle`` there is no
+    ``flush`` is told that all that came together is with the ``intake``. ``url`` is the venue's base,
+    ``wss://host:port``; its stream path is appended. Without ``keeps_idle`` there is no
     connection while no stream is wanted. ``clock_ms`` stamps what is received.
     ``streams_per_connection`` bounds each shard, ``redundancy`` is how many connections hold the same streams.
     """
@@ -89,6 +90,7 @@ class BinanceFeed:
         self,
         *,
         intake: Intake,
+        flush: Callable[[], None],
         wanted: Wanted,
         url: str,
         venue: Venue = facts.SPOT,
@@ -105,6 +107,7 @@ class BinanceFeed:
         self._site = Site(self.url, venue, open_stream, clock_ms, streams_per_connection)
         self._keeps_idle = keeps_idle
         self._intake = intake
+        self._flush = flush
         self._wanted = wanted
         self._patience = patience or Patience()
         self._redundancy = redundancy
@@ -434,7 +437,7 @@ class BinanceFeed:
         """Count the data frames of a read, and let their facts, which were handed on, go out."""
         self._counts.messages += count
         self._counts.last_message_ms = received_ms
-        self._intake.flush()
+        self._flush()
 
     def unknown(self) -> None:
         """Count one frame of a stream that komas does not know."""

@@ -54,6 +54,7 @@ class MarketLine:
         self.universe = Universe(self.listings, wishes, self.backfill)
         self.feed = BinanceFeed(
             intake=self.books,
+            flush=sink.flush,
             wanted=wishes,
             url=url,
             venue=venue,

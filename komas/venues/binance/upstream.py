@@ -251,7 +251,7 @@ class Upstream:
     async def _read(self, socket: Socket) -> None:
         while True:
             messages = await socket.receive()
-            before, arrival = self.messages, Arrival(trio.current_time(), self._site.clock_ms())
+            before, arrival = self.messages, Arrival(socket.heard_at, self._site.clock_ms())
             try:
                 self._take_all(messages, arrival)
             finally:
@@ -284,8 +284,8 @@ class Upstream:
         if count and count == self.messages:
             self._healthy()
         if count:
-            self._rhythm.heard(arrival.at_s, count)
             self._desk.received(count, arrival.at_ms)
+            self._rhythm.heard(arrival.at_s, count)
 
     def _take_apart(self, text: bytes, arrival: Arrival) -> None:
         """Take a frame that is an answer, or the first of its stream, or written in another way than usual."""

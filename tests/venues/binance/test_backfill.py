@@ -451,10 +451,10 @@ async def test_what_waited_is_more_than_a_mailbox_takes_and_nobody_who_reads_los
         await trio.testing.wait_all_tasks_blocked()
         for number in (1, *range(3, count)):
             backfill.take(TRADE, [trade(number)], NOW_MS)
-            backfill.flush()
+            hub.flush()
         await trio.sleep(10)
         backfill.take(TRADE, [trade(count)], NOW_MS)
-        backfill.flush()
+        hub.flush()
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     heard += [int(number) for number in re.findall(rb'"trade_id":(\d+)', outlet.text)]

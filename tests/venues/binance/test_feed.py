@@ -44,6 +44,7 @@ class House:
         self.backfill = Backfill(self.hub, rest, lambda: 1_770_000_000_000)
         self.feed = BinanceFeed(
             intake=self.backfill,
+            flush=self._flush,
             wanted=self.hub.interest,
             url="ws://exchange.test:9443",
             patience=patience,
@@ -53,6 +54,11 @@ class House:
             streams_per_connection=streams_per_connection,
             redundancy=redundancy,
         )
+        self.flushed: list[int] = []  # how much was published each time
+
+    def _flush(self) -> None:
+        self.flushed.append(self.hub.statistics().published)
+        self.hub.flush()
 
 
 @asynccontextmanager
@@ -855,7 +861,7 @@ async def test_repeats_and_reorderings_are_dropped(autojump_clock: trio.testing.
 
 
 async def test_what_comes_together_is_told_together(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """However the streams are mixed: trades each, in order; of tickers the newest; nothing because of an odd frame."""
 
@@ -876,13 +882,11 @@ async def test_what_comes_together_is_told_together(
         await peer.obey()
 
     async with _house() as house:
-        flushed: list[int] = []
-        monkeypatch.setattr(house.hub, "flush", lambda: flushed.append(house.hub.statistics().published))
         house.exchange.script(act)
         with house.hub.listen([TRADE, TICKER]) as listener:
             house.feed.connect()
             await trio.sleep(2)
-            assert flushed[-2:] == [2, 8]
+            assert house.flushed[-2:] == [2, 8]
             facts = [item.event for item in (await listener.take()).items if isinstance(item, Envelope)]
             assert [fact["trade_id"] for fact in facts if isinstance(fact, Trade)] == [1, 2, 3, 4, 5]
             assert [str(fact["price"]) for fact in facts if isinstance(fact, Ticker)] == ["4"]
