@@ -145,6 +145,7 @@ class Connection(TCPServer):
         self._rest = NOTHING
         self._sending: trio.CancelScope | None = None
         self._has_left = False
+        self._is_lost = False
         self._is_idle = True
         self._head_by = math.inf
         self._has_ended = False
@@ -256,7 +257,7 @@ class Connection(TCPServer):
 
     async def _say_last_words(self, *, is_owed: bool) -> None:
         """Half a close comes right after a request: what was asked for is answered, if it can be soon."""
-        await trio.sleep(LAST_WORDS_S if is_owed else 0)
+        await trio.sleep(LAST_WORDS_S if is_owed and not self._is_lost else 0)
 
     async def _handle_data(self, taken: trio.MemoryReceiveChannel[bytes]) -> None:
         while True:
@@ -318,6 +319,7 @@ class Connection(TCPServer):
             self._sending = None
         if not written:
             # Half of it may be out: nothing that follows could be understood.
+            self._is_lost = True
             await trio.aclose_forcefully(self.stream)
             with trio.move_on_after(BOOKKEEPING_S, shield=True):
                 await self.protocol.handle(Closed())

@@ -282,8 +282,8 @@ class Backfill:
                     await recovery.came_late.park()
             if not filling.is_whole:
                 reason = await self._ask(filling, recovery)
-        if recovery.scope.cancelled_caught:
-            reason = filling.failure or reason
+        if recovery.scope.cancelled_caught and filling.failure:
+            reason += f": {filling.failure}"
         if self._recoveries.get(stream) is not recovery:
             return  # it was let go, and everything said
         if recovery.is_crowded:
@@ -300,7 +300,8 @@ class Backfill:
             try:
                 facts = await self._page(filling.stream, filling.next, filling.last)
             except (Unreadable, VenueError) as error:
-                again_s = self._again_s(error, filling, recovery)
+                filling.failure = str(error)
+                again_s = self._again_s(error, recovery)
                 if again_s is None:
                     return str(error)
                 facts, wait_s = [], again_s
@@ -315,10 +316,9 @@ class Backfill:
         return "more is missing than is asked for"
 
     @staticmethod
-    def _again_s(error: Unreadable | VenueError, filling: _Filling, recovery: _Recovery) -> float | None:
+    def _again_s(error: Unreadable | VenueError, recovery: _Recovery) -> float | None:
         """Seconds until it is asked again after a failure; ``None`` where that is not worth waiting for."""
         if isinstance(error, Unreadable) or error.cause is Cause.PROTOCOL:
-            filling.failure = str(error)
             return ODD_S
         if error.cause is Cause.NETWORK:
             return error.retry_after_s or RETRY_S

@@ -48,7 +48,7 @@ class Listings:
         self._rest = rest
         self._path = path
         self._symbols: dict[str, str] = {}  # symbol → status
-        self._left_out: dict[str, str] = {}  # by the last answer, though listed before
+        self._left_out: set[str] = set()  # by the last answer, though listed before
         self._asked_at = -RECHECK_S
         self._answered = trio.Event()  # the first answer has come, or has failed to
         self._recheck = trio.Event()
@@ -116,10 +116,12 @@ class Listings:
         if not symbols:
             log.warning("symbols not checked", extra={"reason": "the exchange listed none"})
             return RETRY_S
-        left_out = {symbol: status for symbol, status in self._symbols.items() if symbol not in symbols}
-        doubtful = {symbol: status for symbol, status in left_out.items() if symbol not in self._left_out}
+        left_out = self._symbols.keys() - symbols.keys()
+        doubtful = left_out - self._left_out
         self._left_out = left_out
-        symbols |= doubtful  # one answer may be incomplete; what the next one leaves out, too, is gone
+        symbols |= {
+            symbol: self._symbols[symbol] for symbol in doubtful
+        }  # one answer may be incomplete; what the next one leaves out, too, is gone
         if symbols != self._symbols:
             self._symbols = symbols
             self.version += 1

@@ -1,0 +1,98 @@
+"""One connection under Hypercorn, over a stream of ours: time is the clock's, and nobody has a socket."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+import pytest
+import trio
+import trio.testing
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanState, Scope
+
+from komas.edge.connection import LAST_WRITE_S, Connection, Context
+
+GRACE_S = 1.0
+CHUNKS = 10
+
+
+class _Address:
+    """As much of a socket as Hypercorn asks for."""
+
+    family = socket.AF_INET
+
+    def getpeername(self) -> tuple[str, int]:
+        return "192.0.2.1", 40000
+
+    def getsockname(self) -> tuple[str, int]:
+        return "192.0.2.2", 8000
+
+
+class _SlowStream(trio.abc.Stream):
+    """A client that asks once, and takes each write after so many seconds."""
+
+    def __init__(self, takes_s: float) -> None:
+        self.socket = _Address()
+        self._takes_s = takes_s
+        self._requests = deque([b"GET / HTTP/1.1\r\nHost: komas.test\r\n\r\n"])
+        self._closed = trio.Event()
+        self.taken = b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with trio.move_on_after(self._takes_s):
+            await self._closed.wait()
+            raise trio.ClosedResourceError
+        self.taken += data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        assert max_bytes is not None
+        if self._requests:
+            return self._requests.popleft()
+        await self._closed.wait()
+        return b""
+
+    async def aclose(self) -> None:
+        self._closed.set()
+        await trio.lowlevel.checkpoint()
+
+
+async def _answer(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """A response in many chunks."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": False})
+    for number in range(CHUNKS):
+        await send({"type": "http.response.body", "body": b"%d;" % number, "more_body": number < CHUNKS - 1})
+
+
+async def _serve(stream: _SlowStream, context: Context) -> None:
+    config = Config()
+    config.graceful_timeout = GRACE_S
+    await Connection(ASGIWrapper(_answer), config, context, LifespanState({}), stream).run()  # type: ignore[arg-type]
+
+
+async def test_a_client_that_takes_its_time_gets_all(autojump_clock: trio.testing.MockClock) -> None:
+    """While nobody stops the server."""
+    stream, context = _SlowStream(0.8), Context(None)
+    with trio.move_on_after(30):
+        await _serve(stream, context)
+    assert b"9;" in stream.taken
+
+
+@pytest.mark.parametrize("takes_s", [0.05, 0.3, 0.8, 5.0])
+async def test_all_writes_after_a_stop_share_one_deadline(
+    takes_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """However many are still to come, and however slowly each one is taken."""
+    stream, context = _SlowStream(takes_s), Context(None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve, stream, context)
+        await trio.sleep(0.2)
+        await context.terminated.set()
+        stopped_at = trio.current_time()
+    assert trio.current_time() - stopped_at <= GRACE_S + LAST_WRITE_S
+    assert (b"9;" in stream.taken) == (takes_s == 0.05)
