@@ -86,7 +86,8 @@ class Rest:
             try:
                 client = await self._opened()
                 return await client.get(path, params=params)
-            except httpx.HTTPError as error:
+            # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 words = str(error) or type(error).__name__
                 raise VenueError(f"{self._url.host} cannot be asked: {words}", cause=Cause.NETWORK) from error
         raise VenueError(f"{self._url.host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)

@@ -160,3 +160,12 @@ async def test_a_question_that_is_given_up_while_the_client_is_made_leaves_nothi
             nursery.cancel_scope.cancel()
         go_on.set()
         assert await rest.get("/here", str) == "/here"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["about:blank", "mailto:x", "http://xn--a/login", "http://[::1", "/login"])
+async def test_a_redirect_to_nowhere_is_a_failure_like_others(status: int, location: str) -> None:
+    """What stands in between the exchange and us may send anything; httpx reads it, whether it follows or not."""
+    async with _asking(lambda _request: httpx.Response(status, headers={"Location": location})) as rest:
+        with pytest.raises(VenueError):
+            await rest.get("/x", dict[str, int])

@@ -8,6 +8,7 @@ not come by the deadline is declared with the reason.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -28,9 +29,10 @@ from komas.venues.rest import Rest
 log = logging.getLogger("komas.backfill")
 
 DEADLINE_S: Final = 15.0  # for one gap: what is live waits behind it
-ATTEMPT_S: Final = 3.0  # so long is asked for it at least, whatever others it had to wait for
+ATTEMPT_S: Final = 3.0  # for one that had to wait for another of its stream, where that did not last too long
 LATE_S: Final = 0.5  # what is only late comes by itself: two connections are some tenths of a second apart
 RETRY_S: Final = 0.5  # REST answers from another database than the streams, a moment behind them
+RETRY_MAX_S: Final = 4.0  # a host that cannot be asked is asked ever more seldom
 ODD_S: Final = 2.0  # an answer that cannot be read may be another one's: whoever stands in between answers, too
 PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
 PROBE_AGAIN_S: Final = 10.0  # and again where that failed,
@@ -39,7 +41,8 @@ WAITING: Final = 10_000  # facts behind one gap: some seconds of the busiest pai
 WAITING_IN_ALL: Final = 200_000  # all streams have a gap after a reconnect
 PAGES: Final = 20  # of one gap: a stream that was away for longer has other gaps to declare than this one
 RELEASED: Final = 128  # of what waited, at one go: a listener that reads at once can take it
-WORKERS: Final = 8  # gaps that are filled beside each other
+ASKED: Final = 8  # gaps that are asked for beside each other
+PROBES: Final = 4  # and streams that are only doubted
 
 
 class BackfillStatistics(msgspec.Struct, frozen=True):
@@ -91,6 +94,7 @@ class _Recovery:
         self.came_late = trio.lowlevel.ParkingLot()
         self.filling: _Filling | None = None
         self.is_crowded = False
+        self.began_at = trio.current_time()
         self.scope = trio.CancelScope()
 
     def is_missing(self, number: int) -> bool:
@@ -117,11 +121,11 @@ class Backfill:
         self._rest = rest
         self._clock_ms = clock_ms
         self._deadline_s = deadline_s
-        self._attempt_s = min(ATTEMPT_S, deadline_s)
         self._continuity = Continuity()
         self._recoveries: dict[Stream, _Recovery] = {}
         self._pending: deque[tuple[Stream, _Recovery]] = deque()
         self._probes: dict[Stream, float] = {}  # streams that may have missed something, and when to ask for them
+        self._asking = trio.Semaphore(ASKED)
         self._work = trio.lowlevel.ParkingLot()
         self._probing = trio.lowlevel.ParkingLot()
         self._waiting = 0
@@ -217,8 +221,11 @@ class Backfill:
             self._work.unpark()
         recovery.waiting.append(fact)
         self._waiting += 1
-        if len(recovery.waiting) > WAITING or self._waiting > WAITING_IN_ALL:
+        if self._is_too_much(recovery):
             recovery.cut()
+
+    def _is_too_much(self, recovery: _Recovery) -> bool:
+        return len(recovery.waiting) > WAITING or self._waiting > WAITING_IN_ALL
 
     def _came_again(self, stream: Stream, fact: _Fact) -> None:
         """Keep what is late; drop what was seen, or is an update of a candle that is over."""
@@ -235,22 +242,18 @@ class Backfill:
     async def run(self) -> None:
         """Fill gaps until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._probe, name="backfill probe")
-            for _ in range(WORKERS):
-                nursery.start_soon(self._work_on, name="backfill")
-
-    async def _work_on(self) -> None:
-        while True:
-            while not self._pending:
+            for _ in range(PROBES):
+                nursery.start_soon(self._probe, name="backfill probe")
+            while True:
+                while self._pending:
+                    nursery.start_soon(self._recover, *self._pending.popleft(), name="backfill")
                 await self._work.park()
-            stream, recovery = self._pending.popleft()
-            await self._recover(stream, recovery)
 
     async def _recover(self, stream: Stream, recovery: _Recovery) -> None:
         """Fill each gap, and pass on what waits behind it, until nothing waits any more."""
         released = 0
         while self._recoveries.get(stream) is recovery:
-            if released >= RELEASED and len(recovery.waiting) < WAITING:  # what waits is bounded, whoever is slow
+            if released >= RELEASED and not self._is_too_much(recovery):  # what waits is bounded, whoever is slow
                 released = 0
                 await self._sink.settled()
                 continue
@@ -261,6 +264,7 @@ class Backfill:
             fact = recovery.waiting[0]
             if fact.gap is not None:
                 recovery.waiting[0] = msgspec.structs.replace(fact, gap=None)
+                recovery.is_crowded = self._is_too_much(recovery)
                 await self._fill(stream, fact.gap, recovery, fact)
             else:
                 recovery.waiting.popleft()
@@ -274,14 +278,13 @@ class Backfill:
         assert gap.last is not None
         filling = recovery.filling = _Filling(stream, gap.first, gap.last)
         reason = f"the exchange did not answer within {self._deadline_s:g} s"
-        with trio.move_on_at(
-            max(behind.at + self._deadline_s, trio.current_time() + self._attempt_s)
-        ) as recovery.scope:
+        with trio.move_on_at(self._fill_by(recovery, behind.at)) as recovery.scope:
             with trio.move_on_at(behind.at + LATE_S):
                 while not self._insert_late(filling, recovery):
                     await recovery.came_late.park()
             if not filling.is_whole:
-                reason = await self._ask(filling, recovery)
+                async with self._asking:
+                    reason = await self._ask(filling, recovery)
         if recovery.scope.cancelled_caught and filling.failure:
             reason += f": {filling.failure}"
         if self._recoveries.get(stream) is not recovery:
@@ -292,16 +295,24 @@ class Backfill:
         recovery.filling = None
         log.info("gap filled", extra={"stream": stream.name, "facts": filling.count, "is_whole": is_whole})
 
+    def _fill_by(self, recovery: _Recovery, missed_at: float) -> float:
+        """When a gap that was found at a time is given up."""
+        if recovery.is_crowded:
+            return -math.inf
+        attempt_by = min(trio.current_time() + ATTEMPT_S, recovery.began_at + 2 * self._deadline_s)
+        return max(missed_at + self._deadline_s, attempt_by)
+
     async def _ask(self, filling: _Filling, recovery: _Recovery) -> str:
         """Ask page by page; returns why not everything came."""
-        pages = 0
+        pages = failures = 0
         while pages < PAGES:
             before, wait_s = filling.next, RETRY_S
             try:
                 facts = await self._page(filling.stream, filling.next, filling.last)
             except (Unreadable, VenueError) as error:
                 filling.failure = str(error)
-                again_s = self._again_s(error, recovery)
+                again_s = self._again_s(error, failures, recovery)
+                failures += 1
                 if again_s is None:
                     return str(error)
                 facts, wait_s = [], again_s
@@ -316,12 +327,12 @@ class Backfill:
         return "more is missing than is asked for"
 
     @staticmethod
-    def _again_s(error: Unreadable | VenueError, recovery: _Recovery) -> float | None:
-        """Seconds until it is asked again after a failure; ``None`` where that is not worth waiting for."""
+    def _again_s(error: Unreadable | VenueError, failures: int, recovery: _Recovery) -> float | None:
+        """Seconds until it is asked again after one more failure; ``None`` where that is not worth waiting for."""
         if isinstance(error, Unreadable) or error.cause is Cause.PROTOCOL:
             return ODD_S
         if error.cause is Cause.NETWORK:
-            return error.retry_after_s or RETRY_S
+            return error.retry_after_s or min(RETRY_MAX_S, math.ldexp(RETRY_S, min(failures, 10)))
         wait_s = error.retry_after_s
         return wait_s if wait_s and trio.current_time() + wait_s < recovery.scope.deadline else None
 
@@ -414,7 +425,8 @@ class Backfill:
             if due is None:
                 await self._probing.park()
             elif due[1] > trio.current_time():
-                await trio.sleep_until(due[1])
+                with trio.move_on_at(due[1]):
+                    await self._probing.park()  # another one may be due before
             else:
                 await self._look(due[0])
 

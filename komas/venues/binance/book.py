@@ -95,6 +95,7 @@ class Book:
         self._recent: deque[DepthUpdate] | None = None  # since a snapshot was asked for, while the book is true
         self.update_id: int | None = None
         self.timestamp = 0
+        self._heard_ms: int | None = None  # the exchange's clock at the newest update; a snapshot does not tell
 
     @property
     def is_true(self) -> bool:
@@ -122,7 +123,9 @@ class Book:
         if self._recent is not None:
             self._recent.append(update)
         if self.update_id is not None and update.last <= self.update_id:
-            if update.timestamp - self.timestamp < RESTART_MS or not self.timestamp:
+            if self._heard_ms is None:
+                self._heard_ms = update.timestamp
+            if update.timestamp - self._heard_ms < RESTART_MS:
                 return False
             self.tear()  # the ids have started again: a testnet was wiped
         self._pending.append(update)
@@ -141,21 +144,25 @@ class Book:
     def begin_snapshot(self) -> None:
         """A snapshot is being asked for: keep what comes from now on, or from the first time that it was."""
         if self._recent is None:
-            self._recent = deque(maxlen=BUFFERED)
+            self._recent = self._pending.copy()
 
     def load(self, snapshot: Snapshot) -> bool:
-        """Begin from a snapshot; false when it is older than the first update that is known, and another is needed."""
-        known = sorted([*self._pending, *(self._recent or ())], key=lambda update: update.first)
+        """Begin from a snapshot; false when it is older than the first update that is known, and another is needed.
+
+        Likewise where it would not lead as far as the book has come.
+        """
+        known = sorted(self._pending if self._recent is None else self._recent, key=lambda update: update.first)
         later = [update for update in known if update.last > snapshot.update_id]
-        if self.update_id is not None and not later and snapshot.update_id < self.update_id:
-            return False
         if later and later[0].first > snapshot.update_id + 1:
+            return False
+        if self.update_id is not None and _reached(snapshot.update_id, later) < self.update_id:
             return False
         self._bids = _Side(snapshot.bids, -1, is_cut=snapshot.bids_cut)
         self._asks = _Side(snapshot.asks, 1, is_cut=snapshot.asks_cut)
         self.update_id = snapshot.update_id
         # A snapshot brings no time of its own: it is about as old as what was heard around it.
-        self.timestamp = max((update.timestamp for update in known), default=self.timestamp)
+        self._heard_ms = max((update.timestamp for update in known), default=None)
+        self.timestamp = self.timestamp if self._heard_ms is None else self._heard_ms
         self._recent = None
         self._pending = deque(later, maxlen=BUFFERED)
         self._join()
@@ -184,6 +191,16 @@ class Book:
             self._bids.put(update.bids)
             self._asks.put(update.asks)
             self.update_id, self.timestamp = update.last, update.timestamp
+            self._heard_ms = update.timestamp
 
     def _after(self, update_id: int) -> Iterable[DepthUpdate]:
         return (update for update in self._pending if update.last > update_id)
+
+
+def _reached(update_id: int, later: Iterable[DepthUpdate]) -> int:
+    """How far updates, in order, lead from an id without a hole."""
+    for update in later:
+        if update.first > update_id + 1:
+            break
+        update_id = max(update_id, update.last)
+    return update_id

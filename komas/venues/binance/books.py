@@ -31,6 +31,7 @@ DOUBT_S: Final = 1.0  # so long a book that was cut may take to show, by its nex
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: what is known is dropped
+_TORN: Final = "something may be missing in the order book; it is taken anew"
 
 
 class BooksStatistics(msgspec.Struct, frozen=True):
@@ -57,14 +58,20 @@ class _Shelf:
         self.due_at: float | None = None  # when to ask for a snapshot, unless the book mends itself
         self.failures = 0
         self.is_doubtful = False  # something may have been missed
+        self.is_stale = False  # its stream is silent that should not be: no snapshot tells what is missed from then on
         self.doubts = 0
         self.was_true = False
         self.was_told = False  # who listens knows that it is not true
 
     @property
+    def is_whole(self) -> bool:
+        """Whether nothing is known to be missing."""
+        return self.book.is_true and not self.is_doubtful
+
+    @property
     def is_true(self) -> bool:
         """Whether the book may be shown."""
-        return self.book.is_true and not self.is_doubtful
+        return self.is_whole and not self.is_stale
 
     def retry_at(self, now: float) -> float:
         """When to ask again after one more failure: the pause grows."""
@@ -106,7 +113,7 @@ class Books:
     def is_recovering(self, stream: Stream) -> bool:
         """Whether a book waits for a snapshot, or for an update that is missing."""
         shelf = self._shelves.get(stream)
-        return shelf is not None and not shelf.is_true
+        return shelf is not None and not shelf.is_whole
 
     async def known(self, stream: Stream, levels: int) -> Depth:
         """Wait until a book is true; returns its best levels."""
@@ -128,6 +135,7 @@ class Books:
 
     def _enter(self, stream: Stream, shelf: _Shelf, event: DepthUpdate, received_ms: int) -> None:
         has_changed = shelf.book.take(event)
+        shelf.is_stale = False
         if has_changed or event.last == shelf.book.update_id:
             shelf.is_doubtful = False  # it joins on: nothing is missing
         if has_changed:
@@ -155,7 +163,14 @@ class Books:
         self._intake.announce(status)
 
     def tell(self, stream: Stream, health: StreamHealth) -> None:
-        """Pass the health of a stream on."""
+        """Pass the health of a stream on; a book is shown no more while its stream is silent that should not be."""
+        shelf = self._shelves.get(stream)
+        if shelf is not None and health.health is Health.STALE:
+            shelf.is_stale, shelf.was_true = True, False
+        elif shelf is not None and health.health is Health.LIVE and not shelf.is_true:
+            shelf.was_told = True
+            self._tell(stream, Health.RECOVERING, _TORN)
+            return
         self._intake.tell(stream, health)
 
     def refuse(self, stream: Stream, reason: str) -> None:
@@ -175,14 +190,14 @@ class Books:
     def _look_after(self, stream: Stream, shelf: _Shelf) -> None:
         """See to it that a book which is not true, or worn, gets a snapshot; tell who listens."""
         book, now = shelf.book, trio.current_time()
-        if shelf.is_true and not book.is_worn:
+        if shelf.is_whole and not book.is_worn:
             shelf.due_at, shelf.failures = None, 0
         elif shelf.due_at is None:
             shelf.due_at = now + (LATE_S if book.is_torn else DOUBT_S if shelf.is_doubtful else 0.0)
             self._news.unpark_all()
         if shelf.was_true and not shelf.is_true:
             shelf.was_told = True
-            self._tell(stream, Health.RECOVERING, "something may be missing in the order book; it is taken anew")
+            self._tell(stream, Health.RECOVERING, _TORN)
         elif shelf.was_told and shelf.is_true:
             shelf.was_told = False
             self._tell(stream, Health.LIVE, "the order book is true")
@@ -234,7 +249,7 @@ class Books:
             shelf.is_doubtful &= shelf.doubts != doubts  # it may be older than what was doubted since it was asked for
             self._show(stream, shelf, self._clock_ms())
             self._look_after(stream, shelf)
-        if not fits or not shelf.is_true:
+        if not fits or not shelf.is_whole:
             self._did_not_fit(stream, shelf)
 
     def _did_not_fit(self, stream: Stream, shelf: _Shelf) -> None:
@@ -243,7 +258,7 @@ class Books:
         What comes is kept on: REST may be a moment behind the stream, and its next answer fits.
         """
         shelf.due_at = shelf.retry_at(trio.current_time())
-        if shelf.failures >= SNAPSHOTS and not shelf.is_true:
+        if shelf.failures >= SNAPSHOTS and not shelf.is_whole:
             log.warning("book begun anew", extra={"stream": stream.name})
             shelf.book = Book()
 

@@ -35,6 +35,7 @@ SEEN = Verdict(is_new=False)
 RESTART: Final = 50
 RESTART_STATES: Final = 10  # of what has no time but its number: one of each read of the exchange, and it takes longer
 RESTART_MS: Final = 30_000
+LATE_MS: Final = 5_000  # REST tells when a trade was made, a frame when it was sent: some tenths of a second later
 FUTURE_MS: Final = 86_400_000  # so far ahead of what comes is no trade of a connection that led, but garbage
 
 
@@ -194,7 +195,7 @@ def _is_late(event: Event, latest: Event) -> bool:
     """Whether an old number is an old trade's, by its time; a newest trade of the future proves nothing."""
     if not isinstance(event, Trade | AggTrade) or not isinstance(latest, Trade | AggTrade):
         return False
-    return 0 <= latest.timestamp - event.timestamp <= FUTURE_MS
+    return -LATE_MS <= latest.timestamp - event.timestamp <= FUTURE_MS
 
 
 def _starts_again(event: Event, latest: Event, lasted_ms: int) -> bool:
@@ -204,6 +205,6 @@ def _starts_again(event: Event, latest: Event, lasted_ms: int) -> bool:
     time can tell. Other kinds' times are their numbers, or are ours: a connection that lags by half a minute behind one
     that has fallen silent is taken for a new count.
     """
-    if isinstance(event, Trade | AggTrade) and event.timestamp > latest.timestamp:
+    if isinstance(event, Trade | AggTrade) and event.timestamp > latest.timestamp + LATE_MS:
         return True
     return lasted_ms >= RESTART_MS

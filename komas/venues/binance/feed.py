@@ -420,9 +420,12 @@ class BinanceFeed:
         if not any(holder is not upstream for holder in self._holders(stream)):
             self._intake.doubt(stream)
 
-    def doubt(self, stream: Stream) -> None:
-        """Take note that a stream is silent that should not be."""
-        self._intake.doubt(stream)
+    def doubt(self, upstream: Upstream, stream: Stream) -> None:
+        """Take note that a stream is silent that should not be, unless another connection hears it."""
+        now = trio.current_time()
+        others = [beat for each in self._holders(stream) if each is not upstream and (beat := each.beat(stream))]
+        if not any(beat.heard_at is not None and not beat.is_stale(now) for beat in others):
+            self._intake.doubt(stream)
 
     def refuse(self, refusals: tuple[Refusal, ...]) -> None:
         """Stop wanting what the exchange refuses."""

@@ -53,8 +53,8 @@ class Desk(Protocol):
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take the news that a connection holds a stream from now on."""
 
-    def doubt(self, stream: Stream) -> None:
-        """Take the news that a stream is silent that should not be."""
+    def doubt(self, upstream: Upstream, stream: Stream) -> None:
+        """Take the news that a stream is silent on a connection, and should not be."""
 
     def refuse(self, refusals: tuple[Refusal, ...]) -> None:
         """Take the exchange's refusals: these streams are no longer wanted afterwards."""
@@ -384,7 +384,7 @@ class Upstream:
             remedies[name] = Remedy(now + after_s, min(REMEDY_MAX_S, 2 * after_s))
         for stream in self._assigned():
             if stream.name in silent or _ALL in silent:
-                self._desk.doubt(stream)
+                self._desk.doubt(self, stream)
         if silent[-1] == _ALL:
             return f"no data came for {patience_s:.0f} s"
         return f"{len(silent)} of {len(self._beats)} streams are silent, {silent[0]} among them"

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import httpx
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -18,8 +19,8 @@ from komas.hub.hub import Hub
 from komas.hub.mailbox import MAILBOX_POSTS
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, Kline, StreamHealth, Trade
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.backfill import DEADLINE_S, LATE_S, PROBE_S, WAITING, Backfill
-from komas.venues.binance.continuity import RESTART
+from komas.venues.binance.backfill import ASKED, DEADLINE_S, LATE_S, PROBE_S, WAITING, Backfill
+from komas.venues.binance.continuity import LATE_MS, RESTART
 from komas.venues.rest import open_rest
 from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
 
@@ -507,7 +508,7 @@ async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: t
         match end:
             case "renewed":
                 for number in range(1, RESTART + 1):
-                    house.backfill.take(TRADE, [trade(number - 1000, event_ms=EVENT_MS + number)], NOW_MS)
+                    house.backfill.take(TRADE, [trade(number - 1000, event_ms=EVENT_MS + LATE_MS + number)], NOW_MS)
             case "refused":
                 house.backfill.refuse(TRADE, "gone")
             case _:
@@ -581,3 +582,69 @@ async def test_the_state_of_the_feed_passes_through(autojump_clock: trio.testing
         assert house.backfill.status.state is FeedState.CONNECTED
         house.backfill.tell(TRADE, StreamHealth(stream=TRADE.name, health=Health.STALE, reason=""))
         assert house.sink.taken == ["stale"]
+
+
+async def test_hundreds_of_gaps_wait_for_no_more_than_one_does(autojump_clock: trio.testing.MockClock) -> None:
+    """After a cut, with REST down: every stream goes on after the deadline, and few questions are asked at once."""
+    streams = [Stream(Kind.TRADE, f"S{number}USDT") for number in range(300)]
+    asking = most = 0
+
+    async def never(_request: httpx.Request) -> httpx.Response:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        try:
+            await trio.sleep_forever()
+        finally:
+            asking -= 1
+        raise AssertionError
+
+    async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        for stream in streams:
+            for number in (1, 3):
+                fact = msgspec.structs.replace(trade(number), symbol=stream.symbol)
+                house.backfill.take(stream, [fact], NOW_MS)
+        await trio.sleep(DEADLINE_S + 1)
+        assert house.backfill.statistics().recovering == 0
+        assert house.backfill.statistics().declared == len(streams)
+        assert most == ASKED
+
+
+async def test_too_much_in_all_streams_waits_for_nobody(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for those that nobody has begun to ask for."""
+    monkeypatch.setattr("komas.venues.binance.backfill.WAITING_IN_ALL", 50)
+    streams = [Stream(Kind.TRADE, f"S{number}USDT") for number in range(60)]
+
+    async def never(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        for stream in streams:
+            for number in (1, 3):
+                fact = msgspec.structs.replace(trade(number), symbol=stream.symbol)
+                house.backfill.take(stream, [fact], NOW_MS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.backfill.statistics().recovering <= 50
+        assert house.sink.reason == "too much came in the meantime"
+
+
+async def test_a_probe_waits_for_no_later_one(autojump_clock: trio.testing.MockClock) -> None:
+    """One stream's is put off for long; another one's is due before."""
+    asked: list[tuple[str, float]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.params["symbol"], trio.current_time()))
+        return httpx.Response(403)
+
+    other = Stream(Kind.TRADE, "ETHUSDT")
+    async with _house(answer) as house:
+        house.take(1)
+        house.backfill.take(other, [msgspec.structs.replace(trade(1), symbol="ETHUSDT")], NOW_MS)
+        house.backfill.doubt(TRADE)
+        await trio.sleep(PROBE_S + 1)
+        house.backfill.doubt(other)
+        await trio.sleep(PROBE_S + 1)
+        assert asked == [("BTCUSDT", PROBE_S), ("ETHUSDT", 2 * PROBE_S + 1)]

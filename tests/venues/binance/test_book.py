@@ -234,3 +234,33 @@ def test_the_capture_agrees_with_its_own_snapshot_and_its_book_tickers() -> None
                 checked += 1
     assert snapshots == 1
     assert checked > 1000
+
+
+def test_a_snapshot_throws_no_book_back() -> None:
+    """It was asked for while something was missing, which came late; what came before that is not forgotten."""
+    book = Book()
+    book.take(_update(10, 11))
+    assert book.load(SNAPSHOT)
+    book.take(_update(14, 20, (100, 7)))
+    book.begin_snapshot()
+    assert book.take(_update(12, 13))
+    assert (book.is_true, book.update_id) == (True, 20)
+    assert book.load(Snapshot(12, _levels((100, 1)), _levels((101, 3))))
+    assert (book.is_true, book.update_id) == (True, 20)
+    assert book.top(1)[0] == _levels((100, 7))
+    book.begin_snapshot()
+    assert not book.load(Snapshot(19, _levels((100, 1)), _levels((101, 3))))
+    assert book.top(1)[0] == _levels((100, 7))
+
+
+def test_what_a_snapshot_held_already_is_no_new_count() -> None:
+    """A quiet book was cut, and its stream brings what the snapshot has brought, long after what was heard before."""
+    book = Book()
+    book.take(_update(10, 11))
+    assert book.load(SNAPSHOT)
+    book.begin_snapshot()
+    assert book.load(Snapshot(15, _levels((100, 1)), _levels((101, 3))))
+    assert not book.take(_update(12, 15, at=1 + 2 * RESTART_MS))
+    assert (book.is_true, book.update_id) == (True, 15)
+    assert not book.take(_update(1, 2, at=1 + 4 * RESTART_MS))
+    assert not book.is_true  # that is one

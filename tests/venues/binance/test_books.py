@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from komas.hub.hub import Hub
+from komas.hub.policy import Batch
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, StreamHealth
 from komas.model.streams import Kind, Stream
@@ -272,3 +273,48 @@ async def test_snapshots_leave_room_for_missing_trades(autojump_clock: trio.test
             assert len(house.exchange.asked_at) == 1
             await trio.sleep(15)
             assert house.books.depth(DEPTH, 1) is not None
+
+
+async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Whatever a snapshot says: what comes after that would be missed; what is heard again ends it."""
+    stale, live = (StreamHealth(stream=DEPTH.name, health=health, reason="x") for health in (Health.STALE, Health.LIVE))
+    async with _house() as house:
+        with house.hub.listen([DEPTH]) as listener:
+            house.update(9, 11)
+            await house.books.known(DEPTH, 1)
+            house.books.tell(DEPTH, stale)
+            house.books.doubt(DEPTH)
+            house.exchange.update_id = 40
+            await trio.sleep(60)
+            assert len(house.exchange.asked_at) == 2
+            assert house.books.depth(DEPTH, 1) is None
+            assert house.hub.latest.get(DEPTH) is None
+            assert _told(await listener.take()) == [Health.STALE]
+            house.update(41, 41)
+            assert house.books.depth(DEPTH, 1) is not None
+            house.books.tell(DEPTH, live)
+            assert _told(await listener.take()) == [Health.LIVE]
+
+
+async def test_a_torn_book_that_is_heard_again_is_not_said_to_be_well(autojump_clock: trio.testing.MockClock) -> None:
+    """Its stream was silent, and has missed something: it is well when the book is."""
+    stale, live = (StreamHealth(stream=DEPTH.name, health=health, reason="x") for health in (Health.STALE, Health.LIVE))
+    async with _house() as house:
+        with house.hub.listen([DEPTH]) as listener:
+            house.update(9, 11)
+            await house.books.known(DEPTH, 1)
+            house.books.tell(DEPTH, stale)
+            house.update(20, 21)
+            house.books.tell(DEPTH, live)
+            assert _told(await listener.take()) == [Health.RECOVERING]
+            house.exchange.update_id = 20
+            await house.books.known(DEPTH, 1)
+            assert _told(await listener.take()) == [Health.LIVE]
+
+
+def _told(batch: Batch) -> list[Health]:
+    """The words on the stream's health, as they were heard."""
+    notices = [item.notice for item in batch.items if isinstance(item, NoticeEnvelope)]
+    return [notice.health for notice in notices if isinstance(notice, StreamHealth)]

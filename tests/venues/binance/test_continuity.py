@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from komas.model.market import BookTicker, Event, Gap
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.continuity import RESTART, RESTART_MS, RESTART_STATES, Continuity
+from komas.venues.binance.continuity import LATE_MS, RESTART, RESTART_MS, RESTART_STATES, Continuity
 from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
 
 NOW_MS = 1_770_000_000_000
+AGAIN_MS = EVENT_MS + LATE_MS  # a count that starts again
 BOOK = Stream(Kind.BOOK_TICKER, "BTCUSDT")
 
 
@@ -95,7 +96,7 @@ def _restarts(events: list[Event], received_ms: list[int], stream: Stream = TRAD
 
 def test_numbers_that_start_again_are_told_by_their_times() -> None:
     """Fifty old ids in a row that happened after the newest one: a testnet was wiped."""
-    events: list[Event] = [trade(1000), *(trade(number, event_ms=EVENT_MS + number) for number in range(1, 60))]
+    events: list[Event] = [trade(1000), *(trade(number, event_ms=AGAIN_MS + number) for number in range(1, 60))]
     assert _restarts(events, [NOW_MS] * 60) == [RESTART]
 
 
@@ -103,6 +104,13 @@ def test_a_second_connection_that_lags_is_no_new_life() -> None:
     """It brings hundreds of old facts in a row, in one read; all of them happened before the newest."""
     trades = [trade(number, event_ms=EVENT_MS + number) for number in range(1, 400)]
     assert _restarts([*trades, *trades], [NOW_MS] * 798) == []
+
+
+def test_a_stream_that_repeats_what_rest_has_brought_is_no_new_life() -> None:
+    """REST tells when a trade was made, a frame when it was sent: a burst comes again, each of it a little younger."""
+    asked_for = [trade(number, event_ms=EVENT_MS) for number in range(1, 200)]
+    sent = [trade(number, event_ms=EVENT_MS + 200) for number in range(1, 200)]
+    assert _restarts([*asked_for, *sent], [NOW_MS] * 398) == []
 
 
 def test_a_garbage_number_does_not_kill_a_stream() -> None:
@@ -117,7 +125,7 @@ def test_a_garbage_number_does_not_kill_a_stream() -> None:
 @pytest.mark.parametrize("lag", [0, 3])
 def test_numbers_that_start_again_on_two_connections(lag: int) -> None:
     """What one of them repeats, at once or a little later, is no other beginning."""
-    old: list[Event] = [trade(number, event_ms=EVENT_MS + number) for number in range(1, 60)]
+    old: list[Event] = [trade(number, event_ms=AGAIN_MS + number) for number in range(1, 60)]
     events: list[Event] = [trade(1000)]
     for place, event in enumerate(old):
         events += [event, old[max(0, place - lag)]]
@@ -127,9 +135,9 @@ def test_numbers_that_start_again_on_two_connections(lag: int) -> None:
 def test_late_trades_among_numbers_that_start_again_delay_nothing() -> None:
     """A second connection may bring the last of the old ones: by their times they are no part of it."""
     events: list[Event] = [trade(1000)]
-    events += [trade(number, event_ms=EVENT_MS + number) for number in range(1, 4)]
+    events += [trade(number, event_ms=AGAIN_MS + number) for number in range(1, 4)]
     events += [trade(number) for number in range(900, 1000)]
-    events += [trade(number, event_ms=EVENT_MS + number) for number in range(4, 60)]
+    events += [trade(number, event_ms=AGAIN_MS + number) for number in range(4, 60)]
     assert _restarts(events, [NOW_MS] * len(events)) == [100 + RESTART]
 
 

@@ -22,10 +22,11 @@ from komas.model.streams import Kind, Stream
 from komas.sim import frames
 from komas.venues.backoff import Patience
 from komas.venues.binance.backfill import Backfill
+from komas.venues.binance.continuity import LATE_MS
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.rest import Rest, open_rest
 from tests.builders import EVENT_MS, TICKER, TRADE, ticker_frame, trade_frame
-from tests.venues.exchange import REFUSED, Peer, ScriptedExchange, listening, obeying, saying
+from tests.venues.exchange import REFUSED, Act, Peer, ScriptedExchange, listening, obeying, saying
 
 
 class House:
@@ -266,7 +267,7 @@ async def test_numbers_that_start_again_are_a_new_life(autojump_clock: trio.test
     async def wiped(peer: Peer) -> None:
         await peer.say(trade_frame(1_000_000))
         for number in range(1, 101):
-            await peer.say(trade_frame(number, event_ms=EVENT_MS + number))
+            await peer.say(trade_frame(number, event_ms=EVENT_MS + LATE_MS + number))
         await trio.sleep_forever()
 
     async with _house() as house:
@@ -919,3 +920,33 @@ async def test_prices_are_exact(autojump_clock: trio.testing.MockClock) -> None:
                 await listener.take()
             assert b'"price":0.00000001,' in item.json
             assert b'"timestamp":"2026-02-02T02:40:00.000Z"}' in item.json
+
+
+@pytest.mark.parametrize("hears", [True, False])
+async def test_what_another_connection_hears_is_not_in_doubt(
+    hears: bool,  # noqa: FBT001 - a table
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of two falls silent: it is replaced, and nothing is thought to be missing."""
+
+    def talking(seconds: int) -> Act:
+        async def talk(peer: Peer) -> None:
+            for number in range(1, seconds + 1):
+                await peer.say(trade_frame(number))
+                await trio.sleep(1)
+            await peer.obey()
+
+        return talk
+
+    async with _house(redundancy=2) as house:
+        doubted: list[float] = []
+        monkeypatch.setattr(house.backfill, "doubt", lambda _stream: doubted.append(trio.current_time()))
+        house.exchange.script(talking(60), talking(90 if hears else 60), then=obeying)
+        house.hub.interest.pin([TRADE])
+        house.feed.connect()
+        await trio.sleep(30)
+        doubted.clear()
+        await trio.sleep(55)
+        assert len(house.exchange.dialled_at) > 2
+        assert bool(doubted) is not hears
