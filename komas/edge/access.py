@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
 from werkzeug.datastructures import Headers
 
 from komas.edge.bearer import bearer_of
@@ -20,11 +19,14 @@ _FORWARDED: Final = (
 )  # fmt: skip
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Caller:
     """What is known of a caller before it proved anything: the peer's address, and the request's headers."""
 
-    peer: str
-    headers: Headers
+    __slots__ = ("headers", "peer")
+
+    def __init__(self, peer: str | None, headers: Headers) -> None:
+        self.peer = _plain(peer or "")
+        self.headers = headers
 
     def address(self, settings: Settings) -> str:
         """The address to count by: the peer's, or what a trusted proxy says it forwards for."""
@@ -97,10 +99,18 @@ def _is_loopback_name(name: str | None) -> bool:
     return name is not None and (name == "localhost" or name.endswith(".localhost") or _is_loopback(name))
 
 
+def _plain(address: str) -> str:
+    """An address as people write it: a socket for IPv4 and IPv6 has ``::ffff:192.0.2.1`` for ``192.0.2.1``."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return address if mapped is None else str(mapped)
+
+
 def _is_loopback(address: str) -> bool:
     try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
+        return ipaddress.ip_address(_plain(address.partition("%")[0])).is_loopback
     except ValueError:
         return False
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (mapped or ip).is_loopback

@@ -65,7 +65,7 @@ def _guard(app: QuartTrio, rooms: Rooms) -> None:
 
 
 def _caller() -> Caller:
-    return Caller(request.remote_addr or "", request.headers)
+    return Caller(request.remote_addr, request.headers)
 
 
 def _check_once(query: MultiDict[str, str]) -> None:

@@ -59,7 +59,7 @@ LINGER_S: Final = 2.0  # how long a client that is still sending its request is 
 COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 READ_BYTES: Final = 2**16
-WRITE_BYTES: Final = 2**16  # of a rest, within one deadline
+WRITE_BYTES: Final = 2**16  # within one deadline
 NOTHING: Final = memoryview(b"")  # of no chunk: a view keeps all of what it is of
 HEAD_END: Final = b"\r\n\r\n"
 _MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
@@ -193,9 +193,10 @@ class Connection(TCPServer):
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""
-        soon = self._deadline()
-        if self._sending is not None:
-            self._sending.deadline = min(self._sending.deadline, soon)
+        soon = self._by(SEND_DEADLINE_S)
+        for scope in (self._sending, self._hearing):
+            if scope is not None:
+                scope.deadline = min(scope.deadline, soon)
         if self._is_half_asked() and self._task_group._nursery is not None:  # noqa: SLF001 - hypercorn offers no other way
             self._task_group._nursery.cancel_scope.deadline = soon  # noqa: SLF001
 
@@ -219,14 +220,14 @@ class Connection(TCPServer):
         if data := await self._read_requests():
             await self._read_on(data)
         self._has_left = True
-        with trio.move_on_after(BOOKKEEPING_S, shield=True):
+        with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
             await self.protocol.handle(Closed())
         await self.idle_task.stop()
 
     async def _read_requests(self) -> bytes:
         """Read whole requests, each after the response to the one before; returns what is something else."""
         while data := await self._receive():
-            is_whole = data.find(HEAD_END) == len(data) - len(HEAD_END)
+            is_whole = data.endswith(HEAD_END) and data.index(HEAD_END) == len(data) - len(HEAD_END)
             if not self._is_idle or not is_whole or _MAY_SWITCH.search(data) is not None:
                 return data
             await self.protocol.handle(RawData(data))  # which waits for nobody
@@ -300,7 +301,7 @@ class Connection(TCPServer):
             self._head_by = math.inf
             if self._has_left:
                 return  # a response that ended after its client had left would start the keep-alive time anew
-        with trio.move_on_after(BOOKKEEPING_S, shield=True):
+        with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
             if isinstance(event, Closed):
                 await self._hear_out()
             await super().protocol_send(event)
@@ -308,28 +309,31 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         written = False
         async with self.send_lock:
-            with trio.move_on_at(self._deadline(), shield=True) as scope, suppress(*_CLIENT_LEFT):
+            with trio.move_on_at(self._by(SEND_DEADLINE_S), shield=True) as scope, suppress(*_CLIENT_LEFT):
                 self._sending = scope
                 while self._rest:
                     await self.stream.send_all(self._rest[:WRITE_BYTES])
                     self._rest = self._rest[WRITE_BYTES:] or NOTHING
-                    scope.deadline = self._deadline()
-                await self.stream.send_all(data)
+                    scope.deadline = self._by(SEND_DEADLINE_S)
+                for begin in range(0, len(data), WRITE_BYTES):
+                    await self.stream.send_all(data[begin : begin + WRITE_BYTES])
+                    scope.deadline = self._by(SEND_DEADLINE_S)
                 written = True
             self._sending = None
         if not written:
             # Half of it may be out: nothing that follows could be understood.
             self._is_lost = True
             await trio.aclose_forcefully(self.stream)
-            with trio.move_on_after(BOOKKEEPING_S, shield=True):
+            with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
                 await self.protocol.handle(Closed())
 
-    def _deadline(self) -> float:
-        """When a write that begins now is given up; while the server drains, no later than that may take, or hardly."""
+    def _by(self, seconds: float) -> float:
+        """When what may take so long is given up; while the server drains, no later than that may take, or hardly."""
         now, terminated = trio.current_time(), self.context.terminated
         if not terminated.is_set():
-            return now + SEND_DEADLINE_S
-        return min(now + HURRIED_DEADLINE_S, max(terminated.set_at + self.config.graceful_timeout, now + LAST_WRITE_S))
+            return now + seconds
+        last = max(terminated.set_at + self.config.graceful_timeout, now + LAST_WRITE_S)
+        return min(now + min(seconds, HURRIED_DEADLINE_S), last)
 
     async def _hear_out(self) -> None:
         """Read on from a client that is answered while it still sends: closing at once would destroy the answer.
@@ -340,7 +344,7 @@ class Connection(TCPServer):
             return
         if self._taken is not None:
             self._taken.close()  # the reader goes on, and drops what it reads
-        with trio.move_on_after(LINGER_S) as self._hearing, suppress(*_CLIENT_LEFT):
+        with trio.move_on_at(self._by(LINGER_S)) as self._hearing, suppress(*_CLIENT_LEFT):
             with suppress(AttributeError):  # TLS cannot be half closed
                 await self.stream.send_eof()
             await trio.sleep_forever()

@@ -129,6 +129,8 @@ def _vip_body(subject: str, known: Vip | None, rooms: Rooms) -> VipBody:
 
 
 def _subject(text: str) -> str:
+    if text.endswith("/"):  # elsewhere it makes no difference; here it would make another user
+        raise invalid([FieldError("user_id", "user_id does not end in a slash")])
     if not is_subject(text) or "\ufffd" in text:  # what a path that is not UTF-8 is read as
         raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces, in UTF-8")])
     return text

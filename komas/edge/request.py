@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
 
 import trio
 from hypercorn.protocol.events import Event, Request, StreamClosed
@@ -21,6 +22,9 @@ from hypercorn.typing import ConnectionState
 from quart import Response
 from quart.asgi import ASGIWebsocketConnection
 from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
+
+from komas.edge.problems import MEDIA_TYPE
+from komas.model.codec import encode
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
 SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
 SCOPE_RECEIVE: Final = "komas.receive"  # and where a WebSocket's handler finds what gives it messages
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
+_NO_PATH: Final = encode(
+    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "the request names no path"}
+)
+_NO_PATH_HEADERS: Final = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(_NO_PATH))]
 _HEADERS_KEPT: Final = 256  # that were encoded before: nearly all of them are the same in every response
 
 
@@ -82,6 +90,10 @@ class RequestConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle the request."""
+        if not _has_path(self.scope["path"]):
+            await send({"type": "http.response.start", "status": 400, "headers": _NO_PATH_HEADERS, "trailers": False})
+            await send(_part(_NO_PATH, more=False))
+            return
         state = cast("dict[str, object]", self.scope.get("state") or {})
         leaving = state.get(SCOPE_LEAVING)
         if not isinstance(leaving, trio.CancelScope):
@@ -117,6 +129,14 @@ async def _stream(body: ResponseBody, send: ASGISendCallable) -> None:
     await send(_part(b"", more=False))
 
 
+def _has_path(target: str) -> bool:
+    """Whether the target of a request (RFC 9112, 3.2) is one that Quart can read: ``?x`` and ``http://[`` are none."""
+    try:
+        return bool(target.startswith("/") or urlsplit(target).path)
+    except ValueError:
+        return False
+
+
 def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
     return {"type": "http.response.body", "body": chunk, "more_body": more}
 
@@ -129,6 +149,9 @@ class SocketConnection(TrioASGIWebsocketConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle the socket."""
+        if not _has_path(self.scope["path"]):
+            await send({"type": "websocket.close", "code": 1008, "reason": None})  # before it is accepted: HTTP 403
+            return
         self._receive = receive
         state = cast("dict[str, object]", self.scope["state"])
         state[SCOPE_RECEIVE] = self.receive

@@ -225,7 +225,9 @@ class AccessLog(Logger):
     """
 
     async def access(self, request: WWWScope, response: ResponseSummary, request_time: float) -> None:
-        """Write one line."""
+        """Write one line, where there is a log."""
+        if self.access_logger is None:
+            return
         headers = [
             (name, hide_tokens(value.decode("latin-1")).encode("latin-1"))
             for name, value in request["headers"]

@@ -85,7 +85,7 @@ def vip(rooms: Rooms) -> Blueprint:
 
 
 async def _converse(rooms: Rooms) -> Closing:
-    caller = Caller(websocket.remote_addr or "", websocket.headers)
+    caller = Caller(websocket.remote_addr, websocket.headers)
     with rooms.signals.register.socket(caller.address(rooms.settings)) as has_room:
         if rooms.draining.is_set():
             return Closing.SHUTTING_DOWN

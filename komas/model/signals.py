@@ -24,13 +24,20 @@ _encoder = msgspec.json.Encoder()  # data is text already: there is no number le
 class Principal(msgspec.Struct, frozen=True):
     """Who a verified token speaks for; times are Unix seconds.
 
-    ``vip_until`` is what the token says; what the store says of the user goes before it.
+    ``leeway_s`` is allowed past ``expires_at``, for clocks that differ. ``vip_until`` is what the token says; what the
+    store says of the user goes before it.
     """
 
     subject: str
     expires_at: int
     vip_until: int | None = None
     scopes: frozenset[str] = frozenset()
+    leeway_s: float = 0.0
+
+    @property
+    def ends_at(self) -> float:
+        """When the token proves nothing any more."""
+        return self.expires_at + self.leeway_s
 
     @property
     def user_id(self) -> int | str:

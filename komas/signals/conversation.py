@@ -131,6 +131,8 @@ class Conversation:
                 # Registered before the question: a change that overtakes the answer is heard.
                 known = await self._rooms.vips.known(principal.subject)
                 position = await self._first_position()
+                # What is published from here on comes after the greeting, however long that takes to be sent.
+                position = self._rooms.topic.position if position is None else position
                 window.deadline = float("inf")
                 await self._act(self._session.admitted(principal, known, self._now_s()))
                 if self._session.is_open:

@@ -133,7 +133,7 @@ class Session:
         """When ``check()`` will end the session, by the wall clock."""
         if self._principal is None:
             return math.inf
-        return min(self._principal.expires_at, vip_until(self._principal, self._known) or 0)
+        return min(self._principal.ends_at, vip_until(self._principal, self._known) or 0)
 
     # From outside
 
@@ -238,7 +238,7 @@ class Session:
 
     def _over(self, now_s: float) -> Closing | None:
         assert self._principal is not None
-        if now_s >= self._principal.expires_at:
+        if now_s >= self._principal.ends_at:
             return Closing.UNAUTHORIZED
         until = vip_until(self._principal, self._known)
         if self.state is not State.CHECKING and self._known is not None:

@@ -171,7 +171,7 @@ class Verifier:
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise Unauthorized(type(error).__name__) from None  # its text may quote the token
         self._check_times(claims, now_s)
-        return _principal(claims)
+        return msgspec.structs.replace(_principal(claims), leeway_s=self._rules.leeway_s)
 
     def _check_times(self, claims: dict[str, object], now_s: float) -> None:
         expires, not_before, issued = (_moment(claims, name) for name in ("exp", "nbf", "iat"))

@@ -234,3 +234,14 @@ def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp
             wait_for(lambda: count("komas_sse_clients") == 20, "twenty clients")
             assert count("komas_tasks") >= before + 20
         wait_for(lambda: count("komas_tasks") <= before + 5, "their tasks' end", timeout=20)
+
+
+@pytest.mark.parametrize("target", [b"?symbols=BTCUSDT", b"?", b"http://[::1", b"http://[zz]/x", b"x:"])
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
+def test_a_request_without_a_path_is_told_so(method: bytes, target: bytes, demo: Server) -> None:
+    """400, or 404 of what can be read as a path; and no failure in any log. For a WebSocket, 403."""
+    ending = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    assert _send(demo, method + b" " + target + ending).startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+    if method == b"GET":
+        assert _send(demo, UPGRADE.replace(b"GET /", b"GET " + target) + KEY + b"\r\n").startswith(b"HTTP/1.1 403")
+    assert not any("Traceback" in line for line in demo.process.output)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from werkzeug.datastructures import Headers
 
+from komas.edge.access import Caller
 from komas.settings import Settings
 from tests.edge.house import edge_house
 from tests.venues.exchange import obeying
@@ -137,3 +139,19 @@ async def test_a_trusted_proxy_is_believed_about_addresses_and_nobody_else(
             assert b"event: busy" in (await house.call("GET", target, headers=one, client="10.0.0.1")).body
             async with house.stream(target, headers=two, client="10.0.0.2"):
                 assert b"event: busy" in (await house.call("GET", target, headers=one, client="10.0.0.2")).body
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("127.0.0.1", "192.0.2.7"),
+        ("::ffff:127.0.0.1", "192.0.2.7"),  # a socket for both kinds of addresses writes IPv4 in this way
+        ("::ffff:198.51.100.1", "198.51.100.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        (None, ""),
+    ],
+)
+def test_a_proxy_is_trusted_by_whatever_socket_it_comes(peer: str | None, address: str) -> None:
+    """And nobody else is."""
+    caller = Caller(peer, Headers({"X-Forwarded-For": "192.0.2.7"}))
+    assert caller.address(Settings(trusted_proxies=("127.0.0.1",))) == address

@@ -10,12 +10,13 @@ import trio
 import trio.testing
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanState, Scope
+from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, LifespanState, Scope
 
-from komas.edge.connection import LAST_WRITE_S, Connection, Context
+from komas.edge.connection import LAST_WRITE_S, SEND_DEADLINE_S, WRITE_BYTES, Connection, Context
 
 GRACE_S = 1.0
 CHUNKS = 10
+LARGE = 5 * WRITE_BYTES
 
 
 class _Address:
@@ -31,28 +32,31 @@ class _Address:
 
 
 class _SlowStream(trio.abc.Stream):
-    """A client that asks once, and takes each write after so many seconds."""
+    """A client that asks once, takes each write after so many seconds, and leaves when it is told to."""
 
-    def __init__(self, takes_s: float) -> None:
+    def __init__(self, takes_s: float, *pieces: bytes) -> None:
         self.socket = _Address()
         self._takes_s = takes_s
-        self._requests = deque([b"GET / HTTP/1.1\r\nHost: komas.test\r\n\r\n"])
+        self._pieces = deque(pieces or [b"GET / HTTP/1.1\r\nHost: komas.test\r\n\r\n"])
         self._closed = trio.Event()
         self.taken = b""
+        self.writes = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with trio.move_on_after(self._takes_s):
             await self._closed.wait()
             raise trio.ClosedResourceError
         self.taken += data
+        self.writes += 1
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         assert max_bytes is not None
-        if self._requests:
-            return self._requests.popleft()
+        await trio.lowlevel.checkpoint()
+        if self._pieces:
+            return self._pieces.popleft()
         await self._closed.wait()
         return b""
 
@@ -69,10 +73,23 @@ async def _answer(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCal
         await send({"type": "http.response.body", "body": b"%d;" % number, "more_body": number < CHUNKS - 1})
 
 
-async def _serve(stream: _SlowStream, context: Context) -> None:
+async def _say_much(_scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """A response in one large piece."""
+    await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": False})
+    await send({"type": "http.response.body", "body": bytes(LARGE), "more_body": False})
+
+
+async def _go_on(_scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """A response without an end."""
+    await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": False})
+    while (await receive())["type"] != "http.disconnect":
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+
+async def _serve(stream: _SlowStream, context: Context, app: ASGIFramework = _answer) -> None:
     config = Config()
     config.graceful_timeout = GRACE_S
-    await Connection(ASGIWrapper(_answer), config, context, LifespanState({}), stream).run()  # type: ignore[arg-type]
+    await Connection(ASGIWrapper(app), config, context, LifespanState({}), stream).run()  # type: ignore[arg-type]
 
 
 async def test_a_client_that_takes_its_time_gets_all(autojump_clock: trio.testing.MockClock) -> None:
@@ -96,3 +113,25 @@ async def test_all_writes_after_a_stop_share_one_deadline(
         stopped_at = trio.current_time()
     assert trio.current_time() - stopped_at <= GRACE_S + LAST_WRITE_S
     assert (b"9;" in stream.taken) == (takes_s == 0.05)
+
+
+async def test_a_large_answer_has_its_deadline_for_each_part(autojump_clock: trio.testing.MockClock) -> None:
+    """A line is slow; whoever reads on gets all."""
+    stream = _SlowStream(SEND_DEADLINE_S * 0.9)
+    with trio.move_on_after(SEND_DEADLINE_S * 20):
+        await _serve(stream, Context(None), _say_much)
+    assert len(stream.taken) > LARGE
+    assert stream.writes >= LARGE // WRITE_BYTES
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+async def test_a_head_in_pieces_leaves_no_task(size: int, autojump_clock: trio.testing.MockClock) -> None:
+    """Also where another protocol was offered, which has h11 wait, in whoever reads, for what the answer will be."""
+    head = b"GET / HTTP/1.1\r\nHost: komas.test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"
+    stream = _SlowStream(0, *(head[at : at + size] for at in range(0, len(head), size)))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, stream, Context(None), _go_on)
+            await trio.sleep(1)
+            assert b"200" in stream.taken
+            await stream.aclose()

@@ -77,6 +77,17 @@ async def test_a_user_of_any_name_can_be_revoked(autojump_clock: trio.testing.Mo
         assert json.loads(answer.body)["user_id"] == "https://issuer/user"
 
 
+@pytest.mark.parametrize(("method", "body"), [("POST", b'{"days":30}'), ("DELETE", b""), ("GET", b"")])
+async def test_a_slash_at_the_end_makes_no_other_user(
+    method: str, body: bytes, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Whoever revokes user 123 with one too many is told so."""
+    async with edge_house(tmp_path) as house:
+        answer = await _ask(house, method, "/api/vip/123/", body)
+        assert answer.status == 400
+        assert _problem(answer)["errors"]
+
+
 async def test_a_retry_with_a_key_gets_the_first_answer(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Byte for byte; another draft with the key is an error."""
     async with edge_house(tmp_path) as house:

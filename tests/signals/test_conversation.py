@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -36,6 +36,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.says, self._receive = trio.open_memory_channel[str | bytes | None](math.inf)
+        self._line = trio.Lock()
         self.heard: list[dict[str, object]] = []
         self.pings = 0
         self.pause_s = 0.0
@@ -48,8 +49,9 @@ class Peer:
         return message
 
     async def send(self, text: str) -> None:
-        await trio.sleep(self.pause_s)
-        self.heard.append(json.loads(text))
+        async with self._line:
+            await trio.sleep(self.pause_s)
+            self.heard.append(json.loads(text))
 
     def write(self, frame: bytes) -> int:
         if self.pause_s:
@@ -101,9 +103,12 @@ class Floor:
         self.draining = trio.Event()
         self._nursery = nursery
 
-    async def open(self, wish: Wish | None = None) -> Line:
-        """Begin a conversation, and let it settle."""
+    async def open(self, wish: Wish | None = None, *, pause_s: float = 0.0, says: Sequence[str] = ()) -> Line:
+        """Begin a conversation, and let it settle; the client takes so long for each message, and has said this."""
         line = Line(self.house, self.draining)
+        line.peer.pause_s = pause_s
+        for text in says:
+            line.peer.says.send_nowait(text)
         self._nursery.start_soon(line.run, wish or Wish(self.house.token()))
         await trio.testing.wait_all_tasks_blocked()
         return line
@@ -147,6 +152,17 @@ async def test_a_vip_is_greeted_and_hears_signals(autojump_clock: trio.testing.M
         line.peer.says.send_nowait('{"type":"ping"}')
         await trio.testing.wait_all_tasks_blocked()
         assert line.peer.types() == ["connected", "new_signal", "pong"]
+
+
+async def test_whoever_was_greeted_misses_nothing(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
+    """What is published while the greeting, and answers to what was said early, are still being sent comes after."""
+    async with floor(sqlite) as room:
+        line = await room.open(pause_s=0.5, says=['{"type":"ping"}'] * 5)
+        await trio.sleep(0.6)
+        assert line.peer.types() == ["connected"]
+        await room.publish()
+        await trio.sleep(10)
+        assert line.peer.types() == ["connected", *["pong"] * 5, "new_signal"]
 
 
 async def test_since_replays_and_goes_live(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -306,3 +307,15 @@ def test_whatever_happens_a_session_is_closed_once_and_says_nothing_after_it(cal
 def test_the_burst_is_the_contracts() -> None:
     """Ten a second, twenty at once."""
     assert BURST == 20
+
+
+def test_clocks_that_differ_cost_no_session() -> None:
+    """A token that the rules let in past its end proves as much for as long to a session."""
+    principal = msgspec.structs.replace(VIP, expires_at=int(NOW) - 10, leeway_s=30)
+    session = Session(NOW)
+    assert _said(session.admitted(principal, None, NOW))[0]["type"] == "connected"
+    assert session.ends_at_s == int(NOW) + 20
+    session.check(NOW + 19)
+    assert session.is_open
+    session.check(NOW + 21)
+    assert session.closing is Closing.UNAUTHORIZED

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from komas.errors import SettingError
-from komas.telemetry.log import DailyLog, JsonFormatter, TextFormatter, logging_to
+from komas.telemetry.log import DailyLog, JsonFormatter, TextFormatter, hide_tokens, logging_to
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -115,3 +115,24 @@ def test_a_folder_that_cannot_be_made_is_a_setting(tmp_path: Path) -> None:
         logging_to(tmp_path / "file" / "logs", level="INFO", as_json=False, days=1),
     ):
         pytest.fail("the block was entered")
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("Bearer eyJhbGciOi.eyJzdWIiOi.c2ln", "Bearer (token)"),
+        ("bearer.eyJhbGciOi.eyJzdWIiOi.c2ln", "bearer.(token)"),
+        ("/ws/eyJhbGciOi.eyJzdWIiOi.c2ln/x?token=eyJhbGciOi.eyJzdWIiOi.", "/ws/(token)/x?token=(token)"),
+        ("my_eyJhbGciOi.eyJzdWIiOi.c2ln", "my_(token)"),
+        ("a.b.c 1.25 btcusdt@trade eyJustAWord", "a.b.c 1.25 btcusdt@trade eyJustAWord"),
+    ],
+)
+def test_what_looks_like_a_token_is_hidden(text: str, hidden: str) -> None:
+    """Wherever it stands."""
+    assert hide_tokens(text) == hidden
+
+
+@pytest.mark.parametrize(("piece", "end"), [("eyJ", ""), ("eyJ.", ""), ("a.", "eyJ."), (".", ""), ("-", "eyJ.")])
+def test_hiding_tokens_takes_no_longer_for_hostile_texts(piece: str, end: str) -> None:
+    """Twice the text is twice the work: by squares, a megabyte would take hours."""
+    assert "eyJ." not in hide_tokens(piece * 10**6 + end)
