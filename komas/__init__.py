@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from komas.callbacks import BinanceWebSocket, CallbackError
     from komas.client import open_binance
     from komas.errors import CallerError, Dismissed, KomasError, VenueError
-    from komas.model.market import AggTrade, BookTicker, Depth, Gap, Kline, MiniTicker, Ticker, Trade
+    from komas.model.market import AggTrade, BookTicker, Depth, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
+    from komas.venues.backoff import Patience
 
 __all__ = [
     "AggTrade",
@@ -19,10 +20,12 @@ __all__ = [
     "CallerError",
     "Depth",
     "Dismissed",
+    "FeedState",
     "Gap",
     "Kline",
     "KomasError",
     "MiniTicker",
+    "Patience",
     "Ticker",
     "Trade",
     "VenueError",
@@ -35,7 +38,18 @@ _PLACES: Final = {
     "komas.callbacks": ("BinanceWebSocket", "CallbackError"),
     "komas.client": ("open_binance",),
     "komas.errors": ("CallerError", "Dismissed", "KomasError", "VenueError"),
-    "komas.model.market": ("AggTrade", "BookTicker", "Depth", "Gap", "Kline", "MiniTicker", "Ticker", "Trade"),
+    "komas.model.market": (
+        "AggTrade",
+        "BookTicker",
+        "Depth",
+        "FeedState",
+        "Gap",
+        "Kline",
+        "MiniTicker",
+        "Ticker",
+        "Trade",
+    ),
+    "komas.venues.backoff": ("Patience",),
 }
 
 if not TYPE_CHECKING:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 from komas.loading import for_good
+from komas.stop import INTERRUPTED
 
 
 def main() -> None:
     """Load the command line, and run it."""
-    with for_good():
-        from komas import cli  # noqa: PLC0415 - the block is for it
+    try:
+        with for_good():
+            from komas import cli  # noqa: PLC0415 - the block is for it
 
-    cli.main()
+        cli.main()
+    except KeyboardInterrupt:  # while something is loaded
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from hypercorn.utils import LifespanFailureError
 
 from komas.edge.connection import Context, install, present
 from komas.errors import SettingError
-from komas.server import Gateway, open_gateway
+from komas.server import Gateway, logs_of, open_gateway
 from komas.settings import Settings, load
 from komas.stop import first_signal
+from komas.telemetry.log import make_folder
 
 Message: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -84,10 +85,13 @@ async def _drain_with(context: Context, gateway: Gateway) -> None:
 
 def _load() -> Settings:
     try:
-        return load({})
+        settings = load({})
+        assert settings.data_dir is not None  # load() completes it
+        make_folder(logs_of(settings.data_dir))
     except SettingError as error:
         sys.stderr.write(f"komas: {error}\n")
         sys.exit(WRONG_SETTING)
+    return settings
 
 
 _settings = _load()

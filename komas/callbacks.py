@@ -148,6 +148,8 @@ class BinanceWebSocket:
     async def _stop(self) -> None:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel("let go")
+            if _is_in(self._nursery):
+                return  # a callback asks for it, and is waited for itself
             with trio.move_on_after(GOODBYE_S, shield=True):
                 await self._ended.wait()
 
@@ -325,6 +327,14 @@ class BinanceWebSocket:
                 await _call(callback, error)
             except Exception:
                 log.exception("on_error raised")  # an error handler that fails has nobody left to tell
+
+
+def _is_in(nursery: trio.Nursery) -> bool:
+    """Whether this is a task of a nursery, or of one inside it."""
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task.parent_nursery is not nursery:
+        task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+    return task is not None
 
 
 async def _call(callback: Callable[..., object], *given: object) -> None:

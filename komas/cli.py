@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import trio
 
 from komas.cli_signals import add_signal, add_token, add_vip, demo_token
-from komas.errors import CallerError, KomasError
+from komas.errors import CallerError, KomasError, first_of
 from komas.loading import for_good
 from komas.model.streams import INTERVALS
 from komas.settings import FIELDS, Settings, load
@@ -67,18 +67,12 @@ def _leave_with_group(group: BaseExceptionGroup[BaseException]) -> NoReturn:
         _nobody_reads()
     callers, rest = group.split(CallerError)
     if rest is None and callers is not None:
-        _leave(WRONG_USAGE, str(_first(callers)))
+        _leave(WRONG_USAGE, str(first_of(callers)))
     system, rest = group.split(OSError)
     if rest is None and system is not None:
-        _leave(FAILED, f"{_first(system)}; is the address to listen on free, and this machine's?")
+        _leave(FAILED, f"{first_of(system)}; is the address to listen on free, and this machine's?")
     logging.getLogger("komas").critical("komas failed", exc_info=group)
     sys.exit(FAILED)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _parser() -> argparse.ArgumentParser:

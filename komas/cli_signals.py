@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komas.errors import CallerError, Unauthorized
+from komas.errors import CallerError, StoreUnavailable, Unauthorized
 from komas.model.signals import DAY_S, MOST_DAYS
 from komas.settings import FIELDS, Settings, load
 
@@ -186,10 +187,14 @@ def _ledger(options: argparse.Namespace) -> Iterator[Ledger]:
     from komas.signals.ledger import Ledger
     from komas.signals.rooms import database_of
 
-    ledger = Ledger(database_of(_settings(options)))
+    place = database_of(_settings(options))
+    ledger = Ledger(place)
     try:
         ledger.open()
         yield ledger
+    except StoreUnavailable as error:
+        named = place if isinstance(place, Path) else "database_url"  # which may hold a password
+        raise StoreUnavailable(f"{named}: {error}") from error
     finally:
         ledger.close()
 

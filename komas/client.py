@@ -33,7 +33,7 @@ from komas.model.market import (
     Trade,
 )
 from komas.model.streams import Kind, Stream, stream
-from komas.settings import BINANCE_STREAM, rest_beside
+from komas.settings import BINANCE_STREAM, check_base, rest_beside
 from komas.venues.backoff import Patience
 from komas.venues.binance import facts
 from komas.venues.binance.feed import BinanceFeed
@@ -63,7 +63,7 @@ class Events(Generic[E]):
         """Wait for the next event.
 
         Raises ``Dismissed`` when more than ``BACKLOG`` events were left waiting, ``VenueError`` when the exchange
-        refuses the stream after all.
+        refuses the stream after all, and once the block of ``open_binance()`` was left.
         """
         while True:
             while self._waiting:
@@ -73,7 +73,10 @@ class Events(Generic[E]):
                 check_refused(item.notice)
                 if self._on_gap is not None and isinstance(item.notice, Gap):
                     self._on_gap(item.notice)
-            self._waiting.extend((await self._listener.take()).items)
+            try:
+                self._waiting.extend((await self._listener.take()).items)
+            except trio.EndOfChannel:
+                raise VenueError("the connection was let go", cause=Cause.CLOSED) from None
 
 
 class Binance:
@@ -165,6 +168,9 @@ async def open_binance(
                 raise
             except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery's group
                 failure = error
+            finally:
+                feed.disconnect()  # whoever still asks for something is told
+                rooms.hub.drain()
             nursery.cancel_scope.cancel("the block was left")
     if failure is not None:
         raise failure
@@ -216,6 +222,7 @@ async def open_rooms(
     url: str, *, rest_url: str | None, patience: Patience | None, open_stream: OpenStream
 ) -> AsyncIterator[Rooms]:
     """The rooms that both clients stand on."""
+    check_base(url)
     async with AsyncExitStack() as stack:
         rest = await stack.enter_async_context(
             open_rest(

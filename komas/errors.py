@@ -112,3 +112,10 @@ class VenueError(KomasError):
         self.status = status
         self.retry_after_s = retry_after_s
         self.code = code
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first error in a group of groups, or the error itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -46,7 +46,7 @@ from komas.edge.app import create_app
 from komas.edge.connection import install
 from komas.edge.doors import Doors
 from komas.edge.rooms import Rooms
-from komas.errors import SettingError
+from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
 from komas.model.streams import Kind, Stream
 from komas.settings import Settings
@@ -90,6 +90,11 @@ class Gateway:
             self.rooms.hub.drain()
 
 
+def logs_of(data_dir: Path) -> Path:
+    """The folder of the daily files."""
+    return data_dir / "logs"
+
+
 @asynccontextmanager
 async def open_gateway(
     settings: Settings,
@@ -101,7 +106,7 @@ async def open_gateway(
     assert settings.data_dir is not None  # load() completes it
     _allow_many_sockets()
     with logging_to(
-        settings.data_dir / "logs",
+        logs_of(settings.data_dir),
         level=settings.log_level,
         as_json=settings.log_format == "json",
         days=settings.log_days,
@@ -219,7 +224,11 @@ async def serve(
             signals.start_soon(_drain_at, stop, gateway)
             async with trio.open_nursery() as edge:
                 serving = partial(hypercorn_serve, gateway.app, config, shutdown_trigger=stop.wait)
-                ready(await edge.start(serving, name="edge"))
+                try:
+                    binds = await edge.start(serving, name="edge")
+                except* OSError as group:
+                    raise OSError(f"{', '.join(settings.bind)} cannot be bound: {first_of(group)}") from None
+                ready(binds)
                 gateway.serving.set()
         signals.cancel_scope.cancel("the edge has drained")
 

@@ -419,6 +419,15 @@ _FUTURES_HOSTS: Final = {
 }
 
 
+def check_base(url: str) -> None:
+    """Raise ``CallerError`` for what is no stream host: its path is the venue's to name."""
+    field = FIELDS["upstream"]
+    try:
+        field.parse(url)
+    except ValueError:
+        raise CallerError(f"{url!r} is not a WebSocket address; accepted: {field.accepts}, without a path") from None
+
+
 def rest_beside(upstream: str) -> str:
     """The REST host that belongs to an upstream; an exchange double serves both on one port."""
     parts = urlsplit(upstream)

@@ -75,25 +75,27 @@ async def watch(view: View, console: Console | None = None) -> None:
     async with httpx.AsyncClient(base_url=view.server, timeout=timeout) as client:
         if not view.symbols:
             view = msgspec.structs.replace(view, symbols=await _running(client, view))
-        last_id = ""
+        last_id, wait_s = "", RETRY_S
         with screen:
             while True:
                 try:
                     async for event in _events(client, view, last_id):
                         last_id = event.id or last_id
+                        wait_s = wait_s if event.retry is None else event.retry / 1000
                         _show(screen, event)
                 except httpx.HTTPError as error:
                     screen.note(f"{view.server}: {str(error) or type(error).__name__}; trying again")
-                await trio.sleep(RETRY_S)
+                await trio.sleep(wait_s)
 
 
 def check_address(server: str) -> None:
     """Raise ``CallerError`` for what is no address of a server."""
     try:
         url = httpx.URL(server)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+        is_known = url.scheme in ("http", "https") and url.host and (url.port or 1) < 2**16 and not url.query
+    except (httpx.InvalidURL, ValueError):
+        is_known = False
+    if not is_known:
         raise CallerError(f"--server: got {server!r}; accepted: http://host:port or https://host:port")
 
 
@@ -125,9 +127,11 @@ async def _running(client: httpx.AsyncClient, view: View) -> str:
     try:
         response = await client.get("/api/ws/streams")
         rows = response.raise_for_status().json()["streams"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+        symbols = list(dict.fromkeys(row["symbol"] for row in rows))
+    except httpx.HTTPError as error:
         raise CallerError(f"{view.server} cannot be asked for its streams: {error}") from error
-    symbols = list(dict.fromkeys(row["symbol"] for row in rows))
+    except (ValueError, KeyError, TypeError):
+        raise CallerError(f"{view.server} is not a komas server: it does not tell its streams") from None
     if not symbols:
         raise CallerError("name what to watch, for example: komas watch prices BTCUSDT,ETHUSDT")
     return ",".join(symbols) if view.what == "prices" else str(symbols[0])
@@ -137,7 +141,11 @@ def _show(screen: _Screen | Lines[Event], event: ServerSentEvent) -> None:
     if not event.data:
         return  # httpx-sse hands out a lone "retry:" as an event without data
     if event.event == "message":
-        screen.show(_decoder.decode(event.data).data)
+        try:
+            shown = _decoder.decode(event.data).data
+        except msgspec.MsgspecError as error:
+            raise CallerError(f"the server is no komas server, or a newer one: {error}") from None
+        screen.show(shown)
     else:
         screen.note(f"{event.event}: {event.data}")
 

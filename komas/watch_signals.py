@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, Self
-from urllib.parse import urlencode
 
+import httpx
 import trio
 from rich.console import Console
 from rich.live import Live
@@ -20,6 +20,7 @@ from komas.model.codec import encode, read_object
 from komas.venues.dial import dial
 from komas.watch import RETRY_S, ROWS, Lines, check_address
 
+_SCHEMES: Final = {"http": "ws", "https": "wss"}
 PONG: Final = '{"type":"pong"}'
 POLICY_VIOLATION: Final = 1008  # the token, or what it is good for: trying again does not mend it
 
@@ -53,7 +54,8 @@ async def watch_signals(server: str, token: str, since_id: str = "", console: Co
 
 
 async def _converse(server: str, query: dict[str, str], show: Callable[[dict[str, object]], None]) -> None:
-    url = f"ws{server.removeprefix('http').rstrip('/')}/ws/signals?{urlencode(query)}"
+    base = httpx.URL(server)
+    url = str(base.copy_with(scheme=_SCHEMES[base.scheme], path=f"{base.path.rstrip('/')}/ws/signals", params=query))
     failure: VenueError | None = None
     async with trio.open_nursery() as nursery:  # what leaves a nursery is a group: the failure is carried out by hand
         try:

@@ -38,6 +38,8 @@ def _status(*arguments: str) -> int:
         (["watch", "signals"], "give --token, or set KOMAS_TOKEN"),
         (["watch", "signals", "--token", "x", "--server", "localhost:8000"], "accepted: http://host:port"),
         (["watch", "prices", "BTCUSDT", "--server", "localhost:8000"], "accepted: http://host:port"),
+        (["watch", "prices", "BTCUSDT", "--server", "http://localhost:99999"], "accepted: http://host:port"),
+        (["watch", "signals", "--token", "x", "--server", "http://localhost:8000?x=1"], "accepted: http://host:port"),
         (["dance"], "invalid choice: 'dance'"),
         ([], "required: VERB"),
     ],
@@ -65,6 +67,7 @@ def test_an_address_in_use_is_status_1(tmp_path: Path) -> None:
         run = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, timeout=60, check=False)
     assert run.returncode == 1
     assert run.stderr.decode().endswith("is the address to listen on free, and this machine's?\n")
+    assert f"komas: {bind} cannot be bound: " in run.stderr.decode()
     assert b"Traceback" not in run.stderr
 
 
@@ -225,4 +228,4 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     """And status 1: it may be mended."""
     (tmp_path / "komas.db").write_bytes(b"this is no database" * 100)
     done = _komas(tmp_path, "vip", "list")
-    assert (done.returncode, done.stderr) == (1, "komas: file is not a database\n")
+    assert (done.returncode, done.stderr) == (1, f"komas: {tmp_path / 'komas.db'}: file is not a database\n")

@@ -312,7 +312,7 @@ async def obeying_then_cut(peer: Peer) -> None:
 
 async def test_a_wrong_address_is_the_callers_mistake(exchange: ScriptedExchange) -> None:
     """Said at once, as itself."""
-    for url in ("stream.binance.com:9443", "http://x", "wss://a..b:1"):
+    for url in ("stream.binance.com:9443", "http://x", "wss://a..b:1", "wss://stream.binance.com:9443/stream"):
         with pytest.raises(CallerError, match="not a WebSocket address"):
             await BinanceWebSocket(url, open_stream=exchange).connect()
         with pytest.raises(CallerError, match="not a WebSocket address"):
@@ -348,3 +348,45 @@ async def test_what_is_asked_while_the_connection_is_let_go_is_answered(
     await ws.connect()
     assert await ws.subscribe_trade("BTCUSDT", print) == "btcusdt@trade"
     await ws.disconnect()
+
+
+async def test_what_is_kept_from_a_block_that_was_left_says_so(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """A helper that returns what it opened: nothing hangs, and nothing old passes for news."""
+    exchange.script(saying(trade_frame(1), then=obeying))
+    async with open_binance(URL, open_stream=exchange) as binance:
+        entered = binance.trades("BTCUSDT")
+        trades = await entered.__aenter__()
+        assert (await anext(trades)).trade_id == 1
+    with trio.fail_after(60):
+        with pytest.raises(VenueError, match="let go"):
+            await anext(trades)
+        await entered.__aexit__(None, None, None)
+        with pytest.raises(VenueError, match="let go"):
+            async with binance.trades("BTCUSDT"):
+                pytest.fail("there is nothing to hear")
+
+
+async def test_a_callback_may_let_go(autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange) -> None:
+    """At once, for it is waited for itself; and it is not called again."""
+    heard: list[int] = []
+
+    async def act(peer: Peer) -> None:
+        await peer.acknowledge()
+        await peer.say(*map(trade_frame, range(1, 10)))
+        await trio.sleep_forever()
+
+    exchange.script(act)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+
+    async def enough(trade: Trade) -> None:
+        heard.append(trade.trade_id)
+        await ws.disconnect()
+
+    await ws.connect()
+    await ws.subscribe_trade("BTCUSDT", enough)
+    begun_at = trio.current_time()
+    await ws.run_forever()
+    assert trio.current_time() - begun_at < 1
+    assert heard == [1]

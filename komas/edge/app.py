@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from typing import Final
 
 from quart import Response, has_request_context, request
 from quart_trio import QuartTrio
@@ -29,6 +30,9 @@ BODY_BYTES = 64 * 1024  # the longest body that means anything: 200 symbols are 
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _PROTECTED = frozenset({"ops.logs_today", "vips.show"})  # by what was routed: several ways of writing a path lead to it
 _READING = "GET, HEAD, OPTIONS"
+
+
+_WITH_KEY: Final = {"POST": " with the same Idempotency-Key"}
 
 
 def create_app(rooms: Rooms) -> QuartTrio:
@@ -109,7 +113,7 @@ def _explain(app: QuartTrio) -> None:
 
     @app.errorhandler(StoreUnavailable)
     async def unavailable(_error: StoreUnavailable) -> Response:
-        detail = "the store of signals is unavailable; try again with the same Idempotency-Key"
+        detail = "the store of signals is unavailable; try again" + _WITH_KEY.get(request.method, "")
         return problems.respond(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"}))
 
     @app.errorhandler(WebsocketMismatch)

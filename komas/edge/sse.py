@@ -162,6 +162,8 @@ class EventBody(ResponseBody):
             self._place = self._take_place()
             self._listener = self._place.__enter__()
             self._waiting += _chunks(self._greeting(self._listener))
+            if self._listener.known:
+                self._next_at = trio.current_time() + self._pause_s
             self._listener.known.clear()  # thousands of events, of somebody who stays for hours
         except BaseException:
             self._leave()

@@ -140,15 +140,20 @@ class DailyLog(logging.Handler):
                 path.unlink(missing_ok=True)
 
 
-@contextmanager
-def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterator[DailyLog]:
-    """Send every record of the process to stderr and to the daily file while the block lasts."""
+def make_folder(folder: Path) -> None:
+    """Make the folder of logs, where it is not there; ``SettingError`` says why it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(
             f"data_dir: {folder} cannot be made: {error.strerror}; accepted: a folder to write to"
         ) from None
+
+
+@contextmanager
+def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterator[DailyLog]:
+    """Send every record of the process to stderr and to the daily file while the block lasts."""
+    make_folder(folder)
     daily = DailyLog(folder, days)
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(JsonFormatter() if as_json else TextFormatter())

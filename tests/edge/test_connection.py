@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from typing import cast
 
 import pytest
 import trio
@@ -12,7 +13,8 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, LifespanState, Scope
 
-from komas.edge.connection import LAST_WRITE_S, SEND_DEADLINE_S, WRITE_BYTES, Connection, Context
+from komas.edge.connection import LAST_WRITE_S, SEND_DEADLINE_S, WRITE_BYTES, Connection, Context, install
+from komas.edge.request import SCOPE_LEAVING
 
 GRACE_S = 1.0
 CHUNKS = 10
@@ -79,14 +81,18 @@ async def _say_much(_scope: Scope, _receive: ASGIReceiveCallable, send: ASGISend
     await send({"type": "http.response.body", "body": bytes(LARGE), "more_body": False})
 
 
-async def _go_on(_scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    """A response without an end."""
-    await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": False})
-    while (await receive())["type"] != "http.disconnect":
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+async def _go_on(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """A response without an end, as ours are: it is cancelled when its client leaves."""
+    assert scope["type"] == "http"
+    with cast("trio.CancelScope", scope["state"][SCOPE_LEAVING]):
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": False})
+        while True:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await trio.sleep(0.1)
 
 
 async def _serve(stream: _SlowStream, context: Context, app: ASGIFramework = _answer) -> None:
+    install()
     config = Config()
     config.graceful_timeout = GRACE_S
     await Connection(ASGIWrapper(app), config, context, LifespanState({}), stream).run()  # type: ignore[arg-type]
@@ -127,7 +133,8 @@ async def test_a_large_answer_has_its_deadline_for_each_part(autojump_clock: tri
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
 async def test_a_head_in_pieces_leaves_no_task(size: int, autojump_clock: trio.testing.MockClock) -> None:
     """Also where another protocol was offered, which has h11 wait, in whoever reads, for what the answer will be."""
-    head = b"GET / HTTP/1.1\r\nHost: komas.test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"
+    head = b"GET /%b HTTP/1.1\r\nHost: komas.test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"
+    head %= b"x" * (-len(head % b"") % size)  # the last piece is no shorter
     stream = _SlowStream(0, *(head[at : at + size] for at in range(0, len(head), size)))
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:

@@ -272,6 +272,21 @@ async def test_max_rate_merges(autojump_clock: trio.testing.MockClock, tmp_path:
             assert 15 <= seen.count(b'data: {"type"') <= 24
 
 
+async def test_what_is_known_counts_as_an_event(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """The next one comes after the pause that was asked for."""
+    async with edge_house(tmp_path) as house:
+        house.exchange.script(obeying)
+        await _connected(house)
+        house.rooms.hub.interest.pin([TICKER])
+        house.rooms.hub.publish(TICKER, ticker("1.5"), 0)
+        async with house.stream(f"{PRICES}&max_rate=0.5") as events:
+            await _until(events, b'"price":1.5,')
+            known_at = trio.current_time()
+            house.rooms.hub.publish(TICKER, ticker("2.5"), 0)
+            await _until(events, b'"price":2.5,')
+            assert trio.current_time() - known_at >= 2
+
+
 async def test_who_wants_few_events_hears_comments_as_often(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:

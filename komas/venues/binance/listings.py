@@ -110,11 +110,11 @@ class Listings:
         try:
             info = await self._rest.get(self._path, _ExchangeInfo, {"showPermissionSets": "false"})
         except VenueError as error:
-            log.warning("symbols not checked", extra={"reason": str(error)})
+            log.warning("symbols not checked", extra={"asked": self._path, "reason": str(error)})
             return max(RETRY_S, error.retry_after_s or 0.0)
         symbols = {listed.symbol: listed.status for listed in info.symbols}
         if not symbols:
-            log.warning("symbols not checked", extra={"reason": "the exchange listed none"})
+            log.warning("symbols not checked", extra={"asked": self._path, "reason": "the exchange listed none"})
             return RETRY_S
         left_out = self._symbols.keys() - symbols.keys()
         doubtful = left_out - self._left_out
