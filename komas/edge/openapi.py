@@ -40,7 +40,12 @@ _LEVELS: Final[dict[str, object]] = {
     "description": "levels as [price, quantity], best first",
 }
 _CONNECTION: Final = _object(
-    url=_TEXT, shard=_COUNT, streams=_COUNT, connected_at=_MOMENT, uptime_seconds=_NUMBER, messages_received=_COUNT
+    url=_TEXT,
+    shard=_COUNT,
+    streams=_COUNT,
+    connected_at=_MOMENT,
+    uptime_seconds={"type": "number", "description": "of this connection"},
+    messages_received=_COUNT,
 )
 _STREAM: Final = _object(
     stream=_TEXT,
@@ -198,7 +203,9 @@ _SCHEMAS: Final[dict[str, Schema]] = {
 _LOGS: Final = _object(count=_COUNT, records={"type": "array", "items": {"type": "object"}})
 _EVENTS: Final = (
     "`retry:`, then what is already known, then events. Data events have no name: "
-    '`{"type", "data", "timestamp"}`. Named notices: `status`, `gap`, `health`, `lagged`, `busy`.'
+    '`{"type", "data", "timestamp"}`, and `"backfilled": true` where a fact was missed and asked for. Named notices: '
+    '`status` `{"state", "reason"?, "retry_in_s"?, "stream"?}`, `gap` `{"stream", "from", "to", "filled", "reason"?}`, '
+    '`health` `{"stream", "health", "reason"}`, `lagged` `{"dropped"}`, `busy` `{"reason"}`.'
 )
 
 
@@ -218,6 +225,9 @@ def _path(name: str, schema: Schema) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
+_STORE: Final[Schema] = {"503": _problem("the store is unavailable; try again")}
+
+
 def _call(
     summary: str,
     schema: Schema,
@@ -231,10 +241,13 @@ def _call(
     parameters: tuple[Schema, ...] = (),
     token: str = "",
     status: int = 200,
+    others: Schema | None = None,
 ) -> Schema:
     responses: Schema = {str(status): _answer(schema, media_type)}
     if body or query or bad_input:
         responses["400"] = _problem("what was sent is wrong, field by field")
+    if body:
+        responses["413"] = _problem("the body is too large")
     if controls:
         responses |= {"401": _problem("the admin token is missing or wrong"), "403": _problem("not from this machine")}
     if upstream:
@@ -247,8 +260,9 @@ def _call(
         responses |= {
             "401": _problem("no valid access token"),
             "403": _problem(token),
-            "503": _problem("the store is unavailable; try again"),
+            **_STORE,
         }
+    responses |= others or {}
     call: Schema = {"summary": summary, "responses": responses}
     if query or parameters:
         call["parameters"] = [*query, *parameters]
@@ -265,6 +279,11 @@ _SYMBOLS: Final = _query("symbols", _TEXT, required=True, meaning="symbols with 
 _SYMBOL: Final = _query("symbol", _TEXT, required=True, meaning="one symbol, in any case")
 _SOME_SYMBOLS: Final = _query("symbols", _TEXT, meaning="symbols with commas; all, or the default list, without it")
 _INTERVAL: Final = _query("interval", {"enum": list(INTERVALS), "default": "1m"})
+_RATE: Final[Schema] = {"type": "number", "minimum": 0.1, "maximum": 1000}
+_RESUME: Final[tuple[Schema, ...]] = (
+    {"name": "Last-Event-ID", "in": "header", "required": False, "description": "go on after it", "schema": _TEXT},
+    _query("last_event_id", _TEXT, meaning="the same, for clients that cannot set a header"),
+)
 _SSE: Final = "text/event-stream"
 
 _PATHS: Final[dict[str, dict[str, Schema]]] = {
@@ -317,7 +336,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                         "stream_type",
                         {"enum": ["ticker", "mini_ticker", "book_ticker", "mark_price"], "default": "ticker"},
                     ),
-                    _query("max_rate", {"type": "number"}, meaning="events a second for each symbol, at most"),
+                    _query("max_rate", _RATE, meaning="events a second for each symbol, at most"),
                 ),
                 media_type=_SSE,
             ),
@@ -326,7 +345,13 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     },
     "/api/ws/sse/klines": {
         "get": {
-            **_call("Candles as Server-Sent Events", _TEXT, query=(_SYMBOL, _INTERVAL), media_type=_SSE),
+            **_call(
+                "Candles as Server-Sent Events",
+                _TEXT,
+                query=(_SYMBOL, _INTERVAL),
+                media_type=_SSE,
+                parameters=_RESUME,
+            ),
             "description": _EVENTS,
         }
     },
@@ -346,7 +371,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 query=(
                     _SYMBOL,
                     _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
-                    _query("max_rate", {"type": "number"}, meaning="events a second, at most"),
+                    _query("max_rate", _RATE, meaning="events a second, at most"),
                 ),
                 media_type=_SSE,
             ),
@@ -360,6 +385,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 _TEXT,
                 query=(_SYMBOL, _query("aggregate", {"type": "boolean", "default": False})),
                 media_type=_SSE,
+                parameters=_RESUME,
             ),
             "description": _EVENTS,
         }
@@ -372,6 +398,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             token="the token has not the scope signals:publish",  # noqa: S106 - words
             status=201,
             parameters=({"name": "Idempotency-Key", "in": "header", "required": False, "schema": _TEXT},),
+            others={"422": _problem("the key was used for another signal")},
         ),
         "get": _call(
             "Signals as they stand now, oldest first",
@@ -391,6 +418,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             body="Changes",
             token="the token has not the scope signals:publish",  # noqa: S106 - words
             parameters=(_path("signal_id", _COUNT),),
+            others={"404": _problem("there is no signal of this id")},
         )
     },
     "/api/vip/{user_id}": {
@@ -400,11 +428,24 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             body="Days",
             controls=True,
             parameters=(_path("user_id", _TEXT),),
+            others=_STORE,
         ),
         "delete": _call(
-            "End a user's VIP now", _ref("Vip"), controls=True, bad_input=True, parameters=(_path("user_id", _TEXT),)
+            "End a user's VIP now",
+            _ref("Vip"),
+            controls=True,
+            bad_input=True,
+            parameters=(_path("user_id", _TEXT),),
+            others=_STORE,
         ),
-        "get": _call("A user's VIP", _ref("Vip"), controls=True, bad_input=True, parameters=(_path("user_id", _TEXT),)),
+        "get": _call(
+            "A user's VIP",
+            _ref("Vip"),
+            controls=True,
+            bad_input=True,
+            parameters=(_path("user_id", _TEXT),),
+            others=_STORE,
+        ),
     },
     "/ws/signals": {
         "get": {
