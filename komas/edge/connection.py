@@ -311,13 +311,11 @@ class Connection(TCPServer):
         async with self.send_lock:
             with trio.move_on_at(self._by(SEND_DEADLINE_S), shield=True) as scope, suppress(*_CLIENT_LEFT):
                 self._sending = scope
-                while self._rest:
-                    await self.stream.send_all(self._rest[:WRITE_BYTES])
-                    self._rest = self._rest[WRITE_BYTES:] or NOTHING
-                    scope.deadline = self._by(SEND_DEADLINE_S)
-                for begin in range(0, len(data), WRITE_BYTES):
-                    await self.stream.send_all(data[begin : begin + WRITE_BYTES])
-                    scope.deadline = self._by(SEND_DEADLINE_S)
+                for waiting in (self._rest, memoryview(data)):
+                    for begin in range(0, len(waiting), WRITE_BYTES):
+                        await self.stream.send_all(waiting[begin : begin + WRITE_BYTES])
+                        scope.deadline = self._by(SEND_DEADLINE_S)
+                self._rest = NOTHING
                 written = True
             self._sending = None
         if not written:

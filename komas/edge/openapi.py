@@ -275,6 +275,11 @@ def _call(
     return call
 
 
+def _vip_call(summary: str, body: str | None = None) -> Schema:
+    user = _path("user_id", _TEXT)
+    return _call(summary, _ref("Vip"), body=body, controls=True, bad_input=True, parameters=(user,), others=_STORE)
+
+
 _SYMBOLS: Final = _query("symbols", _TEXT, required=True, meaning="symbols with commas, in any case")
 _SYMBOL: Final = _query("symbol", _TEXT, required=True, meaning="one symbol, in any case")
 _SOME_SYMBOLS: Final = _query("symbols", _TEXT, meaning="symbols with commas; all, or the default list, without it")
@@ -422,30 +427,9 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         )
     },
     "/api/vip/{user_id}": {
-        "post": _call(
-            "Make a user VIP for at least so many days from now",
-            _ref("Vip"),
-            body="Days",
-            controls=True,
-            parameters=(_path("user_id", _TEXT),),
-            others=_STORE,
-        ),
-        "delete": _call(
-            "End a user's VIP now",
-            _ref("Vip"),
-            controls=True,
-            bad_input=True,
-            parameters=(_path("user_id", _TEXT),),
-            others=_STORE,
-        ),
-        "get": _call(
-            "A user's VIP",
-            _ref("Vip"),
-            controls=True,
-            bad_input=True,
-            parameters=(_path("user_id", _TEXT),),
-            others=_STORE,
-        ),
+        "post": _vip_call("Make a user VIP for at least so many days from now", body="Days"),
+        "delete": _vip_call("End a user's VIP now"),
+        "get": _vip_call("A user's VIP"),
     },
     "/ws/signals": {
         "get": {

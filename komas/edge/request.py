@@ -23,8 +23,7 @@ from quart import Response
 from quart.asgi import ASGIWebsocketConnection
 from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 
-from komas.edge.problems import MEDIA_TYPE
-from komas.model.codec import encode
+from komas.edge.problems import ProblemError, respond
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -43,10 +42,6 @@ if TYPE_CHECKING:
 SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
 SCOPE_RECEIVE: Final = "komas.receive"  # and where a WebSocket's handler finds what gives it messages
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
-_NO_PATH: Final = encode(
-    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "the request names no path"}
-)
-_NO_PATH_HEADERS: Final = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(_NO_PATH))]
 _HEADERS_KEPT: Final = 256  # that were encoded before: nearly all of them are the same in every response
 
 
@@ -91,8 +86,7 @@ class RequestConnection(TrioASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle the request."""
         if not _has_path(self.scope["path"]):
-            await send({"type": "http.response.start", "status": 400, "headers": _NO_PATH_HEADERS, "trailers": False})
-            await send(_part(_NO_PATH, more=False))
+            await self._send_response(send, respond(ProblemError(400, "the request names no path")))
             return
         state = cast("dict[str, object]", self.scope.get("state") or {})
         leaving = state.get(SCOPE_LEAVING)

@@ -205,6 +205,6 @@ def _starts_again(event: Event, latest: Event, lasted_ms: int) -> bool:
     time can tell. Other kinds' times are their numbers, or are ours: a connection that lags by half a minute behind one
     that has fallen silent is taken for a new count.
     """
-    if isinstance(event, Trade | AggTrade) and event.timestamp > latest.timestamp + LATE_MS:
+    if isinstance(event, Trade | AggTrade) and event.timestamp > latest.timestamp:
         return True
     return lasted_ms >= RESTART_MS

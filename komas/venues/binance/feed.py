@@ -21,6 +21,7 @@ from komas.model.market import FeedState, FeedStatus, Health, Incoming, StreamHe
 from komas.model.streams import Kind, Stream
 from komas.venues.backoff import Backoff, DialBudget, Patience
 from komas.venues.binance import facts, wire
+from komas.venues.binance.cadence import Rhythm
 from komas.venues.binance.counts import ConnectionStatistics, Counts, FeedStatistics
 from komas.venues.binance.facts import Venue
 from komas.venues.binance.protocol import Refusal
@@ -417,13 +418,13 @@ class BinanceFeed:
 
     def begins(self, upstream: Upstream, stream: Stream) -> None:
         """Take note that a connection holds a stream; where no other one did, something may have been missed."""
-        if not any(holder is not upstream for holder in self._holders(stream)):
+        if not self._others(upstream, stream):
             self._intake.doubt(stream)
 
     def doubt(self, upstream: Upstream, stream: Stream) -> None:
         """Take note that a stream is silent that should not be, unless another connection hears it."""
         now = trio.current_time()
-        others = [beat for each in self._holders(stream) if each is not upstream and (beat := each.beat(stream))]
+        others = self._others(upstream, stream)
         if not any(beat.heard_at is not None and not beat.is_stale(now) for beat in others):
             self._intake.doubt(stream)
 
@@ -462,6 +463,10 @@ class BinanceFeed:
         for stream in [stream for stream in self._arrivals if stream not in goal]:
             del self._arrivals[stream]
             self._intake.forget(stream)
+
+    def _others(self, upstream: Upstream, stream: Stream) -> list[Rhythm]:
+        """The beats of a stream on every other connection that holds it."""
+        return [beat for each in self._holders(stream) if each is not upstream and (beat := each.beat(stream))]
 
     def _holders(self, stream: Stream) -> Iterator[Upstream]:
         shard = self._places.get(stream)

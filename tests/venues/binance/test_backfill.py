@@ -98,6 +98,13 @@ class _House:
         for number in numbers:
             self.backfill.take(TRADE, [trade(number)], NOW_MS)
 
+    def miss_one(self, streams: Sequence[Stream]) -> None:
+        """Two trades of each stream, and one missing between them."""
+        for stream in streams:
+            for number in (1, 3):
+                fact = msgspec.structs.replace(trade(number), symbol=stream.symbol)
+                self.backfill.take(stream, [fact], NOW_MS)
+
     async def settle(self) -> None:
         """Let everything happen that needs no time but that in which late facts are waited for, and listeners take."""
         await trio.sleep(LATE_S + 0.05)
@@ -600,10 +607,7 @@ async def test_hundreds_of_gaps_wait_for_no_more_than_one_does(autojump_clock: t
         raise AssertionError
 
     async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        for stream in streams:
-            for number in (1, 3):
-                fact = msgspec.structs.replace(trade(number), symbol=stream.symbol)
-                house.backfill.take(stream, [fact], NOW_MS)
+        house.miss_one(streams)
         await trio.sleep(DEADLINE_S + 1)
         assert house.backfill.statistics().recovering == 0
         assert house.backfill.statistics().declared == len(streams)
@@ -622,10 +626,7 @@ async def test_too_much_in_all_streams_waits_for_nobody(
         raise AssertionError
 
     async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        for stream in streams:
-            for number in (1, 3):
-                fact = msgspec.structs.replace(trade(number), symbol=stream.symbol)
-                house.backfill.take(stream, [fact], NOW_MS)
+        house.miss_one(streams)
         await trio.testing.wait_all_tasks_blocked()
         assert house.backfill.statistics().recovering <= 50
         assert house.sink.reason == "too much came in the meantime"

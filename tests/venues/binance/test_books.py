@@ -22,6 +22,7 @@ from komas.venues.rest import open_rest
 from tests.builders import TRADE, trade
 
 DEPTH = Stream(Kind.DEPTH, "BTCUSDT")
+STALE, LIVE = (StreamHealth(stream=DEPTH.name, health=health, reason="x") for health in (Health.STALE, Health.LIVE))
 
 
 class _Exchange:
@@ -279,12 +280,11 @@ async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Whatever a snapshot says: what comes after that would be missed; what is heard again ends it."""
-    stale, live = (StreamHealth(stream=DEPTH.name, health=health, reason="x") for health in (Health.STALE, Health.LIVE))
     async with _house() as house:
         with house.hub.listen([DEPTH]) as listener:
             house.update(9, 11)
             await house.books.known(DEPTH, 1)
-            house.books.tell(DEPTH, stale)
+            house.books.tell(DEPTH, STALE)
             house.books.doubt(DEPTH)
             house.exchange.update_id = 40
             await trio.sleep(60)
@@ -294,20 +294,19 @@ async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
             assert _told(await listener.take()) == [Health.STALE]
             house.update(41, 41)
             assert house.books.depth(DEPTH, 1) is not None
-            house.books.tell(DEPTH, live)
+            house.books.tell(DEPTH, LIVE)
             assert _told(await listener.take()) == [Health.LIVE]
 
 
 async def test_a_torn_book_that_is_heard_again_is_not_said_to_be_well(autojump_clock: trio.testing.MockClock) -> None:
     """Its stream was silent, and has missed something: it is well when the book is."""
-    stale, live = (StreamHealth(stream=DEPTH.name, health=health, reason="x") for health in (Health.STALE, Health.LIVE))
     async with _house() as house:
         with house.hub.listen([DEPTH]) as listener:
             house.update(9, 11)
             await house.books.known(DEPTH, 1)
-            house.books.tell(DEPTH, stale)
+            house.books.tell(DEPTH, STALE)
             house.update(20, 21)
-            house.books.tell(DEPTH, live)
+            house.books.tell(DEPTH, LIVE)
             assert _told(await listener.take()) == [Health.RECOVERING]
             house.exchange.update_id = 20
             await house.books.known(DEPTH, 1)
