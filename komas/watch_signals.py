@@ -35,7 +35,7 @@ async def watch_signals(server: str, token: str, since_id: str = "", console: Co
         raise CallerError("signals are for VIPs: give --token, or set KOMAS_TOKEN")
     console = console or Console()
     place = {"since_id": since_id} if since_id else {}
-    with _Screen(console) if console.is_terminal else Lines(_line) as screen:
+    with SignalTable(console) if console.is_terminal else Lines(_line) as screen:
 
         def show(message: dict[str, object]) -> None:
             if "position" in message:
@@ -80,7 +80,7 @@ def _nothing() -> None:
     """What leaves is not counted."""
 
 
-class _Screen:
+class SignalTable:
     """A table that redraws itself."""
 
     def __init__(self, console: Console) -> None:
@@ -97,6 +97,7 @@ class _Screen:
         self._live.__exit__(None, None, None)
 
     def show(self, message: dict[str, object]) -> None:
+        """Add a row, or change one."""
         data = message.get("data")
         if not isinstance(data, dict):
             self.note(_line(message))
@@ -109,6 +110,7 @@ class _Screen:
         self._draw()
 
     def note(self, text: str) -> None:
+        """Say something below the table."""
         self._note = text
         self._draw()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from decimal import Decimal
 
@@ -92,3 +93,9 @@ def ticker_frame(symbol: str = "BTCUSDT", price: str = "61837.63000000", event_m
     numbers = dict.fromkeys("pPwxQbBaAohlvq", "1.00000000") | {"c": price}
     data = {"e": "24hrTicker", "E": event_ms, "s": symbol, "O": 0, "C": 1, "F": 1, "L": 2, "n": 2} | numbers
     return json.dumps({"stream": f"{symbol.lower()}@ticker", "data": data}, separators=(",", ":"))
+
+
+def count_alive(kind: type) -> int:
+    """How many objects of a type something still refers to: what has left, and is forgotten, is none of them."""
+    gc.collect()
+    return sum(isinstance(thing, kind) for thing in gc.get_objects())

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from komas.cli import main
 from komas.errors import Cause, SettingError, VenueError
@@ -92,10 +93,11 @@ def test_a_failure_that_is_ours_is_status_1(
 ) -> None:
     """One line as well."""
 
-    def fail(_options: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
         raise VenueError("the exchange is gone", cause=Cause.NETWORK)
 
-    monkeypatch.setattr("komas.cli._serve", fail)
+    monkeypatch.setattr("komas.server.serve", fail)
     assert _status("serve") == 1
     assert capsys.readouterr().err == "komas: the exchange is gone\n"
 

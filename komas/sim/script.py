@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 import msgspec
 
@@ -208,28 +208,19 @@ AnyFault = (
 )
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # all that decoding a text may raise
 NEEDS_A_CONNECTION = (Abort, Close, HalfOpen, Shutdown, Tampering, Garbage)
-
-
-class Script(msgspec.Struct, forbid_unknown_fields=True):
-    """A file, or the body of a call, that names several."""
-
-    fault: tuple[AnyFault, ...]
+KINDS: dict[str, type[Fault]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyFault)}
 
 
 def parse_faults(body: bytes) -> tuple[AnyFault, ...]:
     """The faults of a JSON text: an object, a list, or ``{"fault": [...]}``. ``CallerError`` says what is wrong."""
     try:
-        return _converted(msgspec.json.decode(body))
-    except UNREADABLE as fault:
-        raise CallerError(f"faults: {fault}", field="faults") from fault
-
-
-def _converted(found: object) -> tuple[AnyFault, ...]:
-    if isinstance(found, dict) and not isinstance(found.get("fault"), str):
-        return msgspec.convert(found, Script).fault
-    if isinstance(found, dict):
-        found = [found]
-    return msgspec.convert(found, tuple[AnyFault, ...])
+        found = msgspec.json.decode(body)
+    except UNREADABLE as error:
+        raise CallerError(f"faults: this is not JSON: {error}", field="faults") from error
+    try:
+        return _converted(found)
+    except ValueError as error:
+        raise CallerError(f"faults: {error}", field="faults") from error
 
 
 def read_script(path: Path) -> tuple[AnyFault, ...]:
@@ -237,9 +228,12 @@ def read_script(path: Path) -> tuple[AnyFault, ...]:
     try:
         content = path.read_bytes()
         found = tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
+    except (OSError, tomllib.TOMLDecodeError, *UNREADABLE) as error:
+        raise CallerError(f"script: {path} cannot be read: {error}", field="script") from error
+    try:
         faults = _converted(found)
-    except (OSError, tomllib.TOMLDecodeError, *UNREADABLE) as fault:
-        raise CallerError(f"script: {path}: {fault}", field="script") from fault
+    except ValueError as error:
+        raise CallerError(f"script: {path}: {error}", field="script") from error
     for number, each in enumerate(faults, 1):
         if isinstance(each, NEEDS_A_CONNECTION) and each.at is None and each.dial is None:
             raise CallerError(
@@ -247,3 +241,39 @@ def read_script(path: Path) -> tuple[AnyFault, ...]:
                 field="script",
             )
     return faults
+
+
+def _converted(found: object) -> tuple[AnyFault, ...]:
+    """The faults of a decoded text; raises ``ValueError`` with our own words, whatever library checks the values."""
+    if isinstance(found, dict) and isinstance(found.get("fault"), str):
+        found = [found]
+    elif isinstance(found, dict) and found.keys() == {"fault"}:
+        found = found["fault"]
+    if not isinstance(found, list):
+        raise ValueError(  # noqa: TRY004 - a value of the user's, as those below
+            f'got {_cut(found)}; accepted: {{"fault": "abort"}}, a list of such objects, or {{"fault": [...]}}'
+        )
+    return tuple(_fault(entry, number) for number, entry in enumerate(found, 1))
+
+
+def _fault(entry: object, number: int) -> AnyFault:
+    name = entry.get("fault") if isinstance(entry, dict) else None
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or not isinstance(entry, dict):
+        raise ValueError(f"entry {number}: {_cut(name or entry)} is no fault; accepted: {' '.join(KINDS)}")
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    given = {key: value for key, value in entry.items() if key != "fault"}
+    if unknown := sorted(given.keys() - fields.keys()):
+        raise ValueError(f"entry {number}: {name} has no {_cut(unknown[0])}; accepted: {' '.join(fields)}")
+    if missing := [key for key, field in fields.items() if field.required and key not in given]:
+        raise ValueError(f"entry {number}: {name} needs {' '.join(missing)}")
+    for key, value in given.items():
+        try:
+            msgspec.convert(value, fields[key].type)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"entry {number}: {name}: {key}: got {_cut(value)}: {error}") from None
+    return cast("AnyFault", msgspec.convert(entry, kind))
+
+
+def _cut(value: object) -> str:
+    return repr(value)[:60]

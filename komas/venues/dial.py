@@ -127,11 +127,12 @@ class Socket:
 async def open_tcp(host: str, port: int, *, tls: bool) -> trio.abc.Stream:
     """Open TCP, and TLS over it; ``VenueError`` tells DNS, refusal and certificate apart."""
     # Whom to trust may have changed since the last dial; reading it takes twenty milliseconds, which others need.
-    trusted = await trio.to_thread.run_sync(ssl.create_default_context, abandon_on_cancel=True) if tls else None
+    # The thread is not abandoned: a process that ends while one is inside OpenSSL ends by a signal.
+    trusted = await trio.to_thread.run_sync(ssl.create_default_context) if tls else None
     try:
         tcp = await trio.open_tcp_stream(host, port)
     except OSError as error:
-        raise VenueError(_unreachable(host, port, error), cause=Cause.NETWORK) from error
+        raise VenueError(why_unreachable(host, port, error), cause=Cause.NETWORK) from error
     if trusted is None:
         return tcp
     encrypted = trio.SSLStream(tcp, trusted, server_hostname=host, https_compatible=True)
@@ -139,7 +140,7 @@ async def open_tcp(host: str, port: int, *, tls: bool) -> trio.abc.Stream:
         await encrypted.do_handshake()
     except trio.BrokenResourceError as error:
         await trio.aclose_forcefully(encrypted)
-        raise VenueError(_untrusted(host, error), cause=Cause.NETWORK) from error
+        raise VenueError(why_tls_failed(host, error), cause=Cause.NETWORK) from error
     except BaseException:
         await trio.aclose_forcefully(encrypted)
         raise
@@ -347,7 +348,8 @@ def retry_after_s(text: str, now: Callable[[], float] = time.time) -> float | No
     return max(0.0, moment_s - now())
 
 
-def _unreachable(host: str, port: int, error: OSError) -> str:
+def why_unreachable(host: str, port: int, error: OSError) -> str:
+    """What to tell a user whose connection was not made."""
     reasons = _leaves(error.__cause__) if isinstance(error.__cause__, BaseExceptionGroup) else [error]
     if any(isinstance(reason, stdlib_socket.gaierror) for reason in reasons):
         return f"the name {host} cannot be resolved: check the internet connection and the DNS"
@@ -364,7 +366,8 @@ def _leaves(group: BaseExceptionGroup) -> list[BaseException]:
     ]
 
 
-def _untrusted(host: str, error: trio.BrokenResourceError) -> str:
+def why_tls_failed(host: str, error: trio.BrokenResourceError) -> str:
+    """What to tell a user whose TLS handshake failed."""
     cause = error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the TLS certificate of {host} is not trusted: {cause.verify_message}"

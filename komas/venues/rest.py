@@ -105,7 +105,8 @@ class Rest:
     async def _make(self) -> httpx.AsyncClient:
         if self._transport is not None:
             return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport)
-        trusted = await trio.to_thread.run_sync(_prepare, abandon_on_cancel=True)
+        # Waited for, cancelled or not: a process that ends while a thread is inside OpenSSL ends by a signal.
+        trusted = await trio.to_thread.run_sync(_prepare)
         return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted)
 
     async def aclose(self) -> None:
@@ -153,14 +154,14 @@ class Rest:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
+def read_trust_store() -> ssl.SSLContext:
     """Whom to trust, as httpx has it, read once for every host."""
     return httpx.create_ssl_context()
 
 
 def _prepare() -> ssl.SSLContext:
     import_module("httpcore")  # which httpx loads with its first client
-    return _trusted()
+    return read_trust_store()
 
 
 @asynccontextmanager

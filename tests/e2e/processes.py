@@ -6,12 +6,13 @@ import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlencode
@@ -29,7 +30,14 @@ DIRECT_WRITES: ContextVar[str] = ContextVar("DIRECT_WRITES", default="true")  # 
 class Process:
     """One running command; its output is read by threads, so that it never blocks."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: dict[str, str] | None = None,
+        cwd: Path = ROOT,
+        *,
+        inherits: Sequence[int] = (),
+    ) -> None:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")}
         self._process = subprocess.Popen(
             command,
@@ -38,6 +46,7 @@ class Process:
             env=kept | (environment or {}),
             cwd=cwd,
             start_new_session=True,  # what it starts ends with it
+            pass_fds=tuple(inherits),
         )
         self._lines: queue.Queue[str] = queue.Queue()
         self.output: list[str] = []
@@ -102,9 +111,15 @@ def komas(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def running(command: Sequence[str], environment: dict[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Process]:
-    """A process while the block lasts."""
-    process = Process(command, environment, cwd)
+def running(
+    command: Sequence[str],
+    environment: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    *,
+    inherits: Sequence[int] = (),
+) -> Iterator[Process]:
+    """A process while the block lasts; it inherits the open files that are named."""
+    process = Process(command, environment, cwd, inherits=inherits)
     try:
         yield process
     finally:
@@ -136,6 +151,10 @@ class Server:
         number: int = answer.json()["id"]
         return number
 
+    def close(self) -> None:
+        """Close what was opened to ask it."""
+        self.http.close()
+
     def status(self) -> dict[str, object]:
         """``GET /api/ws/status``."""
         body: dict[str, object] = self.http.get("/api/ws/status").json()
@@ -146,24 +165,28 @@ class Server:
 def serving(folder: Path, *arguments: str, stock: bool = False, **environment: str) -> Iterator[Server]:
     """``komas serve``, or the stock Hypercorn command, on a free port; settings as options or variables."""
     variables = {"KOMAS_DATA_DIR": str(folder), "KOMAS_DIRECT_WRITES": DIRECT_WRITES.get(), **environment}
-    command = komas("serve", "--bind", "127.0.0.1:0", *arguments)
-    pattern = r"komas listens on (http://\S+)"
-    if stock:
-        command = [
-            sys.executable,
-            "-m",
-            "hypercorn",
-            "--config",
-            "hypercorn.toml",
-            "--bind",
-            "127.0.0.1:0",
-            "komas.asgi:app",
-        ]
-        pattern = r"Running on (http://\S+)"
-    with running(command, variables) as process:
-        server = Server(process, process.line(pattern)[1])
-        with server.http:
-            yield server
+    with ExitStack() as stack:
+        if stock:
+            process, url = stack.enter_context(_stock_hypercorn(variables))
+        else:
+            process = stack.enter_context(running(komas("serve", "--bind", "127.0.0.1:0", *arguments), variables))
+            url = process.line(r"komas listens on (http://\S+)")[1]
+        server = Server(process, url)
+        yield stack.enter_context(closing(server))
+
+
+@contextmanager
+def _stock_hypercorn(variables: dict[str, str]) -> Iterator[tuple[Process, str]]:
+    """The hypercorn command on a socket of ours: what it prints of its address is not ours to promise."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        file = listener.fileno()
+        command = [sys.executable, "-m", "hypercorn", "--config", "hypercorn.toml", "--bind", f"fd://{file}"]
+        process = Process([*command, "komas.asgi:app"], variables, inherits=[file])
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        yield process, url
+    finally:
+        process.close()
 
 
 class Exchange:

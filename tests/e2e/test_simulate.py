@@ -80,7 +80,7 @@ async def test_ends_cleanly_at_once_when_cancelled() -> None:
     async with socket:
         with suppress(trio.BrokenResourceError):
             assert await socket.receive_some(1) == b""
-    with pytest.raises(OSError, match=str(simulator.port)):
+    with pytest.raises(OSError):
         await trio.open_tcp_stream("127.0.0.1", simulator.port)
 
 

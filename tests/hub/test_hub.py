@@ -7,10 +7,11 @@ import trio
 import trio.testing
 
 from komas.hub.hub import Hub, MarketListener
+from komas.hub.mailbox import Mailbox
 from komas.model.codec import Envelope, NoticeEnvelope, Position
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Kind, Stream
-from tests.builders import KLINE, TICKER, TRADE, kline, ticker, trade
+from tests.builders import KLINE, TICKER, TRADE, count_alive, kline, ticker, trade
 
 
 async def _events(listener: MarketListener) -> list[object]:
@@ -123,7 +124,8 @@ async def test_the_state_of_the_feed_reaches_everybody_a_refusal_its_stream() ->
 
 
 async def test_listeners_of_a_refused_stream_hear_it_again_when_it_is_wanted_again() -> None:
-    """They kept their place; leaving, they are counted out of it."""
+    """They kept their place; leaving, they are counted out of it, and nothing keeps them."""
+    before = count_alive(Mailbox)
     hub = Hub(linger_s=0)
     with hub.listen([TRADE]) as first:
         hub.refuse(TRADE, "no")
@@ -131,14 +133,15 @@ async def test_listeners_of_a_refused_stream_hear_it_again_when_it_is_wanted_aga
             hub.publish(TRADE, trade(1), 0)
             assert await _events(first) == await _events(second) == [trade(1)]
         hub.refuse(TRADE, "no")
-    assert not hub._orphans
+    del first, second
+    assert count_alive(Mailbox) == before
     assert hub.interest.listeners(TRADE) == 0
 
 
 async def test_a_listener_that_cannot_be_greeted_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails between counting and the first news."""
     hub = Hub()
-    monkeypatch.setattr(hub, "_known", lambda _stream, _since: 1 // 0)
+    monkeypatch.setattr(hub.latest, "get", lambda _stream: 1 // 0)
     with pytest.raises(ZeroDivisionError), hub.listen([TRADE]):
         pytest.fail("the block was entered")
     assert hub.interest.listeners(TRADE) == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import trio
@@ -171,8 +173,15 @@ async def test_the_store_may_fail_for_a_while(
             assert await _positions(place, 1) == [1]
 
 
+def _execute(folder: Path, *statements: str) -> None:
+    """Change the ledger's file behind its back, in one transaction."""
+    with closing(sqlite3.connect(folder / "komas.db")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
 async def test_a_store_that_went_back_dismisses_everybody(
-    autojump_clock: trio.testing.MockClock, sqlite: Ledger, caplog: pytest.LogCaptureFixture
+    autojump_clock: trio.testing.MockClock, sqlite: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A backup was put in its place: what is told goes on from there, and so do revocations."""
     async with _house(sqlite) as house:
@@ -182,29 +191,25 @@ async def test_a_store_that_went_back_dismisses_everybody(
         heard: list[Vip] = []
         with house.rooms.topic.listen(10) as place, house.rooms.register.user("123", heard.append):
             await trio.sleep(1)
-            with sqlite._begin() as connection:
-                for statement in ("DELETE FROM events WHERE position > 4", "UPDATE counters SET value = 4"):
-                    connection.exec_driver_sql(statement)
+            _execute(tmp_path, "DELETE FROM events WHERE position > 4", "UPDATE counters SET value = 4")
             await trio.sleep(1)
             with pytest.raises(Dismissed):
                 await place.take()
         assert "the store went back" in caplog.text
         assert heard[-1].user_id == "123"
         with house.rooms.topic.listen(10) as place:
-            with sqlite._begin() as connection:
-                connection.exec_driver_sql("UPDATE counters SET value = 10 WHERE name = 'signal'")
+            _execute(tmp_path, "UPDATE counters SET value = 10 WHERE name = 'signal'")
             await house.rooms.desk.publish(PRODUCER, _wording(11))
             assert await _positions(place, 1) == [5]
 
 
 async def test_commits_that_are_missing_are_no_reason_to_spin(
-    autojump_clock: trio.testing.MockClock, sqlite: Ledger
+    autojump_clock: trio.testing.MockClock, sqlite: Ledger, tmp_path: Path
 ) -> None:
     """Somebody removed rows: said, and gone on after them."""
     async with _house(sqlite) as house:
         await house.rooms.desk.publish(PRODUCER, _wording(1))
-        with sqlite._begin() as connection:
-            connection.exec_driver_sql("UPDATE counters SET value = 3 WHERE name = 'position'")
+        _execute(tmp_path, "UPDATE counters SET value = 3 WHERE name = 'position'")
         calls = 0
         read = sqlite.events_after
 

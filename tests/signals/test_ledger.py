@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -252,8 +253,9 @@ def test_what_goes_wrong_with_the_file_is_one_kind_of_error(tmp_path: Path, monk
     ledger.open()
     holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="locked") as caught:
+    with pytest.raises(StoreUnavailable) as caught:
         ledger.publish(Draft("mexc_dex", {"secret": "paid for"}, "p"), NOW_MS)
+    assert _code(caught.value) == sqlite3.SQLITE_BUSY
     assert "paid for" not in str(caught.value)
     assert ledger.counters().position == 0
     holder.execute("ROLLBACK")
@@ -309,26 +311,44 @@ def test_a_damaged_page_is_the_stores_failure(tmp_path: Path) -> None:
     assert failed > 10
 
 
+@contextmanager
+def _at_checkout(do: Callable[[sqlite3.Connection], object]) -> Iterator[None]:
+    """Do something with each connection that a ledger takes out of its pool."""
+
+    def listen(connection: sqlite3.Connection, *_: object) -> None:
+        do(connection)
+
+    sa.event.listen(sa.Pool, "checkout", listen)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Pool, "checkout", listen)
+
+
+def _code(error: StoreUnavailable) -> int:
+    """SQLite's own code of what went wrong."""
+    cause = error.__cause__
+    assert isinstance(cause, sa.exc.DBAPIError)
+    assert isinstance(cause.orig, sqlite3.Error)
+    return cause.orig.sqlite_errorcode
+
+
 def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path) -> None:
     """What was answered is there, what was not is not; a limit of SQLite's own stands for the disk's."""
     ledger = Ledger(tmp_path / "komas.db")
     ledger.open()
 
-    def limit(pages: int) -> None:
-        # Of one connection, which is the only one that is in the pool.
-        with ledger._begin() as connection:
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-
-    limit(60)
     answered = 0
-    with pytest.raises(StoreUnavailable, match="full"):
-        for number in range(10_000):
-            ledger.publish(Draft("mexc_dex", {"filling": "x" * 1000, "number": number}, "p"), NOW_MS)
-            answered += 1
+    with _at_checkout(lambda connection: connection.execute("PRAGMA max_page_count = 60")):
+        with pytest.raises(StoreUnavailable) as caught:
+            for number in range(10_000):
+                ledger.publish(Draft("mexc_dex", {"filling": "x" * 1000, "number": number}, "p"), NOW_MS)
+                answered += 1
+        assert _code(caught.value) == sqlite3.SQLITE_FULL
     assert ledger.counters().position == answered > 10
     assert len(ledger.events_after(0, 10_000, 10_000)) == answered
-    limit(10_000)
-    assert ledger.publish(_draft(), NOW_MS)[0].position == answered + 1
+    with _at_checkout(lambda connection: connection.execute("PRAGMA max_page_count = 10000")):
+        assert ledger.publish(_draft(), NOW_MS)[0].position == answered + 1
     ledger.close()
 
 
@@ -352,12 +372,16 @@ def test_a_connection_that_a_thread_still_holds_is_closed_when_it_comes_back(tmp
     """The store waits for no thread that it has given up; without this, Python warned of an open database later."""
     ledger = Ledger(tmp_path / "komas.db")
     ledger.open()
-    with ledger._reading() as connection:
-        driver = connection.connection.dbapi_connection
-        assert isinstance(driver, sqlite3.Connection)
+    held: list[sqlite3.Connection] = []
+
+    def close_meanwhile(connection: sqlite3.Connection) -> None:
+        held.append(connection)
         ledger.close()
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        driver.execute("SELECT 1")
+
+    with _at_checkout(close_meanwhile):
+        assert ledger.counters().position == 0
+    with pytest.raises(sqlite3.ProgrammingError):
+        held[0].execute("SELECT 1")
 
 
 def test_the_newest_migration_is_the_one_that_is_looked_for() -> None:

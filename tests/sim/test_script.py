@@ -43,13 +43,13 @@ def test_reads_both_notations(tmp_path: Path, name: str, content: bytes) -> None
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("s.toml", "[[fault]", "s.toml"),
-        ("s.toml", "", "fault"),
-        ("s.json", "[", "truncated"),
+        ("s.toml", "[[fault]", "cannot be read"),
+        ("s.toml", "", "got {}; accepted: "),
+        ("s.json", "[", "cannot be read"),
         ("s.json", '[{"fault":"abort"}]', "neither 'at' nor 'dial'"),
-        ("s.json", '[{"fault":"drop","at":-1}]', ">= 0"),
-        ("s.json", '[{"fault":"close","dial":0}]', ">= 1"),
-        ("s.json", '[{"fault":"garbage","at":1,"kind":"soup"}]', "soup"),
+        ("s.json", '[{"fault":"drop","at":-1}]', "entry 1: drop: at: got -1"),
+        ("s.json", '[{"fault":"close","dial":0}]', "entry 1: close: dial: got 0"),
+        ("s.json", '[{"fault":"garbage","at":1,"kind":"soup"}]', "entry 1: garbage: kind: got 'soup'"),
     ],
 )
 def test_a_wrong_script_is_named(tmp_path: Path, name: str, content: str, words: str) -> None:

@@ -20,10 +20,10 @@ from komas.venues.dial import (
     MESSAGE_MAX_BYTES,
     SEND_TIMEOUT_S,
     Socket,
-    _unreachable,
-    _untrusted,
     dial,
     retry_after_s,
+    why_tls_failed,
+    why_unreachable,
 )
 from komas.venues.frames import Handshake
 
@@ -364,14 +364,10 @@ async def test_a_clean_close_is_an_end_too() -> None:
 
 async def test_a_cut_is_an_end() -> None:
     """EOF without a Close frame."""
-
-    async def serve(server: WebSocketConnection) -> None:
-        await server._stream.aclose()
-
-    async with _talking(serve) as socket:
-        with pytest.raises(VenueError, match="was cut") as caught:
-            await socket.receive()
-    assert caught.value.cause is Cause.NETWORK
+    async with _hearing([b""], hangs_up=True) as socket:
+        messages, error = await _everything(socket)
+    assert (messages, error.cause) == ([], Cause.NETWORK)
+    assert "was cut" in str(error)
 
 
 async def test_a_message_without_end_ends_the_conversation() -> None:
@@ -388,15 +384,10 @@ async def test_a_message_without_end_ends_the_conversation() -> None:
 
 async def test_garbage_after_the_handshake_ends_the_conversation() -> None:
     """A reserved opcode: the peer speaks another protocol."""
-
-    async def serve(server: WebSocketConnection) -> None:
-        await server._stream.send_all(b"\x8f\x00")
-        await trio.sleep_forever()
-
-    async with _talking(serve) as socket:
-        with pytest.raises(VenueError) as caught:
-            await socket.receive()
-    assert caught.value.cause in (Cause.NETWORK, Cause.CLOSED, Cause.PROTOCOL)
+    async with _hearing([b"", b"\x8f\x00"]) as socket:
+        messages, error = await _everything(socket)
+    assert messages == []
+    assert error.cause in (Cause.NETWORK, Cause.CLOSED, Cause.PROTOCOL)
 
 
 async def test_leaving_a_peer_that_never_hangs_up(autojump_clock: trio.testing.MockClock) -> None:
@@ -475,11 +466,12 @@ def test_roads_that_fail_are_told_apart() -> None:
     import socket as stdlib_socket
 
     nameless = stdlib_socket.gaierror(-2, "Name or service not known")
-    assert "cannot be resolved" in _unreachable("x.test", 1, nameless)
+    assert "cannot be resolved" in why_unreachable("x.test", 1, nameless)
     refused = OSError("all attempts failed")
     refused.__cause__ = ExceptionGroup("", [ConnectionRefusedError(111, "refused")])
-    assert _unreachable("x.test", 1, refused) == "x.test:1 refused the connection"
-    assert "cannot be reached: [Errno 101]" in _unreachable("x.test", 1, OSError(101, "unreachable"))
+    assert why_unreachable("x.test", 1, refused) == "x.test:1 refused the connection"
+    other = OSError(101, "unreachable")
+    assert why_unreachable("x.test", 1, other) == f"x.test:1 cannot be reached: {other}"
 
 
 def test_tls_failures_are_told_apart() -> None:
@@ -488,8 +480,10 @@ def test_tls_failures_are_told_apart() -> None:
     verification = ssl.SSLCertVerificationError()
     verification.verify_message = "self-signed certificate"
     untrusted.__cause__ = verification
-    assert _untrusted("x.test", untrusted) == "the TLS certificate of x.test is not trusted: self-signed certificate"
-    assert "cut the connection during the TLS handshake" in _untrusted("x.test", trio.BrokenResourceError())
+    assert (
+        why_tls_failed("x.test", untrusted) == "the TLS certificate of x.test is not trusted: self-signed certificate"
+    )
+    assert "cut the connection during the TLS handshake" in why_tls_failed("x.test", trio.BrokenResourceError())
 
 
 @pytest.mark.parametrize("text", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "x", "", "-1", "9" * 5000])

@@ -130,35 +130,39 @@ async def test_an_environment_that_trusts_nobody_is_said(error: Exception, monke
     def fail() -> ssl.SSLContext:
         raise error
 
-    monkeypatch.setattr("komas.venues.rest._trusted", fail)
+    monkeypatch.setattr("komas.venues.rest.read_trust_store", fail)
     async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000) as rest:
         for _ in range(2):
             with pytest.raises(VenueError, match=rf"x.test cannot be asked: .*{error.args[0]}"):
                 await rest.get("/", dict)
 
 
-async def test_a_question_that_is_given_up_while_the_client_is_made_leaves_nothing(
+async def test_a_question_that_is_given_up_while_the_client_is_made_leaves_no_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The next one makes it, and asks."""
-    begun, go_on = threading.Event(), threading.Event()
+    """One inside OpenSSL, while the process ends, was a segmentation fault; the next question makes the client."""
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> ssl.SSLContext:
         begun.set()
         go_on.wait(10)
-        return ssl.create_default_context()
+        trusted = ssl.create_default_context()
+        done.set()
+        return trusted
 
     async def answer(_client: httpx.AsyncClient, path: str, **_kwargs: object) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
         return httpx.Response(200, json=path)
 
-    monkeypatch.setattr("komas.venues.rest._trusted", slow)
+    monkeypatch.setattr("komas.venues.rest.read_trust_store", slow)
     monkeypatch.setattr(httpx.AsyncClient, "get", answer)
     async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000) as rest:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rest.get, "/", dict)
             await trio.to_thread.run_sync(begun.wait)
             nursery.cancel_scope.cancel()
-        go_on.set()
+            go_on.set()
+        assert done.is_set()
         assert await rest.get("/here", str) == "/here"
 
 

@@ -98,9 +98,8 @@ def test_no_more_than_the_exchange_takes() -> None:
     """The 1025th stream would cost all the others."""
     conversation, wanted = Conversation(), _names(2000)
     conversation.open_with(wanted)
-    while conversation.next_request(wanted, 0.0):
-        for number in list(conversation._requests):
-            _answer(conversation, number)
+    while (request := conversation.next_request(wanted, 0.0)) is not None:
+        _answer(conversation, json.loads(request)["id"])
     assert len(conversation.held) == 1024
 
 
