@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.browser import browsing, evaluate, needs_chromium, showing
-from tests.e2e.processes import PATIENCE_S, ROOT, Server, running, serving, simulating, wait_for
+from tests.e2e.processes import PATIENCE_S, Server, running, serving, simulating, wait_for
 
 # Printed for localhost:8000; only the port is another here.
 CURL = (
@@ -156,9 +156,3 @@ def test_the_demo_says_what_to_do_next(tmp_path: Path) -> None:
             check=False,
         )
         assert b'data: {"type":"ticker"' in answer.stdout
-
-
-def test_the_readme_names_both_commands() -> None:
-    """Exactly two, and they are the ones that CI runs."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert readme.count("<!-- demo -->") == readme.count("<!-- tests -->") == 1
