@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-import psutil  # type: ignore[import-untyped]  # ships no types, and the bench extra brings no stubs
+import psutil
 
 PACKAGES: Final = (
     "komas trio quart quart-trio hypercorn h11 wsproto trio-websocket msgspec websockets psutil".split()  # noqa: SIM905

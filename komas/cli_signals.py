@@ -28,8 +28,8 @@ TTL_S: Final = 10 * 365 * DAY_S
 
 
 def add_token(parser: argparse.ArgumentParser) -> None:
-    """``komas token issue|inspect``."""
-    verbs = parser.add_subparsers(required=True, metavar="issue|inspect")
+    """``komas token issue|inspect|admin``."""
+    verbs = parser.add_subparsers(required=True, metavar="issue|inspect|admin")
     issue = verbs.add_parser("issue", help="print a new access token, and nothing else")
     issue.add_argument("--user-id", required=True, metavar="123", help="the user that the token speaks for")
     issue.add_argument(
@@ -45,6 +45,9 @@ def add_token(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument("token", nargs="?", default="-", help="the token; from standard input without it")
     _add_settings(inspect)
     inspect.set_defaults(run=_inspect)
+    admin = verbs.add_parser("admin", help="print the administrator's token, and nothing else")
+    _add_settings(admin)
+    admin.set_defaults(run=_admin)
 
 
 def add_vip(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +124,12 @@ def _issue(options: argparse.Namespace) -> None:
         scopes=frozenset(scope for given in options.scope for scope in given.replace(",", " ").split()),
     )
     print(token)
+
+
+def _admin(options: argparse.Namespace) -> None:
+    from komas.edge.access import admin_token_of
+
+    print(admin_token_of(_settings(options)))
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -42,9 +42,11 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from quart_trio import QuartTrio
 
+from komas.edge.access import Access, admin_token_of, who_may_control
 from komas.edge.app import create_app
-from komas.edge.connection import install
+from komas.edge.connection import install, is_exposed, present
 from komas.edge.doors import Doors
+from komas.edge.local_programs import LocalPrograms
 from komas.edge.rooms import Rooms
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
@@ -99,10 +101,14 @@ def logs_of(data_dir: Path) -> Path:
 async def open_gateway(
     settings: Settings,
     *,
+    config: Config | None = None,
     open_stream: OpenStream = open_tcp,
     clock_ms: Callable[[], int] = wall_ms,
 ) -> AsyncIterator[Gateway]:
-    """Open every room; leaving the block closes them in reverse. A bug in one of them is raised from here."""
+    """Open every room; leaving the block closes them in reverse. A bug in one of them is raised from here.
+
+    ``config`` is Hypercorn's, where it is known before it listens.
+    """
     assert settings.data_dir is not None  # load() completes it
     _allow_many_sockets()
     with logging_to(
@@ -111,6 +117,7 @@ async def open_gateway(
         as_json=settings.log_format == "json",
         days=settings.log_days,
     ) as daily:
+        access = _open_access(settings, config)
         hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
@@ -131,10 +138,21 @@ async def open_gateway(
                 work.start_soon(imagine_signals, signals.desk, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 spot.feed.connect()
-            gateway = Gateway(Rooms(settings, hub, spot, futures, Doors(settings), signals, daily, clock_ms))
+            gateway = Gateway(Rooms(settings, access, hub, spot, futures, Doors(settings), signals, daily, clock_ms))
             work.start_soon(_run_desk, signals, gateway.serving, name="signal desk")
             yield gateway
             work.cancel_scope.cancel("the edge has drained")
+
+
+def _open_access(settings: Settings, config: Config | None) -> Access:
+    token = admin_token_of(settings)
+    log.info(who_may_control(settings, is_exposed=None if config is None else is_exposed(config)))
+    return Access(settings, token, is_exposed=_is_exposed, speaks_for_itself=LocalPrograms().speaks_for_itself)
+
+
+def _is_exposed() -> bool:
+    context = present()
+    return context is None or context.is_exposed is not False
 
 
 async def _run_desk(signals: SignalRooms, serving: trio.Event) -> None:
@@ -220,7 +238,7 @@ async def serve(
 
     async with trio.open_nursery() as signals:
         await signals.start(first_signal, begin_to_stop, name="signals")
-        async with open_gateway(settings) as gateway:
+        async with open_gateway(settings, config=config) as gateway:
             signals.start_soon(_drain_at, stop, gateway)
             async with trio.open_nursery() as edge:
                 serving = partial(hypercorn_serve, gateway.app, config, shutdown_trigger=stop.wait)

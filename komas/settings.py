@@ -21,6 +21,8 @@ import msgspec
 import platformdirs
 
 from komas.errors import CallerError, SettingError
+from komas.model import origins
+from komas.model.origins import parse_pattern
 from komas.model.streams import parse_symbol
 
 SETTINGS_FILE: Final = "komas.toml"
@@ -152,15 +154,6 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
-def _origin(text: str) -> str:
-    if text == "*":
-        return text
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
-        raise ValueError
-    return text.lower()
-
-
 def _boolean(text: str) -> bool:
     known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     try:
@@ -258,19 +251,26 @@ FIELDS: Final[dict[str, Field]] = {
         _url("http", "https"), "http://host:port or https://host:port", "the REST host of USD-M futures, likewise"
     ),
     "data_dir": Field(
-        _path, "a folder", "where logs, signals and the secret are kept (default: the user's data folder)"
+        _path,
+        "a folder",
+        "where logs, signals, the secret and the admin token are kept (default: the user's data folder)",
     ),
     "demo": Field(_boolean, "true or false", "run on a built-in simulated exchange, no internet needed"),
     "config": Field(_path, "a hypercorn.toml file", "Hypercorn's own settings: TLS, backlog, ..."),
     "admin_token": Field(
         _token,
         f"at least {TOKEN_LENGTH} printable ASCII characters without spaces",
-        "what callers that change something must send as a Bearer token",
+        "the administrator's Bearer token (default: made once, kept in data_dir/admin-token); once set, market control"
+        " calls need it on this machine, too",
     ),
     "cors_origins": Field(
-        _list(_origin), "* or origins such as https://example.com, with commas", "web pages that may read prices"
+        _list(parse_pattern),
+        origins.ACCEPTED,
+        "web pages that may read, and open /ws/signals; only those that are named may also control, with a token",
     ),
-    "trusted_proxies": Field(_list(_ip), "IP addresses, with commas", "proxies whose X-Forwarded-For is believed"),
+    "trusted_proxies": Field(
+        _list(_ip), "IP addresses, with commas", "proxies whose X-Forwarded-For, -Host and -Proto are believed"
+    ),
     "default_symbols": Field(_some(_symbol), "symbols such as BTCUSDT, with commas", "what quick/start-prices starts"),
     "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),
     "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client"),

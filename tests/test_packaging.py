@@ -28,6 +28,13 @@ def test_every_dependency_is_pinned_at_a_version_that_is_allowed() -> None:
             assert exact.version in wanted.specifier, f"{pin} is not {wanted}"
 
 
+def test_the_readme_shows_nginx_set_up_as_it_is_tested() -> None:
+    """The block is the file."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [block] = re.findall(r"<!-- nginx -->\n```nginx\n(.*?)```", readme, re.DOTALL)
+    assert block == (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
+
+
 def test_both_commands_of_the_readme_install_what_was_tested() -> None:
     """Exactly two blocks, and each installs with the constraints."""
     readme = (ROOT / "README.md").read_text("utf-8")

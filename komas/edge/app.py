@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
 from komas.edge import problems
-from komas.edge.access import Caller, check_control, cors
+from komas.edge.access import Caller
 from komas.edge.control import control
 from komas.edge.market import market
 from komas.edge.ops import ops
@@ -55,21 +55,31 @@ def _guard(app: QuartTrio, rooms: Rooms) -> None:
     async def check() -> Response | None:
         if request.method == "OPTIONS":
             return _preflight(rooms)
-        if (request.method in _CHANGING and request.blueprint != "publish") or request.endpoint in _PROTECTED:
-            check_control(_caller(), rooms.settings)
+        if request.routing_exception is None:
+            await _check_caller(rooms)
         _check_once(request.args)
         return None
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
         reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
-        response.headers.update(cors(_caller(), rooms.settings, reads=reads))
+        response.headers.update(rooms.access.cors(_caller(), reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
 
 def _caller() -> Caller:
-    return Caller(request.remote_addr, request.headers)
+    return Caller.of(request.scope, request.headers)
+
+
+async def _check_caller(rooms: Rooms) -> None:
+    """Raise a problem unless who calls may do so; what is not the market's or publishers' is the administrator's."""
+    if request.blueprint == "publish":
+        return  # producers and VIPs bring a token of their own, which the view checks
+    if request.blueprint == "control" and request.method in _CHANGING:
+        await rooms.access.check_control(_caller())
+    elif request.method in _CHANGING or request.endpoint in _PROTECTED:
+        rooms.access.check_admin(_caller())
 
 
 def _check_once(query: MultiDict[str, str]) -> None:
@@ -84,7 +94,7 @@ def _check_once(query: MultiDict[str, str]) -> None:
 def _preflight(rooms: Rooms) -> Response:
     """Answer a browser that asks before it calls: a listed page may do anything, any other may read, if it may."""
     response = Response(b"", HTTPStatus.NO_CONTENT)
-    listed = request.headers.get("Origin", "").lower() in rooms.settings.cors_origins
+    listed = rooms.access.lists(_caller())
     response.headers["Access-Control-Allow-Methods"] = f"{_READING}, POST, PATCH, DELETE" if listed else _READING
     headers = (
         "Authorization, Content-Type, Idempotency-Key, Last-Event-ID" if listed else "Cache-Control, Last-Event-ID"

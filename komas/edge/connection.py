@@ -26,6 +26,7 @@ import logging
 import math
 import os
 import re
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -42,6 +43,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import LifespanState
 
+from komas.edge.access import is_beyond_loopback, is_loopback
 from komas.edge.request import RequestStream
 from komas.edge.socket import SCOPE_CONNECTION, AccessLog, Socket
 
@@ -89,6 +91,7 @@ class Context(WorkerContext):
     def __init__(self, max_requests: int | None) -> None:
         super().__init__(max_requests)
         self.terminated: _Terminated = _Terminated()
+        self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
         self.complained_at = -COMPLAIN_EVERY_S
         self.crashes = 0
         _present.set(self)
@@ -138,6 +141,8 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
+        if self.context.is_exposed is None:
+            self.context.is_exposed = is_exposed(self.config)
         self._is_plain = isinstance(self.stream, trio.SocketStream) and sys.platform != "win32"
         if self._is_plain:
             self.state = LifespanState({**self.state, SCOPE_CONNECTION: self})
@@ -353,6 +358,21 @@ class Connection(TCPServer):
         if now - self.context.complained_at >= COMPLAIN_EVERY_S:
             self.context.complained_at = now
             log.error("connection failed", exc_info=error, extra={"failed_in_all": self.context.crashes})
+
+
+def is_exposed(config: Config) -> bool:
+    """Whether Hypercorn listens where other machines can reach it."""
+    return any(_is_beyond_loopback(bind) for bind in (*config.bind, *config.insecure_bind, *config.quic_bind))
+
+
+def _is_beyond_loopback(bind: str) -> bool:
+    if bind.startswith("unix:"):
+        return False
+    if bind.startswith("fd://"):  # made by whoever started us, systemd as a rule
+        with socket.socket(fileno=os.dup(int(bind.removeprefix("fd://")))) as listener:
+            name = listener.getsockname()
+        return listener.family != socket.AF_UNIX and not is_loopback(name[0])
+    return is_beyond_loopback(bind)
 
 
 async def _http1_only(_protocol: H11Protocol, _event: h11.Request) -> None:

@@ -177,7 +177,7 @@ def _depth_routes(routes: Blueprint, rooms: Rooms) -> None:
         stream, levels = queries.read_depth(request.args, default=DEPTH_LEVELS, most=facts.DEPTH_ROWS)
         await check_listed(rooms, [stream], "symbol")
         check_room(rooms, [stream])
-        address = Caller(request.remote_addr, request.headers).address(rooms.settings)
+        address = rooms.access.address(Caller.of(request.scope, request.headers))
         if (reason := rooms.doors.why_full(address, [stream])) is not None:
             raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason)
         with rooms.doors.inside(address, [stream]):

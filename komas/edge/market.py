@@ -58,7 +58,7 @@ def market(rooms: Rooms) -> Blueprint:
 def _open(rooms: Rooms, streams: Sequence[Stream], show: sse.Show, *, since: Position | None = None) -> Response:
     if request.method == "HEAD":
         return sse.head()
-    address = Caller(request.remote_addr, request.headers).address(rooms.settings)
+    address = rooms.access.address(Caller.of(request.scope, request.headers))
     body = sse.EventBody(
         rooms.hub,
         rooms.doors,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Literal
 
 from komas.model.market import Health
 from komas.model.streams import INTERVALS, Kind
@@ -234,7 +234,7 @@ def _call(
     *,
     query: tuple[Schema, ...] = (),
     body: str | None = None,
-    controls: bool = False,
+    controls: Literal["market", "all", ""] = "",
     upstream: bool = False,
     media_type: str = "application/json",
     bad_input: bool = False,
@@ -249,7 +249,7 @@ def _call(
     if body:
         responses["413"] = _problem("the body is too large")
     if controls:
-        responses |= {"401": _problem("the admin token is missing or wrong"), "403": _problem("not from this machine")}
+        responses["401"] = _problem("the admin token is missing or wrong")
     if upstream:
         responses |= {
             "409": _problem("no room for more streams"),
@@ -269,7 +269,7 @@ def _call(
     if body:
         call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
     if controls:
-        call["security"] = [{}, {"admin": []}]
+        call["security"] = [{}, {"admin": []}] if controls == "market" else [{"admin": []}]
     if token:
         call["security"] = [{"token": []}]
     return call
@@ -277,7 +277,7 @@ def _call(
 
 def _vip_call(summary: str, body: str | None = None) -> Schema:
     user = _path("user_id", _TEXT)
-    return _call(summary, _ref("Vip"), body=body, controls=True, bad_input=True, parameters=(user,), others=_STORE)
+    return _call(summary, _ref("Vip"), body=body, controls="all", bad_input=True, parameters=(user,), others=_STORE)
 
 
 _SYMBOLS: Final = _query("symbols", _TEXT, required=True, meaning="symbols with commas, in any case")
@@ -294,17 +294,17 @@ _SSE: Final = "text/event-stream"
 _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/": {"get": _call("A page with live prices", _TEXT, media_type="text/html")},
     "/api/ws/status": {"get": _call("State of the exchange connection", _ref("Status"))},
-    "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("Status"), controls=True, upstream=True)},
-    "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("Status"), controls=True)},
+    "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("Status"), controls="market", upstream=True)},
+    "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("Status"), controls="market")},
     "/api/ws/rotate": {
-        "post": _call("Replace every exchange connection, without a seam", _object(replacing=_COUNT), controls=True)
+        "post": _call("Replace every exchange connection, without a seam", _object(replacing=_COUNT), controls="market")
     },
     "/api/ws/subscribe": {
         "post": _call(
             "Pin streams: they stay open until unsubscribed",
             _object(subscribed={"type": "array", "items": _TEXT}, streams=_COUNT),
             body="Wish",
-            controls=True,
+            controls="market",
             upstream=True,
         )
     },
@@ -313,7 +313,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "Unpin streams; those that SSE clients use stay open for them",
             _object(unsubscribed={"type": "array", "items": _TEXT}, streams=_COUNT),
             body="Wish",
-            controls=True,
+            controls="market",
         )
     },
     "/api/ws/prices": {"get": _call("Latest prices", _ref("Prices"), query=(_SOME_SYMBOLS,))},
@@ -323,12 +323,12 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "Connect and pin tickers",
             _object(status={"const": "started"}, symbols={"type": "array", "items": _TEXT}, sse_url=_TEXT),
             query=(_SOME_SYMBOLS,),
-            controls=True,
+            controls="market",
             upstream=True,
         )
     },
     "/api/ws/quick/stop": {
-        "post": _call("Unpin everything and disconnect", _object(status={"const": "stopped"}), controls=True)
+        "post": _call("Unpin everything and disconnect", _object(status={"const": "stopped"}), controls="market")
     },
     "/api/ws/sse/prices": {
         "get": {
@@ -453,7 +453,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 _query("level", {"enum": ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], "default": "DEBUG"}),
                 _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
             ),
-            controls=True,
+            controls="all",
         )
     },
     "/healthz": {"get": _call("Liveness", _object(status={"const": "ok"}))},

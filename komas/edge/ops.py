@@ -125,4 +125,10 @@ def _samples(rooms: Rooms) -> Iterable[Sample]:
     yield Sample("signal_events", "Signals and updates told", topic.published, is_counter=True)
     yield Sample("signal_position", "Position of the last signal or update", rooms.signals.topic.position)
     yield Sample("signal_dismissed", "VIPs dismissed because they read too slowly", topic.dismissed, is_counter=True)
+    yield Sample(
+        "signal_origins_refused",
+        "Signal sockets of web pages that cors_origins does not list",
+        rooms.access.statistics().origins_refused,
+        is_counter=True,
+    )
     yield Sample("store_failures", "Times the store of signals failed", rooms.signals.store.failures, is_counter=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from komas.edge.access import Access
 from komas.edge.doors import Doors
 from komas.hub.hub import Hub
 from komas.model.streams import FUTURES, Stream
@@ -22,6 +23,7 @@ class Rooms:
     """Every room that a request can reach; ``clock_ms`` is the wall clock, milliseconds since the epoch."""
 
     settings: Settings
+    access: Access
     hub: Hub
     spot: MarketLine
     futures: MarketLine

@@ -15,7 +15,7 @@ from quart import Blueprint, websocket
 
 from komas.edge import queries
 from komas.edge import socket as edge_socket
-from komas.edge.access import Caller, is_same_origin
+from komas.edge.access import Caller
 from komas.edge.bearer import SUBPROTOCOL, token_of
 from komas.edge.problems import ProblemError
 from komas.edge.request import SCOPE_RECEIVE
@@ -85,14 +85,14 @@ def vip(rooms: Rooms) -> Blueprint:
 
 
 async def _converse(rooms: Rooms) -> Closing:
-    caller = Caller(websocket.remote_addr, websocket.headers)
-    with rooms.signals.register.socket(caller.address(rooms.settings)) as has_room:
+    caller = Caller.of(websocket.scope, websocket.headers)
+    with rooms.signals.register.socket(rooms.access.address(caller)) as has_room:
         if rooms.draining.is_set():
             return Closing.SHUTTING_DOWN
         if not has_room:
             return Closing.TRY_AGAIN
-        if not is_same_origin(caller, rooms.settings):
-            return Closing.UNAUTHORIZED
+        if not rooms.access.lets_page_in(caller):
+            return Closing.ORIGIN_NOT_ALLOWED
         try:
             wish = _read_wish()
         except Unauthorized:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import tempfile
-from contextlib import aclosing, suppress
-from pathlib import Path
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, cast
 
 import httpx
 import trio
 
 from komas.errors import SettingError
+from komas.owner_files import read_or_make
 from komas.settings import SECRET_BYTES, Settings
 from komas.signals.tokens import Algorithm, Keys, Rules
 
@@ -42,12 +39,7 @@ def secret_of(settings: Settings) -> bytes:
         return settings.jwt_secret.encode()
     assert settings.data_dir is not None  # load() completes it
     file = settings.data_dir / SECRET_FILE
-    try:
-        if not file.exists():
-            _make_secret(file)
-        secret = file.read_bytes().strip()
-    except OSError as error:
-        raise SettingError(f"data_dir: {file} cannot be read or made: {error.strerror}") from error
+    secret = read_or_make(file)
     if len(secret) < SECRET_BYTES:
         raise SettingError(
             f"data_dir: {file} holds no secret of {SECRET_BYTES} bytes; remove it to have a new one made"
@@ -76,23 +68,6 @@ def keys_of(settings: Settings) -> tuple[Keys, Jwks | None]:
         return Keys.of_pem(algorithm, pem), None
     keys = Keys.to_be_fetched(algorithm)
     return keys, Jwks(settings.jwt_jwks_url, keys)
-
-
-def _make_secret(file: Path) -> None:
-    """Write whole, then link into place: of two first runs at the same time, one wins and both read its secret."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".jwt-")  # readable by its owner alone
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w") as writer:
-            writer.write(secrets.token_urlsafe(48))
-            writer.flush()
-            os.fsync(writer.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, file)
-        log.info("secret made", extra={"file": str(file)})
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 class Jwks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,24 @@ def _hide(parts: re.Match[str]) -> str:
 def keys_of(record: logging.LogRecord) -> dict[str, object]:
     """The keys that a record was given in ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class LogLimit:
+    """Keeps what strangers can cause from filling the log: one record of a kind in ``every_s`` seconds."""
+
+    def __init__(self, every_s: float = COMPLAIN_EVERY_S) -> None:
+        self._every_s = every_s
+        self._next_at = -math.inf
+        self._left_out = 0
+
+    def due(self, now: float) -> int | None:
+        """Whether to log now: how many were left out since the last time, or ``None`` for not yet; time in seconds."""
+        if now < self._next_at:
+            self._left_out += 1
+            return None
+        self._next_at = now + self._every_s
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 class JsonFormatter(logging.Formatter):

@@ -129,9 +129,10 @@ def running(
 class Server:
     """A komas server and the address it listens on."""
 
-    def __init__(self, process: Process, url: str) -> None:
+    def __init__(self, process: Process, url: str, folder: Path) -> None:
         self.process = process
         self.url = url
+        self.folder = folder
         self.port = int(url.rsplit(":", 1)[1])
         self.http = httpx.Client(base_url=url, timeout=PATIENCE_S)
 
@@ -155,6 +156,11 @@ class Server:
         """Close what was opened to ask it."""
         self.http.close()
 
+    def admin_token(self) -> str:
+        """The administrator's token."""
+        command = komas("token", "admin", "--data-dir", str(self.folder))
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout.strip()
+
     def status(self) -> dict[str, object]:
         """``GET /api/ws/status``."""
         body: dict[str, object] = self.http.get("/api/ws/status").json()
@@ -171,7 +177,7 @@ def serving(folder: Path, *arguments: str, stock: bool = False, **environment: s
         else:
             process = stack.enter_context(running(komas("serve", "--bind", "127.0.0.1:0", *arguments), variables))
             url = process.line(r"komas listens on (http://\S+)")[1]
-        server = Server(process, url)
+        server = Server(process, url, folder)
         yield stack.enter_context(closing(server))
 
 

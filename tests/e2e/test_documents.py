@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ CURL = (
     "curl http://localhost:8000/api/ws/status",
     'curl -X POST "http://localhost:8000/api/ws/quick/start-prices?symbols=BTCUSDT,ETHUSDT"',
     "curl http://localhost:8000/api/ws/streams",
-    "curl http://localhost:8000/api/logs/today",
+    'curl -H "Authorization: Bearer $ADMIN_TOKEN" http://localhost:8000/api/logs/today',
 )
 
 pytestmark = pytest.mark.usefixtures("way")
@@ -52,7 +53,10 @@ eventSource.onerror = (error) => {
 def test_each_curl_line(line: str, demo: Server) -> None:
     """It answers 200 with JSON."""
     command = line.replace("localhost:8000", f"localhost:{demo.port}") + r" -s -w '\n%{http_code}'"
-    answer = subprocess.run(["bash", "-c", command], capture_output=True, timeout=PATIENCE_S, check=True)
+    environment = {**os.environ, "ADMIN_TOKEN": demo.admin_token()}
+    answer = subprocess.run(
+        ["bash", "-c", command], capture_output=True, timeout=PATIENCE_S, check=True, env=environment
+    )
     body, _, status = answer.stdout.decode().rpartition("\n")
     assert status == "200", body
     assert isinstance(json.loads(body), dict)

@@ -371,15 +371,22 @@ def _put_everywhere(server: Server, token: str) -> list[str]:
 CLOSES = """<!doctype html><script>
 const seen = {};
 const urls = URLS;
+let isIn = !urls.drain;
+const stop = () => {
+  if (isIn && Object.keys(seen).length === Object.keys(urls).length - 1) fetch('/stop', { method: 'POST', body: '1' });
+};
 for (const [name, url] of Object.entries(urls)) {
   const ws = new WebSocket(url);
-  ws.onmessage = (event) => { if (name === 'flood') for (let i = 0; i < 100; i++) ws.send('{"type":"ping"}'); };
+  ws.onmessage = (event) => {
+    if (name === 'flood') for (let i = 0; i < 100; i++) ws.send('{"type":"ping"}');
+    if (name === 'drain' && !isIn) { isIn = true; stop(); }
+  };
   ws.onclose = (event) => {
     // A close is unclean, too, while the page itself has unsent messages left: the flood's own doing.
     seen[name] = [event.code, event.reason, event.wasClean || name === 'flood'];
     if (Object.keys(seen).length === Object.keys(urls).length)
       fetch('/seen', { method: 'POST', body: JSON.stringify(seen) });
-    else if (Object.keys(seen).length === Object.keys(urls).length - 1) fetch('/stop', { method: 'POST', body: '1' });
+    else stop();
   };
 }
 </script>"""
@@ -416,7 +423,7 @@ def test_chromium_sees_each_code_and_reason(tmp_path: Path) -> None:
             one = {"foreign": server.signals_url(token)}
             strangers.files["/"] = CLOSES.replace("URLS", json.dumps(one)).encode()
             with browsing(f"{strangers.url}/", tmp_path / "two"):
-                wait_for(lambda: {"foreign": [1008, "Unauthorized", True]} in strangers.received, "the close")
+                wait_for(lambda: {"foreign": [1008, "Origin not allowed", True]} in strangers.received, "the close")
 
 
 # The user's own examples, as printed
@@ -491,9 +498,9 @@ EXAMPLE
 
 @needs_chromium
 def test_the_javascript_example(tmp_path: Path) -> None:
-    """In a browser, with the token filled in; the reconnecting handler beside it parses, too."""
+    """From a page on another port, with the default settings; the reconnecting handler beside it parses, too."""
     connecting, handling, *_ = _examples("javascript")
-    with showing({}) as pages, _listed(tmp_path / "data", pages.url) as server:
+    with showing({}) as pages, serving(tmp_path / "data", "--upstream", UNREACHABLE) as server:
         token = token_for(tmp_path / "data", *VIP, "--scope", "signals:publish")
         example = connecting.replace("localhost:8000", f"localhost:{server.port}").replace(
             "your_access_token_here", token
@@ -538,7 +545,7 @@ def test_the_react_example(tmp_path: Path, node_modules: Path) -> None:
         "/react-dom.js": (node_modules / "react-dom/umd/react-dom.production.min.js").read_bytes(),
         "/react-module.js": REACT_MODULE.encode(),
     }
-    with showing(files) as pages, _listed(tmp_path / "data", pages.url) as server:
+    with showing(files) as pages, serving(tmp_path / "data", "--upstream", UNREACHABLE) as server:
         token = token_for(tmp_path / "data", *VIP, "--scope", "signals:publish")
         text = example.replace("localhost:8000", f"localhost:{server.port}")
         pages.files["/"] = REACT_PAGE.replace("EXAMPLE", text).replace("TOKEN", token).encode()

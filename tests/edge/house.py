@@ -14,8 +14,10 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
+from komas.edge.access import Access
 from komas.edge.app import create_app
 from komas.edge.doors import Doors
+from komas.edge.local_programs import Endpoint, SpeaksForItself
 from komas.edge.request import SCOPE_LEAVING
 from komas.edge.rooms import Rooms
 from komas.edge.socket import SCOPE_CONNECTION
@@ -30,6 +32,8 @@ from tests.venues.exchange import ScriptedExchange
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 NOW_MS = 1_770_000_000_000
+ADMIN_TOKEN = "made-by-the-first-run"
+ADMIN = ("Authorization", f"Bearer {ADMIN_TOKEN}")
 
 
 class Written:
@@ -219,8 +223,20 @@ class Events:
         return body
 
 
+async def curl(_peer: Endpoint, _ours: Endpoint) -> bool:
+    """A program that speaks for itself."""
+    await trio.lowlevel.checkpoint()
+    return True
+
+
 @asynccontextmanager
-async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIterator[EdgeHouse]:
+async def edge_house(
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    is_exposed: bool = False,
+    speaks_for_itself: SpeaksForItself = curl,
+) -> AsyncIterator[EdgeHouse]:
     """Open the edge; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
     settings = settings or Settings()
 
@@ -268,7 +284,13 @@ async def edge_house(folder: Path, settings: Settings | None = None) -> AsyncIte
         log = DailyLog(folder, 14)
         desk = signal_house(folder, settings)
         nursery.start_soon(desk.rooms.desk.run)
-        rooms = Rooms(settings, hub, spot, futures, Doors(settings), desk.rooms, log, lambda: NOW_MS)
+        access = Access(
+            settings,
+            settings.admin_token or ADMIN_TOKEN,
+            is_exposed=lambda: is_exposed,
+            speaks_for_itself=speaks_for_itself,
+        )
+        rooms = Rooms(settings, access, hub, spot, futures, Doors(settings), desk.rooms, log, lambda: NOW_MS)
         yield EdgeHouse(create_app(rooms), rooms, exchange, desk, futures_exchange)
         log.close()
         desk.ledger.close()

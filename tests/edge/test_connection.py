@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, LifespanState, Scope
 
-from komas.edge.connection import LAST_WRITE_S, SEND_DEADLINE_S, WRITE_BYTES, Connection, Context, install
+from komas.edge.connection import LAST_WRITE_S, SEND_DEADLINE_S, WRITE_BYTES, Connection, Context, install, is_exposed
 from komas.edge.request import SCOPE_LEAVING
 
 GRACE_S = 1.0
@@ -142,3 +143,33 @@ async def test_a_head_in_pieces_leaves_no_task(size: int, autojump_clock: trio.t
             await trio.sleep(1)
             assert b"200" in stream.taken
             await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("key", "binds", "exposed"),
+    [
+        ("bind", ["127.0.0.1:8000", "[::1]:8000", "localhost:8000", "unix:/run/komas.sock"], False),
+        ("bind", ["127.0.0.1:8000", "0.0.0.0:8000"], True),
+        ("bind", ["[::]:8000"], True),
+        ("insecure_bind", ["0.0.0.0:8000"], True),
+        ("quic_bind", ["192.0.2.1:443"], True),
+    ],
+)
+def test_what_hypercorn_is_bound_to_decides_whether_others_reach_us(key: str, binds: list[str], exposed: bool) -> None:  # noqa: FBT001 - a table
+    """Every one of its lists."""
+    config = Config()
+    setattr(config, key, binds)
+    assert is_exposed(config) is exposed
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+def test_a_socket_that_was_handed_down_is_looked_at(tmp_path: Path) -> None:
+    """As systemd does."""
+    with socket.socket() as loopback, socket.socket() as everywhere, socket.socket(socket.AF_UNIX) as unix:
+        loopback.bind(("127.0.0.1", 0))
+        everywhere.bind(("0.0.0.0", 0))
+        unix.bind(str(tmp_path / "socket"))
+        for listener, exposed in ((loopback, False), (everywhere, True), (unix, False)):
+            config = Config()
+            config.bind = [f"fd://{listener.fileno()}"]
+            assert is_exposed(config) is exposed

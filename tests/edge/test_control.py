@@ -12,7 +12,7 @@ import trio.testing
 
 from komas.settings import Settings
 from tests.builders import TICKER, ticker, ticker_frame
-from tests.edge.house import Answer, edge_house
+from tests.edge.house import ADMIN, Answer, edge_house
 from tests.venues.exchange import REFUSED, Peer, obeying, saying
 
 
@@ -275,7 +275,7 @@ async def test_a_wrong_call_is_a_problem(
 ) -> None:
     """With the status that says what was wrong."""
     async with edge_house(tmp_path) as house:
-        answer = await house.call(method, target)
+        answer = await house.call(method, target, headers=[("Host", "localhost"), ADMIN])
         assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
         assert _json(answer)["status"] == status
 
@@ -293,7 +293,7 @@ async def test_what_is_wrong_is_named(
 ) -> None:
     """Nothing is read by halves, and a proxy that lets no upgrade through is found."""
     async with edge_house(tmp_path) as house:
-        answer = await house.call("GET", target)
+        answer = await house.call("GET", target, headers=[("Host", "localhost"), ADMIN])
         assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
         assert words in str(_json(answer)["detail"])
 

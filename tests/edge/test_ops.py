@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from tests.builders import TICKER
-from tests.edge.house import edge_house
+from tests.edge.house import ADMIN, edge_house
 from tests.venues.exchange import REFUSED, obeying
 
 
@@ -53,9 +53,9 @@ async def test_todays_log_is_newest_last_and_filtered(autojump_clock: trio.testi
             house.rooms.log.emit(record)
         # Reading the file is a hop into a thread, which the deterministic clock cannot see.
         autojump_clock.autojump_threshold = 10
-        body = json.loads((await house.call("GET", "/api/logs/today?level=warning&limit=5")).body)
+        body = json.loads((await house.call("GET", "/api/logs/today?level=warning&limit=5", headers=[ADMIN])).body)
         assert [record["event"] for record in body["records"]] == ["at 30", "at 40"]
-        body = json.loads((await house.call("GET", "/api/logs/today?limit=1")).body)
+        body = json.loads((await house.call("GET", "/api/logs/today?limit=1", headers=[ADMIN])).body)
         assert [record["level"] for record in body["records"]] == ["ERROR"]
 
 

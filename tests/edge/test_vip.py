@@ -70,12 +70,29 @@ async def test_no_good_token_is_1008(target: str, autojump_clock: trio.testing.M
 async def test_foreign_pages_are_kept_out(
     origin: str, autojump_clock: trio.testing.MockClock, tmp_path: Path, *, is_ours: bool
 ) -> None:
-    """Same origin, or listed; ``*``, which lets any page read prices, lists nobody here."""
-    async with edge_house(tmp_path, Settings(cors_origins=("*", "https://app.example"))) as house:
+    """With a list: our own, and those on it."""
+    async with edge_house(tmp_path, Settings(cors_origins=("https://app.example",))) as house:
         token = await _ready(house)
         visit = await house.socket(f"/ws/signals?token={token}", headers=[HOST, ("Origin", origin)])
-        assert visit.closed == (None if is_ours else UNAUTHORIZED)
+        assert visit.closed == (None if is_ours else (1008, "Origin not allowed"))
         assert len(visit.heard) == is_ours
+        metrics = (await house.call("GET", "/metrics")).body
+        assert b"komas_signal_origins_refused_total %d.0" % (not is_ours) in metrics
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "http://127.0.0.1:8000", "null", "capacitor://localhost", "nonsense", ""]
+)
+async def test_by_default_every_page_may_open_a_signal_socket(
+    origin: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The user's own React hook runs from another port; the token is the proof, and no cookie is involved."""
+    async with edge_house(tmp_path) as house:
+        token = await _ready(house)
+        visit = await house.socket(f"/ws/signals?token={token}", headers=[("Host", "localhost"), ("Origin", origin)])
+        assert (visit.closed, len(visit.heard)) == (None, 1)
+        visit = await house.socket("/ws/signals?token=x", headers=[("Host", "localhost"), ("Origin", origin)])
+        assert visit.closed == UNAUTHORIZED
 
 
 @pytest.mark.parametrize("since", ["-1", "x", "1.0", "", "9" * 30, "٣", "1e3"])
