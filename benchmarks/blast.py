@@ -24,7 +24,7 @@ from wsproto.connection import ConnectionType
 
 from benchmarks.feeder import KEY
 from benchmarks.readers import STREAMS
-from komas.sim import frames
+from komas.simulator import frames
 
 READ_BYTES: Final = 2**16
 CLOSE: Final = 8  # the opcode

@@ -27,21 +27,21 @@ import trio.testing
 
 from komas.errors import Cause, VenueError
 from komas.hub.hub import Hub
-from komas.hub.policy import Item, Overflow
+from komas.hub.overflow import Item, Overflow
 from komas.model.codec import Envelope
 from komas.model.market import AggTrade, Depth, Gap, Kline, Trade
 from komas.model.streams import Kind, Stream
-from komas.sim import script
-from komas.sim.binance import make_player
-from komas.sim.exchange import Exchange
-from komas.sim.market import Event
-from komas.sim.options import Limits, SimOptions
-from komas.sim.web import Request
-from komas.telemetry.log import TextFormatter
-from komas.venues.binance import facts
-from komas.venues.binance.books import PUBLISHED
-from komas.venues.binance.line import MarketLine
-from komas.venues.rest import Rest, open_rest
+from komas.observability.logs import TextFormatter
+from komas.simulator import fault_script
+from komas.simulator.binance import make_player
+from komas.simulator.exchange import Exchange
+from komas.simulator.http_connection import Request
+from komas.simulator.market import Event
+from komas.simulator.options import Limits, SimOptions
+from komas.venues.binance import limits
+from komas.venues.binance.market import MarketLine
+from komas.venues.binance.order_books import PUBLISHED
+from komas.venues.core.rest import Rest, open_rest
 
 log = logging.getLogger("chaos")
 
@@ -322,43 +322,45 @@ class Mischief:
         """How long until the next one: now and then they come together."""
         return self.dice.expovariate(1 / self._mean_pause_s) if self.dice.random() < 0.8 else self.dice.random()
 
-    def fault(self, dials: Sequence[int]) -> script.AnyFault | None:
+    def fault(self, dials: Sequence[int]) -> fault_script.AnyFault | None:
         """The next fault, mostly of one of the connections that are up; ``None`` is a wish for a rotation."""
         fault = self._fault()
-        if isinstance(fault, script.OnConnection) and dials and self.dice.random() < ONE_CONNECTION:
+        if isinstance(fault, fault_script.OnConnection) and dials and self.dice.random() < ONE_CONNECTION:
             return msgspec.structs.replace(fault, dial=self.dice.choice(dials))
         return fault
 
-    def _fault(self) -> script.AnyFault | None:
+    def _fault(self) -> fault_script.AnyFault | None:
         dice = self.dice
         streams = ("", "", f"{dice.choice(SYMBOLS).lower()}@{dice.choice(('trade', 'aggTrade', 'kline_1m'))}")
         name, spared = dice.choice(streams), dice.randrange(20)
-        choices: list[Callable[[], script.AnyFault | None]] = [
-            lambda: script.Abort(after_frames=dice.choice((0, 0, dice.randrange(50)))),
-            lambda: script.Close(code=1008, reason=dice.choice(("Pong timeout", "Too many requests", ""))),
-            lambda: script.Close(code=dice.choice((1000, 1001, 1006, None)) or 1001, after_frames=dice.randrange(9)),
-            script.HalfOpen,
-            lambda: script.Stall(seconds=dice.uniform(2, 40)),
-            lambda: script.Stall(seconds=dice.uniform(2, 40), streams=(dice.choice(streams) or "bnbusdt@trade",)),
-            lambda: script.Shutdown(delay=dice.choice((0.0, dice.uniform(0, 5))), clean=dice.random() < 0.7),
-            lambda: script.Refuse(dials=dice.randrange(1, 4), status=dice.choice((None, 403, 503))),
-            lambda: script.Refuse(dials=1, status=dice.choice((429, 418)), retry_after=dice.randrange(1, 12)),
-            lambda: script.Hang(dials=1, seconds=dice.uniform(1, 20)),
-            lambda: script.Outage(seconds=dice.uniform(0.5, 20)),
-            lambda: script.Drop(frames=dice.randrange(1, 30), stream=name, after_frames=spared),
-            lambda: script.Drop(frames=1, stream=name, after_frames=spared),
-            lambda: script.Repeat(frames=dice.randrange(1, 10), stream=name, after_frames=spared),
-            lambda: script.Reorder(frames=dice.randrange(2, 6), stream=name, after_frames=spared),
-            lambda: script.Fragment(frames=dice.randrange(1, 5), stream=name, after_frames=spared),
-            lambda: script.Unknown(kind=dice.choice(("keys", "event", "stream"))),
-            lambda: script.Garbage(
+        choices: list[Callable[[], fault_script.AnyFault | None]] = [
+            lambda: fault_script.Abort(after_frames=dice.choice((0, 0, dice.randrange(50)))),
+            lambda: fault_script.Close(code=1008, reason=dice.choice(("Pong timeout", "Too many requests", ""))),
+            lambda: fault_script.Close(
+                code=dice.choice((1000, 1001, 1006, None)) or 1001, after_frames=dice.randrange(9)
+            ),
+            fault_script.HalfOpen,
+            lambda: fault_script.Stall(seconds=dice.uniform(2, 40)),
+            lambda: fault_script.Stall(seconds=dice.uniform(2, 40), streams=(dice.choice(streams) or "bnbusdt@trade",)),
+            lambda: fault_script.Shutdown(delay=dice.choice((0.0, dice.uniform(0, 5))), clean=dice.random() < 0.7),
+            lambda: fault_script.Refuse(dials=dice.randrange(1, 4), status=dice.choice((None, 403, 503))),
+            lambda: fault_script.Refuse(dials=1, status=dice.choice((429, 418)), retry_after=dice.randrange(1, 12)),
+            lambda: fault_script.Hang(dials=1, seconds=dice.uniform(1, 20)),
+            lambda: fault_script.Outage(seconds=dice.uniform(0.5, 20)),
+            lambda: fault_script.Drop(frames=dice.randrange(1, 30), stream=name, after_frames=spared),
+            lambda: fault_script.Drop(frames=1, stream=name, after_frames=spared),
+            lambda: fault_script.Repeat(frames=dice.randrange(1, 10), stream=name, after_frames=spared),
+            lambda: fault_script.Reorder(frames=dice.randrange(2, 6), stream=name, after_frames=spared),
+            lambda: fault_script.Fragment(frames=dice.randrange(1, 5), stream=name, after_frames=spared),
+            lambda: fault_script.Unknown(kind=dice.choice(("keys", "event", "stream"))),
+            lambda: fault_script.Garbage(
                 kind=dice.choice(("json", "truncated", "binary", "fragmented", "huge", "utf8", "reserved"))
             ),
-            lambda: script.DelayAcks(seconds=dice.uniform(0.5, 15), acks=dice.randrange(1, 4)),
-            lambda: script.LoseAcks(acks=dice.randrange(1, 3)),
-            lambda: script.RestFailure(status=dice.choice((500, 503, None)), requests=dice.randrange(1, 4)),
-            lambda: script.RestFailure(delay=dice.uniform(0.1, 12), requests=dice.randrange(1, 3)),
-            lambda: script.RestFailure(status=dice.choice((429, 418)), retry_after=dice.randrange(1, 8)),
+            lambda: fault_script.DelayAcks(seconds=dice.uniform(0.5, 15), acks=dice.randrange(1, 4)),
+            lambda: fault_script.LoseAcks(acks=dice.randrange(1, 3)),
+            lambda: fault_script.RestFailure(status=dice.choice((500, 503, None)), requests=dice.randrange(1, 4)),
+            lambda: fault_script.RestFailure(delay=dice.uniform(0.1, 12), requests=dice.randrange(1, 3)),
+            lambda: fault_script.RestFailure(status=dice.choice((429, 418)), retry_after=dice.randrange(1, 8)),
             lambda: None,
         ]
         return dice.choice(choices)()
@@ -421,10 +423,10 @@ class World:
     def open(self, rest: Rest, jitter: Callable[[], float], redundancy: int) -> None:
         """Furnish komas."""
         self.line = MarketLine(
-            facts.SPOT,
+            limits.SPOT,
             rest,
             sink=self.hub,
-            wishes=self.hub.interest.part(facts.SPOT.kinds),
+            wishes=self.hub.interest.part(limits.SPOT.kinds),
             url="ws://exchange.test:9443",
             streams_per_connection=6,
             redundancy=redundancy,
@@ -434,7 +436,7 @@ class World:
         )
         self.feed, self.backfill = self.line.feed, self.line.backfill
 
-    def strike(self, fault: script.AnyFault | None) -> None:
+    def strike(self, fault: fault_script.AnyFault | None) -> None:
         """Let one fault begin, or a rotation."""
         log.info("fault", extra={"at": trio.current_time(), "fault": fault})
         if fault is None:
@@ -465,7 +467,7 @@ async def open_world(
     """Everything running, and the streams listened to."""
     async with trio.open_nursery() as nursery:
         world = World(options, nursery)
-        header, weight = facts.WEIGHT_HEADER, facts.WEIGHT_PER_MINUTE
+        header, weight = limits.WEIGHT_HEADER, limits.WEIGHT_PER_MINUTE
         rest = open_rest(
             "http://exchange.test", weight_header=header, weight_per_minute=weight, transport=world.network
         )

@@ -23,7 +23,7 @@ import wsproto.events as ws
 from wsproto.connection import Connection as Protocol
 from wsproto.connection import ConnectionType
 
-from komas.sim import frames
+from komas.simulator import frames
 
 SYMBOL: Final = "BTCUSDT"
 STREAM: Final = f"{SYMBOL.lower()}@trade"

@@ -22,10 +22,10 @@ import trio
 
 from komas.model.signals import Draft, Principal
 from komas.settings import Settings
-from komas.signals.drafts import Wording
-from komas.signals.ledger import Ledger
-from komas.signals.rooms import open_signals
+from komas.signals.database import Ledger
+from komas.signals.services import open_signals
 from komas.signals.tokens import SCOPE_PUBLISH
+from komas.signals.validation import Wording
 
 PRODUCER: Final = Principal("producer", 0, scopes=frozenset({SCOPE_PUBLISH}))
 LIVES_S: Final = (0.001, 0.06)

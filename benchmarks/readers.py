@@ -107,11 +107,11 @@ def read(pipe: Connection, reader: Callable[[Task], Reading]) -> None:
 
 def komas(task: Task) -> Reading:
     """Komas as it is: feed, hub, and one listener to both streams."""
-    from komas.client import open_rooms  # noqa: PLC0415 - a peer's process does not load komas
+    from komas.client.streams import open_rooms  # noqa: PLC0415 - a peer's process does not load komas
     from komas.model.codec import Envelope  # noqa: PLC0415
     from komas.model.market import Trade  # noqa: PLC0415
     from komas.model.streams import Kind, Stream  # noqa: PLC0415
-    from komas.venues.dial import open_tcp  # noqa: PLC0415
+    from komas.venues.core.websocket import open_tcp  # noqa: PLC0415
 
     async def run() -> Reading:
         ledger, dropped = Ledger(task), 0

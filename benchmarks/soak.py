@@ -28,7 +28,7 @@ import msgspec
 
 from benchmarks import machine
 from benchmarks.chaos import MEAN_PAUSE_S, SYMBOLS, Mischief
-from komas.sim import script
+from komas.simulator import fault_script
 
 START_S: Final = 20.0
 WARM_S: Final = 30.0  # in which nothing goes wrong, at the beginning and at the end
@@ -123,7 +123,7 @@ def _misbehave(sim: str, url: str, pid: int, seconds: float, seed: int) -> list[
     return samples
 
 
-def _strike(sim: str, url: str, fault: script.AnyFault | None) -> None:
+def _strike(sim: str, url: str, fault: fault_script.AnyFault | None) -> None:
     if fault is None:
         httpx.post(f"{url}/api/ws/rotate", timeout=30).raise_for_status()
     else:

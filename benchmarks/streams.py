@@ -21,7 +21,7 @@ from benchmarks.feeder import NS
 from benchmarks.processes import child
 from benchmarks.readers import SETTLE_S
 from benchmarks.report import Row, medians
-from komas.sim import frames
+from komas.simulator import frames
 
 TITLE: Final = "one listener to many streams: exchange socket → hub listener"
 POINTS: Final = (1, 10, 100, 1000, 4000)
@@ -59,9 +59,9 @@ class Reading(msgspec.Struct, frozen=True):
 
 def read(pipe: Connection) -> None:
     """Take a port, a number of streams and of frames; answer with a ``Reading``."""
-    from komas.client import open_rooms  # noqa: PLC0415 - the exchange's process does not load komas
+    from komas.client.streams import open_rooms  # noqa: PLC0415 - the exchange's process does not load komas
     from komas.model.streams import Kind, Stream  # noqa: PLC0415
-    from komas.venues.dial import open_tcp  # noqa: PLC0415
+    from komas.venues.core.websocket import open_tcp  # noqa: PLC0415
 
     async def run(port: int, count: int, wanted_frames: int) -> Reading:
         wanted = [Stream(Kind.BOOK_TICKER, f"S{number:04}") for number in range(count)]

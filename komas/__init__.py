@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from komas.callbacks import BinanceWebSocket, CallbackError
-    from komas.client import open_binance
+    from komas.client.callbacks import BinanceWebSocket, CallbackError
+    from komas.client.streams import open_binance
     from komas.errors import CallerError, Dismissed, KomasError, VenueError
     from komas.model.market import AggTrade, BookTicker, Depth, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
-    from komas.venues.backoff import Patience
+    from komas.venues.core.retry import Patience
 
 __all__ = [
     "AggTrade",
@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 # Loaded when they are asked for (PEP 562): a server, and a command's --help, have no use for a client.
-_ROOMS: Final = ("callbacks", "client", "errors", "model")
-_PLACES: Final = {
-    "komas.callbacks": ("BinanceWebSocket", "CallbackError"),
-    "komas.client": ("open_binance",),
+_SUBMODULES: Final = ("client", "errors", "model")
+_NAMES: Final = {
+    "komas.client.callbacks": ("BinanceWebSocket", "CallbackError"),
+    "komas.client.streams": ("open_binance",),
     "komas.errors": ("CallerError", "Dismissed", "KomasError", "VenueError"),
     "komas.model.market": (
         "AggTrade",
@@ -49,19 +49,19 @@ _PLACES: Final = {
         "Ticker",
         "Trade",
     ),
-    "komas.venues.backoff": ("Patience",),
+    "komas.venues.core.retry": ("Patience",),
 }
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name in _ROOMS:
+        if name in _SUBMODULES:
             return import_module(f"{__name__}.{name}")
-        for place, names in _PLACES.items():
+        for place, names in _NAMES.items():
             if name in names:
                 globals()[name] = getattr(import_module(place), name)
                 return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return [*_ROOMS, *__all__]
+        return [*_SUBMODULES, *__all__]

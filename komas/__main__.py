@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from komas.loading import for_good
-from komas.stop import INTERRUPTED
+from komas.cli.loading import for_good
+from komas.shutdown import INTERRUPTED
 
 
 def main() -> None:
     """Load the command line, and run it."""
     try:
         with for_good():
-            from komas import cli  # noqa: PLC0415 - the block is for it
+            from komas.cli.main import main as run_command  # noqa: PLC0415 - the block is for it
 
-        cli.main()
+        run_command()
     except KeyboardInterrupt:  # while something is loaded
         sys.exit(INTERRUPTED)
 

@@ -21,18 +21,18 @@ from typing import TypeAlias
 import trio
 from hypercorn.utils import LifespanFailureError
 
-from komas.edge.connection import Context, install, present
 from komas.errors import SettingError
+from komas.observability.logs import make_folder
 from komas.server import Gateway, logs_of, open_gateway
 from komas.settings import Settings, load
-from komas.stop import first_signal
-from komas.telemetry.log import make_folder
+from komas.shutdown import first_signal
+from komas.web.hypercorn.connection import Context, install, present
 
 Message: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-log = logging.getLogger("komas.asgi")
+log = logging.getLogger(__name__)
 
 WRONG_SETTING = 2  # the exit status
 _STATE = "komas"

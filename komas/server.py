@@ -42,29 +42,29 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from quart_trio import QuartTrio
 
-from komas.edge.access import Access, admin_token_of, who_may_control
-from komas.edge.app import create_app
-from komas.edge.connection import install, is_exposed, present
-from komas.edge.doors import Doors
-from komas.edge.local_programs import LocalPrograms
-from komas.edge.rooms import Rooms
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
 from komas.model.streams import Kind, Stream
+from komas.observability.logs import logging_to
 from komas.settings import Settings
-from komas.signals.imagination import imagine_signals
-from komas.signals.rooms import SignalRooms, open_signals
-from komas.stop import first_signal
-from komas.telemetry.log import logging_to
-from komas.venues.backoff import Patience
-from komas.venues.binance import facts, facts_usdm
-from komas.venues.binance.facts import Venue
+from komas.shutdown import first_signal
+from komas.signals.demo import imagine_signals
+from komas.signals.services import SignalRooms, open_signals
+from komas.venues.binance import limits, limits_usdm
 from komas.venues.binance.feed import wall_ms
-from komas.venues.binance.line import Beside, MarketLine
-from komas.venues.dial import OpenStream, open_tcp
-from komas.venues.rest import open_rest
+from komas.venues.binance.limits import Venue
+from komas.venues.binance.market import Beside, MarketLine
+from komas.venues.core.rest import open_rest
+from komas.venues.core.retry import Patience
+from komas.venues.core.websocket import OpenStream, open_tcp
+from komas.web.access import Access, admin_token_of, who_may_control
+from komas.web.app import create_app
+from komas.web.hypercorn.connection import install, is_exposed, present
+from komas.web.limits import Doors
+from komas.web.local_programs import LocalPrograms
+from komas.web.services import Rooms
 
-log = logging.getLogger("komas.server")
+log = logging.getLogger(__name__)
 
 # Hypercorn's own format writes the decoded path, which can hold a line of an attacker's, and the query, which can hold
 # a token: neither is written. The same line stands in hypercorn.toml.
@@ -126,7 +126,7 @@ async def open_gateway(
                 await stack.enter_async_context(
                     _open_market(venue, settings, hub, open_stream=open_stream, clock_ms=clock_ms)
                 )
-                for venue in (facts.SPOT, facts_usdm.USD_M)
+                for venue in (limits.SPOT, limits_usdm.USD_M)
             ]
             for line in (spot, futures):
                 line.start_in(work)
@@ -166,9 +166,9 @@ async def _open_market(
     venue: Venue, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
 ) -> AsyncIterator[MarketLine]:
     """One of the exchange's markets: everybody is told the state of spot; futures are connected while wanted."""
-    is_spot, wishes = venue is facts.SPOT, hub.interest.part(venue.kinds)
+    is_spot, wishes = venue is limits.SPOT, hub.interest.part(venue.kinds)
     rest_url = settings.rest_upstream if is_spot else settings.futures_rest_upstream
-    header, weight = facts.WEIGHT_HEADER, venue.weight_per_minute
+    header, weight = limits.WEIGHT_HEADER, venue.weight_per_minute
     async with open_rest(rest_url, weight_header=header, weight_per_minute=weight) as rest:
         yield MarketLine(
             venue,
@@ -200,7 +200,7 @@ def _allow_many_sockets() -> None:
 
 async def _simulated(settings: Settings, nursery: trio.Nursery) -> Settings:
     """Start the exchange's double beside us, and use it as upstream."""
-    from komas.sim import SimOptions, Simulator, simulate  # noqa: PLC0415 - who serves real prices does not load it
+    from komas.simulator import SimOptions, Simulator, simulate  # noqa: PLC0415 - who serves real prices does not load it
 
     options = SimOptions(bind="127.0.0.1:0")
     symbols = (

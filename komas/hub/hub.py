@@ -15,13 +15,13 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from komas.hub.audience import Audience, Outlet
+from komas.hub.broadcast import Audience, Outlet
+from komas.hub.buffer import MAILBOX_POSTS, Mailbox
+from komas.hub.history import JOURNAL_LENGTH, Journal
 from komas.hub.interest import LINGER_S, Interest
-from komas.hub.journal import JOURNAL_LENGTH, Journal
 from komas.hub.latest import Latest
-from komas.hub.listener import Audiences, DirectListener, Listener, View
-from komas.hub.mailbox import MAILBOX_POSTS, Mailbox
-from komas.hub.policy import Batch, Item, Overflow, Post
+from komas.hub.overflow import Batch, Item, Overflow, Post
+from komas.hub.subscription import Audiences, DirectListener, Listener, View
 from komas.model.codec import Envelope, NoticeEnvelope, Position
 from komas.model.market import SEQUENCES, Event, FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream

@@ -8,11 +8,11 @@ from typing import Protocol
 
 import msgspec
 
-from komas.hub.audience import Direct
-from komas.hub.listener import View
-from komas.hub.topic import SignalListener, Topic
+from komas.hub.broadcast import Direct
+from komas.hub.channel import SignalListener, Topic
+from komas.hub.subscription import View
 from komas.model.signals import SignalEnvelope
-from komas.signals.store import Store
+from komas.signals.database_threads import Store
 
 
 class Framed(Direct, Protocol):

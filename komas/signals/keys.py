@@ -10,14 +10,14 @@ import httpx
 import trio
 
 from komas.errors import SettingError
-from komas.owner_files import read_or_make
+from komas.secret_files import read_or_make
 from komas.settings import SECRET_BYTES, Settings
 from komas.signals.tokens import Algorithm, Keys, Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-log = logging.getLogger("komas.tokens")
+log = logging.getLogger(__name__)
 
 SECRET_FILE: Final = "jwt-secret"  # noqa: S105 - the file's name
 FETCH_S: Final = 5.0

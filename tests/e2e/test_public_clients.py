@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from komas.sim import SimOptions, Simulator, simulate
+from komas.simulator import SimOptions, Simulator, simulate
 
 pytestmark = pytest.mark.bench_extra
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from websockets.trio.client import ClientConnection, connect
 
 from komas.errors import CallerError
-from komas.sim import SimOptions, Simulator, simulate
+from komas.simulator import SimOptions, Simulator, simulate
 
 CAPTURE = Path(__file__).parents[2].parent / "shared" / "captures" / "btcusdt_20240808.gz"
 needs_capture = pytest.mark.skipif(not CAPTURE.exists(), reason=f"the capture {CAPTURE} is not here")

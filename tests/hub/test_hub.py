@@ -6,8 +6,8 @@ import pytest
 import trio
 import trio.testing
 
+from komas.hub.buffer import Mailbox
 from komas.hub.hub import Hub, MarketListener
-from komas.hub.mailbox import Mailbox
 from komas.model.codec import Envelope, NoticeEnvelope, Position
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Kind, Stream

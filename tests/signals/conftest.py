@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from komas.signals.ledger import Ledger
+from komas.signals.database import Ledger
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import trio
 
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
-from komas.signals.ledger import Ledger
-from komas.signals.rooms import SignalRooms, signal_rooms
-from komas.signals.store import Store
+from komas.signals.database import Ledger
+from komas.signals.database_threads import Store
+from komas.signals.services import SignalRooms, signal_rooms
 from komas.signals.tokens import SCOPE_PUBLISH, Issuer, Keys, Rules, Verifier
 
 T = TypeVar("T")

@@ -12,11 +12,11 @@ import trio.testing
 
 from komas.errors import Dismissed
 from komas.model.signals import Draft, SignalEnvelope
+from komas.signals.database import Ledger
 from komas.signals.delivery import Delivery
-from komas.signals.drafts import Changes, Wording
-from komas.signals.ledger import Ledger
+from komas.signals.validation import Changes, Wording
 from tests.signals.house import SignalHouse, signal_house_over
-from tests.signals.test_desk import PRODUCER
+from tests.signals.test_service import PRODUCER
 
 
 class _Reader:

@@ -12,9 +12,9 @@ import trio.testing
 
 from benchmarks import chaos
 from komas.model.streams import Kind, Stream
-from komas.sim import script
-from komas.sim.options import SimOptions
-from komas.sim.replay import read_captures
+from komas.simulator import fault_script
+from komas.simulator.options import SimOptions
+from komas.simulator.replay import read_captures
 
 CAPTURE = Path(__file__).parents[3] / "shared" / "captures" / "btcusdt_20240808.gz"
 
@@ -45,7 +45,11 @@ async def test_a_capture_with_cuts_arrives_to_the_last_id(autojump_clock: trio.t
     async with chaos.open_world(options, [trades], dice.random) as world:
         while not world.exchange.state.replay_finished:
             await trio.sleep(dice.uniform(2, 30))
-            world.strike(dice.choice([script.Abort(), script.Close(), script.HalfOpen(), script.Shutdown(), None]))
+            world.strike(
+                dice.choice(
+                    [fault_script.Abort(), fault_script.Close(), fault_script.HalfOpen(), fault_script.Shutdown(), None]
+                )
+            )
         await trio.sleep(30)
     told, values = world.ledger.told[trades], world.ledger.values[trades]
     pattern = re.compile(rb'"t":(\d+),"p":"([\d.]+)","q":"([\d.]+)"')

@@ -1,1 +1,1 @@
-"""The store's schema, step by step; applied at start by ``komas.signals.ledger``."""
+"""The store's schema, step by step; applied at start by ``komas.signals.database``."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: it runs in the transaction that ``komas.signals.ledger`` has opened."""
+"""Alembic's entry: it runs in the transaction that ``komas.signals.database`` has opened."""
 
 from __future__ import annotations
 

@@ -19,19 +19,19 @@ import trio
 from komas.errors import Cause, VenueError
 from komas.model.market import FeedState, FeedStatus, Health, Incoming, StreamHealth
 from komas.model.streams import Kind, Stream
-from komas.venues.backoff import Backoff, DialBudget, Patience
-from komas.venues.binance import facts, wire
-from komas.venues.binance.cadence import Rhythm
-from komas.venues.binance.counts import ConnectionStatistics, Counts, FeedStatistics
-from komas.venues.binance.facts import Venue
+from komas.venues.binance import limits
+from komas.venues.binance.connection import Arrival, Memory, Site, Upstream
+from komas.venues.binance.limits import Venue
 from komas.venues.binance.protocol import Refusal
-from komas.venues.binance.shards import plan
-from komas.venues.binance.upstream import Arrival, Memory, Site, Upstream
-from komas.venues.dial import OpenStream, check_url, open_tcp
-from komas.venues.link import Link
-from komas.venues.ports import Intake, Wanted
+from komas.venues.core.counts import ConnectionStatistics, Counts, FeedStatistics
+from komas.venues.core.link import Link
+from komas.venues.core.liveness import Rhythm
+from komas.venues.core.ports import Intake, Unreadable, Wanted
+from komas.venues.core.retry import Backoff, DialBudget, Patience
+from komas.venues.core.shards import plan
+from komas.venues.core.websocket import OpenStream, check_url, open_tcp
 
-log = logging.getLogger("komas.feed")
+log = logging.getLogger(__name__)
 
 COMPLAIN_EVERY_S: Final = 60.0  # unreadable frames are counted each, and logged together
 NEVER_S: Final = 60.0  # acknowledged, and nothing for so long: a quiet pair, or a stream that is not given any more
@@ -94,10 +94,10 @@ class BinanceFeed:
         flush: Callable[[], None],
         wanted: Wanted,
         url: str,
-        venue: Venue = facts.SPOT,
+        venue: Venue = limits.SPOT,
         keeps_idle: bool = True,
         patience: Patience | None = None,
-        streams_per_connection: int = facts.STREAMS_PER_CONNECTION,
+        streams_per_connection: int = limits.STREAMS_PER_CONNECTION,
         redundancy: int = 1,
         open_stream: OpenStream = open_tcp,
         clock_ms: Callable[[], int] = wall_ms,
@@ -447,7 +447,7 @@ class BinanceFeed:
         """Count one frame of a stream that komas does not know."""
         self._counts.unknown += 1
 
-    def complain(self, error: wire.Unreadable) -> None:
+    def complain(self, error: Unreadable) -> None:
         """Count one frame that cannot be read, and log one now and then."""
         self._counts.unreadable += 1
         now = trio.current_time()

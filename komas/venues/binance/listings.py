@@ -14,10 +14,10 @@ import msgspec
 import trio
 
 from komas.errors import VenueError
-from komas.venues.binance import facts
-from komas.venues.rest import Rest
+from komas.venues.binance import limits
+from komas.venues.core.rest import Rest
 
-log = logging.getLogger("komas.listings")
+log = logging.getLogger(__name__)
 
 FRESH_S: Final = 600.0  # symbols are listed a few times a week; ten minutes late is early enough for a name to be known
 RECHECK_S: Final = 60.0  # a name that is not there may have been listed since: asked again, once a minute at most
@@ -44,7 +44,7 @@ TRADING: Final = "TRADING"
 class Listings:
     """The exchange's symbols; ``run()`` keeps them fresh. ``version`` differs after every change."""
 
-    def __init__(self, rest: Rest, path: str = facts.EXCHANGE_INFO_PATH) -> None:
+    def __init__(self, rest: Rest, path: str = limits.EXCHANGE_INFO_PATH) -> None:
         self._rest = rest
         self._path = path
         self._symbols: dict[str, str] = {}  # symbol → status

@@ -23,9 +23,9 @@ from urllib.parse import quote
 import msgspec
 
 from komas.errors import Cause, VenueError
-from komas.venues.binance import facts
+from komas.venues.binance import limits
 from komas.venues.binance.wire import Combined, is_error, read_error, read_list
-from komas.venues.window import RollingWindow
+from komas.venues.core.rate_window import RollingWindow
 
 ACK_TIMEOUT_S: Final = 10.0
 ASKS: Final = 3
@@ -95,11 +95,11 @@ class Quarantine:
 class Conversation:
     """The control half of one connection: what is held, what is asked, and when the next word may be said."""
 
-    def __init__(self, quarantine: Quarantine | None = None, *, most: int = facts.STREAMS_PER_CONNECTION) -> None:
+    def __init__(self, quarantine: Quarantine | None = None, *, most: int = limits.STREAMS_PER_CONNECTION) -> None:
         self._quarantine = quarantine or Quarantine()
         self._most = most
-        self._frames = RollingWindow(facts.MESSAGES, facts.MESSAGES_PERIOD_S)
-        self._spacing = RollingWindow(1, facts.REQUEST_SPACING_S)
+        self._frames = RollingWindow(limits.MESSAGES, limits.MESSAGES_PERIOD_S)
+        self._spacing = RollingWindow(1, limits.REQUEST_SPACING_S)
         self._requests: dict[int, _Request] = {}
         self._late: dict[int, _Request] = {}  # given up waiting for, and answered perhaps yet
         self._in_flight: set[str] = set()
@@ -115,9 +115,9 @@ class Conversation:
     def open_with(self, wanted: Sequence[str]) -> str:
         """The query for the dial: as many wanted streams as a URL takes; they cost no message."""
         query = ""
-        for name in wanted[: facts.NAMES_PER_REQUEST]:
+        for name in wanted[: limits.NAMES_PER_REQUEST]:
             longer = f"{query}/{quote(name, safe='@')}" if query else quote(name, safe="@")
-            if len(longer) > facts.BYTES_PER_URL:
+            if len(longer) > limits.BYTES_PER_URL:
                 break
             query = longer
             self.held[name] = None
@@ -270,7 +270,7 @@ class Conversation:
     def _refuse(self, method: str, names: tuple[str, ...], code: int | None, words: str) -> tuple[Refusal, ...]:
         if method == UNSUBSCRIBE:
             raise VenueError(f"the exchange refused UNSUBSCRIBE: {words}", cause=Cause.PROTOCOL, code=code)
-        if code == facts.TOO_MANY_SUBSCRIPTIONS and not self._was_full:
+        if code == limits.TOO_MANY_SUBSCRIPTIONS and not self._was_full:
             self._was_full = True  # no name is to blame; the exchange hangs up, and what it holds is counted anew
             return ()
         if len(names) > 1:
@@ -290,9 +290,9 @@ def _batch(names: Sequence[str]) -> tuple[str, ...]:
     """As many names as one request takes."""
     taken: list[str] = []
     size = len('{"method":"UNSUBSCRIBE","params":[],"id":1000000}')
-    for name in names[: facts.NAMES_PER_REQUEST]:
+    for name in names[: limits.NAMES_PER_REQUEST]:
         size += len(name.encode()) + len('"",')
-        if size > facts.BYTES_PER_REQUEST:
+        if size > limits.BYTES_PER_REQUEST:
             break
         taken.append(name)
     return tuple(taken)

@@ -1,4 +1,4 @@
-"""Rows of Binance's REST answers to facts (thinks): what fills a gap of a stream.
+"""What Binance's REST host keeps of a stream, page by page: its rows as events.
 
 Every Struct here is one row with the exchange's keys; none leaves this file.
 """
@@ -6,13 +6,16 @@ Every Struct here is one row with the exchange's keys; none leaves this file.
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import itemgetter
 from typing import Final
 
 import msgspec
 
 from komas.model.market import AggTrade, Event, Kline, Trade
-from komas.model.streams import INTERVALS, Kind, Stream, next_open_ms, previous_open_ms
+from komas.model.streams import Kind, Stream
 from komas.venues.binance.wire import Number, check
+from komas.venues.core.numbering import next_number, settled
+from komas.venues.core.rest import Rest
 
 ROWS: Final = 1000  # of one answer, at most
 
@@ -53,17 +56,30 @@ class KlineRow(msgspec.Struct, array_like=True):
     trades: Number
 
 
+class RestHistory:
+    """A ``core.ports.EventHistory`` over Binance's REST host."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the minute's weight has room for what is not urgent."""
+        return self._rest.has_room
+
+    async def page(self, stream: Stream, first: int, last: int | None) -> list[tuple[int, Event]]:
+        """One page of events from a number on, in order, each with its number."""
+        asked = request(stream, first, last)
+        found: list[object] = await self._rest.get(asked.path, asked.rows, asked.params)
+        return settled(stream, sorted((read(stream, row) for row in found), key=itemgetter(0)))
+
+
 class Request(msgspec.Struct, frozen=True):
     """What is asked for a page of missing facts; ``rows`` is the type of the answer."""
 
     path: str
     params: dict[str, str]
     rows: type
-
-
-def can_fill(stream: Stream) -> bool:
-    """Whether the exchange keeps what this stream sends."""
-    return stream.kind in (Kind.TRADE, Kind.AGG_TRADE, Kind.KLINE)
 
 
 def request(stream: Stream, first: int, last: int | None) -> Request:
@@ -82,22 +98,6 @@ def request(stream: Stream, first: int, last: int | None) -> Request:
     if stream.kind is Kind.TRADE:
         return Request("/api/v3/historicalTrades", params, list[TradeRow])
     return Request("/api/v3/aggTrades", params, list[AggTradeRow])
-
-
-def first_after(stream: Stream, latest: Event) -> int:
-    """From which number on something may have come after a fact: a candle that is open goes on itself."""
-    match latest:
-        case Trade() | AggTrade():
-            return latest.trade_id + 1
-        case Kline(is_closed=False):
-            return latest.timestamp
-        case _:
-            return next_number(stream, latest.timestamp)
-
-
-def settled(stream: Stream, facts: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
-    """The facts that will not change any more: of candles, the last one may be open, or still be counted."""
-    return facts[:-1] if stream.kind is Kind.KLINE else facts
 
 
 def read(stream: Stream, row: object) -> tuple[int, Trade | AggTrade | Kline]:
@@ -132,22 +132,6 @@ def read(stream: Stream, row: object) -> tuple[int, Trade | AggTrade | Kline]:
             return row.open_time, _candle(stream, row)
         case _:
             raise TypeError(f"{type(row).__name__} is no row")
-
-
-def next_number(stream: Stream, number: int) -> int:
-    """The number that follows."""
-    if stream.kind is Kind.KLINE:
-        assert stream.interval in INTERVALS
-        return next_open_ms(stream.interval, number)
-    return number + 1
-
-
-def previous_number(stream: Stream, number: int) -> int:
-    """The number that goes before."""
-    if stream.kind is Kind.KLINE:
-        assert stream.interval in INTERVALS
-        return previous_open_ms(stream.interval, number)
-    return number - 1
 
 
 def _candle(stream: Stream, row: KlineRow) -> Kline:

@@ -16,6 +16,7 @@ import msgspec
 
 from komas.model import market
 from komas.model.streams import Kind, Stream, parse_name
+from komas.venues.core.ports import Unreadable
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
 _DIGITS: Final = 40
@@ -25,10 +26,6 @@ _SHOWN: Final = 40  # characters of a bad one, in a complaint
 
 # Ids and times stay below what a JSON double holds exactly; anything else is garbage, and would poison a count.
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-
-
-class Unreadable(ValueError):
-    """A frame is not what its stream promises."""
 
 
 # RecursionError: nesting without end inside a key that we do not even read.

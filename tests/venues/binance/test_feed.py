@@ -19,12 +19,13 @@ from komas.hub.hub import Hub, MarketListener
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.market import FeedState, FeedStatus, Gap, Health, StreamHealth, Ticker, Trade
 from komas.model.streams import Kind, Stream
-from komas.sim import frames
-from komas.venues.backoff import Patience
-from komas.venues.binance.backfill import Backfill
-from komas.venues.binance.continuity import LATE_MS
+from komas.simulator import frames
 from komas.venues.binance.feed import BinanceFeed
-from komas.venues.rest import Rest, open_rest
+from komas.venues.binance.rows import RestHistory
+from komas.venues.core.gap_fill import Backfill
+from komas.venues.core.rest import Rest, open_rest
+from komas.venues.core.retry import Patience
+from komas.venues.core.sequencing import LATE_MS
 from tests.builders import EVENT_MS, TICKER, TRADE, ticker_frame, trade_frame
 from tests.venues.exchange import REFUSED, Act, Peer, ScriptedExchange, listening, obeying, saying
 
@@ -42,7 +43,7 @@ class House:
     ) -> None:
         self.exchange = ScriptedExchange(nursery)
         self.hub = Hub(linger_s=0)
-        self.backfill = Backfill(self.hub, rest, lambda: 1_770_000_000_000)
+        self.backfill = Backfill(self.hub, RestHistory(rest), lambda: 1_770_000_000_000)
         self.feed = BinanceFeed(
             intake=self.backfill,
             flush=self._flush,

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from komas.venues.binance.listings import FIRST_ANSWER_S, FRESH_S, RECHECK_S, RETRY_S, Listings
-from komas.venues.rest import open_rest
+from komas.venues.core.rest import open_rest
 
 
 class Exchange:

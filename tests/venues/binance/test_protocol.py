@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from komas.errors import VenueError
-from komas.venues.binance import facts
+from komas.venues.binance import limits
 from komas.venues.binance.protocol import ACK_TIMEOUT_S, Conversation, Quarantine, Refusal
 from komas.venues.binance.wire import read_frame
 
@@ -55,7 +55,7 @@ def test_the_rest_goes_in_batches() -> None:
     """At most 200 names and 8,000 bytes a message, until all is asked for."""
     conversation, wanted = Conversation(), _names(1000)
     path = conversation.open_with(wanted)
-    assert len(path) <= facts.BYTES_PER_URL + 20
+    assert len(path) <= limits.BYTES_PER_URL + 20
     asked = list(conversation.held)
     while (text := conversation.next_request(wanted, 0.0)) is not None:
         request = json.loads(text)
@@ -71,7 +71,7 @@ def test_a_batch_is_bounded_in_bytes_whatever_the_names(names: list[str]) -> Non
     """Names that are not Latin have more bytes than letters."""
     text = Conversation().next_request([f"{name}@trade" for name in names], 0.0)
     assert text is not None
-    assert len(text.encode()) <= facts.BYTES_PER_REQUEST
+    assert len(text.encode()) <= limits.BYTES_PER_REQUEST
 
 
 def test_what_is_in_flight_is_not_asked_twice() -> None:
@@ -200,7 +200,7 @@ def test_what_was_not_answered_is_unsure_and_said_again() -> None:
 def test_too_many_subscriptions_is_no_names_fault_at_first() -> None:
     """The exchange hangs up over it, as a rule; where it does not, and says so again, the name is refused."""
     conversation = Conversation()
-    full = {"code": facts.TOO_MANY_SUBSCRIPTIONS, "msg": "Too many subscriptions"}
+    full = {"code": limits.TOO_MANY_SUBSCRIPTIONS, "msg": "Too many subscriptions"}
     assert _answer(conversation, _ask(conversation, ["a@trade"])[2], full) == ()
     refusals = _answer(conversation, _ask(conversation, ["a@trade"], 1.0)[2], full)
     assert [refusal.name for refusal in refusals] == ["a@trade"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from komas.model import market
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.wire import Reader, Unreadable, head_of, read_error, read_frame, reader_of
+from komas.venues.binance.wire import Reader, head_of, read_error, read_frame, reader_of
+from komas.venues.core.ports import Unreadable
 
 # One payload for each kind, with keys that the exchange sends and komas does not need.
 PAYLOADS = {

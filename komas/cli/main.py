@@ -1,0 +1,198 @@
+"""The command line: ``komas serve|simulate|token|vip|signal|watch``. Thin: a verb reads options and calls a room."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn
+
+import trio
+
+from komas.cli.loading import for_good
+from komas.cli.signals import add_signal, add_token, add_vip, demo_token
+from komas.errors import CallerError, KomasError, first_of
+from komas.model.streams import INTERVALS
+from komas.settings import FIELDS, Settings, load
+from komas.shutdown import INTERRUPTED, first_signal
+
+WRONG_USAGE: Final = 2
+FAILED: Final = 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb; the exit status is 0, 1 for a failure, 2 for a wrong option or setting."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except CallerError as error:
+        _leave(WRONG_USAGE, str(error))
+    except KomasError as error:
+        _leave(FAILED, str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _nobody_reads()
+    except BaseExceptionGroup as group:
+        _leave_with_group(group)
+
+
+def _nobody_reads() -> NoReturn:
+    """Whoever read our output has had enough: ``komas watch ... | head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+    sys.exit(0)
+
+
+def _leave(status: int, message: str) -> NoReturn:
+    sys.stderr.write(f"komas: {message}\n")
+    sys.exit(status)
+
+
+def _leave_with_group(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """One line for what the user can mend, the whole traceback for a bug."""
+    if group.subgroup(KeyboardInterrupt) is not None:
+        sys.exit(INTERRUPTED)
+    if group.split(BrokenPipeError)[1] is None:
+        _nobody_reads()
+    callers, rest = group.split(CallerError)
+    if rest is None and callers is not None:
+        _leave(WRONG_USAGE, str(first_of(callers)))
+    system, rest = group.split(OSError)
+    if rest is None and system is not None:
+        _leave(FAILED, f"{first_of(system)}; is the address to listen on free, and this machine's?")
+    logging.getLogger("komas").critical("komas failed", exc_info=group)
+    sys.exit(FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="komas", description="Binance market streams to browsers over SSE, trading signals to VIPs.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
+    _add_serve(verbs.add_parser("serve", help="serve prices, candles and trades over REST and SSE"))
+    _add_simulate(verbs.add_parser("simulate", help="be a Binance spot look-alike, from a replay or a seeded market"))
+    add_token(verbs.add_parser("token", help="issue and inspect access tokens"))
+    add_vip(verbs.add_parser("vip", help="grant, revoke and list VIPs"))
+    add_signal(verbs.add_parser("signal", help="publish and update signals"))
+    _add_watch(verbs.add_parser("watch", help="a live view in the terminal of what a komas server sends"))
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    for key, field in FIELDS.items():
+        name = "--" + key.replace("_", "-")
+        if key == "demo":
+            parser.add_argument(name, action="store_const", const="true", help=field.meaning)
+        else:
+            parser.add_argument(name, metavar="VALUE", help=f"{field.meaning} ({field.accepts})".replace("%", "%%"))
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    settings = load({key: getattr(options, key) for key in FIELDS})
+    # httpx loads the command line that it has, too, where it can: a tenth of our start.
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # Python's own way to say that there is none
+    # Imported by the verb that needs it: `komas --help` must not wait for a web server.
+    with for_good():
+        from komas.server import serve
+
+    trio.run(partial(serve, settings, ready=partial(_say_where, settings)))
+
+
+def _say_where(settings: Settings, binds: list[str]) -> None:
+    for bind in binds:
+        print(f"komas listens on {bind}")
+    if settings.demo:
+        symbols = ",".join(settings.default_symbols[:2])
+        print(f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:")
+        print(f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'")
+        if (token := demo_token(settings)) is not None:
+            print("simulated signals, for VIPs; with this token, which is good for a day:")
+            print(f"  komas watch signals --server {binds[0]} --token {token}")
+    sys.stdout.flush()
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bind", default="127.0.0.1:9443", help="host:port, one for WebSocket and REST")
+    parser.add_argument("--replay", nargs="+", type=Path, default=[], metavar="FILE.gz", help="captures to replay")
+    parser.add_argument("--speed", type=float, default=1.0, help="1 is true speed, 60 a minute a second, inf unpaced")
+    parser.add_argument("--loop", action="store_true", help="begin the replay again at its end")
+    parser.add_argument("--seed", type=int, default=1, help="of the synthetic market")
+    parser.add_argument("--symbols", default="", help="of the synthetic market, with commas")
+    parser.add_argument("--script", type=Path, help="a file of faults")
+    parser.set_defaults(run=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from komas.simulator import SimOptions, Simulator, simulate
+
+    chosen = SimOptions(
+        bind=options.bind,
+        replay=tuple(options.replay),
+        speed=options.speed,
+        loop=options.loop,
+        seed=options.seed,
+        script=options.script,
+    )
+    symbols = tuple(symbol.strip().upper() for symbol in options.symbols.split(",") if symbol.strip())
+    if symbols:
+        from msgspec.structs import replace
+
+        chosen = replace(chosen, symbols=symbols)
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            simulator: Simulator = await nursery.start(simulate, chosen)
+            print(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}", flush=True)
+
+    trio.run(_until_signalled, run)
+
+
+async def _until_signalled(work: Callable[[], Awaitable[None]]) -> None:
+    """Run until it ends or a signal asks to stop; either is a success."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first_signal, nursery.cancel_scope.cancel)
+        await work()
+        nursery.cancel_scope.cancel()
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("prices", "klines", "trades", "signals"), help="what to watch")
+    parser.add_argument("symbols", nargs="?", default="", help="symbols with commas (klines and trades: one)")
+    parser.add_argument("--server", default="http://127.0.0.1:8000", help="address of a komas server")
+    parser.add_argument("--interval", default="1m", choices=tuple(INTERVALS), metavar="1m", help="of candles")
+    parser.add_argument("--aggregate", action="store_true", help="aggregate trades instead of single ones")
+    parser.add_argument("--token", default=os.environ.get("KOMAS_TOKEN", ""), help="a VIP's, for signals")
+    parser.add_argument("--since-id", default="", metavar="N", help="signals: begin with what came after this one")
+    parser.set_defaults(run=_watch)
+
+
+def _watch(options: argparse.Namespace) -> None:
+    if options.what == "signals":
+        _watch_signals(options)
+        return
+    from komas.cli.watch import View, watch
+
+    view = View(
+        server=options.server,
+        what=options.what,
+        symbols=options.symbols,
+        interval=options.interval,
+        aggregate=options.aggregate,
+    )
+    trio.run(_until_signalled, partial(watch, view))
+
+
+def _watch_signals(options: argparse.Namespace) -> None:
+    from komas.cli.watch_signals import watch_signals
+
+    trio.run(_until_signalled, partial(watch_signals, options.server, options.token, options.since_id))

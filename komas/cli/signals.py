@@ -1,0 +1,234 @@
+"""The verbs of the desk: ``komas token``, ``komas vip`` and ``komas signal``. They open the store themselves.
+
+A server that runs on the same store notices within a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from komas.errors import CallerError, StoreUnavailable, Unauthorized
+from komas.model.signals import DAY_S, MOST_DAYS
+from komas.settings import FIELDS, Settings, load
+
+if TYPE_CHECKING:
+    from komas.model.signals import Vip
+    from komas.signals.database import Ledger
+    from komas.signals.tokens import Issuer
+
+PUBLISHER: Final = "komas signal"  # who published, for signals that came from the command line
+TTL_S: Final = 10 * 365 * DAY_S
+
+
+def add_token(parser: argparse.ArgumentParser) -> None:
+    """``komas token issue|inspect|admin``."""
+    verbs = parser.add_subparsers(required=True, metavar="issue|inspect|admin")
+    issue = verbs.add_parser("issue", help="print a new access token, and nothing else")
+    issue.add_argument("--user-id", required=True, metavar="123", help="the user that the token speaks for")
+    issue.add_argument(
+        "--vip-days", type=_whole(1, MOST_DAYS), metavar="30", help="VIP for so long, if the store knows no more"
+    )
+    issue.add_argument(
+        "--scope", action="append", default=[], metavar="signals:publish", help="what else it is good for"
+    )
+    issue.add_argument("--ttl", type=_whole(1, TTL_S), default=3600, metavar="3600", help="seconds until it expires")
+    _add_settings(issue)
+    issue.set_defaults(run=_issue)
+    inspect = verbs.add_parser("inspect", help="show what a token says, and whether this server would take it")
+    inspect.add_argument("token", nargs="?", default="-", help="the token; from standard input without it")
+    _add_settings(inspect)
+    inspect.set_defaults(run=_inspect)
+    admin = verbs.add_parser("admin", help="print the administrator's token, and nothing else")
+    _add_settings(admin)
+    admin.set_defaults(run=_admin)
+
+
+def add_vip(parser: argparse.ArgumentParser) -> None:
+    """``komas vip grant|revoke|list``."""
+    verbs = parser.add_subparsers(required=True, metavar="grant|revoke|list")
+    grant = verbs.add_parser("grant", help="make a user VIP for at least so many days from now")
+    grant.add_argument("user_id", metavar="USER_ID")
+    grant.add_argument("--days", type=_whole(1, MOST_DAYS), required=True, metavar="30")
+    grant.set_defaults(run=_grant)
+    revoke = verbs.add_parser("revoke", help="end a user's VIP now, on open connections too")
+    revoke.add_argument("user_id", metavar="USER_ID")
+    revoke.set_defaults(run=_revoke)
+    listed = verbs.add_parser("list", help="every user of whom the store knows something")
+    listed.set_defaults(run=_list)
+    for verb in (grant, revoke, listed):
+        _add_settings(verb)
+
+
+def add_signal(parser: argparse.ArgumentParser) -> None:
+    """``komas signal publish|update``."""
+    verbs = parser.add_subparsers(required=True, metavar="publish|update")
+    publish = verbs.add_parser("publish", help="publish a signal to every VIP")
+    publish.add_argument("--type", required=True, metavar="mexc_spot_futures", help="the signal's type")
+    publish.add_argument("--key", help="makes a retry of the same signal the same signal")
+    publish.set_defaults(run=_publish)
+    update = verbs.add_parser("update", help="change fields of a signal")
+    update.add_argument("id", type=_whole(1, 2**53), metavar="ID")
+    update.set_defaults(run=_update)
+    for verb in (publish, update):
+        verb.add_argument("--data", required=True, metavar="JSON", help="""such as '{"coin_name": "NB"}'""")
+        _add_settings(verb)
+
+
+def demo_token(settings: Settings) -> str | None:
+    """A VIP token for who tries the demo; ``None`` where tokens are issued elsewhere."""
+    if settings.jwt_algorithm != "HS256":
+        return None
+    return _issuer(settings).issue("demo", now_s=int(time.time()), ttl_s=DAY_S, vip_days=1)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    for key in ("data_dir", "database_url"):
+        field = FIELDS[key]
+        parser.add_argument("--" + key.replace("_", "-"), metavar="VALUE", help=f"{field.meaning} ({field.accepts})")
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return load({"data_dir": options.data_dir, "database_url": options.database_url})
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+            raise argparse.ArgumentTypeError(f"got {text[:40]!r}; accepted: a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _issuer(settings: Settings) -> Issuer:
+    from komas.signals.keys import rules_of, secret_of
+    from komas.signals.tokens import Issuer
+
+    return Issuer(secret_of(settings), rules_of(settings))
+
+
+def _issue(options: argparse.Namespace) -> None:
+    issuer = _issuer(_settings(options))
+    token = issuer.issue(
+        _user(options.user_id),
+        now_s=int(time.time()),
+        ttl_s=options.ttl,
+        vip_days=options.vip_days,
+        scopes=frozenset(scope for given in options.scope for scope in given.replace(",", " ").split()),
+    )
+    print(token)
+
+
+def _admin(options: argparse.Namespace) -> None:
+    from komas.web.access import admin_token_of
+
+    print(admin_token_of(_settings(options)))
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from komas.signals.keys import keys_of, rules_of
+    from komas.signals.tokens import UnknownKey, Verifier, inspect
+
+    token = sys.stdin.read().strip() if options.token == "-" else options.token  # noqa: S105 - standard input
+    settings = _settings(options)
+    try:
+        header, claims = inspect(token)
+    except Unauthorized as error:
+        raise CallerError(str(error)) from None
+    verdict = "valid"
+    try:
+        Verifier(rules_of(settings), keys_of(settings)[0]).verify(token, time.time())
+    except UnknownKey:
+        verdict = "its key is fetched by the server alone"
+    except Unauthorized as error:
+        verdict = f"refused: {error}"
+    print(json.dumps({"header": header, "claims": claims, "verdict": verdict}, indent=2, ensure_ascii=False))
+
+
+def _grant(options: argparse.Namespace) -> None:
+    with _ledger(options) as ledger:
+        _print_vip(ledger.grant(_user(options.user_id), options.days, int(time.time())))
+
+
+def _revoke(options: argparse.Namespace) -> None:
+    with _ledger(options) as ledger:
+        _print_vip(ledger.revoke(_user(options.user_id), int(time.time())))
+
+
+def _list(options: argparse.Namespace) -> None:
+    with _ledger(options) as ledger:
+        for vip in ledger.vips():
+            _print_vip(vip)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from komas.model.signals import Draft
+    from komas.signals.validation import check_data, check_key, check_type
+
+    settings = _settings(options)
+    signal_type = check_type(options.type, settings.signal_types)
+    draft = Draft(signal_type, check_data(_data(options.data)), PUBLISHER, check_key(options.key))
+    with _ledger(options) as ledger:
+        event, _ = ledger.publish(draft, time.time_ns() // 10**6)
+    print(bytes(event.data).decode())
+
+
+def _update(options: argparse.Namespace) -> None:
+    from komas.signals.validation import check_data
+
+    changes = check_data(_data(options.data))
+    with _ledger(options) as ledger:
+        done = ledger.update(options.id, changes, time.time_ns() // 10**6)
+    if done is None:
+        raise CallerError(f"there is no signal {options.id}")
+    print(bytes(done[0].data).decode())
+
+
+@contextmanager
+def _ledger(options: argparse.Namespace) -> Iterator[Ledger]:
+    from komas.signals.database import Ledger
+    from komas.signals.services import database_of
+
+    place = database_of(_settings(options))
+    ledger = Ledger(place)
+    try:
+        ledger.open()
+        yield ledger
+    except StoreUnavailable as error:
+        named = place if isinstance(place, Path) else "database_url"  # which may hold a password
+        raise StoreUnavailable(f"{named}: {error}") from error
+    finally:
+        ledger.close()
+
+
+def _data(text: str) -> object:
+    import msgspec
+
+    from komas.model.codec import read_object
+
+    try:
+        return read_object(text)
+    except msgspec.MsgspecError as error:
+        raise CallerError(f"--data is not a JSON object: {error}") from None
+
+
+def _user(text: str) -> str:
+    from komas.signals.tokens import is_subject
+
+    if not is_subject(text):
+        raise CallerError(f"got {text[:40]!r} for a user; accepted: 1 to 256 printable characters without spaces")
+    return text
+
+
+def _print_vip(vip: Vip) -> None:
+    from komas.model.codec import iso_ms
+
+    state = "revoked" if vip.revoked else "active" if vip.is_active(time.time()) else "over"
+    print(f"{vip.user_id}\t{state}\t{iso_ms(vip.until_s * 1000)}")

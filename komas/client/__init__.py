@@ -1,0 +1,1 @@
+"""The client for Python programs: market streams and callbacks, without a server."""

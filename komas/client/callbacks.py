@@ -1,0 +1,343 @@
+"""Binance streams for Python programs, by callbacks: ``BinanceWebSocket``, as in the user's document."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Self, TypeAlias
+
+import trio
+
+from komas.client.streams import BACKLOG, Rooms, check_listed, check_refused, open_rooms
+from komas.errors import CallerError, Dismissed, KomasError, VenueError
+from komas.hub.hub import Hub, MarketListener
+from komas.hub.overflow import Overflow
+from komas.model.codec import Envelope
+from komas.model.market import AggTrade, BookTicker, Depth, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
+from komas.model.streams import Kind, Stream, parse_name, stream
+from komas.settings import BINANCE_STREAM
+from komas.venues.core.retry import Patience
+from komas.venues.core.websocket import OpenStream, open_tcp
+
+log = logging.getLogger(__name__)
+
+GOODBYE_S: Final = 2.0  # for the Close frame and the tasks' ends
+
+EventCallback: TypeAlias = Callable[[Event], object]
+TickerCallback: TypeAlias = Callable[[Ticker], object] | Callable[[MiniTicker], object] | EventCallback
+
+
+class CallbackError(KomasError):
+    """A callback raised; ``stream`` is the stream whose event it was given, the cause is what it raised."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"a callback for {name} raised {type(error).__name__}: {error}")
+        self.stream = name
+        self.__cause__ = error
+
+
+class BinanceWebSocket:
+    """Binance with callbacks, which may be plain functions or coroutine functions.
+
+    ``connect()`` starts a background task that lasts until ``disconnect()`` or the end of ``trio.run()``;
+    ``run_forever()`` waits for it, and stops it when cancelled. Each stream's callbacks are called in order by a task
+    of the stream's own, so a slow one delays nobody else. One that raises is reported to ``on_error`` as a
+    ``CallbackError``. Prices and quantities are ``Decimal``; an event answers ``event.price`` and ``event["price"]``.
+    """
+
+    def __init__(
+        self,
+        url: str = BINANCE_STREAM,
+        *,
+        rest_url: str | None = None,
+        patience: Patience | None = None,
+        open_stream: OpenStream = open_tcp,
+    ) -> None:
+        self._open = partial(open_rooms, url, rest_url=rest_url, patience=patience, open_stream=open_stream)
+        self._rooms: Rooms | None = None
+        self._nursery: trio.Nursery | None = None
+        self._starting = trio.Lock()
+        self._ended = trio.Event()
+        self._failure: BaseException | None = None
+        self._on_connect: list[Callable[[], object]] = []
+        self._on_disconnect: list[Callable[[], object]] = []
+        self._on_error: list[Callable[[Exception], object]] = []
+        self._on_message: list[EventCallback] = []
+        self._on_gap: list[Callable[[Gap], object]] = []
+        self._callbacks: dict[Stream, list[EventCallback]] = {}
+        self._dispatchers: dict[Stream, trio.CancelScope] = {}
+
+    # What the program hears
+
+    def on_connect(self, callback: Callable[[], object]) -> Callable[[], object]:
+        """Call back at each connection to the exchange, the first included."""
+        self._on_connect.append(callback)
+        return callback
+
+    def on_disconnect(self, callback: Callable[[], object]) -> Callable[[], object]:
+        """Call back when a connection is lost or let go."""
+        self._on_disconnect.append(callback)
+        return callback
+
+    def on_error(self, callback: Callable[[Exception], object]) -> Callable[[Exception], object]:
+        """Call back with a ``VenueError`` for a failed connection, a ``CallbackError`` for a callback that raised."""
+        self._on_error.append(callback)
+        return callback
+
+    def on_message(self, callback: EventCallback) -> EventCallback:
+        """Call back with every event of every stream."""
+        self._on_message.append(callback)
+        return callback
+
+    def on_gap(self, callback: Callable[[Gap], object]) -> Callable[[Gap], object]:
+        """Call back where trades or closed candles are missing."""
+        self._on_gap.append(callback)
+        return callback
+
+    # What the program asks for
+
+    async def connect(self) -> None:
+        """Connect and wait until connected; tries for ever, or as often as ``patience`` allows, then ``VenueError``.
+
+        Cancelled or failed, it leaves nothing running that it has started.
+        """
+        async with self._starting:
+            is_first = self._rooms is None
+            rooms = self._rooms or await self._start()
+        rooms.feed.connect()
+        try:
+            await rooms.feed.connected()
+        except BaseException:
+            if is_first:
+                await self._stop()
+            raise
+
+    async def disconnect(self) -> None:
+        """Let the connection and all subscriptions go; ``run_forever()`` returns."""
+        async with self._starting:
+            rooms = self._rooms
+            await self._stop()
+        if rooms is not None and rooms.was_connected:
+            await self._tell(self._on_disconnect)
+
+    async def run_forever(self) -> None:
+        """Wait until ``disconnect()``; raises ``VenueError`` when the allowed attempts are used up."""
+        if self._nursery is None and self._failure is None:
+            raise CallerError("not connected; await connect() first")
+        try:
+            await self._ended.wait()
+        finally:
+            await self._stop()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _start(self) -> Rooms:
+        await self._stop()  # one that is still being left
+        self._ended, self._failure = trio.Event(), None
+        started = trio.Event()
+        # A system task, because this interface has no nursery to offer; _run() lets nothing escape into Trio.
+        trio.lowlevel.spawn_system_task(self._run, started, name="BinanceWebSocket")
+        with trio.CancelScope(shield=True):  # a few scheduler passes, and no wait on the outside
+            await started.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self._open_rooms()
+
+    async def _stop(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel("let go")
+            if _is_in(self._nursery):
+                return  # a callback asks for it, and is waited for itself
+            with trio.move_on_after(GOODBYE_S, shield=True):
+                await self._ended.wait()
+
+    async def __aenter__(self) -> Self:
+        """Connect; the connection ends with the block."""
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stop()
+
+    async def subscribe_ticker(self, symbol: str, callback: TickerCallback | None = None, *, mini: bool = False) -> str:
+        """24-hour statistics, in the short form with ``mini``; returns the stream's name."""
+        return await self._subscribe(stream(Kind.MINI_TICKER if mini else Kind.TICKER, symbol), callback)
+
+    async def subscribe_kline(
+        self, symbol: str, callback: Callable[[Kline], object] | EventCallback | None = None, *, interval: str = "1m"
+    ) -> str:
+        """Candles; returns the stream's name."""
+        return await self._subscribe(stream(Kind.KLINE, symbol, interval), callback)
+
+    async def subscribe_trade(
+        self,
+        symbol: str,
+        callback: Callable[[Trade], object] | Callable[[AggTrade], object] | EventCallback | None = None,
+        *,
+        aggregate: bool = False,
+    ) -> str:
+        """Trades, or aggregate trades; returns the stream's name."""
+        return await self._subscribe(stream(Kind.AGG_TRADE if aggregate else Kind.TRADE, symbol), callback)
+
+    async def subscribe_book_ticker(
+        self, symbol: str, callback: Callable[[BookTicker], object] | EventCallback | None = None
+    ) -> str:
+        """Best bid and ask; returns the stream's name."""
+        return await self._subscribe(stream(Kind.BOOK_TICKER, symbol), callback)
+
+    async def subscribe_depth(
+        self, symbol: str, callback: Callable[[Depth], object] | EventCallback | None = None
+    ) -> str:
+        """The best levels of the order book, at each of its changes; returns the stream's name."""
+        return await self._subscribe(stream(Kind.DEPTH, symbol), callback)
+
+    async def unsubscribe(self, symbol: str, stream_type: str = "ticker", *, interval: str | None = None) -> None:
+        """End one stream with all its callbacks; ``symbol`` may be the name that a subscribe call returned."""
+        wanted = parse_name(symbol) if "@" in symbol else stream(stream_type, symbol, interval)
+        if wanted is None or wanted not in self._callbacks:
+            raise CallerError(f"{symbol} ({stream_type}) is not subscribed", field="symbol")
+        self._end(wanted)
+
+    # What runs behind
+
+    async def _subscribe(self, wanted: Stream, callback: Callable[..., object] | None) -> str:
+        await check_listed(self._open_rooms().listings, wanted)
+        rooms, nursery = (
+            self._open_rooms(),
+            self._nursery,
+        )  # looked up after the wait: the connection may have been let go
+        assert nursery is not None  # it lives as long as the rooms
+        # No await until the dispatcher is asked for: two callers of one stream share it.
+        callbacks = self._callbacks.setdefault(wanted, [])
+        if callback is not None:
+            callbacks.append(callback)
+        rooms.hub.interest.pin([wanted])  # by the subscription itself: its dispatcher listens a little later
+        try:
+            if wanted not in self._dispatchers:
+                self._dispatchers[wanted] = trio.CancelScope()
+                await nursery.start(self._dispatch, rooms.hub, wanted, self._dispatchers[wanted])
+            await rooms.feed.acknowledged([wanted])
+        except BaseException:
+            if callback is not None and callback in callbacks:
+                callbacks.remove(callback)
+            if not callbacks and self._callbacks.get(wanted) is callbacks:
+                self._end(wanted)
+            raise
+        return wanted.name
+
+    def _end(self, wanted: Stream) -> None:
+        self._callbacks.pop(wanted, None)
+        if (dispatcher := self._dispatchers.pop(wanted, None)) is not None:
+            dispatcher.cancel("unsubscribed")
+        if self._rooms is not None:
+            self._rooms.hub.interest.unpin([wanted])
+
+    def _open_rooms(self) -> Rooms:
+        if self._rooms is None:
+            raise CallerError("not connected; await connect() first")
+        return self._rooms
+
+    async def _run(self, started: trio.Event) -> None:
+        ended, nursery = self._ended, None
+        try:
+            async with self._open() as rooms, trio.open_nursery() as nursery:
+                self._rooms, self._nursery = rooms, nursery
+                rooms.start_in(nursery)
+                nursery.start_soon(self._tell_states, rooms)
+                started.set()
+                try:
+                    self._failure = await rooms.feed.given_up()
+                finally:
+                    self._rooms = None  # while the block is being left, nothing more can be asked for,
+                    rooms.feed.disconnect()  # and whoever waits for the feed is told
+                nursery.cancel_scope.cancel("the allowed attempts are used up")
+        except trio.Cancelled:
+            raise  # trio.run() is ending
+        except BaseException as error:  # noqa: BLE001 - a bug, raised again by whoever waits in run_forever()
+            self._failure = self._failure or error
+        finally:
+            if self._nursery is nursery:  # a later one may have begun
+                self._nursery = None
+                self._callbacks.clear()
+                self._dispatchers.clear()
+            started.set()
+            ended.set()
+
+    async def _tell_states(self, rooms: Rooms) -> None:
+        async for status, failure in rooms.hub.states:
+            is_connected = status.state is FeedState.CONNECTED
+            if is_connected and not rooms.was_connected:
+                rooms.was_connected = True
+                await self._tell(self._on_connect)
+            elif rooms.was_connected and not is_connected:
+                rooms.was_connected = False
+                await self._tell(self._on_disconnect)
+            if status.state is FeedState.RECONNECTING and failure is not None:
+                await self._tell(self._on_error, failure)
+
+    async def _dispatch(
+        self,
+        hub: Hub,
+        wanted: Stream,
+        scope: trio.CancelScope,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with scope:
+            while True:
+                with hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    try:
+                        await self._deliver(wanted, listener)
+                    except Dismissed as error:
+                        await self._tell(self._on_error, CallbackError(wanted.name, error))
+                    except VenueError as error:
+                        self._end(wanted)
+                        await self._tell(self._on_error, error)
+
+    async def _deliver(self, wanted: Stream, listener: MarketListener) -> None:
+        items = listener.known
+        while True:
+            for item in items:
+                if isinstance(item, Envelope):
+                    await self._tell(
+                        [*self._on_message, *self._callbacks.get(wanted, ())], item.event, name=wanted.name
+                    )
+                elif isinstance(item.notice, Gap):
+                    await self._tell(self._on_gap, item.notice, name=wanted.name)
+                else:
+                    check_refused(item.notice)
+            items = (await listener.take()).items
+
+    async def _tell(
+        self, callbacks: Sequence[Callable[..., object]], *given: object, name: str = "the connection"
+    ) -> None:
+        """Call each; ``name`` is the stream that an error is reported with."""
+        for callback in tuple(callbacks):
+            try:
+                await _call(callback, *given)
+            except Exception as error:  # noqa: BLE001 - whatever a user's callback raises is reported, not spread
+                await self._report(CallbackError(name, error))
+
+    async def _report(self, error: CallbackError) -> None:
+        for callback in tuple(self._on_error):
+            try:
+                await _call(callback, error)
+            except Exception:
+                log.exception("on_error raised")  # an error handler that fails has nobody left to tell
+
+
+def _is_in(nursery: trio.Nursery) -> bool:
+    """Whether this is a task of a nursery, or of one inside it."""
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task.parent_nursery is not nursery:
+        task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+    return task is not None
+
+
+async def _call(callback: Callable[..., object], *given: object) -> None:
+    outcome = callback(*given)
+    if inspect.isawaitable(outcome):
+        await outcome

@@ -1,0 +1,246 @@
+"""Binance streams for Python programs, by iteration: ``open_binance``. By callbacks: ``komas.client.callbacks``.
+
+Both stand on the server's own feed and hub, so they reconnect, reconcile and count like it. Nothing is dropped for a
+slow consumer: one that falls ``BACKLOG`` events behind gets ``Dismissed``, because a trade that is lost in silence is
+worse than an error.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import Final, Generic, Self, TypeVar
+
+import trio
+
+from komas.errors import CallerError, Cause, VenueError
+from komas.hub.hub import Hub, MarketListener
+from komas.hub.overflow import Item, Overflow
+from komas.model.codec import Envelope
+from komas.model.market import (
+    AggTrade,
+    BookTicker,
+    Depth,
+    Event,
+    FeedState,
+    FeedStatus,
+    Gap,
+    Kline,
+    MiniTicker,
+    Notice,
+    Ticker,
+    Trade,
+)
+from komas.model.streams import Kind, Stream, stream
+from komas.settings import BINANCE_STREAM, check_base, rest_beside
+from komas.venues.binance import limits
+from komas.venues.binance.feed import BinanceFeed
+from komas.venues.binance.listings import Listings
+from komas.venues.binance.market import MarketLine
+from komas.venues.core.rest import Rest, open_rest
+from komas.venues.core.retry import Patience
+from komas.venues.core.websocket import OpenStream, open_tcp
+
+STATES: Final = 1024  # states of the feed that wait for a slow on_connect; an outage makes two or three in ten seconds
+BACKLOG: Final = 2**16  # events; some forty seconds of the busiest second ever captured
+
+E = TypeVar("E", bound=Event)
+
+
+class Events(Generic[E]):
+    """The events of one stream, in order: ``async for event in events``."""
+
+    def __init__(self, listener: MarketListener, on_gap: Callable[[Gap], object] | None) -> None:
+        self._listener = listener
+        self._on_gap = on_gap
+        self._waiting: deque[Item] = deque(listener.known)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        """Wait for the next event.
+
+        Raises ``Dismissed`` when more than ``BACKLOG`` events were left waiting, ``VenueError`` when the exchange
+        refuses the stream after all, and once the block of ``open_binance()`` was left.
+        """
+        while True:
+            while self._waiting:
+                item = self._waiting.popleft()
+                if isinstance(item, Envelope):
+                    return item.event  # type: ignore[return-value]  # a stream's kind decides the type of its events
+                check_refused(item.notice)
+                if self._on_gap is not None and isinstance(item.notice, Gap):
+                    self._on_gap(item.notice)
+            try:
+                self._waiting.extend((await self._listener.take()).items)
+            except trio.EndOfChannel:
+                raise VenueError("the connection was let go", cause=Cause.CLOSED) from None
+
+
+class Binance:
+    """An open conversation with Binance; made by ``open_binance()``."""
+
+    def __init__(self, hub: Hub, feed: BinanceFeed, listings: Listings) -> None:
+        self._hub = hub
+        self._feed = feed
+        self._listings = listings
+
+    @property
+    def state(self) -> FeedState:
+        """Where the conversation stands."""
+        return self._feed.state
+
+    def ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[Ticker]]:
+        """24-hour statistics, once a second at most."""
+        return self._events(stream(Kind.TICKER, symbol), None)
+
+    def mini_ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[MiniTicker]]:
+        """The short form of the 24-hour statistics."""
+        return self._events(stream(Kind.MINI_TICKER, symbol), None)
+
+    def klines(
+        self, symbol: str, interval: str = "1m", *, on_gap: Callable[[Gap], object] | None = None
+    ) -> AbstractAsyncContextManager[Events[Kline]]:
+        """Candles; ``on_gap`` is called, in order, where closed ones are missing."""
+        return self._events(stream(Kind.KLINE, symbol, interval), on_gap)
+
+    def trades(
+        self, symbol: str, *, on_gap: Callable[[Gap], object] | None = None
+    ) -> AbstractAsyncContextManager[Events[Trade]]:
+        """Every trade, by rising ``trade_id``; ``on_gap`` is called, in order, where ids are missing."""
+        return self._events(stream(Kind.TRADE, symbol), on_gap)
+
+    def agg_trades(
+        self, symbol: str, *, on_gap: Callable[[Gap], object] | None = None
+    ) -> AbstractAsyncContextManager[Events[AggTrade]]:
+        """Aggregate trades, by rising ``trade_id``; ``on_gap`` is called, in order, where ids are missing."""
+        return self._events(stream(Kind.AGG_TRADE, symbol), on_gap)
+
+    def book_ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[BookTicker]]:
+        """Best bid and ask."""
+        return self._events(stream(Kind.BOOK_TICKER, symbol), None)
+
+    def depth(self, symbol: str) -> AbstractAsyncContextManager[Events[Depth]]:
+        """The best hundred levels of the order book, at each of its changes."""
+        return self._events(stream(Kind.DEPTH, symbol), None)
+
+    @asynccontextmanager
+    async def _events(self, wanted: Stream, on_gap: Callable[[Gap], object] | None) -> AsyncIterator[Events[E]]:
+        await check_listed(self._listings, wanted)
+        with self._hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
+            await self._feed.acknowledged([wanted])
+            yield Events(listener, on_gap)
+
+
+@asynccontextmanager
+async def open_binance(
+    url: str = BINANCE_STREAM,
+    *,
+    rest_url: str | None = None,
+    patience: Patience | None = None,
+    open_stream: OpenStream = open_tcp,
+) -> AsyncIterator[Binance]:
+    """Open a conversation with Binance, kept connected while the block lasts.
+
+    Symbols are checked against ``rest_url`` where it answers (default: Binance's, beside another ``url`` the same
+    host and port). Entering does not wait for the connection; entering a stream's block does. What the block raises
+    comes out as it is, not in a group; the block ends with ``VenueError`` when the attempts that ``patience`` allows
+    are used up.
+    """
+    failure: BaseException | None = None
+    async with open_rooms(url, rest_url=rest_url, patience=patience, open_stream=open_stream) as rooms:
+        feed = rooms.feed
+        async with trio.open_nursery() as nursery:
+            rooms.start_in(nursery)
+            feed.connect()
+
+            async def give_up() -> None:
+                nonlocal failure
+                failure = await feed.given_up()
+                nursery.cancel_scope.cancel("the allowed attempts are used up")
+
+            nursery.start_soon(give_up)
+            try:
+                yield Binance(rooms.hub, feed, rooms.listings)
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery's group
+                failure = error
+            finally:
+                feed.disconnect()  # whoever still asks for something is told
+                rooms.hub.drain()
+            nursery.cancel_scope.cancel("the block was left")
+    if failure is not None:
+        raise failure
+
+
+class _Hub(Hub):
+    """A hub that also keeps each state of the feed, and why, in order: listeners are told the newest alone."""
+
+    def __init__(self) -> None:
+        super().__init__(linger_s=0.0)
+        self._told, self.states = trio.open_memory_channel[tuple[FeedStatus, VenueError | None]](STATES)
+        self.failure: Callable[[], VenueError | None] = lambda: None
+
+    def announce(self, status: FeedStatus) -> None:
+        """Tell every listener, and whoever reads ``states``."""
+        super().announce(status)
+        with suppress(trio.WouldBlock):
+            self._told.send_nowait((status, self.failure()))
+
+
+class Rooms:
+    """The feed and its hub, for one program."""
+
+    def __init__(self, rest: Rest, url: str, patience: Patience | None, open_stream: OpenStream) -> None:
+        self.hub = _Hub()
+        self.was_connected = False  # as far as callbacks have been told
+        spot = limits.SPOT
+        self._line = MarketLine(
+            spot,
+            rest,
+            sink=self.hub,
+            wishes=self.hub.interest.part(spot.kinds),
+            url=url,
+            patience=patience,
+            open_stream=open_stream,
+        )
+        self.listings = self._line.listings
+        self.feed = self._line.feed
+        self.hub.failure = lambda: self.feed.failure
+
+    def start_in(self, nursery: trio.Nursery) -> None:
+        """Start what runs behind."""
+        self._line.start_in(nursery)
+        nursery.start_soon(self.hub.interest.sweep, name="interest sweeper")
+
+
+@asynccontextmanager
+async def open_rooms(
+    url: str, *, rest_url: str | None, patience: Patience | None, open_stream: OpenStream
+) -> AsyncIterator[Rooms]:
+    """The rooms that both clients stand on."""
+    check_base(url)
+    async with AsyncExitStack() as stack:
+        rest = await stack.enter_async_context(
+            open_rest(
+                rest_url or rest_beside(url),
+                weight_header=limits.WEIGHT_HEADER,
+                weight_per_minute=limits.WEIGHT_PER_MINUTE,
+            )
+        )
+        yield Rooms(rest, url, patience, open_stream)
+
+
+def check_refused(notice: Notice) -> None:
+    """Raise ``VenueError`` for the notice that the exchange refused a stream."""
+    if isinstance(notice, FeedStatus) and notice.stream is not None:
+        raise VenueError(f"the exchange refused {notice.stream}: {notice.reason}", cause=Cause.REFUSED)
+
+
+async def check_listed(listings: Listings, wanted: Stream) -> None:
+    """Raise ``CallerError`` for a symbol that the exchange does not list, as far as it answers."""
+    if await listings.unknown([wanted.symbol]):
+        raise CallerError(f"{wanted.symbol} is not a symbol of the exchange", field="symbol")

@@ -1,0 +1,233 @@
+"""One VIP socket: reads, writes and waits as its session decides.
+
+The reader runs for the life of the socket, so that the client's leaving is noticed. Whatever ends the conversation
+names a row of ``Closing``; a bug is ``FAILED``, never a normal end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+import trio
+
+from komas.errors import Closing, Dismissed, StoreUnavailable, Unauthorized
+from komas.model.signals import SignalEnvelope, Vip
+from komas.signals.delivery import Delivery, Frames
+from komas.signals.services import SignalRooms
+from komas.signals.session import Action, Close, Ping, Refresh, Send, Session
+
+log = logging.getLogger(__name__)
+
+CHECK_S: Final = 5.0  # from the handshake to being admitted
+SHORTEST_S: Final = 0.001
+LOOK_EVERY_S: Final = 30.0  # the wall clock may be set; trio's deadlines do not follow it
+
+
+class Socket(Protocol):
+    """A WebSocket that was accepted. Its calls are cancelled when the peer leaves."""
+
+    async def receive(self) -> str | bytes | None:
+        """Wait for one message; ``None`` is an empty binary one."""
+
+    async def send(self, text: str) -> None:
+        """Send one text message; waits while the peer does not read."""
+
+    async def ping(self) -> None:
+        """Send a ping of the protocol."""
+
+    @property
+    def heard_s_ago(self) -> float:
+        """Seconds since anything came from the peer."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether ``write()`` ever writes."""
+
+    def write(self, frame: bytes) -> int:
+        """Write as much of a frame as can be written without waiting; returns how many bytes are left."""
+
+    async def flush(self) -> bool:
+        """Write the rest of what ``write()`` has begun; whether there was one."""
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What a client asks for at its handshake.
+
+    ``since_id`` is its last signal; ``since`` its last position, which it learns by asking for ``positions``.
+    """
+
+    token: str
+    since_id: int | None = None
+    since: int | None = None
+    positions: bool = False
+
+
+class _Direct:
+    """The socket of somebody who may hear signals, for as long as they may."""
+
+    def __init__(self, socket: Socket, may_hear: Callable[[], bool], wish: Wish) -> None:
+        self._socket = socket
+        self._may_hear = may_hear
+        self.view = Frames(wish.positions)
+
+    def write(self, frame: bytes) -> int:
+        """Write what can be written at once."""
+        return self._socket.write(frame) if self._may_hear() else len(frame)
+
+    async def flush(self) -> bool:
+        """Write the rest, if there is one."""
+        return await self._socket.flush()
+
+
+class Conversation:
+    """Run one with ``run()``; it returns how the socket is to be closed."""
+
+    def __init__(self, rooms: SignalRooms, socket: Socket, wish: Wish, draining: trio.Event) -> None:
+        self._rooms = rooms
+        self._socket = socket
+        self._wish = wish
+        self._draining = draining
+        self._session = Session(trio.current_time())
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._news = trio.Event()
+
+    async def run(self) -> Closing:
+        """Converse until something ends it."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._read, name="vip reader")
+                    self._nursery.start_soon(self._keep, name="vip keeper")
+                    self._nursery.start_soon(self._wait_for_drain)
+                    await self._serve()
+        except* StoreUnavailable:
+            self._session.close(Closing.TRY_AGAIN)
+        except* Exception:
+            log.exception("a session failed")  # its bug is not the others'
+            self._session.close(Closing.FAILED)
+        return self._session.closing or Closing.FAILED
+
+    def _now_s(self) -> float:
+        return self._rooms.clock_ms() / 1000
+
+    async def _serve(self) -> None:
+        """Check the token and the user's VIP, then deliver."""
+        with trio.move_on_after(CHECK_S) as window:
+            await self._rooms.desk.ready.wait()
+            try:
+                principal = await self._rooms.authenticator.authenticate(self._wish.token)
+            except Unauthorized as refusal:
+                log.debug("token refused", extra={"reason": str(refusal)})
+                await self._act(self._session.close(Closing.UNAUTHORIZED))
+                return
+            with self._rooms.register.user(principal.subject, self._vip_changed) as has_room:
+                if not has_room:
+                    await self._act(self._session.close(Closing.TRY_AGAIN))
+                    return
+                # Registered before the question: a change that overtakes the answer is heard.
+                known = await self._rooms.vips.known(principal.subject)
+                position = await self._first_position()
+                # What is published from here on comes after the greeting, however long that takes to be sent.
+                position = self._rooms.topic.position if position is None else position
+                window.deadline = float("inf")
+                await self._act(self._session.admitted(principal, known, self._now_s()))
+                if self._session.is_open:
+                    self._look_again()
+                    await self._deliver(position)
+        if window.cancelled_caught:
+            await self._act(self._session.close(Closing.TRY_AGAIN))
+
+    async def _first_position(self) -> int | None:
+        if (since := self._wish.since) is not None:
+            counters = await self._rooms.store.read(lambda ledger: ledger.counters())
+            if since > counters.position:  # it was given by a store that is no more
+                await self._act(self._session.close(Closing.WRONG_SINCE))
+            return since
+        if (since_id := self._wish.since_id) is None:
+            return None
+        return await self._rooms.store.read(lambda ledger: ledger.position_of(since_id))
+
+    async def _deliver(self, position: int | None) -> None:
+        rooms = self._rooms
+        delivery = Delivery(
+            rooms.store,
+            rooms.topic,
+            capacity=rooms.mailbox,
+            send=self._send_signal,
+            caught_up=self._session.caught_up,
+            direct=_Direct(self._socket, self._may_hear, self._wish) if self._socket.is_direct else None,
+        )
+        try:
+            await delivery.run(position)
+        except Dismissed:
+            await self._act(self._session.close(Closing.TRY_AGAIN))
+
+    async def _send_signal(self, envelope: SignalEnvelope) -> None:
+        if self._may_hear():
+            await self._socket.send(envelope.text(positions=self._wish.positions))
+
+    def _may_hear(self) -> bool:
+        """Whoever has lost the right to a signal does not get it, were it a moment before the close."""
+        self._session.check(self._now_s())
+        if not self._session.is_open:
+            self._scope.cancel("closed")
+        return self._session.is_open
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            await self._act(self._session.received(message, trio.current_time()))
+
+    async def _refresh(self, token: str) -> None:
+        try:
+            principal = await self._rooms.authenticator.authenticate(token)
+            known = await self._rooms.vips.known(principal.subject)
+        except (Unauthorized, StoreUnavailable):
+            await self._act(self._session.not_refreshed())
+            return
+        await self._act(self._session.refreshed(principal, known, self._now_s()))
+        self._look_again()
+
+    async def _keep(self) -> None:
+        """Ping, and end what is over."""
+        while True:
+            self._session.heard(trio.current_time() - self._socket.heard_s_ago)
+            await self._act(self._session.check(self._now_s()))
+            await self._act(self._session.tick(trio.current_time()))
+            due_s = self._session.next_tick_at - trio.current_time()
+            over_s = self._session.ends_at_s - self._now_s()
+            with trio.move_on_after(min(max(SHORTEST_S, min(due_s, over_s)), LOOK_EVERY_S)):
+                await self._news.wait()
+
+    def _look_again(self) -> None:
+        """The session may be over sooner, or later, than it was."""
+        self._news.set()
+        self._news = trio.Event()
+
+    async def _wait_for_drain(self) -> None:
+        await self._draining.wait()
+        await self._act(self._session.close(Closing.SHUTTING_DOWN))
+
+    def _vip_changed(self, vip: Vip) -> None:
+        """Close before anything more is told: the register calls this in the middle of whoever changed it."""
+        self._session.vip_changed(vip, self._now_s())
+        if not self._session.is_open:
+            self._scope.cancel("VIP has ended")
+        self._look_again()
+
+    async def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(text):
+                    await self._socket.send(text)
+                case Ping():
+                    await self._socket.ping()
+                case Refresh(token):
+                    assert self._nursery is not None  # it lives as long as the conversation
+                    self._nursery.start_soon(self._refresh, token)
+                case Close():
+                    self._scope.cancel("closed")

@@ -1,0 +1,110 @@
+"""The only way a signal is born or changed: authorised, committed, and only then told.
+
+The store is the truth and what is committed is told in the order of the commits, whoever committed it: another process
+does, too, and so does a request whose client left while it was written. A change of VIPs that was committed before a
+signal is told before it: who was revoked does not see it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from komas.errors import Forbidden, StoreUnavailable
+from komas.hub.channel import Topic
+from komas.model.signals import Counters, Draft, Principal, Signal, SignalEnvelope, SignalEvent
+from komas.signals.database_threads import Store
+from komas.signals.tokens import SCOPE_PUBLISH
+from komas.signals.validation import Changes, Wording
+from komas.signals.vip_grants import Vips
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_S: Final = 0.4  # what another process did is told within a second
+
+
+class Desk:
+    """Publish and update; ``run()`` tells what was committed elsewhere. ``ready`` is set once it knows the store."""
+
+    def __init__(self, store: Store, topic: Topic, vips: Vips, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._topic = topic
+        self._vips = vips
+        self._clock_ms = clock_ms
+        self._telling = trio.Lock()
+        self.ready = trio.Event()
+
+    async def publish(self, principal: Principal, wording: Wording, key: str | None = None) -> SignalEvent:
+        """Commit a signal and tell it; a retry with the same key is the same signal."""
+        check_scope(principal)
+        draft = Draft(wording.signal_type, wording.data, principal.subject, key)
+        event, counters = await self._store.write(lambda ledger: ledger.publish(draft, self._clock_ms()))
+        await self._tell(counters, event)
+        return event
+
+    async def update(self, principal: Principal, signal_id: int, changes: Changes) -> Signal | None:
+        """Commit what changes something, and tell that; ``None`` for a signal that is not there."""
+        check_scope(principal)
+        done = await self._store.write(lambda ledger: ledger.update(signal_id, changes.data, self._clock_ms()))
+        if done is None:
+            return None
+        signal, event, counters = done
+        await self._tell(counters, event)
+        return signal
+
+    async def run(self) -> None:
+        """Watch the store until cancelled."""
+        while True:
+            try:
+                async with self._telling:
+                    # Read while nobody tells: what is committed now is the last position or beyond it.
+                    counters = await self._store.read(lambda ledger: ledger.counters())
+                    self._check(counters)
+                    await self._tell_upto(counters)
+            except StoreUnavailable:
+                log.debug("the store cannot be watched")  # the store has said so; it is asked again
+            await trio.sleep(WATCH_EVERY_S)
+
+    def _check(self, counters: Counters) -> None:
+        """Begin again where the store stands, if that is behind what was told: a backup was put in its place."""
+        if counters.position < self._topic.position or counters.vip < self._vips.version:
+            log.error("the store went back", extra={"from": self._topic.position, "to": counters.position})
+            self._topic.reset(counters.position)
+            self._vips.version = 0  # every user's state is told again
+
+    async def _tell(self, counters: Counters, event: SignalEvent | None) -> None:
+        """Tell what was just committed, and what was before it; where the store fails now, ``run()`` will."""
+        with suppress(StoreUnavailable):
+            async with self._telling:
+                await self._tell_upto(counters, event)
+
+    async def _tell_upto(self, counters: Counters, event: SignalEvent | None = None) -> None:
+        """Tell VIPs' changes first; ``event`` spares the store a question where it comes next."""
+        if not self.ready.is_set():
+            self._begin(counters, 0 if event is None else 1)
+        await self._vips.catch_up(counters.vip)
+        if event is not None and event.position == self._topic.position + 1:
+            self._topic.publish(SignalEnvelope(event))
+        while self._topic.position < counters.position:
+            page = await self._store.events_after(self._topic.position, counters.position)
+            if not page:
+                log.error("commits are missing", extra={"after": self._topic.position, "upto": counters.position})
+                self._topic.reset(counters.position)
+            for committed in page:
+                self._topic.publish(SignalEnvelope(committed))
+
+    def _begin(self, counters: Counters, own: int) -> None:
+        """History is for those who ask for it: what is told begins after it, but with our own."""
+        self._topic.position = counters.position - own
+        self._vips.version = counters.vip
+        self.ready.set()
+
+
+def check_scope(principal: Principal) -> None:
+    """Raise ``Forbidden`` unless the principal may publish."""
+    if SCOPE_PUBLISH not in principal.scopes:
+        raise Forbidden(f"this needs a token with the scope {SCOPE_PUBLISH}")

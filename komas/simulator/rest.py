@@ -1,0 +1,318 @@
+"""The REST answers, from the same state that the streams speak of. Bounds are inclusive, rows ascend in time."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from komas.simulator import payloads
+from komas.simulator.candles import DAY_MS, MINUTE_MS, WIDTH_MS, Bar, ending
+from komas.simulator.fixed_point import written
+from komas.simulator.http_connection import Answer
+from komas.simulator.market import AVERAGE_MS
+from komas.simulator.request_params import (
+    MOST_ROWS,
+    Call,
+    Mistaken,
+    Parameters,
+    asked_pairs,
+    limit,
+    number,
+    one_pair,
+    page,
+    times,
+)
+from komas.simulator.symbol_state import Pair
+from komas.simulator.tape import spec_for
+
+PREFIX = "/api/v3/"
+FUTURES_INFO = "/fapi/v1/exchangeInfo"  # the one call of USD-M futures that the double answers
+DEPTH_ROWS, MOST_DEPTH_ROWS = 100, 5000
+MOST_MS = 1 << 60
+SOME_SYMBOLS, MANY_SYMBOLS = 20, 100
+DEPTH_WEIGHTS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
+
+
+def failure(status: int, code: int, message: str, retry_after_s: int | None = None) -> Answer:
+    """An error in the exchange's shape."""
+    body = json.dumps({"code": code, "msg": message}).encode()
+    return Answer(status, body, () if retry_after_s is None else (("retry-after", str(retry_after_s)),))
+
+
+def refusal(status: int, message: str) -> tuple[int, str]:
+    """The exchange's code and words for an HTTP status."""
+    code, words = REFUSALS.get(status, (-1000, "An unknown error occurred while processing the request."))
+    return code, message or words
+
+
+REFUSALS = {
+    403: (0, "Forbidden"),
+    418: (-1003, "Way too much request weight used; IP banned. Please use WebSocket Streams for live updates."),
+    429: (-1003, "Too many requests; please use WebSocket Streams for live updates to avoid bans."),
+    451: (0, "Service unavailable from a restricted location according to 'b. Eligibility' in the terms."),
+    503: (-1008, "Server is currently overloaded with other requests. Please try again in a few minutes."),
+}
+
+
+def answered(path: str, call: Call) -> Answer:
+    """The answer to ``GET path``."""
+    endpoint = ENDPOINTS.get(path.removeprefix(PREFIX))
+    if endpoint is None:
+        return failure(HTTPStatus.NOT_FOUND, 0, f"{path} is not here")
+    try:
+        return Answer(HTTPStatus.OK, endpoint.answer(call).encode())
+    except Mistaken as mistake:
+        return failure(HTTPStatus.BAD_REQUEST, mistake.code, mistake.message)
+
+
+def weight(path: str, parameters: Parameters) -> int:
+    """What the call costs of the minute's budget."""
+    endpoint = ENDPOINTS.get(path.removeprefix(PREFIX))
+    return endpoint.weight(parameters) if endpoint else 1
+
+
+def _ping(_: Call) -> str:
+    return "{}"
+
+
+def _time(call: Call) -> str:
+    return f'{{"serverTime":{call.now_ms}}}'
+
+
+def _exchange_info(call: Call) -> str:
+    pairs, _ = asked_pairs(call)
+    status = call.parameters.get("symbolStatus")
+    head = (
+        f'{{"timezone":"UTC","serverTime":{call.now_ms},"rateLimits":{json.dumps(RATE_LIMITS)},"exchangeFilters":[],'
+        '"symbols":['
+    )
+    rows = [json.dumps(_symbol(pair), ensure_ascii=False) for pair in pairs if status in (None, pair.status)]
+    return head + ",".join(rows) + "]}"
+
+
+RATE_LIMITS = [
+    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
+    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 100},
+    {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 300_000},
+]
+
+
+def _symbol(pair: Pair) -> dict[str, object]:
+    spec = spec_for(pair.symbol)
+    return {
+        "symbol": pair.symbol,
+        "status": pair.status,
+        "baseAsset": spec.base,
+        "baseAssetPrecision": 8,
+        "quoteAsset": spec.quote,
+        "quotePrecision": 8,
+        "quoteAssetPrecision": 8,
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
+        "icebergAllowed": True,
+        "ocoAllowed": True,
+        "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False,
+        "filters": [
+            _filter("PRICE_FILTER", minPrice=spec.tick, maxPrice=spec.tick * 10**8, tickSize=spec.tick),
+            _filter("LOT_SIZE", minQty=spec.step, maxQty=spec.step * 10**9, stepSize=spec.step),
+            {"filterType": "NOTIONAL", "minNotional": "5.00000000", "applyMinToMarket": True, "avgPriceMins": 5},
+        ],
+        "permissions": [],
+        "permissionSets": [["SPOT"]],
+    }
+
+
+def _filter(kind: str, **amounts: int) -> dict[str, object]:
+    return {"filterType": kind, **{name: written(value) for name, value in amounts.items()}}
+
+
+def _klines(call: Call) -> str:
+    pair = one_pair(call)
+    interval = call.parameters.get("interval")
+    if not interval:
+        raise Mistaken(-1102, "Mandatory parameter 'interval' was not sent, was empty/null, or malformed.")
+    if interval not in WIDTH_MS:
+        raise Mistaken(-1120, "Invalid interval.")
+    offset_ms = _offset(call.parameters.get("timeZone", "0"))
+    start, end = times(call)
+    until = min(MOST_MS if end is None else end, call.now_ms - call.lag_ms)
+    if (start or 0) > until:
+        return "[]"
+    rows = page(pair.candles(interval, start or 0, until, offset_ms), limit(call), oldest=start is not None)
+    return _list(payloads.rest_kline(bar, ending(interval, bar.open_ms, offset_ms)) for bar in rows)
+
+
+def _offset(zone: str) -> int:
+    hours, _, minutes = zone.removeprefix("+").partition(":")
+    try:
+        sign = -1 if hours.startswith("-") else 1
+        shift = (int(hours) * 60 + sign * int(minutes or 0)) * MINUTE_MS
+    except ValueError:
+        shift = DAY_MS
+    if not -DAY_MS // 2 <= shift <= 14 * 60 * MINUTE_MS:
+        raise Mistaken(-1130, "Data sent for parameter 'timeZone' is not valid.")
+    return shift
+
+
+def _list(rows: Iterable[str]) -> str:
+    return f"[{','.join(rows)}]"
+
+
+def _agg_trades(call: Call) -> str:
+    pair = one_pair(call)
+    start, end = times(call)
+    first = number(call, "fromId", -1)
+    if first >= 0 and (start is not None or end is not None):
+        raise Mistaken(-1128, "Combination of optional parameters invalid. Recommendation: 'fromId' or times")
+    known = pair.aggregates
+    visible = bisect_left(known, call.now_ms - call.lag_ms + 1, key=_aggregate_time) if call.lag_ms else len(known)
+    if first >= 0:
+        begin = bisect_left(known, first, key=_aggregate_id)
+        rows = known[begin:visible][: limit(call)]
+    else:
+        begin = bisect_left(known, start or 0, key=_aggregate_time)
+        until = visible if end is None else min(visible, bisect_left(known, end + 1, key=_aggregate_time))
+        rows = list(page(known[begin:until], limit(call), oldest=start is not None))
+    return _list(payloads.rest_agg_trade(row) for row in rows)
+
+
+def _aggregate_time(row: payloads.Aggregate) -> int:
+    return row.time_ms
+
+
+def _aggregate_id(row: payloads.Aggregate) -> int:
+    return row.id
+
+
+def _trades(call: Call) -> str:
+    return _list(payloads.rest_trade(row) for row in one_pair(call).trades[-limit(call) :])
+
+
+def _historical_trades(call: Call) -> str:
+    pair, most = one_pair(call), limit(call)
+    first = number(call, "fromId", -1)
+    if first < 0 or not pair.trades:
+        return _trades(call)
+    begin = max(0, first - pair.trades[0].id)
+    return _list(payloads.rest_trade(row) for row in pair.trades[begin : begin + most])
+
+
+def _shown(call: Call, row: Callable[[Pair], str]) -> str:
+    pairs, single = asked_pairs(call)
+    rows = [row(pair) for pair in pairs]
+    return rows[0] if single else _list(rows)
+
+
+def _day(call: Call) -> str:
+    kind = call.parameters.get("type", "FULL")
+    if kind not in {"FULL", "MINI"}:
+        raise Mistaken(-1130, "Data sent for parameter 'type' is not valid.")
+    return _shown(call, lambda pair: _ticker(pair, call.market.now_ms, full=kind == "FULL"))
+
+
+def _ticker(pair: Pair, now_ms: int, *, full: bool) -> str:
+    window = pair.window(DAY_MS, now_ms)
+    bar = window.bar
+    row = {
+        "symbol": pair.symbol,
+        **({"priceChange": written(bar.close - bar.open), "priceChangePercent": payloads.percent(bar)} if full else {}),
+        **({"weightedAvgPrice": written(payloads.mean(bar)), "prevClosePrice": written(window.before)} if full else {}),
+        "lastPrice": written(bar.close),
+        **(_best(pair) if full else {}),
+        "openPrice": written(bar.open),
+        "highPrice": written(bar.high),
+        "lowPrice": written(bar.low),
+        "volume": written(bar.volume),
+        "quoteVolume": written(bar.quote),
+        "openTime": window.open_ms,
+        "closeTime": window.close_ms,
+        "firstId": bar.first,
+        "lastId": bar.last,
+        "count": bar.count,
+    }
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _best(pair: Pair) -> dict[str, str]:
+    top = pair.top
+    return {
+        "lastQty": written(pair.trades[-1].quantity if pair.trades else 0),
+        "bidPrice": written(top.bid),
+        "bidQty": written(top.bid_quantity),
+        "askPrice": written(top.ask),
+        "askQty": written(top.ask_quantity),
+    }
+
+
+def _price(call: Call) -> str:
+    return _shown(call, lambda pair: f'{{"symbol":"{pair.symbol}","price":"{written(pair.last_price)}"}}')
+
+
+def _book_ticker(call: Call) -> str:
+    def row(pair: Pair) -> str:
+        best = _best(pair)
+        del best["lastQty"]
+        return json.dumps({"symbol": pair.symbol, **best}, ensure_ascii=False)
+
+    return _shown(call, row)
+
+
+def _depth(call: Call) -> str:
+    pair = one_pair(call)
+    bids, asks = pair.book.best(limit(call, DEPTH_ROWS, MOST_DEPTH_ROWS))
+    return payloads.partial_depth(pair.book.update_id, bids, asks).decode()
+
+
+def _average(call: Call) -> str:
+    pair = one_pair(call)
+    bar: Bar = pair.window(AVERAGE_MS, call.market.now_ms).bar
+    last_ms = pair.trades[-1].time_ms if pair.trades else 0
+    return f'{{"mins":5,"price":"{written(payloads.mean(bar))}","closeTime":{last_ms}}}'
+
+
+def _flat(cost: int) -> Callable[[Parameters], int]:
+    return lambda _: cost
+
+
+def _one_or_many(one: int, many: int) -> Callable[[Parameters], int]:
+    return lambda parameters: one if "symbol" in parameters else many
+
+
+def _depth_weight(parameters: Parameters) -> int:
+    text = parameters.get("limit", "")
+    limit = int(text) if text.isascii() and text.isdigit() else DEPTH_ROWS
+    return next((cost for most, cost in DEPTH_WEIGHTS if limit <= most), DEPTH_WEIGHTS[-1][1])
+
+
+def _day_weight(parameters: Parameters) -> int:
+    if "symbol" in parameters:
+        return 2
+    count = parameters["symbols"].count('"') // 2 if "symbols" in parameters else MOST_ROWS
+    return 2 if count <= SOME_SYMBOLS else 40 if count <= MANY_SYMBOLS else 80
+
+
+class Endpoint(NamedTuple):
+    """How a call is answered, and what it weighs."""
+
+    answer: Callable[[Call], str]
+    weight: Callable[[Parameters], int]
+
+
+ENDPOINTS = {
+    "ping": Endpoint(_ping, _flat(1)),
+    "time": Endpoint(_time, _flat(1)),
+    "exchangeInfo": Endpoint(_exchange_info, _flat(20)),
+    "klines": Endpoint(_klines, _flat(2)),
+    "uiKlines": Endpoint(_klines, _flat(2)),
+    "aggTrades": Endpoint(_agg_trades, _flat(4)),
+    "trades": Endpoint(_trades, _flat(25)),
+    "historicalTrades": Endpoint(_historical_trades, _flat(25)),
+    "ticker/24hr": Endpoint(_day, _day_weight),
+    "ticker/price": Endpoint(_price, _one_or_many(2, 4)),
+    "ticker/bookTicker": Endpoint(_book_ticker, _one_or_many(2, 4)),
+    "depth": Endpoint(_depth, _depth_weight),
+    "avgPrice": Endpoint(_average, _flat(2)),
+}

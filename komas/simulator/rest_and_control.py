@@ -1,0 +1,112 @@
+"""What is answered over HTTP: the exchange's REST interface with its limits, and the test's own under ``/sim/``."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+import msgspec
+import trio
+
+from komas.errors import CallerError
+from komas.simulator.fault_injector import Saboteur
+from komas.simulator.fault_script import RestFailure, parse_faults
+from komas.simulator.http_connection import Answer, Request
+from komas.simulator.market import Market
+from komas.simulator.options import SimOptions
+from komas.simulator.rate_limits import Ledger, Verdict
+from komas.simulator.request_params import Call
+from komas.simulator.rest import FUTURES_INFO, PREFIX, answered, failure, refusal, weight
+
+MILLISECONDS = re.compile(rb"(?<=[:\[,])1\d{12}(?=[,}\]])")
+BANNED = 418
+
+
+class State(msgspec.Struct):
+    """``GET /sim/state``; ``dials`` are the seconds since the start at which WebSocket handshakes were asked for."""
+
+    replay_finished: bool = False
+    frames_sent: int = 0
+    connections: int = 0
+    dials: list[float] = []
+    messages_received: int = 0
+    refused_for_rate: int = 0
+    subscriptions: int = 0
+    market_time_ms: int = 0
+
+
+class House(Protocol):
+    """What the desk must know of the exchange."""
+
+    market: Market
+
+    @property
+    def now_ms(self) -> int:
+        """The exchange's clock."""
+
+    def snapshot(self) -> State:
+        """The counts of this moment."""
+
+
+class Desk:
+    """Answers HTTP requests."""
+
+    def __init__(
+        self, house: House, saboteur: Saboteur, options: SimOptions, wall: Callable[[], float] = time.time
+    ) -> None:
+        self.house = house
+        self.saboteur = saboteur
+        self.options = options
+        self.wall = wall
+        self.ledger = Ledger(options.limits.weight)
+
+    async def answer(self, request: Request, address: str) -> Answer:
+        """The answer to one request; a fault may make it late."""
+        if request.path.startswith("/sim/") and self.options.control:
+            return self._control(request)
+        if request.path == FUTURES_INFO:
+            request = request._replace(path=f"{PREFIX}exchangeInfo")
+        if not request.path.startswith(PREFIX):
+            return failure(HTTPStatus.NOT_FOUND, 0, f"{request.path} is not here")
+        fault = self.saboteur.troubles.called(request.path.removeprefix(PREFIX))
+        if fault is not None:
+            await trio.sleep(fault.delay)
+        cost = weight(request.path, request.parameters)
+        verdict = self.ledger.charge(address, cost, self.wall())
+        answer = self._rest(request, verdict, fault)
+        return answer._replace(headers=(*answer.headers, ("x-mbx-used-weight-1m", str(verdict.used))))
+
+    def _rest(self, request: Request, verdict: Verdict, fault: RestFailure | None) -> Answer:
+        if fault is not None and fault.status is not None:
+            return failure(fault.status, *refusal(fault.status, fault.message), fault.retry_after)
+        if verdict.status != HTTPStatus.OK:
+            return failure(verdict.status, *refusal(verdict.status, ""), verdict.retry_after_s)
+        if request.method not in {"GET", "HEAD"}:
+            return failure(HTTPStatus.METHOD_NOT_ALLOWED, 0, f"Request method '{request.method}' is not supported")
+        call = Call(self.house.market, request.parameters, self.house.now_ms, self.options.limits.database_lag_ms)
+        answer = answered(request.path, call)
+        if request.headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND":
+            answer = answer._replace(body=MILLISECONDS.sub(rb"\g<0>000", answer.body))
+        return answer
+
+    def _control(self, request: Request) -> Answer:
+        match request.method, request.path:
+            case "GET", "/sim/state":
+                return Answer(HTTPStatus.OK, msgspec.json.encode(self.house.snapshot()))
+            case "POST", "/sim/faults":
+                return self._plan(request.body)
+            case "DELETE", "/sim/faults":
+                self.saboteur.forget()
+                return Answer(HTTPStatus.OK, b"{}")
+        return failure(HTTPStatus.NOT_FOUND, 0, "accepted are GET /sim/state, POST /sim/faults and DELETE /sim/faults")
+
+    def _plan(self, body: bytes) -> Answer:
+        try:
+            faults = parse_faults(body)
+            self.saboteur.plan(faults)
+        except CallerError as mistake:
+            return failure(HTTPStatus.BAD_REQUEST, 0, str(mistake))
+        return Answer(HTTPStatus.OK, b'{"accepted":%d}' % len(faults))

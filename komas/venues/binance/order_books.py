@@ -1,0 +1,281 @@
+"""Order books: what changed goes in, the best levels come out; a torn book is mended before it is shown again.
+
+It stands between the feed and the backfill, and passes on whatever is no change of a book.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.errors import VenueError
+from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, Incoming, StreamHealth
+from komas.model.streams import Kind, Stream
+from komas.venues.binance import limits
+from komas.venues.binance.wire import check_levels
+from komas.venues.core.order_book import Book, Levels, Snapshot
+from komas.venues.core.ports import Intake, Sink, Unreadable
+from komas.venues.core.rest import Rest
+
+log = logging.getLogger(__name__)
+
+PUBLISHED: Final = 100  # levels a side for listeners; whoever asks over REST gets as many as are known
+LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
+DOUBT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing
+RETRY_S: Final = 1.0
+RETRY_MAX_S: Final = 30.0
+SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: what is known is dropped
+_TORN: Final = "something may be missing in the order book; it is taken anew"
+
+
+class BooksStatistics(msgspec.Struct, frozen=True):
+    """Books now, those of them that are not true, and the snapshots that were taken since the start."""
+
+    books: int
+    untrue: int
+    snapshots: int
+
+
+class _DepthSnapshot(msgspec.Struct):
+    """``{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[["4.00000200","12.00000000"]]}``."""
+
+    lastUpdateId: int  # noqa: N815 - the exchange's key
+    bids: tuple[tuple[Decimal, Decimal], ...]
+    asks: tuple[tuple[Decimal, Decimal], ...]
+
+
+class _Shelf:
+    """One book, and what is being done about it."""
+
+    def __init__(self) -> None:
+        self.book = Book()
+        self.due_at: float | None = None  # when to ask for a snapshot, unless the book mends itself
+        self.failures = 0
+        self.is_doubtful = False  # something may have been missed
+        self.is_stale = False  # its stream is silent that should not be: no snapshot tells what is missed from then on
+        self.doubts = 0
+        self.was_true = False
+        self.was_told = False  # who listens knows that it is not true
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is known to be missing."""
+        return self.book.is_true and not self.is_doubtful
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the book may be shown."""
+        return self.is_whole and not self.is_stale
+
+    def retry_at(self, now: float) -> float:
+        """When to ask again after one more failure: the pause grows."""
+        self.failures += 1
+        return now + min(RETRY_MAX_S, math.ldexp(RETRY_S, min(self.failures - 1, 10)))
+
+
+class Books:
+    """An ``Intake`` in front of another one; ``run()`` it beside the feed."""
+
+    def __init__(self, intake: Intake, sink: Sink, rest: Rest, clock_ms: Callable[[], int]) -> None:
+        self._intake = intake
+        self._sink = sink
+        self._rest = rest
+        self._clock_ms = clock_ms
+        self._shelves: dict[Stream, _Shelf] = {}
+        self._news = trio.lowlevel.ParkingLot()
+        self._snapshots = 0
+
+    @property
+    def status(self) -> FeedStatus:
+        """The feed's state, as it was announced."""
+        return self._intake.status
+
+    def statistics(self) -> BooksStatistics:
+        """Counts, for telemetry."""
+        untrue = sum(not shelf.is_true for shelf in self._shelves.values())
+        return BooksStatistics(len(self._shelves), untrue, self._snapshots)
+
+    # What is asked of the books
+
+    def depth(self, stream: Stream, levels: int) -> Depth | None:
+        """The best levels of a book; ``None`` while it is not known to be true."""
+        shelf = self._shelves.get(stream)
+        if shelf is None or not shelf.is_true:
+            return None
+        return _depth(stream, shelf.book, shelf.book.top(levels))
+
+    def is_recovering(self, stream: Stream) -> bool:
+        """Whether a book waits for a snapshot, or for an update that is missing."""
+        shelf = self._shelves.get(stream)
+        return shelf is not None and not shelf.is_whole
+
+    async def known(self, stream: Stream, levels: int) -> Depth:
+        """Wait until a book is true; returns its best levels."""
+        while (depth := self.depth(stream, levels)) is None:
+            await self._news.park()
+        return depth
+
+    # What the feed hands over
+
+    def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
+        """Enter what changed in a book, and show it; pass anything else on."""
+        if stream.kind is not Kind.DEPTH:
+            self._intake.take(stream, events, received_ms)
+            return
+        shelf = self._shelves.setdefault(stream, _Shelf())
+        for event in events:
+            assert isinstance(event, DepthUpdate)  # of such a stream there is nothing else
+            self._enter(stream, shelf, event, received_ms)
+
+    def _enter(self, stream: Stream, shelf: _Shelf, event: DepthUpdate, received_ms: int) -> None:
+        has_changed = shelf.book.take(event)
+        shelf.is_stale = False
+        if has_changed or event.last == shelf.book.update_id:
+            shelf.is_doubtful = False  # it joins on: nothing is missing
+        if has_changed:
+            self._show(stream, shelf, received_ms)
+        self._look_after(stream, shelf)
+
+    def doubt(self, stream: Stream) -> None:
+        """Show a book no more until its next change joins on, or a snapshot has come."""
+        shelf = self._shelves.get(stream)
+        if shelf is not None:
+            shelf.is_doubtful = True
+            shelf.doubts += 1
+            self._look_after(stream, shelf)
+        self._intake.doubt(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Close a book that nobody wants."""
+        self._shelves.pop(stream, None)
+        self._intake.forget(stream)
+
+    def announce(self, status: FeedStatus) -> None:
+        """Pass the feed's state on; once it was let go, every book is a thing of the past."""
+        if status.state is FeedState.DISCONNECTED:
+            self._shelves.clear()
+        self._intake.announce(status)
+
+    def tell(self, stream: Stream, health: StreamHealth) -> None:
+        """Pass the health of a stream on; a book is shown no more while its stream is silent that should not be."""
+        shelf = self._shelves.get(stream)
+        if shelf is not None and health.health is Health.STALE:
+            shelf.is_stale, shelf.was_true = True, False
+        elif shelf is not None and health.health is Health.LIVE and not shelf.is_true:
+            shelf.was_told = True
+            self._tell(stream, Health.RECOVERING, _TORN)
+            return
+        self._intake.tell(stream, health)
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """Close the book of a stream that the exchange refuses."""
+        self._shelves.pop(stream, None)
+        self._intake.refuse(stream, reason)
+
+    def _show(self, stream: Stream, shelf: _Shelf, received_ms: int) -> None:
+        book = shelf.book
+        if book.is_crossed:
+            log.error("book crossed", extra={"stream": stream.name, "update_id": book.update_id})
+            book.tear()
+        if shelf.is_true:
+            self._sink.publish(stream, _depth(stream, book, book.top(PUBLISHED)), received_ms)
+            self._news.unpark_all()
+
+    def _look_after(self, stream: Stream, shelf: _Shelf) -> None:
+        """See to it that a book which is not true, or worn, gets a snapshot; tell who listens."""
+        book, now = shelf.book, trio.current_time()
+        if shelf.is_whole and not book.is_worn:
+            shelf.due_at, shelf.failures = None, 0
+        elif shelf.due_at is None:
+            shelf.due_at = now + (LATE_S if book.is_torn else DOUBT_S if shelf.is_doubtful else 0.0)
+            self._news.unpark_all()
+        if shelf.was_true and not shelf.is_true:
+            shelf.was_told = True
+            self._tell(stream, Health.RECOVERING, _TORN)
+        elif shelf.was_told and shelf.is_true:
+            shelf.was_told = False
+            self._tell(stream, Health.LIVE, "the order book is true")
+        shelf.was_true = shelf.is_true
+
+    def _tell(self, stream: Stream, health: Health, reason: str) -> None:
+        self._sink.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+
+    # What runs behind
+
+    async def run(self) -> None:
+        """Take snapshots, one after another, until cancelled: each weighs as much as two pages of trades."""
+        while True:
+            stream, due_at = self._next()
+            if stream is None or due_at > trio.current_time():
+                with trio.move_on_at(due_at):
+                    await self._news.park()
+            else:
+                await self._take_snapshot(stream, self._shelves[stream])
+
+    def _next(self) -> tuple[Stream | None, float]:
+        due = [(shelf.due_at, stream) for stream, shelf in self._shelves.items() if shelf.due_at is not None]
+        if not due:
+            return None, float("inf")
+        due_at, stream = min(due)
+        return stream, due_at
+
+    async def _take_snapshot(self, stream: Stream, shelf: _Shelf) -> None:
+        if not self._rest.has_room:
+            shelf.due_at = trio.current_time() + RETRY_S  # missing trades go first
+            return
+        shelf.book.begin_snapshot()
+        doubts = shelf.doubts
+        try:
+            params = {"symbol": stream.symbol, "limit": str(limits.DEPTH_ROWS)}
+            answer = await self._rest.get(limits.DEPTH_PATH, _DepthSnapshot, params)
+            check_levels(answer.bids, answer.asks)
+        except (VenueError, Unreadable) as error:
+            self._failed(stream, shelf, error)
+            return
+        self._snapshots += 1
+        if self._shelves.get(stream) is not shelf:
+            return
+        most = limits.DEPTH_ROWS
+        cut = len(answer.bids) >= most, len(answer.asks) >= most
+        fits = shelf.book.load(Snapshot(answer.lastUpdateId, answer.bids, answer.asks, *cut))
+        if fits:
+            shelf.due_at = None
+            shelf.is_doubtful &= shelf.doubts != doubts  # it may be older than what was doubted since it was asked for
+            self._show(stream, shelf, self._clock_ms())
+            self._look_after(stream, shelf)
+        if not fits or not shelf.is_whole:
+            self._did_not_fit(stream, shelf)
+
+    def _did_not_fit(self, stream: Stream, shelf: _Shelf) -> None:
+        """Ask again later: the snapshot is older than what has come since, or what has come is nonsense.
+
+        What comes is kept on: REST may be a moment behind the stream, and its next answer fits.
+        """
+        shelf.due_at = shelf.retry_at(trio.current_time())
+        if shelf.failures >= SNAPSHOTS and not shelf.is_whole:
+            log.warning("book begun anew", extra={"stream": stream.name})
+            shelf.book = Book()
+
+    def _failed(self, stream: Stream, shelf: _Shelf, error: VenueError | Unreadable) -> None:
+        shelf.book.end_snapshot()
+        now = trio.current_time()
+        shelf.due_at = shelf.retry_at(now)
+        if isinstance(error, VenueError) and error.retry_after_s is not None:
+            shelf.due_at = max(shelf.due_at, now + error.retry_after_s)
+        log.warning(
+            "no snapshot",
+            extra={"stream": stream.name, "reason": str(error), "retry_in_s": round(shelf.due_at - now, 1)},
+        )
+
+
+def _depth(stream: Stream, book: Book, top: tuple[Levels, Levels]) -> Depth:
+    assert stream.kind is Kind.DEPTH
+    assert book.update_id is not None
+    bids, asks = top
+    return Depth(symbol=stream.symbol, update_id=book.update_id, bids=bids, asks=asks, timestamp=book.timestamp)

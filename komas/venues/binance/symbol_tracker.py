@@ -1,0 +1,73 @@
+"""What follows the exchange's listings: subscriptions to every symbol, and news of symbols that are gone or halted.
+
+A kind that is followed has every trading symbol pinned: a new listing is subscribed as soon as it is known. A stream
+that is wanted although its symbol is not listed (any more) is refused with words, whoever wanted it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from komas.model.market import Health, StreamHealth
+from komas.model.streams import Kind, Stream
+from komas.venues.binance.listings import TRADING, Listings
+from komas.venues.core.ports import Intake, Pins
+
+log = logging.getLogger(__name__)
+
+KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER)
+
+
+class Universe:
+    """All symbols, for some kinds of stream; ``run()`` beside the listings."""
+
+    def __init__(self, listings: Listings, pins: Pins, intake: Intake) -> None:
+        self._listings = listings
+        self._pins = pins
+        self._intake = intake
+        self._followed: set[Kind] = set()
+        self._statuses: dict[str, str] = {}  # of the wanted symbols, as they were at the last look
+
+    def follow(self, kind: Kind) -> tuple[Stream, ...]:
+        """Pin every trading symbol from now on; returns the streams of this moment."""
+        self._followed.add(kind)
+        streams = self.streams(kind)
+        self._pins.pin(streams)
+        return streams
+
+    def unfollow(self, kind: Kind) -> tuple[Stream, ...]:
+        """Let all symbols of a kind go; returns the streams that were pinned."""
+        self._followed.discard(kind)
+        pinned = tuple(stream for stream in self._pins.streams() if stream.kind is kind and self._pins.pinned(stream))
+        self._pins.unpin(pinned)
+        return pinned
+
+    def streams(self, kind: Kind) -> tuple[Stream, ...]:
+        """Every trading symbol, as streams of a kind."""
+        return tuple(Stream(kind, symbol) for symbol in self._listings.trading())
+
+    async def run(self) -> None:
+        """Follow the listings until cancelled."""
+        seen = 0
+        while True:
+            seen = await self._listings.changed(seen)
+            for kind in self._followed:
+                self._pins.pin(self.streams(kind))
+            self._check()
+
+    def _check(self) -> None:
+        """Say what has become of the symbols of wanted streams."""
+        wanted = self._pins.streams()
+        now = {stream.symbol: self._listings.status(stream.symbol) for stream in wanted}
+        for stream in wanted:
+            status = now[stream.symbol]
+            if status is None:
+                log.warning("symbol not listed", extra={"stream": stream.name})
+                self._intake.refuse(stream, f"{stream.symbol} is not listed by the exchange")
+            elif status != self._statuses.get(stream.symbol, TRADING):
+                log.warning("symbol status", extra={"stream": stream.name, "status": status})
+                health = Health.PENDING if status == TRADING else Health.QUIET
+                reason = f"{stream.symbol} is in status {status}"
+                self._intake.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+        self._statuses = {symbol: status for symbol, status in now.items() if status is not None}

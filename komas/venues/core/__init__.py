@@ -1,0 +1,1 @@
+"""What every exchange needs, and what knows none: connections, rate limits, liveness, sequencing, gap filling."""

@@ -1,0 +1,47 @@
+"""The exchange's own numbers of events that must not be lost. Sans-I/O.
+
+Trades and aggregate trades count up by one; a candle's number is its open time, and the next one opens an interval
+later.
+"""
+
+from __future__ import annotations
+
+from komas.model.market import AggTrade, Event, Kline, Trade
+from komas.model.streams import INTERVALS, Kind, Stream, next_open_ms, previous_open_ms
+
+
+def can_fill(stream: Stream) -> bool:
+    """Whether the exchange keeps what this stream sends."""
+    return stream.kind in (Kind.TRADE, Kind.AGG_TRADE, Kind.KLINE)
+
+
+def first_after(stream: Stream, latest: Event) -> int:
+    """From which number on something may have come after an event: a candle that is open goes on itself."""
+    match latest:
+        case Trade() | AggTrade():
+            return latest.trade_id + 1
+        case Kline(is_closed=False):
+            return latest.timestamp
+        case _:
+            return next_number(stream, latest.timestamp)
+
+
+def settled(stream: Stream, events: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """The events that will not change any more: of candles, the last one may be open, or still be counted."""
+    return events[:-1] if stream.kind is Kind.KLINE else events
+
+
+def next_number(stream: Stream, number: int) -> int:
+    """The number that follows."""
+    if stream.kind is Kind.KLINE:
+        assert stream.interval in INTERVALS
+        return next_open_ms(stream.interval, number)
+    return number + 1
+
+
+def previous_number(stream: Stream, number: int) -> int:
+    """The number that goes before."""
+    if stream.kind is Kind.KLINE:
+        assert stream.interval in INTERVALS
+        return previous_open_ms(stream.interval, number)
+    return number - 1

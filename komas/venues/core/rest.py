@@ -1,0 +1,180 @@
+"""Ask a venue over HTTP: the only file that knows the HTTP client (httpx).
+
+One client in the process, one weight budget: after 429 or 418 nothing is asked until the time that the venue named,
+because asking on turns the first into the second, and the second into a ban of days.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import import_module
+from typing import Final, TypeVar
+
+import httpx
+import msgspec
+import trio
+
+from komas.errors import Cause, VenueError
+from komas.venues.core.retry import RETRY_AFTER_MAX_S
+from komas.venues.core.websocket import retry_after_s
+
+TIMEOUT_S: Final = 10.0
+# Of what the venue allows; the rest is for whoever else is behind the same address.
+WEIGHT_SHARE: Final = 0.8
+WEIGHT_WINDOW_S: Final = 60.0
+BANNED_FOR_S: Final = 60.0  # when a 429 or 418 does not say how long
+
+_TOO_MANY: Final = 429
+_BANNED: Final = 418
+_TIMED_OUT: Final = 408
+_SERVER_ERRORS: Final = 500
+
+T = TypeVar("T")
+
+
+class _ErrorBody(msgspec.Struct):
+    """``{"code":-1121,"msg":"Invalid symbol."}``."""
+
+    code: int | None = None
+    msg: str = ""
+
+
+class Rest:
+    """One venue's REST host, made by ``open_rest()``."""
+
+    def __init__(
+        self,
+        base_url: str,
+        weight_header: str,
+        weight_per_minute: int,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self._url = httpx.URL(base_url)
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+        self._opening = trio.Lock()
+        self._weight_header = weight_header
+        self._weight_limit = weight_per_minute * WEIGHT_SHARE
+        self._not_before = -1.0
+        self._weighed_at = 0.0
+        self.used_weight = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether most of the minute's weight is left: for what is not urgent."""
+        is_fresh = trio.current_time() - self._weighed_at < WEIGHT_WINDOW_S
+        return trio.current_time() >= self._not_before and not (is_fresh and self.used_weight > self._weight_limit / 2)
+
+    async def get(self, path: str, result: type[T], params: Mapping[str, str] | None = None) -> T:
+        """GET one resource and decode it; ``VenueError`` for every way in which that can fail."""
+        self._check_budget()
+        response = await self._answer(path, params)
+        self._note_weight(response)
+        if response.status_code != httpx.codes.OK:
+            raise self._failed(response)
+        try:
+            return msgspec.json.decode(response.content, type=result)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise VenueError(f"{path} answered what komas cannot read: {error}", cause=Cause.PROTOCOL) from error
+
+    async def _answer(self, path: str, params: Mapping[str, str] | None) -> httpx.Response:
+        # The client's own time-out is for each read: a body that drips would hold us for days.
+        with trio.move_on_after(TIMEOUT_S):
+            try:
+                client = await self._opened()
+                return await client.get(path, params=params)
+            # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+                words = str(error) or type(error).__name__
+                raise VenueError(f"{self._url.host} cannot be asked: {words}", cause=Cause.NETWORK) from error
+        raise VenueError(f"{self._url.host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)
+
+    async def _opened(self) -> httpx.AsyncClient:
+        """The client, made at the first question: reading whom to trust takes longer than a start may wait for it."""
+        async with self._opening:
+            if self._client is None:
+                try:
+                    self._client = await self._make()
+                except (OSError, ValueError, ImportError) as error:  # what the environment says of trust and proxies
+                    raise VenueError(f"{self._url.host} cannot be asked: {error}", cause=Cause.NETWORK) from error
+        return self._client
+
+    async def _make(self) -> httpx.AsyncClient:
+        if self._transport is not None:
+            return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport)
+        # Waited for, cancelled or not: a process that ends while a thread is inside OpenSSL ends by a signal.
+        trusted = await trio.to_thread.run_sync(_prepare)
+        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted)
+
+    async def aclose(self) -> None:
+        """Close the client's connections; whoever asks is cancelled before."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _check_budget(self) -> None:
+        wait_s = self._not_before - trio.current_time()
+        if wait_s > 0:
+            raise VenueError(
+                f"the exchange asked to wait {wait_s:.0f} s more", cause=Cause.REFUSED, retry_after_s=wait_s
+            )
+
+    def _note_weight(self, response: httpx.Response) -> None:
+        used = response.headers.get(self._weight_header, "")
+        if used.isascii() and used.isdigit():
+            self.used_weight, self._weighed_at = int(used[:9]), trio.current_time()
+            if self.used_weight >= self._weight_limit:
+                self._wait(WEIGHT_WINDOW_S)
+
+    def _wait(self, seconds: float) -> None:
+        """Ask nothing for so long; an answer that was under way does not shorten a longer wait."""
+        self._not_before = max(self._not_before, trio.current_time() + seconds)
+
+    def _failed(self, response: httpx.Response) -> VenueError:
+        status = response.status_code
+        wait_s = retry_after_s(response.headers.get("retry-after", ""))
+        if wait_s is not None:
+            wait_s = min(wait_s, RETRY_AFTER_MAX_S)
+        if status in (_TOO_MANY, _BANNED):
+            wait_s = BANNED_FOR_S if wait_s is None else wait_s
+            self._wait(wait_s)
+        try:
+            body = msgspec.json.decode(response.content, type=_ErrorBody)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            body = _ErrorBody()
+        return VenueError(
+            f"the exchange answered HTTP {status}{f': {body.msg}' if body.msg else ''}",
+            cause=Cause.NETWORK if status >= _SERVER_ERRORS or status == _TIMED_OUT else Cause.REFUSED,
+            status=status,
+            retry_after_s=wait_s,
+            code=body.code,
+        )
+
+
+@cache
+def read_trust_store() -> ssl.SSLContext:
+    """Whom to trust, as httpx has it, read once for every host."""
+    return httpx.create_ssl_context()
+
+
+def _prepare() -> ssl.SSLContext:
+    import_module("httpcore")  # which httpx loads with its first client
+    return read_trust_store()
+
+
+@asynccontextmanager
+async def open_rest(
+    base_url: str,
+    *,
+    weight_header: str,
+    weight_per_minute: int,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Rest]:
+    """Open the REST host of a venue; ``transport`` is for tests that answer in its place."""
+    rest = Rest(base_url, weight_header, weight_per_minute, transport)
+    try:
+        yield rest
+    finally:
+        await rest.aclose()

@@ -1,0 +1,171 @@
+"""One request without a body, and one WebSocket, has one task: it is cancelled when its client leaves.
+
+For a request Quart-Trio runs two more beside it, a nursery around them, to wait for a body that such a request has
+not, and for the client's leaving; Hypercorn keeps a queue for both. Quart keeps the request, with all that it knows,
+until the response has ended. Together that is most of what an idle listener costs. Here our Hypercorn stream cancels
+the request itself, and of a response without an end only its body is kept. A WebSocket's messages are taken where
+Hypercorn left them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+
+import trio
+from hypercorn.protocol.events import Event, Request, StreamClosed
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.task_group import _handle as handle_app
+from hypercorn.typing import ConnectionState
+from quart import Response
+from quart.asgi import ASGIWebsocketConnection
+from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
+
+from komas.web.problems import ProblemError, respond
+
+if TYPE_CHECKING:
+    from hypercorn.config import Config
+    from hypercorn.typing import (
+        AppWrapper,
+        ASGIReceiveCallable,
+        ASGIReceiveEvent,
+        ASGISendCallable,
+        HTTPResponseBodyEvent,
+        HTTPResponseStartEvent,
+        Scope,
+        TaskGroup,
+    )
+    from quart.wrappers.response import ResponseBody
+
+SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
+SCOPE_RECEIVE: Final = "komas.receive"  # and where a WebSocket's handler finds what gives it messages
+_OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
+_HEADERS_KEPT: Final = 256  # that were encoded before: nearly all of them are the same in every response
+
+
+class RequestStream(HTTPStream):
+    """One request and its response, as Hypercorn sees them."""
+
+    _leaving: trio.CancelScope | None = None
+
+    async def handle(self, event: Event) -> None:
+        """Take what the client sent, or the news that it has left."""
+        if isinstance(event, Request) and not any(name.lower() in _OF_A_BODY for name, _ in event.headers):
+            self._leaving = trio.CancelScope()
+            self.task_group = cast("TaskGroup", _Lone(self.task_group))
+            event = dataclasses.replace(event, state=ConnectionState({**event.state, SCOPE_LEAVING: self._leaving}))
+        await super().handle(event)
+        if isinstance(event, StreamClosed) and self._leaving is not None:
+            self._leaving.cancel("the client has left, or has its response")
+
+
+class _Lone:
+    """Starts an application that is told nothing after its request: there is no body, and it is cancelled."""
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+
+    async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Any) -> Any:  # noqa: ANN401 - hypercorn's
+        """Start it; returns what takes messages to it."""
+        nothing = trio.sleep_forever
+        self._tasks.spawn(handle_app, app, config, scope, nothing, send, trio.to_thread.run_sync, trio.from_thread.run)
+        return _drop
+
+
+async def _drop(_message: ASGIReceiveEvent) -> None:
+    """Nobody takes it."""
+
+
+class RequestConnection(TrioASGIHTTPConnection):
+    """One request and its response, as Quart sees them."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Handle the request."""
+        if not _has_path(self.scope["path"]):
+            await self._send_response(send, respond(ProblemError(400, "the request names no path")))
+            return
+        state = cast("dict[str, object]", self.scope.get("state") or {})
+        leaving = state.get(SCOPE_LEAVING)
+        if not isinstance(leaving, trio.CancelScope):
+            await super().__call__(receive, send)
+            return
+        with leaving:
+            body = await self._begin(send)
+            if body is not None:
+                await _stream(body, send)
+
+    async def _begin(self, send: ASGISendCallable) -> ResponseBody | None:
+        """Answer; of a response without an end only the head, its body is returned."""
+        request = self._create_request_from_scope(send)
+        request.body.set_complete()
+        response = await self.app.handle_request(request)
+        timeout = response.timeout if isinstance(response, Response) else Ellipsis
+        if timeout is None:
+            headers = [_encoded(name, value) for name, value in response.headers.items()]
+            start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+            await send(cast("HTTPResponseStartEvent", start))
+            return cast("ResponseBody", response.response)
+        with trio.move_on_after(self.app.config["RESPONSE_TIMEOUT"] if timeout is Ellipsis else timeout):
+            await self._send_response(send, response)
+        return None
+
+
+async def _stream(body: ResponseBody, send: ASGISendCallable) -> None:
+    """Send a body, chunk by chunk, and its end."""
+    async with body as chunks:
+        async for chunk in chunks:
+            await send(_part(chunk, more=True))
+            del chunk  # the next one may be long in coming
+    await send(_part(b"", more=False))
+
+
+def _has_path(target: str) -> bool:
+    """Whether the target of a request (RFC 9112, 3.2) is one that Quart can read: ``?x`` and ``http://[`` are none."""
+    try:
+        return bool(target.startswith("/") or urlsplit(target).path)
+    except ValueError:
+        return False
+
+
+def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+class SocketConnection(TrioASGIWebsocketConnection):
+    """One WebSocket, as Quart sees it.
+
+    Its handler finds ``receive()`` in its scope's state, and must use it: it is cancelled when that finds the end.
+    """
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Handle the socket."""
+        if not _has_path(self.scope["path"]):
+            await send({"type": "websocket.close", "code": 1008, "reason": None})  # before it is accepted: HTTP 403
+            return
+        self._receive = receive
+        state = cast("dict[str, object]", self.scope["state"])
+        state[SCOPE_RECEIVE] = self.receive
+        try:
+            with trio.CancelScope() as self._leaving:
+                await ASGIWebsocketConnection.handle_websocket(self, self._create_websocket_from_scope(send), send)
+        finally:
+            del state[SCOPE_RECEIVE]  # or only the garbage collector would find us
+
+    async def receive(self) -> bytes | str | None:
+        """Wait for the next message; ``None`` is an empty binary one."""
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.receive":
+                return event.get("bytes") or event.get("text")
+            if event["type"] == "websocket.disconnect":
+                self._leaving.cancel("the client has left")
+                await trio.sleep_forever()
+
+
+@lru_cache(_HEADERS_KEPT)
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), value.encode()

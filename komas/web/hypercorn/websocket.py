@@ -1,0 +1,237 @@
+"""Our Hypercorn WebSocket: every breach of the protocol is answered by its close code, and costs little.
+
+Hypercorn's stream is replaced where it is wrong for us:
+
+* permessage-deflate was always negotiated: a compressor for each socket, and 256 MiB of zeros for 260 KB. Here it is
+  not, and a frame is refused by its header before its payload is read;
+* a frame that is not UTF-8, too big or broken ended in a cut connection, or in an open one that nobody listened to;
+* an application that left unread messages behind kept its socket open for ever;
+* a flood of pings or of empty fragments was answered as fast as it came;
+* a refused handshake left its connection open without any time-out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from hypercorn.logging import Logger
+from hypercorn.protocol.events import Body, Data, EndData, Event, Request, StreamClosed
+from hypercorn.protocol.events import Response as ResponseEvent
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.typing import ConnectionState
+from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import ConnectionState as Phase
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+
+from komas.errors import Closing
+from komas.hub.broadcast import Direct
+from komas.observability.logs import hide_tokens
+from komas.signals.session import MESSAGE_BYTES, Bucket
+
+if TYPE_CHECKING:
+    from hypercorn.typing import (
+        ASGISendEvent,
+        ResponseSummary,
+        WebsocketAcceptEvent,
+        WebsocketDisconnectEvent,
+        WebsocketReceiveEvent,
+        WWWScope,
+    )
+
+SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket,
+SCOPE_CONNECTION: Final = "komas.connection"  # and where its connection, if it can be written to without waiting
+FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a session allows
+FRAMES_AT_ONCE: Final = 200.0
+LINGER_S: Final = 2.0  # for the client's close frame
+_SECRET_HEADERS: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", b"referer"})
+_BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
+_ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
+
+
+class _SizeLimit(Extension):
+    """Refuses a frame by its header, before any of its payload is read."""
+
+    name = "komas-size-limit"
+
+    def enabled(self) -> bool:
+        return True
+
+    def offer(self) -> bool:
+        return False
+
+    def frame_inbound_header(
+        self,
+        proto: FrameDecoder | FrameProtocol,
+        opcode: Opcode,
+        rsv: RsvBits,
+        payload_length: int,
+    ) -> CloseReason | RsvBits:
+        """Answer 1009 for a long frame; bits that only an extension may set stay a breach of the protocol."""
+        if payload_length > MESSAGE_BYTES:
+            return CloseReason.MESSAGE_TOO_BIG
+        return RsvBits(rsv1=False, rsv2=False, rsv3=False)
+
+
+class Socket(WSStream):
+    """One client's WebSocket; the application finds it in ``scope["state"][SCOPE_STATE]``."""
+
+    connection: Connection
+    _came_early = False
+    _is_broken = False  # by the client, whose frames cannot be told apart any more
+    _is_left = False  # by the application
+
+    async def handle(self, event: Event) -> None:
+        """Take what the client sent."""
+        self.heard_at = trio.current_time()
+        if isinstance(event, Request):
+            await super().handle(self._begin(event))
+        elif isinstance(event, Body | Data) and not self.handshake.accepted:
+            self._came_early = True  # frames follow the handshake's answer (RFC 6455, 4.1): answered once it is given
+        elif isinstance(event, Body | Data) and self._is_broken:
+            return  # what cannot be parsed is not kept either
+        elif isinstance(event, StreamClosed):
+            self.closed = True
+            self._gone.set()
+            await self._tell({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE})
+        else:
+            await super().handle(event)
+
+    def _begin(self, event: Request) -> Request:
+        self._bucket = Bucket(FRAMES_A_SECOND, FRAMES_AT_ONCE, self.heard_at)
+        self._parts: list[str] = []
+        self._putting = trio.CancelScope()  # around what waits for room in the application's queue
+        self._gone = trio.Event()
+        self._direct: Direct | None = event.state.get(SCOPE_CONNECTION)
+        # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
+        headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
+        return dataclasses.replace(event, headers=headers, state=ConnectionState({**event.state, SCOPE_STATE: self}))
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """Do what the application says; ``None`` is its end."""
+        if message is not None and self.state is ASGIWebsocketState.CLOSED:
+            await trio.lowlevel.checkpoint()  # it was closed under the application, which is about to be told
+            return
+        if message is None:
+            self._is_left = True
+            self._putting.cancel()  # nobody takes what still waits to be taken
+            if self.state is ASGIWebsocketState.CLOSED:
+                # The client's close frame comes before the end of the connection (RFC 6455, 7.1.1): a browser calls
+                # the close unclean otherwise, and unread bytes would make it a reset that destroys ours.
+                with trio.move_on_after(LINGER_S):
+                    await self._gone.wait()
+        await super().app_send(message)
+
+    async def _tell(self, message: WebsocketReceiveEvent | WebsocketDisconnectEvent) -> None:
+        """Put a message into the application's queue, unless there is no application any more."""
+        if self.app_put is not None and not self._is_left:
+            with trio.CancelScope() as self._putting:
+                await self.app_put(message)
+
+    @property
+    def heard_s_ago(self) -> float:
+        """Seconds since anything came from the client."""
+        return trio.current_time() - self.heard_at
+
+    def write(self, frame: bytes) -> int:
+        """Write as much of a frame as the connection takes at once; returns how many bytes are left."""
+        is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
+        if self._direct is None or not is_open or self.connection.state is not Phase.OPEN:
+            return len(frame)
+        return self._direct.write(frame)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether ``write()`` ever writes."""
+        return self._direct is not None
+
+    async def flush(self) -> bool:
+        """Write the rest of what ``write()`` has begun; whether there was one."""
+        return self._direct is not None and await self._direct.flush()
+
+    async def ping(self) -> None:
+        """Send a ping of the protocol, which every client answers by itself."""
+        await self._send_wsproto_event(Ping())
+
+    async def _accept(self, message: WebsocketAcceptEvent) -> None:
+        self.state = ASGIWebsocketState.CONNECTED
+        self.handshake.extensions = None
+        status, headers, _ = self.handshake.accept(message.get("subprotocol"), message.get("headers", []))
+        self.connection = Connection(ConnectionType.SERVER, [_SizeLimit()])
+        await self.send(ResponseEvent(stream_id=self.stream_id, status_code=status, headers=headers))
+        await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
+        if self._came_early:
+            await self._refuse(Closing.PROTOCOL)
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if self.state is ASGIWebsocketState.CLOSED and not isinstance(event, CloseConnection):
+                continue  # we have closed, and wait for the client to do so
+            if not self._bucket.take(trio.current_time()):
+                await self._refuse(Closing.RATE_LIMITED)
+            elif isinstance(event, Message):
+                await self._take(event)
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                await self._end(event)
+                return
+
+    async def _take(self, event: Message[Any]) -> None:
+        self.buffer.length += len(event.data.encode()) if isinstance(event, TextMessage) else len(event.data)
+        if self.buffer.length > MESSAGE_BYTES:
+            await self._refuse(Closing.TOO_BIG)
+            return
+        if isinstance(event, TextMessage):
+            self._parts.append(event.data)
+        if event.message_finished:
+            text = "".join(self._parts) if isinstance(event, TextMessage) else None
+            self._parts.clear()
+            self.buffer.clear()
+            # What a binary message holds is nobody's business: it ends the session.
+            await self._tell({"type": "websocket.receive", "text": text, "bytes": None if text is not None else b"\0"})
+
+    async def _end(self, event: CloseConnection) -> None:
+        """The client has closed, or broke the protocol, which is told apart by what the connection thinks of it."""
+        if self.state is ASGIWebsocketState.CLOSED:
+            self._gone.set()
+        elif self.connection.state is Phase.REMOTE_CLOSING:
+            await self._send_wsproto_event(event.response())
+            await self.send(StreamClosed(stream_id=self.stream_id))
+        else:
+            self._is_broken = True
+            await self._refuse(_BREACHES.get(event.code, Closing.PROTOCOL))
+
+    async def _refuse(self, closing: Closing) -> None:
+        """Close, and let the application go."""
+        self.state = ASGIWebsocketState.CLOSED
+        await self._send_wsproto_event(CloseConnection(code=closing.code, reason=closing.reason))
+        await self.send(EndData(stream_id=self.stream_id))
+        await self._tell({"type": "websocket.disconnect", "code": closing.code})
+
+    async def _send_error_response(self, status_code: int) -> None:
+        await super()._send_error_response(status_code)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+class AccessLog(Logger):
+    """Hypercorn's log without what may hold a token, whatever format was configured.
+
+    The query and some headers are left out; what looks like a token elsewhere is hidden.
+    """
+
+    async def access(self, request: WWWScope, response: ResponseSummary, request_time: float) -> None:
+        """Write one line, where there is a log."""
+        if self.access_logger is None:
+            return
+        headers = [
+            (name, hide_tokens(value.decode("latin-1")).encode("latin-1"))
+            for name, value in request["headers"]
+            if name.lower() not in _SECRET_HEADERS
+        ]
+        shown = {**request, "path": hide_tokens(request["path"]), "query_string": b"", "headers": headers}
+        await super().access(shown, response, request_time)  # type: ignore[arg-type]  # the same scope, less of it

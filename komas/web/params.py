@@ -1,0 +1,186 @@
+"""What clients write, read into streams and numbers (thinks): each wrong field is named, all of them at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+import msgspec
+
+from komas.errors import CallerError
+from komas.model.streams import Kind, Stream, parse_interval, parse_kind, parse_symbol
+from komas.venues.binance import symbol_tracker
+from komas.web.problems import FieldError, ProblemError, invalid
+
+MIN_RATE: Final = 0.1  # events a second; slower than that a client should ask GET /api/ws/prices now and then
+MAX_RATE: Final = 1000.0
+LARGEST: Final = 2**53  # of ids and positions: what JSON readers hold exactly
+
+T = TypeVar("T")
+
+_PRICE_KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER, Kind.BOOK_TICKER, Kind.MARK_PRICE)
+
+
+ALL: Final = "*"  # every symbol that the exchange lists
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What a subscribe or unsubscribe body asks for: streams, or every symbol of one kind."""
+
+    streams: tuple[Stream, ...]
+    every: Kind | None = None
+
+
+def read_wish(body: bytes, max_symbols: int) -> Wish:
+    """Read ``{"symbols": [...], "stream_type": "...", "interval": "..."}``."""
+    table = _read_object(body)
+    errors = [
+        FieldError(key[:40], f"unknown field {key[:40]!r}; known: symbols stream_type interval")
+        for key in table
+        if key not in ("symbols", "stream_type", "interval")
+    ]
+    is_all = table.get("symbols") == [ALL]
+    symbols = () if is_all else _read_symbols(table.get("symbols"), max_symbols, errors)
+    kind = _checked(lambda: parse_kind(_text(table.get("stream_type"), "stream_type", default="ticker")), errors)
+    # A form that sends its default interval along with a ticker means no harm, as long as there is such an interval.
+    interval = _checked(lambda: parse_interval(_text(table.get("interval"), "interval", default="1m")), errors)
+    if is_all and kind is not None and kind not in symbol_tracker.KINDS:
+        errors.append(
+            FieldError("symbols", f"all symbols: for {' and '.join(symbol_tracker.KINDS)} alone, not for {kind}")
+        )
+    if errors or kind is None:
+        raise invalid(errors)
+    if is_all:
+        return Wish((), every=kind)
+    return Wish(tuple(Stream(kind, symbol, interval if kind is Kind.KLINE else None) for symbol in symbols))
+
+
+def read_symbols(text: str | None, max_symbols: int, field: str = "symbols") -> tuple[str, ...]:
+    """Read ``BTCUSDT,ETHUSDT`` from a query; each once, in the order written."""
+    errors: list[FieldError] = []
+    symbols = _read_symbols([part for part in (text or "").split(",") if part.strip()], max_symbols, errors)
+    if errors:
+        raise invalid(FieldError(field, error.message) for error in errors)
+    return symbols
+
+
+def read_price_streams(query: Mapping[str, str], max_symbols: int) -> tuple[Stream, ...]:
+    """The streams of ``/sse/prices``."""
+    errors: list[FieldError] = []
+    symbols = _read_symbols([part for part in query.get("symbols", "").split(",") if part.strip()], max_symbols, errors)
+    kind = _checked(lambda: parse_kind(query.get("stream_type", "ticker")), errors)
+    if kind is not None and kind not in _PRICE_KINDS:
+        errors.append(FieldError("stream_type", f"{kind} has an endpoint of its own; here: {' '.join(_PRICE_KINDS)}"))
+    if errors or kind is None:
+        raise invalid(errors)
+    return tuple(Stream(kind, symbol) for symbol in symbols)
+
+
+def read_kline_stream(query: Mapping[str, str]) -> Stream:
+    """The stream of ``/sse/klines``."""
+    errors: list[FieldError] = []
+    symbols = _one_symbol(query, errors)
+    interval = _checked(lambda: parse_interval(query.get("interval", "1m")), errors)
+    if errors:
+        raise invalid(errors)
+    return Stream(Kind.KLINE, symbols[0], interval)
+
+
+def read_trade_stream(query: Mapping[str, str]) -> Stream:
+    """The stream of ``/sse/trades``."""
+    errors: list[FieldError] = []
+    symbols = _one_symbol(query, errors)
+    aggregate = _checked(lambda: _boolean(query.get("aggregate", "false")), errors)
+    if errors:
+        raise invalid(errors)
+    return Stream(Kind.AGG_TRADE if aggregate else Kind.TRADE, symbols[0])
+
+
+def read_depth(query: Mapping[str, str], *, default: int, most: int) -> tuple[Stream, int]:
+    """The stream of an order book, and how many levels a side are asked for."""
+    errors: list[FieldError] = []
+    symbols = _one_symbol(query, errors)
+    if errors:
+        raise invalid(errors)
+    return Stream(Kind.DEPTH, symbols[0]), read_count(query.get("limit"), "limit", default=default, most=most)
+
+
+def read_rate(text: str | None) -> float | None:
+    """Read ``max_rate``, events a second for each symbol; ``None`` when it was not given."""
+    if text is None:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise invalid([FieldError("max_rate", f"max_rate is a number from {MIN_RATE:g} to {MAX_RATE:g}, not {text!r}")])
+    return rate
+
+
+def read_count(text: str | None, field: str, *, default: int, most: int, least: int = 1) -> int:
+    """Read a whole number from ``least`` to ``most``."""
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise invalid([FieldError(field, f"{field} is a whole number from {least} to {most}, not {text[:40]!r}")])
+    return int(text)
+
+
+def _read_object(body: bytes) -> dict[str, object]:
+    try:
+        table = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise ProblemError(
+            400, 'the body is not a JSON object such as {"symbols": ["BTCUSDT"], "stream_type": "ticker"}'
+        )
+    return table
+
+
+def _read_symbols(given: object, max_symbols: int, errors: list[FieldError]) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given:
+        errors.append(FieldError("symbols", "symbols is a list with at least one symbol, such as BTCUSDT"))
+        return ()
+    if len(given) > max_symbols:
+        errors.append(FieldError("symbols", f"{len(given)} symbols in one request; at most {max_symbols}"))
+        return ()
+    symbols = [_checked(partial(_symbol, item), errors) for item in given]
+    return tuple(dict.fromkeys(symbol for symbol in symbols if symbol is not None))
+
+
+def _one_symbol(query: Mapping[str, str], errors: list[FieldError]) -> Sequence[str]:
+    symbol = _checked(lambda: parse_symbol(query.get("symbol", "")), errors)
+    errors[:] = [FieldError("symbol" if error.field == "symbols" else error.field, error.message) for error in errors]
+    return [] if symbol is None else [symbol]
+
+
+def _symbol(value: object) -> str:
+    return parse_symbol(_text(value, "symbols"))
+
+
+def _text(value: object, field: str, default: str | None = None) -> str:
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise CallerError(f"{field}: a text was expected, not {type(value).__name__}", field=field)
+    return value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0", ""):
+        return False
+    raise CallerError(f"aggregate is true or false, not {text[:40]!r}", field="aggregate")
+
+
+def _checked(parse: Callable[[], T], errors: list[FieldError]) -> T | None:
+    try:
+        return parse()
+    except CallerError as error:
+        errors.append(FieldError(error.field or "body", str(error)))
+        return None

@@ -1,0 +1,145 @@
+"""Signals in, and VIPs; contract section 4."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+from quart import Blueprint, Response, request
+
+from komas.errors import Unauthorized
+from komas.model.codec import read_object
+from komas.model.signals import MOST_DAYS, Principal, Signal, Vip
+from komas.signals.entitlements import is_vip
+from komas.signals.service import check_scope
+from komas.signals.tokens import is_subject
+from komas.signals.validation import check_key, check_type, read_changes, read_wording
+from komas.web import params
+from komas.web.bearer import bearer_of
+from komas.web.problems import FieldError, ProblemError, invalid
+from komas.web.routes.control import JSON, body_of, json_response
+from komas.web.services import Rooms
+
+PAGE: int = 100
+LONGEST_PAGE: int = 1000
+
+
+class SignalsBody(msgspec.Struct, frozen=True):
+    """``GET /api/signals``; ask again with ``next_since_id`` for what follows."""
+
+    count: int
+    signals: tuple[Signal, ...]
+    next_since_id: int
+
+
+class VipBody(msgspec.Struct, frozen=True):
+    """What the store knows of a user's VIP."""
+
+    user_id: str
+    active: bool
+    revoked: bool
+    vip_until: int | None
+
+
+def publish(rooms: Rooms) -> Blueprint:
+    """The routes of producers and VIPs; they bring tokens."""
+    routes = Blueprint("publish", __name__, url_prefix="/api/signals")
+    desk = rooms.signals.desk
+
+    @routes.post("")
+    async def born() -> Response:
+        principal = await _principal(rooms)
+        check_scope(principal)
+        wording = read_wording(await body_of(request), rooms.settings.signal_types)
+        event = await desk.publish(principal, wording, check_key(request.headers.get("Idempotency-Key")))
+        body = {"id": event.signal_id, "signal_type": event.signal_type, "data": event.data}
+        return _respond(body, HTTPStatus.CREATED)
+
+    @routes.patch("/<signal_id>")
+    async def changed(signal_id: str) -> Response:
+        principal = await _principal(rooms)
+        check_scope(principal)
+        changes = read_changes(await body_of(request))
+        number = params.read_count(signal_id, "id", default=0, most=params.LARGEST)
+        signal = await desk.update(principal, number, changes)
+        if signal is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no signal {number}")
+        return _respond(signal)
+
+    @routes.get("")
+    async def listed() -> Response:
+        principal = await _principal(rooms)
+        if not is_vip(principal, await rooms.signals.vips.known(principal.subject), rooms.signals.clock_ms() / 1000):
+            raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
+        since_id = params.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST)
+        limit = params.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
+        wanted = request.args.get("signal_type")
+        signal_type = None if wanted is None else check_type(wanted, rooms.settings.signal_types)
+        found = await rooms.signals.store.read(lambda ledger: ledger.signals_after(since_id, signal_type, limit))
+        return _respond(SignalsBody(len(found), tuple(found), found[-1].id if found else since_id))
+
+    return routes
+
+
+def vips(rooms: Rooms) -> Blueprint:
+    """The routes of administrators."""
+    routes = Blueprint("vips", __name__, url_prefix="/api/vip")
+    members = rooms.signals.vips
+
+    @routes.post("/<path:user_id>")
+    async def grant(user_id: str) -> Response:
+        subject, days = _subject(user_id), _days(await body_of(request))
+        return json_response(_vip_body(subject, await members.grant(subject, days), rooms))
+
+    @routes.delete("/<path:user_id>")
+    async def revoke(user_id: str) -> Response:
+        subject = _subject(user_id)
+        return json_response(_vip_body(subject, await members.revoke(subject), rooms))
+
+    @routes.get("/<path:user_id>")
+    async def show(user_id: str) -> Response:
+        subject = _subject(user_id)
+        return json_response(_vip_body(subject, await members.known(subject), rooms))
+
+    return routes
+
+
+def _respond(body: object, status: int = HTTPStatus.OK) -> Response:
+    """Answer with signals, whose data is text already."""
+    return Response(msgspec.json.encode(body), status, content_type=JSON)
+
+
+async def _principal(rooms: Rooms) -> Principal:
+    try:
+        return await rooms.signals.authenticator.authenticate(bearer_of(request.headers))
+    except Unauthorized:
+        raise ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            "this call needs 'Authorization: Bearer <token>' with a valid access token",
+            headers={"WWW-Authenticate": 'Bearer realm="komas"'},
+        ) from None
+
+
+def _vip_body(subject: str, known: Vip | None, rooms: Rooms) -> VipBody:
+    if known is None:
+        return VipBody(subject, active=False, revoked=False, vip_until=None)
+    return VipBody(subject, known.is_active(rooms.signals.clock_ms() / 1000), known.revoked, known.until_s)
+
+
+def _subject(text: str) -> str:
+    if text.endswith("/"):  # elsewhere it makes no difference; here it would make another user
+        raise invalid([FieldError("user_id", "user_id does not end in a slash")])
+    if not is_subject(text) or "\ufffd" in text:  # what a path that is not UTF-8 is read as
+        raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces, in UTF-8")])
+    return text
+
+
+def _days(body: bytes) -> int:
+    try:
+        table = read_object(body)
+    except msgspec.MsgspecError as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not a JSON object: {error}") from None
+    days = table.get("days")
+    if table.keys() != {"days"} or not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= MOST_DAYS:
+        raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {MOST_DAYS}')])
+    return days

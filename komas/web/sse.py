@@ -1,0 +1,285 @@
+"""Market events to a browser, as Server-Sent Events.
+
+The body owns the client's place at the hub: entering it subscribes, leaving it, for whatever reason, unsubscribes. One
+chunk carries everything that waited.
+
+A response begins and ends through ASGI. In between, where the connection can be written to without waiting, the hub
+writes chunks that were framed once for everybody, and the body wakes only for what the connection could not take.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+import trio
+from quart import Response
+from quart.wrappers.response import ResponseBody
+from werkzeug.datastructures import Headers
+
+from komas.hub.broadcast import Direct
+from komas.hub.hub import Hub, MarketListener
+from komas.hub.overflow import Batch, Item
+from komas.model.codec import Envelope, NoticeEnvelope, Position, named_event, parse_position
+from komas.model.market import FeedState
+from komas.model.streams import Stream
+from komas.web.limits import Doors
+
+HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+RETRY_MS: Final = 2000
+BUSY_RETRY_MS: Final = (5_000, 30_000)  # spread, so that those who were turned away do not come back together
+CHUNK_BYTES: Final = 2**16  # a write must fit its deadline on a slow line
+COMMENT: Final = b": keep-alive\n\n"
+
+
+class Lagged(msgspec.Struct, frozen=True):
+    """``{"dropped": n}``: trades or closed candles that this reader was too slow for."""
+
+    dropped: int
+
+
+class Show(msgspec.Struct, frozen=True):
+    """What a client is shown: so many ``levels`` of an order book, ``max_rate`` events a second; ``None`` for all.
+
+    It is the view of an audience, too: the chunks of HTTP/1.1 (RFC 9112, 7.1) that a direct client is written.
+    """
+
+    levels: int | None = None
+    max_rate: float | None = None
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What is written after a silence."""
+        return _framed(COMMENT)
+
+    def renderer(self) -> Callable[[Batch], bytes]:
+        """What renders batches as one chunk each."""
+        events = Events(self.levels)
+
+        def render(batch: Batch) -> bytes:
+            return _framed(b"".join(events.of(batch)))
+
+        return render
+
+
+def _framed(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+
+
+class Events:
+    """Batches as events, one after another."""
+
+    def __init__(self, levels: int | None) -> None:
+        self._levels = levels
+        self._shown: object = None  # the part of an order book that was sent last
+
+    def of(self, batch: Batch) -> list[bytes]:
+        """The events of one batch."""
+        if self._levels is None:
+            events = [item.sse for item in batch.items]
+        else:
+            events = [self.render(item) for item in batch.items]
+        if batch.dropped:
+            events.insert(0, named_event("lagged", Lagged(batch.dropped)))
+        return events
+
+    def render(self, item: Item) -> bytes:
+        """One item as an event; nothing where the part of a book that the client sees has not changed."""
+        if self._levels is None:
+            return item.sse
+        if not isinstance(item, Envelope):
+            self.forget()  # a book that was doubted, and is what it was, is news again, and all there is for a newcomer
+            return item.sse
+        cut = item.cut(self._levels)
+        shown = (cut.event["bids"], cut.event["asks"])
+        if shown == self._shown:
+            return b""
+        self._shown = shown
+        return cut.sse
+
+    def forget(self) -> None:
+        """Something else was sent in the meantime."""
+        self._shown = None
+
+
+class EventBody(ResponseBody):
+    """The body of one SSE response: endless, or ``busy`` and its end.
+
+    ``why_busy`` tells why the client cannot come in, and ``opened`` is called when it can; both at the moment at which
+    it is counted, so that no burst of clients gets past a limit. ``direct`` is the connection, where it can be written
+    to without waiting.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        doors: Doors,
+        streams: Sequence[Stream],
+        *,
+        address: str,
+        why_busy: Callable[[], str | None],
+        opened: Callable[[], None],
+        since: Position | None = None,
+        heartbeat_s: float,
+        mailbox: int,
+        show: Show,
+        direct: Direct | None = None,
+    ) -> None:
+        self._hub = hub
+        self._doors = doors
+        self._streams = streams
+        self._address = address
+        self._why_busy = why_busy
+        self._opened = opened
+        self._since = since
+        self._heartbeat_s = heartbeat_s
+        self._mailbox = mailbox
+        self._show = show
+        self._pause_s = 0.0 if show.max_rate is None else 1 / show.max_rate
+        self._direct = direct if show.max_rate is None else None  # whoever is shown less has a pace of its own
+        self._events = Events(show.levels)
+        self._next_at = 0.0
+        self._waiting: list[bytes] = []
+        self._place: AbstractContextManager[MarketListener] | None = None
+        self._listener: MarketListener | None = None
+
+    async def __aenter__(self) -> Self:
+        # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
+        if (reason := self._why_busy()) is not None:
+            self._waiting.append(_busy(reason))
+            return self
+        self._opened()
+        self._doors.enter(self._address, self._streams)
+        try:
+            self._place = self._take_place()
+            self._listener = self._place.__enter__()
+            self._waiting += _chunks(self._greeting(self._listener))
+            if self._listener.known:
+                self._next_at = trio.current_time() + self._pause_s
+            self._listener.known.clear()  # thousands of events, of somebody who stays for hours
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._place is not None:
+            self._leave()
+
+    def _leave(self) -> None:
+        try:
+            if self._place is not None and self._listener is not None:
+                self._place.__exit__(None, None, None)
+        finally:
+            self._doors.leave(self._address, self._streams)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._waiting:
+            if self._listener is None:
+                raise StopAsyncIteration  # busy, and said so
+            if self._direct is None:
+                self._waiting += await self._news(self._listener)
+            else:
+                self._waiting += await self._overflow(self._listener, self._direct)
+        return self._waiting.pop(0)
+
+    def _take_place(self) -> AbstractContextManager[MarketListener]:
+        hub, streams, since, capacity = self._hub, self._streams, self._since, self._mailbox
+        if self._direct is None:
+            return hub.listen(streams, since=since, capacity=capacity)
+        return hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
+
+    def _greeting(self, listener: MarketListener) -> Iterable[bytes]:
+        yield b"retry: %d\n\n" % RETRY_MS
+        if self._hub.status.state is not FeedState.CONNECTED:
+            yield NoticeEnvelope(self._hub.status).sse
+        yield from map(self._events.render, listener.known)
+
+    async def _news(self, listener: MarketListener) -> list[bytes]:
+        """What is new, at the pace that the client asked for; a heartbeat after a silence."""
+        chunks: list[bytes] = []
+        silent_until = trio.current_time() + self._heartbeat_s
+        if self._pause_s:
+            with trio.move_on_at(min(self._next_at, silent_until)):
+                await self._hub.drained.wait()  # the end of the server is not waited for
+        while not chunks and silent_until > trio.current_time():
+            with trio.move_on_at(silent_until):
+                chunks = await self._heard(listener)
+        if chunks:
+            self._next_at = trio.current_time() + self._pause_s
+        return chunks or [COMMENT]
+
+    async def _overflow(self, listener: MarketListener, direct: Direct) -> list[bytes]:
+        """What the connection could not take when the hub wrote to it; a heartbeat, if that was all."""
+        while not (chunks := await self._heard(listener)):
+            if not await direct.flush():  # any other write does so by itself
+                return [COMMENT]
+        return chunks
+
+    async def _heard(self, listener: MarketListener) -> list[bytes]:
+        try:
+            batch = await listener.take()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        if self._direct is not None:
+            self._events.forget()
+        return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
+
+    async def convert_to_sequence(self) -> bytes:
+        """Refuse: the body has no end, so nothing may ask for all of it."""
+        raise NotImplementedError("an event stream has no end")
+
+    async def make_conditional(self, begin: int, end: int | None) -> int:
+        """Refuse: there is no range of a stream."""
+        raise NotImplementedError("an event stream has no ranges")
+
+
+def position_of(headers: Headers, query: Mapping[str, str]) -> Position | None:
+    """Where a returning client left off; nonsense is no position, for a browser cannot be told about it."""
+    text = headers.get("Last-Event-ID") or query.get("last_event_id", "")
+    return parse_position(text) if text else None
+
+
+def respond(body: EventBody) -> Response:
+    """Answer with an event stream that no time-out ends."""
+    response = Response(body, 200, HEADERS)
+    response.timeout = None
+    return response
+
+
+def head() -> Response:
+    """Answer HEAD: the same headers, no stream."""
+    return Response(b"", 200, HEADERS)
+
+
+def _busy(reason: str) -> bytes:
+    """What a client is turned away with: a browser's EventSource gives up for good on any status but 200."""
+    retry_ms = random.randint(*BUSY_RETRY_MS)  # noqa: S311 - spreads load, guards nothing
+    return b"retry: %d\n\n%b" % (retry_ms, named_event("busy", {"reason": reason}))
+
+
+def _chunks(events: Iterable[bytes]) -> list[bytes]:
+    """Join events into as few chunks as their size allows."""
+    chunks: list[bytes] = []
+    chunk: list[bytes] = []
+    size = 0
+    for event in events:
+        if chunk and size + len(event) > CHUNK_BYTES:
+            chunks.append(b"".join(chunk))
+            chunk, size = [], 0
+        chunk.append(event)
+        size += len(event)
+    return [*chunks, b"".join(chunk)]

@@ -1,0 +1,460 @@
+"""Whatever a listener's socket takes, and whenever: every item once, in order, and nothing is waited for."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+import trio
+import trio.testing
+
+from komas.hub.broadcast import TURN, Audience
+from komas.hub.buffer import Mailbox
+from komas.hub.hub import Hub
+from komas.hub.overflow import Batch, Line
+from komas.hub.subscription import EARLY, SLICE_S, DirectListener
+from komas.model.codec import Envelope
+from komas.model.market import FeedState, FeedStatus
+from tests.builders import TICKER, TRADE, count_alive, ticker, trade
+
+
+class Ids:
+    """A view that shows the trades' ids, and how many were dropped."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ids)
+
+    heartbeat = b"beat "
+
+    def renderer(self) -> Callable[[Batch], bytes]:
+        """No state."""
+        return self.render
+
+    @staticmethod
+    def render(batch: Batch) -> bytes:
+        """Each as a word."""
+        words = [f"dropped{batch.dropped}"] if batch.dropped else []
+        words += [str(item.sequence) for item in batch.items if isinstance(item, Envelope)]
+        return "".join(f"{word} " for word in words).encode()
+
+
+class Slow:
+    """A socket that takes its time."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    def write(self, _chunk: bytes) -> int:
+        """Take it, and a good part of the slice."""
+        end = time.perf_counter() + SLICE_S / TURN
+        while time.perf_counter() < end:
+            continue
+        self.writes += 1
+        return 0
+
+
+class Seat:
+    """A listener without a task."""
+
+    def __init__(self) -> None:
+        self.mailbox: Mailbox[int, list[int]] = Mailbox(Line(100))
+        self.outlet = self
+        self.heard: list[int] = []
+        self.is_in = False
+
+    def write(self, chunk: bytes) -> int:
+        self.heard += json.loads(chunk)
+        return 0
+
+    def take_now(self) -> list[int] | None:
+        return self.mailbox.take_now()
+
+    def give_back(self, batch: list[int]) -> None:
+        self.mailbox.give_back(batch)
+
+    def render(self, batch: list[int]) -> bytes:
+        return repr(batch).encode()
+
+    @property
+    def is_over(self) -> bool:
+        return self.mailbox.is_over
+
+    def joined(self) -> None:
+        self.is_in = True
+
+    def left(self) -> None:
+        self.is_in = False
+
+    def ring(self) -> None:
+        raise AssertionError
+
+
+class Rendered:
+    """A view that remembers what it has shown."""
+
+    heartbeat = b""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def renderer(self) -> Callable[[list[int]], bytes]:
+        """No state of its own."""
+        return self._render
+
+    def _render(self, batch: list[int]) -> bytes:
+        self.batches.append(batch)
+        return repr(batch).encode()
+
+
+class Client:
+    """A listener whose socket takes what it likes, and a task that writes what is left."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.got = b""
+        self._rest = b""
+        self.blocks = 0.0
+        self.direct = 0
+
+    def write(self, chunk: bytes) -> int:
+        """All, a part, or nothing."""
+        if self._rest or self._chance.random() < self.blocks:
+            return len(chunk)
+        taken = len(chunk) if self._chance.random() >= self.blocks else self._chance.randrange(len(chunk))
+        self.got += chunk[:taken]
+        self._rest = chunk[taken:] if taken else b""
+        self.direct += taken == len(chunk)
+        return len(chunk) - taken
+
+    async def flush(self) -> bool:
+        """The rest first."""
+        await trio.sleep(self._chance.random() * self.blocks)
+        rest, self._rest = self._rest, b""
+        self.got += rest
+        return bool(rest)
+
+    async def run(self, hub: Hub, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until the end."""
+        with hub.listen_directly([TRADE], self, Ids()) as listener:
+            task_status.started()
+            while True:
+                with trio.move_on_after(self._chance.choice((0.001, 0.01, 1))):
+                    try:
+                        batch = await listener.take()
+                    except trio.EndOfChannel:
+                        self.got += self._rest  # the end of a response is written after it
+                        return
+                    chunk = Ids.render(batch)
+                    with trio.CancelScope(shield=True):
+                        await self.flush()
+                        await trio.sleep(self._chance.random() * self.blocks)
+                    self.got += chunk
+
+    @property
+    def ids(self) -> list[int]:
+        """What it heard."""
+        return [int(word) for word in self.got.split() if word != b"beat"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_everybody_hears_everything_once_and_in_order(seed: int, autojump_clock: trio.testing.MockClock) -> None:
+    """Sockets that fill up, take halves and recover; listeners that come, time out, go on, and leave nothing."""
+    before = count_alive(DirectListener)
+    chance = random.Random(seed)
+    hub = Hub()
+    clients = [Client(chance) for _ in range(20)]
+    for client in clients[: seed % 20]:
+        client.blocks = chance.random() * 0.7
+    begun: dict[Client, int] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver, 0.05)
+        async with trio.open_nursery() as listeners:
+            number = 0
+            for turn in range(200):
+                if turn % 10 == 0 and turn // 10 < len(clients):
+                    begun[clients[turn // 10]] = number + 1
+                    await listeners.start(clients[turn // 10].run, hub)
+                for _ in range(chance.randrange(4)):
+                    number += 1
+                    hub.publish(TRADE, trade(number), 0)
+                    if chance.random() < 0.3:
+                        hub.flush()
+                await trio.sleep(chance.choice((0, 0, 0.001, 0.1)))
+            hub.drain()
+        nursery.cancel_scope.cancel()
+    for client in clients:
+        assert client.ids == list(range(begun[client], number + 1))
+        assert client.direct or client.blocks
+    assert hub.statistics().listeners == 0
+    assert count_alive(DirectListener) == before
+
+
+async def test_one_write_for_everything_a_publisher_had(autojump_clock: trio.testing.MockClock) -> None:
+    """What was published before the publisher waits again is one write, and rendered once for all."""
+    hub, chance = Hub(), random.Random(1)
+    clients = [Client(chance), Client(chance)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        for client in clients:
+            await nursery.start(client.run, hub)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(1, 101):
+            hub.publish(TRADE, trade(number), 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [client.ids for client in clients] == [list(range(1, 101))] * 2
+        assert [client.direct for client in clients] == [1, 1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_published_writes_at_once_what_it_can() -> None:
+    """Several publishers share the slice of one; what takes longer is left to who delivers."""
+    hub, client, slow = Hub(), Client(random.Random(1)), [Slow() for _ in range(5 * TURN)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        await nursery.start(client.run, hub)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.publish(TRADE, trade(1), 0)
+        hub.publish(TRADE, trade(2), 0)
+        assert client.ids == []
+        hub.flush()
+        assert (client.ids, client.direct) == ([1, 2], 1)
+        with ExitStack() as stack:
+            for socket in slow:
+                nursery.start_soon(stack.enter_context(hub.listen_directly([TRADE], socket, Ids())).take)
+            await trio.testing.wait_all_tasks_blocked()
+            hub.publish(TRADE, trade(3), 0)
+            for _publisher in range(10):
+                hub.flush()
+            assert 0 < sum(socket.writes for socket in slow) <= 2 * TURN
+            await trio.testing.wait_all_tasks_blocked()
+            assert [socket.writes for socket in slow] == [1] * len(slow)
+            nursery.cancel_scope.cancel()
+
+
+async def test_states_merge_on_the_direct_way_too() -> None:
+    """A ticker that a newer one overtook before anybody was written to is not sent."""
+
+    class Prices(Ids):
+        @staticmethod
+        def render(batch: Batch) -> bytes:
+            return b" ".join(str(item.event["price"]).encode() for item in batch.items if isinstance(item, Envelope))
+
+    hub, client = Hub(), Client(random.Random(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        with hub.listen_directly([TICKER], client, Prices()) as listener:
+            nursery.start_soon(listener.take)
+            await trio.testing.wait_all_tasks_blocked()
+            for price in ("1.0", "2.0", "3.0"):
+                hub.publish(TICKER, ticker(price), 0)
+            hub.announce(FeedStatus(state=FeedState.CONNECTED))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert client.got == b"3.0"
+
+
+async def test_a_stream_that_is_given_up_and_wanted_again_finds_its_audience(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Refused under its listeners, then opened anew: they hear the new life."""
+    hub, client = Hub(), Client(random.Random(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        await nursery.start(client.run, hub)
+        await trio.testing.wait_all_tasks_blocked()
+        hub.refuse(TRADE, "halted")
+        hub.publish(TRADE, trade(1), 0)  # nobody's
+        await trio.sleep(5)
+        hub.interest.pin([TRADE])
+        hub.publish(TRADE, trade(2), 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.ids == [2]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("audiences", [1, TURN * 8])
+async def test_many_listeners_are_served_in_turns(audiences: int) -> None:
+    """Nothing else waits for the last of thousands of listeners, be they one audience or each their own."""
+    slow, hub = Slow(), Hub()
+    seen: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        with ExitStack() as stack:
+            for count in range(TURN * 8):
+                place = hub.listen_directly([TRADE], slow, Ids(), capacity=1 + count % audiences)
+                nursery.start_soon(stack.enter_context(place).take)
+            await trio.testing.wait_all_tasks_blocked()
+            hub.publish(TRADE, trade(1), 0)
+            while slow.writes < TURN * 8:
+                seen.append(slow.writes)
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert max(after - before for before, after in zip(seen, [*seen[1:], slow.writes], strict=True)) <= 3 * TURN
+
+
+def test_a_newcomer_hears_nothing_twice() -> None:
+    """What was published before it came in, and is not served yet, it has heard by itself."""
+    called: list[object] = []
+    audience: Audience[int, list[int]] = Audience(Line(100), lambda: lambda batch: repr(batch).encode(), called.append)
+
+    old, new = Seat(), Seat()
+    audience.enter(old)
+    audience.put(1)  # the new one has heard this by itself
+    audience.enter(new)
+    assert (old.is_in, new.is_in, called) == (True, False, [audience])
+    audience.put(2)
+    new.mailbox.put(2)
+    for _ in audience.serve(lambda: 0.0):
+        assert new.is_in
+    audience.put(3)
+    for _ in audience.serve(lambda: 0.0):
+        assert len(called) == 2
+    assert (old.heard, new.heard) == ([1, 2, 3], [2, 3])
+    audience.put(4)
+    audience.leave(new)
+    audience.leave(new)
+    assert new.mailbox.take_now() == [4]
+
+
+def test_what_nobody_was_left_to_hear_was_still_said() -> None:
+    """What is rendered next may depend on it: a newcomer has heard it by itself."""
+    rendered = Rendered()
+    audience: Audience[int, list[int]] = Audience(Line(100), rendered.renderer, lambda _: None)
+    old, new = Seat(), Seat()
+    audience.enter(old)
+    audience.put(1)
+    audience.enter(new)
+    serving = audience.serve(lambda: 0.0)
+    next(serving)
+    audience.leave(old)
+    for _ in serving:
+        assert new.is_in
+    assert (rendered.batches, new.heard) == ([[1]], [])
+
+
+def test_what_was_for_those_who_left_is_not_said_to_who_comes() -> None:
+    """A newcomer has heard what came after it: its renderer must not be told what is older."""
+    rendered = Rendered()
+    for leaves_late in (False, True):
+        audience: Audience[int, list[int]] = Audience(Line(100), rendered.renderer, lambda _: None)
+        old, new = Seat(), Seat()
+        audience.enter(old)
+        audience.put(1)
+        serving = audience.serve(lambda: 0.0)
+        if leaves_late:
+            next(serving)
+        audience.leave(old)
+        assert old.mailbox.take_now() == [1]
+        audience.enter(new)
+        for _ in serving:
+            assert new.is_in
+        audience.put(2)
+        for _ in audience.serve(lambda: 0.0):
+            assert new.is_in
+        assert new.heard == [2]
+    assert rendered.batches == [[2], [2]]
+
+
+@pytest.mark.parametrize("ends", [Mailbox.close, Mailbox.dismiss])
+def test_a_newcomer_whose_end_has_come_ends_alone(ends: Callable[[Mailbox[int, list[int]]], None]) -> None:
+    """Whoever serves the audience meets no error of one listener's."""
+    rendered = Rendered()
+    audience: Audience[int, list[int]] = Audience(Line(100), rendered.renderer, lambda _: None)
+    old, mailbox = Seat(), Mailbox(Line[int](100))
+    late = DirectListener(mailbox, [], audience=audience, outlet=Seat(), view=rendered, swap=lambda *_: None)
+    audience.enter(old)
+    audience.put(1)
+    audience.enter(late)
+    ends(mailbox)
+    for _ in audience.serve(lambda: 0.0):
+        continue
+    assert (old.heard, len(audience)) == ([1], 1)
+
+
+async def test_a_silence_is_broken_by_a_heartbeat_which_news_put_off(autojump_clock: trio.testing.MockClock) -> None:
+    """Fifteen seconds after whatever was written last, to everybody who listens to the same."""
+    hub, first, second = Hub(), Client(random.Random(1)), Client(random.Random(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver, 15.0)
+        await nursery.start(first.run, hub)
+        await trio.sleep(10)
+        await nursery.start(second.run, hub)
+        hub.publish(TRADE, trade(1), 0)
+        await trio.sleep(14.9)
+        assert (first.got, second.got) == (b"1 ", b"1 ")
+        await trio.sleep(0.2)
+        assert (first.got, second.got) == (b"1 beat ", b"1 beat ")
+        await trio.sleep(30)
+        assert first.got == second.got == b"1 beat beat beat "
+        nursery.cancel_scope.cancel()
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often a task is run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """One step."""
+        self.count += task.name == self._name
+
+
+async def test_silences_that_end_at_nearly_the_same_time_end_together(autojump_clock: trio.testing.MockClock) -> None:
+    """Thousands of audiences must not cost a look at all of them each."""
+    hub, steps = Hub(), Steps("heartbeat")
+    clients = [Client(random.Random(1)) for _ in range(300)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver, 15.0)
+        with ExitStack() as stack:
+            for count, client in enumerate(clients):
+                place = hub.listen_directly([TRADE], client, Ids(), capacity=1 + count)
+                nursery.start_soon(stack.enter_context(place).take)
+                await trio.sleep(0.05)  # they came over fifteen seconds
+            before = trio.current_time()
+            trio.lowlevel.add_instrument(steps)
+            await trio.sleep(150)
+            trio.lowlevel.remove_instrument(steps)
+            assert steps.count <= 150 / (15 * EARLY) + 1
+            assert min(client.got.count(b"beat") for client in clients) >= 10
+            assert trio.current_time() - before == pytest.approx(150)
+            nursery.cancel_scope.cancel()
+
+
+async def test_whoever_cannot_take_the_heartbeat_is_woken_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    """Its own task writes one, and waits no longer than any write may."""
+    hub, client = Hub(), Client(random.Random(1))
+    client.blocks = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver, 15.0)
+        with hub.listen_directly([TRADE], client, Ids()) as listener:
+            before = trio.current_time()
+            assert await listener.take() == Batch([], 0)
+            assert trio.current_time() - before == pytest.approx(15.0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_an_audience_had_to_drop_is_counted() -> None:
+    """As for any slow reader."""
+    hub = Hub()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.deliver)
+        client = Client(random.Random(1))
+        with hub.listen_directly([TRADE], client, Ids(), capacity=100) as listener:
+            nursery.start_soon(listener.take)
+            await trio.testing.wait_all_tasks_blocked()
+            for number in range(300):
+                hub.publish(TRADE, trade(number), 0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert client.got.startswith(b"dropped200 200 ")
+            assert hub.statistics().dropped == 200
+            nursery.cancel_scope.cancel()
+    assert hub.statistics().dropped == 200

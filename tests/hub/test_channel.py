@@ -1,0 +1,128 @@
+"""A topic: who falls behind is dismissed at once, and comes back with a position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
+
+from komas.errors import Dismissed
+from komas.hub.channel import SignalListener, Topic
+from komas.model.signals import SignalEnvelope, SignalEvent
+
+
+def _envelope(position: int) -> SignalEnvelope:
+    return SignalEnvelope(SignalEvent(position, position, "mexc_dex", is_new=True, data=msgspec.Raw(b"{}")))
+
+
+async def test_one_wake_up_carries_everything(autojump_clock: trio.testing.MockClock) -> None:
+    """What came while the listener slept is one batch, the same objects for all."""
+    topic = Topic()
+    with topic.listen(8) as one, topic.listen(8) as other:
+        for position in (1, 2, 3):
+            topic.publish(_envelope(position))
+        taken = await one.take()
+        assert [envelope.event.position for envelope in taken] == [1, 2, 3]
+        assert await other.take() == taken
+        with trio.move_on_after(60) as scope:
+            await one.take()
+        assert scope.cancelled_caught
+    assert topic.position == 3
+
+
+async def test_who_falls_behind_is_dismissed_and_nobody_else_is() -> None:
+    """What it has not taken is not lost: the store has it."""
+    topic = Topic()
+    with topic.listen(2) as slow, topic.listen(8) as quick:
+        for position in range(1, 6):
+            topic.publish(_envelope(position))
+        topic.publish(_envelope(6))
+        with pytest.raises(Dismissed):
+            await slow.take()
+        assert len(await quick.take()) == 6
+    assert topic.statistics().dismissed == 1
+    assert topic.statistics().listeners == 0
+
+
+async def test_a_dismissal_wakes_a_listener_that_waits() -> None:
+    """Not only one that comes back by itself."""
+    topic = Topic()
+    with topic.listen(1) as place:
+        async with trio.open_nursery() as nursery:
+
+            async def listen() -> None:
+                with trio.fail_after(1), pytest.raises(Dismissed):
+                    await place.take()
+
+            nursery.start_soon(listen)
+            await trio.testing.wait_all_tasks_blocked()
+            topic.publish(_envelope(1))
+            topic.publish(_envelope(2))
+
+
+class _Frames:
+    """A view, and a socket that takes everything."""
+
+    heartbeat = b""
+
+    def __init__(self) -> None:
+        self.got = b""
+
+    def write(self, frame: bytes) -> int:
+        self.got += frame
+        return 0
+
+    @staticmethod
+    def renderer() -> Callable[[list[SignalEnvelope]], bytes]:
+        return lambda envelopes: b"".join(envelope.frame(positions=True) for envelope in envelopes)
+
+
+async def test_after_a_reset_nothing_is_written_to_who_was_there() -> None:
+    """What it has seen is not what there is: it must come back, and hear nothing before."""
+    for _ in range(20):
+        topic, socket = Topic(), _Frames()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(topic.deliver)
+            with topic.listen_directly(8, socket, socket) as place:
+
+                async def listen(place: SignalListener = place) -> None:
+                    with pytest.raises(Dismissed):
+                        await place.take()
+
+                nursery.start_soon(listen)
+                await trio.testing.wait_all_tasks_blocked()
+                topic.publish(_envelope(1))
+                await trio.testing.wait_all_tasks_blocked()
+                topic.publish(_envelope(2))
+                topic.reset(9)
+                topic.publish(_envelope(10))
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert socket.got == _envelope(1).frame(positions=True)
+
+
+def test_an_envelope_is_encoded_once_for_each_form() -> None:
+    """As the user's document has it; the position is there for those who asked."""
+    born = SignalEnvelope(SignalEvent(7, 1, "mexc_dex", is_new=True, data=msgspec.Raw(b'{"id":1,"spread":8.840}')))
+    plain = '{"type":"new_signal","signal_type":"mexc_dex","data":{"id":1,"spread":8.840}}'
+    assert born.text(positions=False) == plain
+    assert born.text(positions=True) == f'{plain[:-1]},"position":7}}'
+    assert born.text(positions=False) is born.text(positions=False)
+    assert born.frame(positions=True) is born.frame(positions=True)
+    changed = SignalEnvelope(SignalEvent(8, 1, "mexc_dex", is_new=False, data=msgspec.Raw(b'{"spread":9.10}')))
+    text = '{"type":"signal_update","signal_type":"mexc_dex","signal_id":1,"data":{"spread":9.10}}'
+    assert changed.text(positions=False) == text
+
+
+@pytest.mark.parametrize("length", [0, 1, 60, 70, 1000, 65_450, 65_500, 70_000])
+def test_a_frame_is_what_the_library_would_have_sent(length: int) -> None:
+    """Byte for byte, whatever the length."""
+    data = msgspec.json.encode({"note": "ä" * length})
+    envelope = SignalEnvelope(SignalEvent(7, 1, "mexc_dex", is_new=True, data=msgspec.Raw(data)))
+    sent = Connection(ConnectionType.SERVER).send(TextMessage(data=envelope.text(positions=False)))
+    assert envelope.frame(positions=False) == sent

@@ -1,0 +1,138 @@
+"""Records: to the terminal for people, to a file for each day for ``GET /api/logs/today``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from komas.errors import SettingError
+from komas.observability.logs import DailyLog, JsonFormatter, TextFormatter, hide_tokens, logging_to
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def _record(event: str, moment: datetime = NOON, level: int = logging.INFO, **keys: object) -> logging.LogRecord:
+    record = logging.LogRecord("komas.x", level, "", 0, event, None, None)
+    record.created = moment.timestamp()
+    vars(record).update(keys)
+    return record
+
+
+def test_a_record_is_an_event_with_keys() -> None:
+    """As JSON for machines, as a line for people."""
+    record = _record("connected", streams=3, url="ws://x")
+    assert json.loads(JsonFormatter().format(record)) == {
+        "timestamp": "2026-11-21T12:00:00.000Z",
+        "level": "INFO",
+        "logger": "komas.x",
+        "event": "connected",
+        "streams": 3,
+        "url": "ws://x",
+    }
+    assert TextFormatter().format(record) == "12:00:00 info    komas.x: connected streams=3 url='ws://x'"
+
+
+def test_what_a_client_sends_stays_on_its_line() -> None:
+    """No forged record, no escape sequence on anybody's terminal."""
+    text = TextFormatter().format(_record("not found\n12:00:00 info forged\x1b[31m", path="/\nforged"))
+    assert text.count("\n") == 0
+    assert "\x1b" not in text
+    assert JsonFormatter().format(_record("a\nb")).count("\n") == 0
+
+
+def test_each_day_has_its_file_and_old_ones_go(tmp_path: Path) -> None:
+    """Today's is what is read."""
+    log = DailyLog(tmp_path, days=2)
+    for day in (1, 2, 3, 4):
+        log.emit(_record(f"day {day}", NOON.replace(day=day)))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "komas-2026-11-02.jsonl", "komas-2026-11-03.jsonl", "komas-2026-11-04.jsonl",
+    ]  # fmt: skip
+    assert [record["event"] for record in log.today(now=NOON.replace(day=4), limit=9)] == ["day 4"]
+    assert log.today(now=NOON.replace(day=9), limit=9) == []
+    log.close()
+
+
+def test_today_is_filtered_and_newest_last(tmp_path: Path) -> None:
+    """By level, then by number."""
+    log = DailyLog(tmp_path, days=2)
+    for number, level in enumerate((logging.INFO, logging.ERROR, logging.INFO, logging.ERROR, logging.WARNING)):
+        log.emit(_record(str(number), level=level))
+    assert [record["event"] for record in log.today(now=NOON, level="WARNING", limit=2)] == ["3", "4"]
+    log.close()
+
+
+@pytest.mark.parametrize("event", ["a\u2028b", "a\u0085b", "\udcff", "\x00"])
+def test_odd_letters_do_not_lose_a_record(event: str, tmp_path: Path) -> None:
+    """Separators that are no line ends, halves of letters."""
+    log = DailyLog(tmp_path, days=2)
+    log.emit(_record(event))
+    log.emit(_record("next"))
+    assert len(log.today(now=NOON, limit=9)) == 2
+    log.close()
+
+
+def test_a_line_that_was_cut_is_skipped(tmp_path: Path) -> None:
+    """By a kill, in mid-write."""
+    log = DailyLog(tmp_path, days=2)
+    log.emit(_record("whole"))
+    with (tmp_path / "komas-2026-11-21.jsonl").open("a") as file:
+        file.write('{"event": "cu\n[1]\n')
+    assert [record["event"] for record in log.today(now=NOON, limit=9)] == ["whole"]
+    log.close()
+
+
+def test_a_full_disk_is_told_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And never raised into whoever logs."""
+    folder = tmp_path / "logs"
+    log = DailyLog(folder, days=2)
+    folder.write_text("not a folder")
+    for _ in range(3):
+        log.emit(_record("lost"))
+    assert capsys.readouterr().err.count("no record is written") == 1
+    log.close()
+
+
+def test_logging_ends_with_its_block(tmp_path: Path) -> None:
+    """The handlers are gone, the level is what it was."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    with logging_to(tmp_path / "logs", level="DEBUG", as_json=True, days=1) as log:
+        logging.getLogger("komas.x").info("hello", extra={"n": 1})
+        assert log.today(now=datetime.now(UTC), limit=1)[0]["n"] == 1
+    assert (root.handlers, root.level) == (before, level)
+
+
+def test_a_folder_that_cannot_be_made_is_a_setting(tmp_path: Path) -> None:
+    """Said before anything starts."""
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(SettingError, match="data_dir"),
+        logging_to(tmp_path / "file" / "logs", level="INFO", as_json=False, days=1),
+    ):
+        pytest.fail("the block was entered")
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("Bearer eyJhbGciOi.eyJzdWIiOi.c2ln", "Bearer (token)"),
+        ("bearer.eyJhbGciOi.eyJzdWIiOi.c2ln", "bearer.(token)"),
+        ("/ws/eyJhbGciOi.eyJzdWIiOi.c2ln/x?token=eyJhbGciOi.eyJzdWIiOi.", "/ws/(token)/x?token=(token)"),
+        ("my_eyJhbGciOi.eyJzdWIiOi.c2ln", "my_(token)"),
+        ("a.b.c 1.25 btcusdt@trade eyJustAWord", "a.b.c 1.25 btcusdt@trade eyJustAWord"),
+    ],
+)
+def test_what_looks_like_a_token_is_hidden(text: str, hidden: str) -> None:
+    """Wherever it stands."""
+    assert hide_tokens(text) == hidden
+
+
+@pytest.mark.parametrize(("piece", "end"), [("eyJ", ""), ("eyJ.", ""), ("a.", "eyJ."), (".", ""), ("-", "eyJ.")])
+def test_hiding_tokens_takes_no_longer_for_hostile_texts(piece: str, end: str) -> None:
+    """Twice the text is twice the work: by squares, a megabyte would take hours."""
+    assert "eyJ." not in hide_tokens(piece * 10**6 + end)

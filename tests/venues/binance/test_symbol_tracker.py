@@ -1,0 +1,96 @@
+"""What follows the exchange's listings: all symbols of a kind, and news of those that are gone or halted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import trio
+import trio.testing
+
+from komas.hub.hub import Hub
+from komas.model.codec import NoticeEnvelope
+from komas.model.market import FeedStatus, Health, StreamHealth
+from komas.model.streams import Kind, Stream
+from komas.venues.binance.listings import FRESH_S, RETRY_S, Listings
+from komas.venues.binance.rows import RestHistory
+from komas.venues.binance.symbol_tracker import Universe
+from komas.venues.core.gap_fill import Backfill
+from komas.venues.core.rest import open_rest
+
+OLD, NEW = Stream(Kind.TICKER, "OLDUSDT"), Stream(Kind.TICKER, "NEWUSDT")
+
+
+class _House:
+    """A hub, and what follows the listings of an exchange whose symbols may change."""
+
+    def __init__(self) -> None:
+        self.symbols = {"BTCUSDT": "TRADING", "OLDUSDT": "TRADING", "HALTUSDT": "BREAK"}
+        self.hub = Hub(linger_s=0)
+
+    async def answer(self, _request: httpx.Request) -> httpx.Response:
+        rows = [{"symbol": symbol, "status": status} for symbol, status in self.symbols.items()]
+        return httpx.Response(200, json={"symbols": rows})
+
+    def names(self) -> set[str]:
+        return {stream.symbol for stream in self.hub.interest.streams()}
+
+
+@asynccontextmanager
+async def _house() -> AsyncIterator[tuple[_House, Universe]]:
+    house = _House()
+    transport = httpx.MockTransport(house.answer)
+    async with (
+        open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
+        trio.open_nursery() as nursery,
+    ):
+        listings = Listings(rest)
+        universe = Universe(listings, house.hub.interest, Backfill(house.hub, RestHistory(rest), lambda: 1))
+        nursery.start_soon(listings.run)
+        nursery.start_soon(universe.run)
+        assert await listings.answered()
+        yield house, universe
+        nursery.cancel_scope.cancel()
+
+
+async def test_every_symbol_follows_listings_and_delistings(autojump_clock: trio.testing.MockClock) -> None:
+    """A new one is subscribed, one that is gone is dropped, one that does not trade is left out."""
+    async with _house() as (house, universe):
+        assert [stream.symbol for stream in universe.follow(Kind.TICKER)] == ["BTCUSDT", "OLDUSDT"]
+        del house.symbols["OLDUSDT"]
+        house.symbols |= {"NEWUSDT": "TRADING", "HALTUSDT": "TRADING"}
+        await trio.sleep(FRESH_S + RETRY_S + 1)
+        assert house.names() == {"BTCUSDT", "NEWUSDT", "HALTUSDT"}
+        house.hub.interest.pin([Stream(Kind.MINI_TICKER, "BTCUSDT")])
+        assert len(universe.unfollow(Kind.TICKER)) == 3
+        assert house.hub.interest.streams() == (Stream(Kind.MINI_TICKER, "BTCUSDT"),)
+        house.symbols["MOREUSDT"] = "TRADING"
+        await trio.sleep(FRESH_S + 1)
+        assert len(house.hub.interest) == 1
+
+
+async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio.testing.MockClock) -> None:
+    """And so is one that halts, and trades again."""
+    async with _house() as (house, _universe):
+        halted = Stream(Kind.TRADE, "BTCUSDT")
+        with house.hub.listen([OLD, halted, Stream(Kind.TICKER, "BTCUSDT")]) as listener:
+            del house.symbols["OLDUSDT"]
+            house.symbols["BTCUSDT"] = "HALT"
+            await trio.sleep(FRESH_S + RETRY_S + 1)
+            notices = [item.notice for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]
+            *halts, refusal = notices
+            assert isinstance(refusal, FeedStatus)
+            assert (refusal.stream, refusal.reason) == (OLD.name, "OLDUSDT is not listed by the exchange")
+            reason = "BTCUSDT is in status HALT"
+            assert halts == [
+                StreamHealth(stream=name, health=Health.QUIET, reason=reason)
+                for name in ("btcusdt@trade", "btcusdt@ticker")
+            ]
+            assert OLD not in house.hub.interest
+            house.symbols["BTCUSDT"] = "TRADING"
+            await trio.sleep(FRESH_S + 1)
+            again = (await listener.take()).items[0]
+            assert isinstance(again, NoticeEnvelope)
+            assert isinstance(again.notice, StreamHealth)
+            assert again.notice.reason == "BTCUSDT is in status TRADING"

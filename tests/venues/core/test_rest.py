@@ -1,0 +1,175 @@
+"""REST: every failure is a VenueError, and the weight budget is kept."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from komas.errors import Cause, VenueError
+from komas.venues.core.rest import Rest, open_rest
+
+HEADER = "x-mbx-used-weight-1m"
+
+
+@asynccontextmanager
+async def _asking(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIterator[Rest]:
+    transport = httpx.MockTransport(answer)
+    async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000, transport=transport) as rest:
+        yield rest
+
+
+async def test_an_answer_is_decoded_and_its_weight_noted() -> None:
+    """Into the type that was asked for."""
+    async with _asking(lambda _request: httpx.Response(200, json={"a": 1}, headers={HEADER: "21"})) as rest:
+        assert await rest.get("/x", dict[str, int]) == {"a": 1}
+        assert rest.used_weight == 21
+
+
+@pytest.mark.parametrize(
+    ("response", "cause", "words"),
+    [
+        (
+            httpx.Response(400, json={"code": -1121, "msg": "Invalid symbol."}),
+            Cause.REFUSED,
+            "HTTP 400: Invalid symbol.",
+        ),
+        (httpx.Response(503, text="<html>"), Cause.NETWORK, "HTTP 503"),
+        (httpx.Response(451, json={"code": 0, "msg": "restricted"}), Cause.REFUSED, "HTTP 451: restricted"),
+        (httpx.Response(200, text="<html>"), Cause.PROTOCOL, "cannot read"),
+        (httpx.Response(200, json=[]), Cause.PROTOCOL, "cannot read"),
+    ],
+)
+async def test_a_failure_says_whose_it_is(response: httpx.Response, cause: Cause, words: str) -> None:
+    """With the exchange's words."""
+    async with _asking(lambda _request: response) as rest:
+        with pytest.raises(VenueError, match=words) as caught:
+            await rest.get("/x", dict[str, int])
+    assert caught.value.cause is cause
+
+
+async def test_a_host_that_cannot_be_reached() -> None:
+    """The road, not the exchange."""
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no route")
+
+    async with _asking(answer) as rest:
+        with pytest.raises(VenueError, match=r"x.test cannot be asked: no route") as caught:
+            await rest.get("/x", dict[str, int])
+    assert caught.value.cause is Cause.NETWORK
+
+
+@pytest.mark.parametrize(("status", "headers", "wait_s"), [(429, {"Retry-After": "7"}, 7), (418, {}, 60)])
+async def test_nothing_is_asked_before_the_time_that_was_named(
+    status: int, headers: dict[str, str], wait_s: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Asking on would turn 429 into 418, and 418 into days."""
+    asked_at = []
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        asked_at.append(trio.current_time())
+        return httpx.Response(200, json={}) if len(asked_at) > 1 else httpx.Response(status, headers=headers)
+
+    async with _asking(answer) as rest:
+        for _ in range(3):
+            with pytest.raises(VenueError):
+                await rest.get("/x", dict[str, int])
+        await trio.sleep(wait_s)
+        await rest.get("/x", dict[str, int])
+    assert asked_at == [0, wait_s]
+
+
+async def test_a_spent_budget_waits_for_the_next_minute(autojump_clock: trio.testing.MockClock) -> None:
+    """Before the exchange has to say so."""
+    async with _asking(lambda _request: httpx.Response(200, json={}, headers={HEADER: "4800"})) as rest:
+        await rest.get("/x", dict[str, int])
+        with pytest.raises(VenueError, match="asked to wait 60 s"):
+            await rest.get("/x", dict[str, int])
+        await trio.sleep(60)
+        await rest.get("/x", dict[str, int])
+
+
+async def test_an_answer_that_was_under_way_does_not_shorten_a_ban(autojump_clock: trio.testing.MockClock) -> None:
+    """Three calls at once: the longest wait counts; and a weight of thousands of digits is no number to fail on."""
+    waits = {"/a": 0.1, "/b": 0.2, "/c": 0.3}
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await trio.sleep(waits[request.url.path])
+        match request.url.path:
+            case "/a":
+                return httpx.Response(418, headers={"Retry-After": "3000"})
+            case "/b":
+                return httpx.Response(429, headers={"Retry-After": "1"})
+            case _:
+                return httpx.Response(200, json={}, headers={HEADER: "9" * 5000})
+
+    async def ask(rest: Rest, path: str) -> None:
+        with suppress(VenueError):
+            await rest.get(path, dict[str, int])
+
+    async with _asking(answer) as rest:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        async with trio.open_nursery() as nursery:
+            for path in waits:
+                nursery.start_soon(ask, rest, path)
+        await trio.sleep(100)
+        with pytest.raises(VenueError, match="asked to wait 2900 s more"):
+            await rest.get("/a", dict[str, int])
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no such file"), ssl.SSLError("no certificate"), ValueError("x")])
+async def test_an_environment_that_trusts_nobody_is_said(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each question, for it may be mended meanwhile."""
+
+    def fail() -> ssl.SSLContext:
+        raise error
+
+    monkeypatch.setattr("komas.venues.core.rest.read_trust_store", fail)
+    async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000) as rest:
+        for _ in range(2):
+            with pytest.raises(VenueError, match=rf"x.test cannot be asked: .*{error.args[0]}"):
+                await rest.get("/", dict)
+
+
+async def test_a_question_that_is_given_up_while_the_client_is_made_leaves_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One inside OpenSSL, while the process ends, was a segmentation fault; the next question makes the client."""
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> ssl.SSLContext:
+        begun.set()
+        go_on.wait(10)
+        trusted = ssl.create_default_context()
+        done.set()
+        return trusted
+
+    async def answer(_client: httpx.AsyncClient, path: str, **_kwargs: object) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
+        return httpx.Response(200, json=path)
+
+    monkeypatch.setattr("komas.venues.core.rest.read_trust_store", slow)
+    monkeypatch.setattr(httpx.AsyncClient, "get", answer)
+    async with open_rest("http://x.test", weight_header=HEADER, weight_per_minute=6000) as rest:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rest.get, "/", dict)
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.cancel_scope.cancel()
+            go_on.set()
+        assert done.is_set()
+        assert await rest.get("/here", str) == "/here"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["about:blank", "mailto:x", "http://xn--a/login", "http://[::1", "/login"])
+async def test_a_redirect_to_nowhere_is_a_failure_like_others(status: int, location: str) -> None:
+    """What stands in between the exchange and us may send anything; httpx reads it, whether it follows or not."""
+    async with _asking(lambda _request: httpx.Response(status, headers={"Location": location})) as rest:
+        with pytest.raises(VenueError):
+            await rest.get("/x", dict[str, int])

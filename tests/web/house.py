@@ -1,0 +1,297 @@
+"""The edge over scripted rooms: no socket, no file of the user's, no clock but trio's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import httpx
+import trio
+import trio.testing
+from quart_trio import QuartTrio
+
+from komas.hub.hub import Hub
+from komas.observability.logs import DailyLog
+from komas.settings import Settings
+from komas.venues.binance import limits, limits_usdm
+from komas.venues.binance.market import Beside, MarketLine
+from komas.venues.core.rest import open_rest
+from komas.web.access import Access
+from komas.web.app import create_app
+from komas.web.hypercorn.request import SCOPE_LEAVING
+from komas.web.hypercorn.websocket import SCOPE_CONNECTION
+from komas.web.limits import Doors
+from komas.web.local_programs import Endpoint, SpeaksForItself
+from komas.web.services import Rooms
+from tests.signals.house import SignalHouse, signal_house
+from tests.venues.exchange import ScriptedExchange
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+NOW_MS = 1_770_000_000_000
+ADMIN_TOKEN = "made-by-the-first-run"
+ADMIN = ("Authorization", f"Bearer {ADMIN_TOKEN}")
+
+
+class Written:
+    """A connection that can be written to while the client waits for the next chunk."""
+
+    def __init__(self, send: trio.MemorySendChannel[dict[str, object]]) -> None:
+        self._send = send
+        self.chunks = 0
+
+    def write(self, data: bytes) -> int:
+        """Take one chunk, or nothing."""
+        size, _, rest = data.partition(b"\r\n")
+        assert (len(rest), rest[-2:]) == (int(size, 16) + 2, b"\r\n")
+        try:
+            self._send.send_nowait({"type": "http.response.body", "body": rest[:-2], "more_body": True})
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            return len(data)
+        self.chunks += 1
+        return 0
+
+    async def flush(self) -> bool:
+        """No rest is ever kept."""
+        return False
+
+
+class EdgeHouse:
+    """The application, its rooms, and the exchange behind them."""
+
+    is_direct = False  # whether SSE clients can be written to without waiting
+
+    def __init__(
+        self,
+        app: QuartTrio,
+        rooms: Rooms,
+        exchange: ScriptedExchange,
+        desk: SignalHouse,
+        futures_exchange: ScriptedExchange,
+    ) -> None:
+        self.app = app
+        self.futures_exchange = futures_exchange
+        self.desk = desk
+        self.rooms = rooms
+        self.exchange = exchange
+
+    async def call(
+        self,
+        method: str,
+        target: str,
+        *,
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = (("Host", "localhost"),),
+        client: str = "127.0.0.1",
+    ) -> Answer:
+        """One whole request and its whole answer, by ASGI."""
+        with trio.fail_after(100):
+            async with self.stream(target, method=method, body=body, headers=headers, client=client) as events:
+                chunks = [chunk async for chunk in events.chunks()]
+                return Answer(events.status, events.headers, b"".join(chunks))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = (("Host", "localhost"),),
+        client: str = "127.0.0.1",
+    ) -> AsyncIterator[Events]:
+        """One request whose answer is read chunk by chunk; leaving the block is the client's hanging up."""
+        scope = {**_scope(target, headers, client), "type": "http", "method": method, "scheme": "http"}
+        to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
+        app_send, from_app = trio.open_memory_channel[dict[str, object]](0)
+        to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
+        leaving = trio.CancelScope()
+        if self.is_direct:
+            scope["state"] = {SCOPE_CONNECTION: Written(app_send), **({} if body else {SCOPE_LEAVING: leaving})}
+
+        async def run() -> None:
+            with app_send:
+                app: Callable[..., Awaitable[None]] = self.app
+                await app(scope, app_receive.receive, send)
+
+        async def send(message: dict[str, object]) -> None:
+            try:
+                await app_send.send(message)
+            except trio.BrokenResourceError:
+                await trio.sleep_forever()  # the client hung up; the server's cancellation follows
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            yield Events(await from_app.receive(), from_app)
+            to_app.send_nowait({"type": "http.disconnect"})
+            leaving.cancel()
+            from_app.close()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    async def socket(
+        self,
+        target: str,
+        *says: str,
+        headers: Sequence[tuple[str, str]] = (("Host", "localhost"),),
+        subprotocols: Sequence[str] = (),
+        client: str = "127.0.0.1",
+        for_s: float = 1.0,
+    ) -> Visit:
+        """One WebSocket, open until the server closes it or ``for_s`` seconds are over."""
+        own = {"type": "websocket", "scheme": "ws", "subprotocols": list(subprotocols)}
+        scope = {**_scope(target, headers, client), **own, "extensions": {"websocket.http.response": {}}}
+        to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
+        app_send, from_app = trio.open_memory_channel[dict[str, object]](math.inf)
+        to_app.send_nowait({"type": "websocket.connect"})
+        for text in says:
+            to_app.send_nowait({"type": "websocket.receive", "text": text, "bytes": None})
+        with trio.move_on_after(for_s):
+            app: Callable[..., Awaitable[None]] = self.app
+            await app(scope, app_receive.receive, app_send.send)
+        app_send.close()
+        return Visit([message async for message in from_app])
+
+
+def _scope(target: str, headers: Sequence[tuple[str, str]], client: str) -> dict[str, object]:
+    """What the scopes of requests and of sockets have in common."""
+    path, _, query = target.partition("?")
+    return {
+        "asgi": {"spec_version": "2.3", "version": "3.0"},
+        "http_version": "1.1",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+        "client": (client, 1),
+        "server": ("localhost", 80),
+        "extensions": {},
+        "state": {},
+    }
+
+
+class Visit:
+    """What a WebSocket client saw."""
+
+    def __init__(self, messages: list[dict[str, object]]) -> None:
+        self.subprotocol = next((m.get("subprotocol") for m in messages if m["type"] == "websocket.accept"), None)
+        self.heard = [json.loads(str(m["text"])) for m in messages if m["type"] == "websocket.send"]
+        self.closed = next(((m["code"], m["reason"]) for m in messages if m["type"] == "websocket.close"), None)
+        self.status = next((m["status"] for m in messages if m["type"] == "websocket.http.response.start"), None)
+
+
+class Answer:
+    """Status, headers and the whole body."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Events:
+    """A response that is being read."""
+
+    def __init__(self, start: dict[str, object], receive: trio.MemoryReceiveChannel[dict[str, object]]) -> None:
+        status, pairs = start["status"], start["headers"]
+        assert isinstance(status, int)
+        assert isinstance(pairs, list)
+        self.status = status
+        self.headers = {name.decode().lower(): value.decode() for name, value in pairs}
+        self._receive = receive
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Chunks until the end of the body."""
+        more = True
+        while more:
+            message = await self._receive.receive()
+            more = bool(message.get("more_body"))
+            body = message["body"]
+            assert isinstance(body, bytes)
+            if body:
+                yield body
+
+    async def chunk(self) -> bytes:
+        """The next chunk; empty at the end."""
+        message = await self._receive.receive()
+        body = message["body"]
+        assert isinstance(body, bytes)
+        return body
+
+
+async def curl(_peer: Endpoint, _ours: Endpoint) -> bool:
+    """A program that speaks for itself."""
+    await trio.lowlevel.checkpoint()
+    return True
+
+
+@asynccontextmanager
+async def edge_house(
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    is_exposed: bool = False,
+    speaks_for_itself: SpeaksForItself = curl,
+) -> AsyncIterator[EdgeHouse]:
+    """Open the edge; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
+    settings = settings or Settings()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == limits.DEPTH_PATH:
+            body = b'{"lastUpdateId":10,"bids":[["100.0","1.0"]],"asks":[["101.0","2.00"]]}'
+            return httpx.Response(200, content=body)
+        if request.url.path not in (limits.EXCHANGE_INFO_PATH, limits_usdm.EXCHANGE_INFO_PATH):
+            return httpx.Response(404, content=b"{}")
+        return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in SYMBOLS]})
+
+    transport = httpx.MockTransport(answer)
+    async with (
+        open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
+        trio.open_nursery() as nursery,
+    ):
+        exchange, futures_exchange = ScriptedExchange(nursery), ScriptedExchange(nursery)
+        hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
+        spot = MarketLine(
+            limits.SPOT,
+            rest,
+            sink=hub,
+            wishes=hub.interest.part(limits.SPOT.kinds),
+            url="ws://exchange.test:9443",
+            open_stream=exchange,
+            clock_ms=lambda: NOW_MS,
+            jitter=lambda: 1.0,
+        )
+        futures_wishes = hub.interest.part(limits_usdm.USD_M.kinds)
+        futures = MarketLine(
+            limits_usdm.USD_M,
+            rest,
+            sink=Beside(hub, futures_wishes),
+            wishes=futures_wishes,
+            url="ws://futures.test:9443",
+            keeps_idle=False,
+            open_stream=futures_exchange,
+            clock_ms=lambda: NOW_MS,
+            jitter=lambda: 1.0,
+        )
+        spot.start_in(nursery)
+        futures.start_in(nursery)
+        nursery.start_soon(hub.interest.sweep)
+        nursery.start_soon(hub.deliver, settings.heartbeat_s)
+        log = DailyLog(folder, 14)
+        desk = signal_house(folder, settings)
+        nursery.start_soon(desk.rooms.desk.run)
+        access = Access(
+            settings,
+            settings.admin_token or ADMIN_TOKEN,
+            is_exposed=lambda: is_exposed,
+            speaks_for_itself=speaks_for_itself,
+        )
+        rooms = Rooms(settings, access, hub, spot, futures, Doors(settings), desk.rooms, log, lambda: NOW_MS)
+        yield EdgeHouse(create_app(rooms), rooms, exchange, desk, futures_exchange)
+        log.close()
+        desk.ledger.close()
+        nursery.cancel_scope.cancel()

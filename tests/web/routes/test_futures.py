@@ -1,0 +1,84 @@
+"""Mark prices: another market, another connection, the same calls."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from tests.venues.exchange import Peer, listening, obeying
+from tests.web.house import edge_house
+
+pytestmark = pytest.mark.usefixtures("both_ways")
+
+
+def _frame(second: int) -> str:
+    data = {"e": "markPriceUpdate", "E": second * 1000, "s": "BTCUSDT", "p": "61837.50000000", "ap": "61837.5",
+            "P": "61836.10", "i": "61830.00000001", "r": "0.00010000", "T": 28_800_000, "st": 1}  # fmt: skip
+    return json.dumps({"stream": "btcusdt@markPrice@1s", "data": data})
+
+
+async def _marking(peer: Peer) -> None:
+    for second in itertools.count(1):
+        await peer.say(_frame(second))
+        await trio.sleep(1)
+
+
+async def test_mark_prices_have_a_connection_of_their_own(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Dialled when somebody wants one, on the market class's path; let go when nobody does."""
+    async with edge_house(tmp_path) as house:
+        house.exchange.script(then=obeying)
+        house.futures_exchange.script(then=listening(_marking))
+        await house.call("POST", "/api/ws/connect")
+        assert house.futures_exchange.dialled_at == []
+        body = json.dumps({"symbols": ["btcusdt"], "stream_type": "mark_price"}).encode()
+        answer = await house.call("POST", "/api/ws/subscribe", body=body)
+        assert json.loads(answer.body) == {"subscribed": ["btcusdt@markPrice@1s"], "streams": 1}
+        assert house.futures_exchange.peers[0].path == "/market/stream?streams=btcusdt@markPrice@1s"
+        assert house.exchange.peers[0].path == "/stream"
+        await trio.sleep(1)
+        status = json.loads((await house.call("GET", "/api/ws/status")).body)
+        assert [row["url"] for row in status["connections"]] == [
+            "ws://exchange.test:9443/stream",
+            "ws://futures.test:9443/market/stream",
+        ]
+        rows = json.loads((await house.call("GET", "/api/ws/streams")).body)["streams"]
+        assert [(row["type"], row["health"]) for row in rows] == [("mark_price", "live")]
+        await house.call("POST", "/api/ws/unsubscribe", body=body)
+        await trio.sleep(1)
+        assert len(json.loads((await house.call("GET", "/api/ws/status")).body)["connections"]) == 1
+
+
+async def test_a_browser_reads_mark_price_and_funding(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Every digit; a cut is told as the health of the stream, the spot market's state is nobody's concern here."""
+
+    async def cut(peer: Peer) -> None:
+        await peer.say(_frame(1))
+
+    async with edge_house(tmp_path) as house:
+        house.exchange.script(then=obeying)
+        house.futures_exchange.script(cut, then=listening(_marking))
+        async with house.stream("/api/ws/sse/prices?symbols=BTCUSDT&stream_type=mark_price") as events:
+            seen = b""
+            while b'"timestamp":2000}' not in seen:
+                seen += await events.chunk()
+        assert (
+            b'"data":{"type":"mark_price","symbol":"BTCUSDT","price":61837.50000000,"index_price":61830.00000001,'
+            b'"estimated_settle_price":61836.10,"funding_rate":0.00010000,"next_funding_time":28800000,'
+            b'"timestamp":1000}'
+        ) in seen
+        assert b'event: health\ndata: {"stream":"btcusdt@markPrice@1s","health":"recovering"' in seen
+        assert b"reconnecting" not in seen
+
+
+async def test_a_perpetual_that_is_not_listed_is_said(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """By the futures' own list."""
+    async with edge_house(tmp_path) as house:
+        answer = await house.call("GET", "/api/ws/sse/prices?symbols=NOPEUSDT&stream_type=mark_price")
+        assert answer.status == 400
