@@ -30,10 +30,10 @@ HEADER_BYTES = 4  # of the feeder's frames, which are all longer than 125 bytes 
 
 def serve(pipe: Connection) -> None:
     """Say the port; greet who comes; take an ``Order``, write its events to everybody, answer with ``Sent``."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as subscription:
         clients: list[socket.socket] = []
-        threading.Thread(target=_greet, args=(listener, clients), daemon=True).start()
-        pipe.send(listener.getsockname()[1])
+        threading.Thread(target=_greet, args=(subscription, clients), daemon=True).start()
+        pipe.send(subscription.getsockname()[1])
         pipe.send(_play(clients, pipe.recv()))
         pipe.poll(None)
 
@@ -41,13 +41,13 @@ def serve(pipe: Connection) -> None:
 def relay(pipe: Connection, source_port: int) -> None:
     """Say the port; write each trade of the feeder to the one client that comes."""
     with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_server(("127.0.0.1", 0)) as subscription,
         socket.create_connection(("127.0.0.1", source_port)) as source,
     ):
-        pipe.send(listener.getsockname()[1])
+        pipe.send(subscription.getsockname()[1])
         source.sendall(HANDSHAKE)
         source.recv(4096)
-        client, _ = listener.accept()
+        client, _ = subscription.accept()
         with client:
             client.recv(4096)
             client.sendall(GREETING)
@@ -60,9 +60,9 @@ def _chunk(trade: dict[str, object]) -> bytes:
     return f"{len(event):x}\r\n{event}\r\n".encode()
 
 
-def _greet(listener: socket.socket, clients: list[socket.socket]) -> None:
+def _greet(subscription: socket.socket, clients: list[socket.socket]) -> None:
     while True:
-        client, _ = listener.accept()
+        client, _ = subscription.accept()
         client.recv(4096)
         client.sendall(GREETING)
         clients.append(client)

@@ -50,10 +50,10 @@ def blast(pipe: Connection, capture: Path, streams: tuple[str, ...], times: int)
         for stream, text in lines:
             blob += frames.text(_later(text, stream, turn * span[stream]))
             count += 1
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port, last_id = listener.getsockname()[1], first[STREAMS[0]] + times * span[STREAMS[0]] - 1
+    with socket.create_server(("127.0.0.1", 0)) as subscription:
+        port, last_id = subscription.getsockname()[1], first[STREAMS[0]] + times * span[STREAMS[0]] - 1
         pipe.send(Content(port, first[STREAMS[0]], last_id, count))
-        accept(listener, partial(_serve, blob=bytes(blob)))
+        accept(subscription, partial(_serve, blob=bytes(blob)))
         pipe.poll(None)
 
 
@@ -79,7 +79,7 @@ def _later(text: bytes, stream: str, by: int) -> bytes:
     return text[: found.start(1)] + b"%d" % (int(found[1]) + by) + text[found.end(1) :]
 
 
-def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+def accept(subscription: socket.socket, serve: Callable[[socket.socket], None]) -> None:
     """Serve every connection, each in a thread of its own, until the process ends."""
 
     def run(connection: socket.socket) -> None:
@@ -88,7 +88,7 @@ def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> N
 
     def listen() -> None:
         while True:
-            connection, _ = listener.accept()
+            connection, _ = subscription.accept()
             threading.Thread(target=run, args=(connection,), daemon=True).start()
 
     threading.Thread(target=listen, daemon=True).start()

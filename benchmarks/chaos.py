@@ -1,6 +1,6 @@
 """Chaos: whether every trade arrives once and in order, whatever the exchange and the network do.
 
-The feed, the backfill and the hub run against the double of the exchange on one deterministic clock: bytes pass through
+The feed, the backfill and the hub run against the exchange simulator on one deterministic clock: bytes pass through
 memory streams, REST is answered from the same tape, and faults strike at random moments, also while the last one is
 being mended. The tape knows every trade; the delivery is compared with it id by id and digit by digit. One seed decides
 everything, so that a run that fails can be played again.
@@ -39,7 +39,7 @@ from komas.simulator.http_connection import Request
 from komas.simulator.market import Event
 from komas.simulator.options import Limits, SimOptions
 from komas.venues.binance import limits
-from komas.venues.binance.market import MarketLine
+from komas.venues.binance.market import BinanceMarket
 from komas.venues.binance.order_books import PUBLISHED
 from komas.venues.core.rest import Rest, open_rest
 
@@ -56,10 +56,10 @@ KINDS: Final = (
 BEGUN_S: Final = 1_770_000_000.0
 QUIET_S: Final = 90.0  # at the beginning and at the end nothing goes wrong: everything must have been mended then
 MEAN_PAUSE_S: Final = 4.0
-LATE_S: Final = 1.0  # a fact that comes later than that was held up by a fault
+LATE_S: Final = 1.0  # an event that comes later than that was held up by a fault
 ONE_CONNECTION: Final = 0.8  # of the faults of connections strike one, the others all of them
 ENDPOINTS: Final = {Kind.TRADE: "historicalTrades", Kind.AGG_TRADE: "aggTrades", Kind.KLINE: "klines"}
-UNDER_WAY_MS: Final = 10_000  # the newest facts may be on their way when the run ends
+UNDER_WAY_MS: Final = 10_000  # the newest events may be on their way when the run ends
 CANDLE_MS: Final = 60_000
 UNIT: Final = Decimal(10) ** -8
 DISMISSED: Final = 1_000_000
@@ -198,7 +198,7 @@ class Truth:
         self._publish(event)
 
     async def run(self) -> None:
-        """Look now and then: the double forgets old facts."""
+        """Look now and then: the double forgets old events."""
         while True:
             self.look()
             await trio.sleep(300)
@@ -220,7 +220,7 @@ class Truth:
                 aggregates[row.id] = row.time_ms, (row.price, row.quantity, row.first, row.last)
 
     def trades(self, stream: Stream, first: int, until_ms: int) -> dict[int, tuple[object, ...]]:
-        """The trades from an id on that happened by a moment; facts before the first one are not ours to deliver."""
+        """The trades from an id on that happened by a moment; events before the first one are not ours to deliver."""
         found = self._facts[stream].items()
         return {number: value for number, (at_ms, value) in found if number >= first and at_ms <= until_ms}
 
@@ -247,7 +247,7 @@ class Ledger:
         self.digest = 0
 
     def take(self, item: Item) -> None:
-        """Note one fact, or one notice."""
+        """Note one event, or one notice."""
         if isinstance(item, Envelope):
             self._fact(item)
         elif isinstance(item.notice, Gap) and item.stream is not None:
@@ -292,7 +292,7 @@ class Ledger:
 
 
 def _value(event: object) -> tuple[object, ...]:
-    """What of a fact is compared, in the tape's unit of 1e-8."""
+    """What of an event is compared, in the tape's unit of 1e-8."""
     match event:
         case Trade():
             return _units(event.price), _units(event.quantity), event.is_buyer_maker
@@ -422,7 +422,7 @@ class World:
 
     def open(self, rest: Rest, jitter: Callable[[], float], redundancy: int) -> None:
         """Furnish komas."""
-        self.line = MarketLine(
+        self.line = BinanceMarket(
             limits.SPOT,
             rest,
             sink=self.hub,
@@ -434,7 +434,7 @@ class World:
             clock_ms=wall_ms,
             jitter=jitter,
         )
-        self.feed, self.backfill = self.line.feed, self.line.backfill
+        self.feed, self.gap_filler = self.line.feed, self.line.gap_filler
 
     def strike(self, fault: fault_script.AnyFault | None) -> None:
         """Let one fault begin, or a rotation."""
@@ -448,10 +448,10 @@ class World:
         self, streams: Sequence[Stream], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Note everything that the hub delivers."""
-        with self.hub.listen(streams, capacity=DISMISSED, overflow=Overflow.DISMISS) as listener:
+        with self.hub.subscribe(streams, capacity=DISMISSED, overflow=Overflow.DISCONNECT) as subscription:
             task_status.started()
             while True:
-                for item in (await listener.take()).items:
+                for item in (await subscription.receive()).items:
                     self.ledger.take(item)
 
     def report(self, faults: int) -> Report:
@@ -516,7 +516,7 @@ def _report(faults: int, world: World) -> Report:
         for number in wrong[:3]:
             print(f"changed: {stream} {number}: {values[number]} is not {facts_of.get(number)}")
     all_told = ledger.told.values()
-    counts, filled = world.feed.statistics(), world.backfill.statistics()
+    counts, filled = world.feed.statistics(), world.gap_filler.statistics()
     dials = exchange.state.dials
     return Report(
         faults=faults,
@@ -543,7 +543,7 @@ def _report(faults: int, world: World) -> Report:
 
 
 def _hold_ups(late: list[tuple[float, float]]) -> Iterator[float]:
-    """How long each hold-up of a stream took: from the first fact that came late to the first in time again."""
+    """How long each hold-up of a stream took: from the first event that came late to the first in time again."""
     since: float | None = None
     for happened, came in late:
         if came - happened > LATE_S:

@@ -32,7 +32,7 @@ def draw(rounds: int) -> None:
     print(table(starts.TITLE, begins), flush=True)
     _plot("fanout", rows, ("deliveries/s", "p99 ms"), f"{RATE:g} trades a second to SSE clients, one core")
     _plot("cost", rows, ("CPU µs/delivery",), "CPU for each delivery, and for each frame", many=many)
-    _plot("memory", rows, ("KB/idle client",), "Memory of an idle client, and the start", begins=begins)
+    _plot("memory", rows, ("KB/idle client",), "ConnectionState of an idle client, and the start", begins=begins)
 
 
 def _plot(

@@ -1,4 +1,4 @@
-"""Ingest: from the exchange's socket to a listener at the hub, in one process.
+"""Ingest: from the exchange's socket to a subscriber at the hub, in one process.
 
 An exchange on the other core writes a capture's frames as fast as they are read. Peers read the same frames in the same
 run, alternating, each in a fresh process.

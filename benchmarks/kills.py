@@ -2,9 +2,9 @@
 
     python -m benchmarks kills --rounds 10000
 
-Each round forks a process that publishes through the desk, as a server does, and kills it at a random moment. Nothing
-here is a speed: it prints what was lost, what came twice and what a retry doubled, and the exit status is 1 if anything
-did. Not on Windows, which cannot fork.
+Each round forks a process that publishes through the signal service, as a server does, and kills it at a random
+moment. Nothing here is a speed: it prints what was lost, what came twice and what a retry doubled, and the exit status
+is 1 if anything did. Not on Windows, which cannot fork.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Final
 
 import trio
 
-from komas.model.signals import Draft, Principal
+from komas.model.signals import Principal, SignalInsert
 from komas.settings import Settings
-from komas.signals.database import Ledger
+from komas.signals.database import SignalDatabase
 from komas.signals.services import open_signals
 from komas.signals.tokens import SCOPE_PUBLISH
-from komas.signals.validation import Wording
+from komas.signals.validation import NewSignal
 
 PRODUCER: Final = Principal("producer", 0, scopes=frozenset({SCOPE_PUBLISH}))
 LIVES_S: Final = (0.001, 0.06)
@@ -39,7 +39,7 @@ def run(rounds: int, seed: int) -> bool:
     answered: dict[str, int] = {}
     with TemporaryDirectory(prefix="komas-kills-") as name:
         folder = Path(name)
-        ledger = Ledger(folder / "komas.db")
+        ledger = SignalDatabase(folder / "komas.db")
         ledger.open()
         ledger.close()
         for life in range(rounds):
@@ -72,13 +72,13 @@ def _live(folder: Path, life: int, seconds: float) -> bytes:
 async def _publish(folder: Path, life: int, writer: int) -> None:
     settings = Settings(data_dir=folder, jwt_secret="x" * 32)
     async with open_signals(settings, lambda: 0) as rooms, trio.open_nursery() as nursery:
-        nursery.start_soon(rooms.desk.run)
+        nursery.start_soon(rooms.service.run)
 
         async def produce(line: int) -> None:
             number = 0
             while True:
                 key = f"{life}-{line}-{number}"
-                event = await rooms.desk.publish(PRODUCER, Wording(TYPE, {"key": key}), key)
+                event = await rooms.service.publish(PRODUCER, NewSignal(TYPE, {"key": key}), key)
                 os.write(writer, f"{key} {event.signal_id}\n".encode())
                 number += 1
 
@@ -87,7 +87,7 @@ async def _publish(folder: Path, life: int, writer: int) -> None:
 
 
 def _judge(folder: Path, answered: dict[str, int], rounds: int) -> bool:
-    ledger = Ledger(folder / "komas.db")
+    ledger = SignalDatabase(folder / "komas.db")
     ledger.open()
     known: dict[int, str] = {}
     while page := ledger.signals_after(max(known, default=0), None, 1000):
@@ -98,7 +98,7 @@ def _judge(folder: Path, answered: dict[str, int], rounds: int) -> bool:
     positions = ledger.counters().position
     doubled = 0
     for key, number in list(answered.items())[-500:]:
-        event, _ = ledger.publish(Draft(TYPE, {"key": key}, PRODUCER.subject, key), 0)
+        event, _ = ledger.publish(SignalInsert(TYPE, {"key": key}, PRODUCER.subject, key), 0)
         doubled += event.signal_id != number
     doubled += ledger.counters().position - positions
     repeated = len(answered) - len(set(answered.values()))

@@ -58,7 +58,7 @@ class Combined(TypedDict):
     data: Data
 
 
-class Ledger:
+class SignalDatabase:
     """Counts frames, checks ids, and takes the time from the first frame on."""
 
     def __init__(self, task: Task) -> None:
@@ -106,26 +106,26 @@ def read(pipe: Connection, reader: Callable[[Task], Reading]) -> None:
 
 
 def komas(task: Task) -> Reading:
-    """Komas as it is: feed, hub, and one listener to both streams."""
-    from komas.client.streams import open_rooms  # noqa: PLC0415 - a peer's process does not load komas
+    """Komas as it is: feed, hub, and one subscriber to both streams."""
+    from komas.client.streams import open_components  # noqa: PLC0415 - a peer's process does not load komas
     from komas.model.codec import Envelope  # noqa: PLC0415
     from komas.model.market import Trade  # noqa: PLC0415
     from komas.model.streams import Kind, Stream  # noqa: PLC0415
     from komas.venues.core.websocket import open_tcp  # noqa: PLC0415
 
     async def run() -> Reading:
-        ledger, dropped = Ledger(task), 0
+        ledger, dropped = SignalDatabase(task), 0
         wanted = (Stream(Kind.TRADE, "BTCUSDT"), Stream(Kind.BOOK_TICKER, "BTCUSDT"))
-        rooms = open_rooms(task.url, rest_url=None, patience=None, open_stream=open_tcp)
-        async with rooms as house, trio.open_nursery() as nursery:
+        components = open_components(task.url, rest_url=None, retry_policy=None, open_stream=open_tcp)
+        async with components as house, trio.open_nursery() as nursery:
             hub = house.hub
             house.start_in(nursery)
             await trio.sleep(SETTLE_S)
-            with hub.listen(wanted) as listener:
+            with hub.subscribe(wanted) as subscription:
                 house.feed.connect()
                 # A book ticker that a newer one overtakes is merged: frames are counted where they are read.
                 while house.feed.statistics().messages_received < task.frames:
-                    batch = await listener.take()
+                    batch = await subscription.receive()
                     dropped += batch.dropped
                     for item in batch.items:
                         if isinstance(item, Envelope):
@@ -145,7 +145,7 @@ def trio_websocket(task: Task) -> Reading:
     from trio_websocket import open_websocket_url  # noqa: PLC0415 - another reader's process does not load it
 
     async def run() -> Reading:
-        ledger = Ledger(task)
+        ledger = SignalDatabase(task)
         async with open_websocket_url(task.url + PATH) as connection:
             while not ledger.message(json.loads(await connection.get_message())):
                 pass
@@ -159,7 +159,7 @@ def websockets(task: Task) -> Reading:
     from websockets.asyncio.client import connect  # noqa: PLC0415 - another reader's process does not load it
 
     async def run() -> Reading:
-        ledger = Ledger(task)
+        ledger = SignalDatabase(task)
         async with connect(task.url + PATH, proxy=None) as connection:
             async for text in connection:
                 if ledger.message(json.loads(text)):
@@ -170,8 +170,8 @@ def websockets(task: Task) -> Reading:
 
 
 def bytes_only(task: Task) -> Reading:
-    """No reader at all: bytes are taken and frames counted. What the exchange's double can give at most."""
-    ledger = Ledger(task)
+    """No reader at all: bytes are taken and frames counted. What the exchange simulator can give at most."""
+    ledger = SignalDatabase(task)
     with socket.create_connection(("127.0.0.1", task.port), 10) as connection:
         connection.sendall(
             f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

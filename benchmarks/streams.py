@@ -1,4 +1,4 @@
-"""Many streams: what a frame costs when it is one of a thousand streams', at a listener to all of them."""
+"""Many streams: what a frame costs when it is one of a thousand streams', at a subscriber to all of them."""
 
 from __future__ import annotations
 
@@ -59,25 +59,25 @@ class Reading(msgspec.Struct, frozen=True):
 
 def read(pipe: Connection) -> None:
     """Take a port, a number of streams and of frames; answer with a ``Reading``."""
-    from komas.client.streams import open_rooms  # noqa: PLC0415 - the exchange's process does not load komas
+    from komas.client.streams import open_components  # noqa: PLC0415 - the exchange's process does not load komas
     from komas.model.streams import Kind, Stream  # noqa: PLC0415
     from komas.venues.core.websocket import open_tcp  # noqa: PLC0415
 
     async def run(port: int, count: int, wanted_frames: int) -> Reading:
         wanted = [Stream(Kind.BOOK_TICKER, f"S{number:04}") for number in range(count)]
-        rooms = open_rooms(f"ws://127.0.0.1:{port}", rest_url=None, patience=None, open_stream=open_tcp)
-        async with rooms as house, trio.open_nursery() as nursery:
+        components = open_components(f"ws://127.0.0.1:{port}", rest_url=None, retry_policy=None, open_stream=open_tcp)
+        async with components as house, trio.open_nursery() as nursery:
             house.start_in(nursery)
             await trio.sleep(SETTLE_S)
             begun = time.perf_counter()
-            with house.hub.listen(wanted) as listener:
+            with house.hub.subscribe(wanted) as subscription:
                 house.feed.connect()
                 await house.feed.acknowledged(wanted)
                 ready_s = time.perf_counter() - begun
-                await listener.take()
+                await subscription.receive()
                 cpu_s = time.process_time()
                 while house.feed.statistics().messages_received < wanted_frames:
-                    await listener.take()
+                    await subscription.receive()
             nursery.cancel_scope.cancel()
         return Reading(time.process_time() - cpu_s, ready_s)
 
@@ -87,9 +87,9 @@ def read(pipe: Connection) -> None:
 
 def exchange(pipe: Connection, each: int) -> None:
     """Say the port; to every connection write so many frames of each stream that it asks for."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        accept(listener, partial(_serve, each=each))
-        pipe.send(listener.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as subscription:
+        accept(subscription, partial(_serve, each=each))
+        pipe.send(subscription.getsockname()[1])
         pipe.poll(None)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from komas.client.callbacks import BinanceWebSocket, CallbackError
     from komas.client.streams import open_binance
-    from komas.errors import CallerError, Dismissed, KomasError, VenueError
+    from komas.errors import CallerError, KomasError, SlowConsumer, VenueError
     from komas.model.market import AggTrade, BookTicker, Depth, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
-    from komas.venues.core.retry import Patience
+    from komas.venues.core.retry import RetryPolicy
 
 __all__ = [
     "AggTrade",
@@ -19,13 +19,13 @@ __all__ = [
     "CallbackError",
     "CallerError",
     "Depth",
-    "Dismissed",
     "FeedState",
     "Gap",
     "Kline",
     "KomasError",
     "MiniTicker",
-    "Patience",
+    "RetryPolicy",
+    "SlowConsumer",
     "Ticker",
     "Trade",
     "VenueError",
@@ -37,7 +37,7 @@ _SUBMODULES: Final = ("client", "errors", "model")
 _NAMES: Final = {
     "komas.client.callbacks": ("BinanceWebSocket", "CallbackError"),
     "komas.client.streams": ("open_binance",),
-    "komas.errors": ("CallerError", "Dismissed", "KomasError", "VenueError"),
+    "komas.errors": ("CallerError", "SlowConsumer", "KomasError", "VenueError"),
     "komas.model.market": (
         "AggTrade",
         "BookTicker",
@@ -49,7 +49,7 @@ _NAMES: Final = {
         "Ticker",
         "Trade",
     ),
-    "komas.venues.core.retry": ("Patience",),
+    "komas.venues.core.retry": ("RetryPolicy",),
 }
 
 if not TYPE_CHECKING:

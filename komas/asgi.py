@@ -69,7 +69,7 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
             await gateway.app(scope, receive, send)  # type: ignore[arg-type]  # typed by Hypercorn, structurally the same
             nursery.cancel_scope.cancel()
     except Exception as error:
-        log.critical("a room failed", exc_info=error)
+        log.critical("a component failed", exc_info=error)
         raise LifespanFailureError("runtime", repr(error)) from error
 
 

@@ -1,7 +1,7 @@
 """The error tree: whose fault it was, and the evidence.
 
-``CallerError`` is the caller's to mend, ``VenueError`` is the exchange's or the network's, ``Dismissed`` is a
-listener that fell behind, ``StoreUnavailable`` is the database's; ``Unauthorized`` is a token that proves nothing,
+``CallerError`` is the caller's to mend, ``VenueError`` is the exchange's or the network's, ``SlowConsumer`` is a
+subscriber that fell behind, ``StoreUnavailable`` is the database's; ``Unauthorized`` is a token that proves nothing,
 ``Forbidden`` a caller who may not. What is none of these is a bug, travels up, and stops the process.
 """
 
@@ -30,8 +30,8 @@ class SettingError(CallerError):
     """A setting has a value that komas cannot use; the message names the key, the value and what is accepted."""
 
 
-class Dismissed(KomasError):
-    """A listener could not keep up with facts that must not be dropped, and was let go."""
+class SlowConsumer(KomasError):
+    """A subscriber could not keep up with events that must not be dropped, and was let go."""
 
 
 class StoreUnavailable(KomasError):

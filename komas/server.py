@@ -1,29 +1,17 @@
-"""The page that opens every room in order, and leaves them in reverse.
+"""The composition root: opens every component in order, and closes them in reverse. Start reading here.
 
 ::
 
-    MARKET   Binance ─▶ dial ─▶ binance/upstream ─▶ wire ─▶ feed ─▶ backfill ─▶ hub/hub ─▶ audience ──────▶ socket
-                        frames  one connection,     event   shards  each once,  publish()  rendered once    as it takes
-                                what it holds                       in order    (sync)   └▶ mailbox ─▶ edge/sse ─▶ ASGI
-                                                                                           bounded      its own task
+    MARKET  exchange ─▶ venues/core ─────────▶ venues/binance ──────────────▶ hub ───────────▶ web ─────▶ browser
+                        websocket, link        connection, wire → gap fill    publish (sync)   encode once, write
+    SIGNAL  producer ─▶ web ─▶ signals/service ─▶ database ─▶ hub/channel ─▶ signals/delivery ─▶ web ─▶ VIP
+                               authorize, commit              wake           replay, then live
 
-    venues  the way in: dial (the WebSocket library; frames goes ahead of it) · link (one connection after another,
-            without a seam) · backoff · window · rest · ports (what rooms are handed) · binance/ (protocol, wire, rows,
-            continuity, cadence, shards, book think; upstream, feed, backfill, books, listings and universe do, and line
-            opens them together, once for spot and once for futures)
-    hub     the hall: hub (publish, listen) · policy, mailbox, bell, audience and listener (who is written to at once,
-            who waits) · interest (who wants what) · latest · journal · topic
-    signals the desk: tokens and keys (JWT → Principal) · session, entitlements, drafts, register (think) · desk ·
-            conversation and delivery (one VIP's socket) · vips · store (threads) over ledger (SQL) and migrations
-    edge    the way out: connection, request and socket (our Hypercorn) · app · access · queries · control ·
-            market and sse · publish and vip · ops
-    model   what things are: streams · market · signals · codec  telemetry  log · metrics
-    sim     the double of the exchange; imports nothing of komas but errors
-    client · callbacks   the same venues and hub for Python programs, without server and edge
+``docs/architecture.md`` walks one trade and one signal through these packages, file by file.
 
-The nursery is the supervisor: the rooms of both markets, ``desk`` and the sweeper of interest run in it; the
-edge is served inside its block, so it drains before they are cancelled; a bug in any of them ends the process. The
-store of signals is outermost: what was committed outlives everything inside.
+The nursery is the supervisor. The components of both markets, the signal service and the sweeper of interest run in it;
+the web layer is served inside its block, so it drains before they are cancelled; a bug in any of them ends the process.
+The database of signals is outermost: a commit outlives everything inside.
 """
 
 from __future__ import annotations
@@ -48,21 +36,21 @@ from komas.model.streams import Kind, Stream
 from komas.observability.logs import logging_to
 from komas.settings import Settings
 from komas.shutdown import first_signal
-from komas.signals.demo import imagine_signals
-from komas.signals.services import SignalRooms, open_signals
+from komas.signals.demo import publish_demo_signals
+from komas.signals.services import SignalServices, open_signals
 from komas.venues.binance import limits, limits_usdm
 from komas.venues.binance.feed import wall_ms
-from komas.venues.binance.limits import Venue
-from komas.venues.binance.market import Beside, MarketLine
+from komas.venues.binance.limits import MarketSpec
+from komas.venues.binance.market import Beside, BinanceMarket
 from komas.venues.core.rest import open_rest
-from komas.venues.core.retry import Patience
+from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 from komas.web.access import Access, admin_token_of, who_may_control
 from komas.web.app import create_app
 from komas.web.hypercorn.connection import install, is_exposed, present
-from komas.web.limits import Doors
+from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import LocalPrograms
-from komas.web.services import Rooms
+from komas.web.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +64,20 @@ OPEN_FILES = 65_536  # more than the defaults of all limits of clients together
 
 
 class Gateway:
-    """The open house: the rooms, the ASGI application over them, and the way to end it."""
+    """The open components, the ASGI application over them, and the way to end it."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self.rooms = rooms
-        self.app: QuartTrio = create_app(rooms)
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.app: QuartTrio = create_app(services)
         self.serving = trio.Event()  # set by whoever serves the application: what can wait for that does
 
     def drain(self) -> None:
-        """Take no more listeners and end those there are: SSE streams finish cleanly, signal sockets with 1001."""
-        if not self.rooms.draining.is_set():
-            sockets = self.rooms.signals.register.statistics().sockets
-            log.info("draining", extra={"listeners": self.rooms.hub.listeners, "sockets": sockets})
-            self.rooms.draining.set()
-            self.rooms.hub.drain()
+        """Take no more subscribers and end those there are: SSE streams finish cleanly, signal sockets with 1001."""
+        if not self.services.draining.is_set():
+            sockets = self.services.signals.registry.statistics().sockets
+            log.info("draining", extra={"subscribers": self.services.hub.subscribers, "sockets": sockets})
+            self.services.draining.set()
+            self.services.hub.drain()
 
 
 def logs_of(data_dir: Path) -> Path:
@@ -118,7 +106,7 @@ async def open_gateway(
         days=settings.log_days,
     ) as daily:
         access = _open_access(settings, config)
-        hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
+        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal)
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
@@ -131,15 +119,17 @@ async def open_gateway(
             for line in (spot, futures):
                 line.start_in(work)
             work.start_soon(hub.interest.sweep, name="interest sweeper")
-            work.start_soon(hub.deliver, settings.heartbeat_s, name="hub")
-            work.start_soon(signals.topic.deliver, name="signal deliverer")
+            work.start_soon(hub.run, settings.heartbeat_s, name="broadcaster")
+            work.start_soon(signals.channel.run, name="signal broadcaster")
             work.start_soon(signals.authenticator.run, name="token keys")
             if settings.demo:
-                work.start_soon(imagine_signals, signals.desk, settings.signal_types, name="simulated signals")
+                work.start_soon(publish_demo_signals, signals.service, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 spot.feed.connect()
-            gateway = Gateway(Rooms(settings, access, hub, spot, futures, Doors(settings), signals, daily, clock_ms))
-            work.start_soon(_run_desk, signals, gateway.serving, name="signal desk")
+            gateway = Gateway(
+                Services(settings, access, hub, spot, futures, ConnectionLimits(settings), signals, daily, clock_ms)
+            )
+            work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
             work.cancel_scope.cancel("the edge has drained")
 
@@ -155,22 +145,22 @@ def _is_exposed() -> bool:
     return context is None or context.is_exposed is not False
 
 
-async def _run_desk(signals: SignalRooms, serving: trio.Event) -> None:
-    """Run the desk; its first look at the store loads a database, for which prices do not wait."""
+async def _run_signal_service(signals: SignalServices, serving: trio.Event) -> None:
+    """Run the signal service; its first look at the store loads a database, for which prices do not wait."""
     await serving.wait()
-    await signals.desk.run()
+    await signals.service.run()
 
 
 @asynccontextmanager
 async def _open_market(
-    venue: Venue, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
-) -> AsyncIterator[MarketLine]:
+    venue: MarketSpec, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
+) -> AsyncIterator[BinanceMarket]:
     """One of the exchange's markets: everybody is told the state of spot; futures are connected while wanted."""
     is_spot, wishes = venue is limits.SPOT, hub.interest.part(venue.kinds)
     rest_url = settings.rest_upstream if is_spot else settings.futures_rest_upstream
     header, weight = limits.WEIGHT_HEADER, venue.weight_per_minute
     async with open_rest(rest_url, weight_header=header, weight_per_minute=weight) as rest:
-        yield MarketLine(
+        yield BinanceMarket(
             venue,
             rest,
             sink=hub if is_spot else Beside(hub, wishes),
@@ -178,7 +168,7 @@ async def _open_market(
             url=settings.upstream if is_spot else settings.futures_upstream,
             keeps_idle=is_spot,
             backfill_s=settings.backfill_s,
-            patience=_patience(settings),
+            retry_policy=_retry_policy(settings),
             streams_per_connection=settings.streams_per_connection,
             redundancy=settings.redundancy,
             open_stream=open_stream,
@@ -199,7 +189,7 @@ def _allow_many_sockets() -> None:
 
 
 async def _simulated(settings: Settings, nursery: trio.Nursery) -> Settings:
-    """Start the exchange's double beside us, and use it as upstream."""
+    """Start the exchange simulator beside us, and use it as upstream."""
     from komas.simulator import SimOptions, Simulator, simulate  # noqa: PLC0415 - who serves real prices does not load it
 
     options = SimOptions(bind="127.0.0.1:0")
@@ -287,8 +277,8 @@ def _config_file(path: Path) -> dict[str, object]:
     return table
 
 
-def _patience(settings: Settings) -> Patience:
-    return Patience(
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
         network_max_s=settings.reconnect_max_s,
         refused_max_s=settings.refused_max_s,
         attempts=settings.reconnect_attempts or None,

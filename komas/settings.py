@@ -312,7 +312,7 @@ FIELDS: Final[dict[str, Field]] = {
     "jwt_audience": Field(_text, "a text", "the `aud` that tokens must have (default: not checked)"),
     "jwt_leeway_s": Field(_number(0, 300), "0 to 300", "how far the issuer's clock may be off"),
     "database_url": Field(
-        _database, "sqlite:///file or postgresql+psycopg://...", "the store of signals (default: data_dir/komas.db)"
+        _database, "sqlite:///file or postgresql+psycopg://...", "the database of signals (default: data_dir/komas.db)"
     ),
     "signal_types": Field(_some(_word), "words of a-z 0-9 _, with commas", "what a signal may be"),
     "signal_mailbox": Field(_count(1, 10**6), "1 to 1000000", "signals that wait for one slow VIP before 1013"),

@@ -1,4 +1,4 @@
-"""Facts, and frames of the exchange, for tests that do not care about most of their fields."""
+"""Events, and frames of the exchange, for tests that do not care about most of their fields."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def kline(minute: int, *, closed: bool = False, close: str = "1.00000000", trade
 
 
 def enveloped(stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False) -> Envelope:
-    """A fact on its way, with its own number, as the hub makes it."""
+    """An event on its way, with its own number, as the hub makes it."""
     return Envelope(stream, event, received_ms, SEQUENCES[type(event)](event), epoch, backfilled)
 
 

@@ -108,10 +108,10 @@ def test_a_wrong_file_is_one_line(text: str, words: str, tmp_path: Path) -> None
         load({}, {}, folder=tmp_path)
 
 
-def test_every_setting_can_be_read_and_is_in_the_readme() -> None:
-    """No field without its row, no row without its field, no default that the README tells wrong."""
+def test_every_setting_can_be_read_and_is_documented() -> None:
+    """No field without its row, no row without its field, no default that the page tells wrong."""
     assert set(FIELDS) == set(Settings.__struct_fields__)
-    readme = (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     for key, field in FIELDS.items():
         default = getattr(Settings(), key)
         shown = (
@@ -123,7 +123,7 @@ def test_every_setting_can_be_read_and_is_in_the_readme() -> None:
         )
         shown = str(shown).lower() if isinstance(default, bool) else str(shown)
         cell = "" if shown in ("", "None") else f"`{shown}`"
-        assert f"| `{key}` | {cell} | {field.accepts} | {field.meaning} |" in readme
+        assert f"| `{key}` | {cell} | {field.accepts} | {field.meaning} |" in page
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks.readers import PATH, STREAMS, Ledger, Reading, Task
+from benchmarks.readers import PATH, STREAMS, Reading, SignalDatabase, Task
 
 PATIENCE_S: Final = 15.0
 
@@ -32,7 +32,7 @@ def python_binance(task: Task) -> Reading:
     from binance import AsyncClient, BinanceSocketManager  # noqa: PLC0415 - another reader's process does not load it
 
     async def run() -> Reading:
-        ledger = Ledger(task)
+        ledger = SignalDatabase(task)
         manager = BinanceSocketManager(AsyncClient(), max_queue_size=10**7)
         manager.STREAM_URL = f"{task.url}/"
         async with manager.multiplex_socket(list(STREAMS)) as socket:
@@ -47,7 +47,7 @@ def unicorn(task: Task) -> Reading:
     """Messages to a callback, as text, and ``json.loads()``."""
     from unicorn_binance_websocket_api import BinanceWebSocketApiManager  # noqa: PLC0415
 
-    ledger, done = Ledger(task), threading.Event()
+    ledger, done = SignalDatabase(task), threading.Event()
 
     def process(text: str) -> None:
         message = json.loads(text)
@@ -68,7 +68,7 @@ def sdk(task: Task) -> Reading:
     from binance_sdk_spot.spot import Spot  # noqa: PLC0415
 
     async def run() -> Reading:
-        ledger, done = Ledger(task), asyncio.Event()
+        ledger, done = SignalDatabase(task), asyncio.Event()
 
         def trade(data: Any) -> None:  # noqa: ANN401 - a model of the SDK's
             if ledger.message({"stream": STREAMS[0], "data": {"t": data.t}}):
@@ -97,14 +97,14 @@ def picows(task: Task) -> Reading:
     decode = msgspec.json.Decoder().decode
 
     async def run() -> Reading:
-        ledger, done = Ledger(task), asyncio.Event()
+        ledger, done = SignalDatabase(task), asyncio.Event()
 
-        class Listener(WSListener):
+        class Subscription(WSListener):
             def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
                 if frame.msg_type == WSMsgType.TEXT and ledger.message(decode(frame.get_payload_as_memoryview())):
                     done.set()
 
-        await ws_connect(Listener, task.url + PATH)
+        await ws_connect(Subscription, task.url + PATH)
         await asyncio.wait_for(done.wait(), PATIENCE_S)
         return ledger.reading(ledger.frames)
 

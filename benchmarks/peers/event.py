@@ -15,7 +15,7 @@ def source_url() -> str:
 
 
 def envelope(trade: dict[str, object]) -> str:
-    """What komas sends, from what the exchange sent; made once for all listeners."""
+    """What komas sends, from what the exchange sent; made once for all subscribers."""
     return (
         f'{{"type":"trade","data":{{"type":"trade","symbol":"{trade["s"]}","trade_id":{trade["t"]},'
         f'"price":{trade["p"]},"quantity":{trade["q"]},"timestamp":{trade["E"]},"is_buyer_maker":true}},'

@@ -1,4 +1,4 @@
-"""FastAPI + sse-starlette: a queue for each listener, as sse-starlette's documentation has it."""
+"""FastAPI + sse-starlette: a queue for each subscriber, as sse-starlette's documentation has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quart-Trio as its documentation has it: a generator and a memory channel for each listener."""
+"""Quart-Trio as its documentation has it: a generator and a memory channel for each subscriber."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ def publish(pipe: Connection, port: int) -> None:
 
 def free_port() -> int:
     """A port that nobody has at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as subscription:
+        port: int = subscription.getsockname()[1]
         return port
 
 

@@ -1,4 +1,4 @@
-"""The verbs of the desk: ``komas token``, ``komas vip`` and ``komas signal``. They open the store themselves.
+"""Commands of the signal service: ``komas token``, ``komas vip`` and ``komas signal``. They open the store themselves.
 
 A server that runs on the same store notices within a second.
 """
@@ -20,7 +20,7 @@ from komas.settings import FIELDS, Settings, load
 
 if TYPE_CHECKING:
     from komas.model.signals import Vip
-    from komas.signals.database import Ledger
+    from komas.signals.database import SignalDatabase
     from komas.signals.tokens import Issuer
 
 PUBLISHER: Final = "komas signal"  # who published, for signals that came from the command line
@@ -169,12 +169,12 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from komas.model.signals import Draft
+    from komas.model.signals import SignalInsert
     from komas.signals.validation import check_data, check_key, check_type
 
     settings = _settings(options)
     signal_type = check_type(options.type, settings.signal_types)
-    draft = Draft(signal_type, check_data(_data(options.data)), PUBLISHER, check_key(options.key))
+    draft = SignalInsert(signal_type, check_data(_data(options.data)), PUBLISHER, check_key(options.key))
     with _ledger(options) as ledger:
         event, _ = ledger.publish(draft, time.time_ns() // 10**6)
     print(bytes(event.data).decode())
@@ -192,12 +192,12 @@ def _update(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _ledger(options: argparse.Namespace) -> Iterator[Ledger]:
-    from komas.signals.database import Ledger
+def _ledger(options: argparse.Namespace) -> Iterator[SignalDatabase]:
+    from komas.signals.database import SignalDatabase
     from komas.signals.services import database_of
 
     place = database_of(_settings(options))
-    ledger = Ledger(place)
+    ledger = SignalDatabase(place)
     try:
         ledger.open()
         yield ledger

@@ -10,15 +10,15 @@ from typing import Final, Self, TypeAlias
 
 import trio
 
-from komas.client.streams import BACKLOG, Rooms, check_listed, check_refused, open_rooms
-from komas.errors import CallerError, Dismissed, KomasError, VenueError
-from komas.hub.hub import Hub, MarketListener
+from komas.client.streams import BACKLOG, Components, check_listed, check_refused, open_components
+from komas.errors import CallerError, KomasError, SlowConsumer, VenueError
+from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Overflow
 from komas.model.codec import Envelope
 from komas.model.market import AggTrade, BookTicker, Depth, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
 from komas.model.streams import Kind, Stream, parse_name, stream
 from komas.settings import BINANCE_STREAM
-from komas.venues.core.retry import Patience
+from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,13 @@ class BinanceWebSocket:
         url: str = BINANCE_STREAM,
         *,
         rest_url: str | None = None,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         open_stream: OpenStream = open_tcp,
     ) -> None:
-        self._open = partial(open_rooms, url, rest_url=rest_url, patience=patience, open_stream=open_stream)
-        self._rooms: Rooms | None = None
+        self._open = partial(
+            open_components, url, rest_url=rest_url, retry_policy=retry_policy, open_stream=open_stream
+        )
+        self._components: Components | None = None
         self._nursery: trio.Nursery | None = None
         self._starting = trio.Lock()
         self._ended = trio.Event()
@@ -99,16 +101,16 @@ class BinanceWebSocket:
     # What the program asks for
 
     async def connect(self) -> None:
-        """Connect and wait until connected; tries for ever, or as often as ``patience`` allows, then ``VenueError``.
+        """Connect and wait until connected; tries for ever, or as ``retry_policy`` allows, then raises ``VenueError``.
 
         Cancelled or failed, it leaves nothing running that it has started.
         """
         async with self._starting:
-            is_first = self._rooms is None
-            rooms = self._rooms or await self._start()
-        rooms.feed.connect()
+            is_first = self._components is None
+            components = self._components or await self._start()
+        components.feed.connect()
         try:
-            await rooms.feed.connected()
+            await components.feed.connected()
         except BaseException:
             if is_first:
                 await self._stop()
@@ -117,9 +119,9 @@ class BinanceWebSocket:
     async def disconnect(self) -> None:
         """Let the connection and all subscriptions go; ``run_forever()`` returns."""
         async with self._starting:
-            rooms = self._rooms
+            components = self._components
             await self._stop()
-        if rooms is not None and rooms.was_connected:
+        if components is not None and components.was_connected:
             await self._tell(self._on_disconnect)
 
     async def run_forever(self) -> None:
@@ -133,7 +135,7 @@ class BinanceWebSocket:
         if self._failure is not None:
             raise self._failure
 
-    async def _start(self) -> Rooms:
+    async def _start(self) -> Components:
         await self._stop()  # one that is still being left
         self._ended, self._failure = trio.Event(), None
         started = trio.Event()
@@ -143,7 +145,7 @@ class BinanceWebSocket:
             await started.wait()
         if self._failure is not None:
             raise self._failure
-        return self._open_rooms()
+        return self._opened()
 
     async def _stop(self) -> None:
         if self._nursery is not None:
@@ -203,22 +205,22 @@ class BinanceWebSocket:
     # What runs behind
 
     async def _subscribe(self, wanted: Stream, callback: Callable[..., object] | None) -> str:
-        await check_listed(self._open_rooms().listings, wanted)
-        rooms, nursery = (
-            self._open_rooms(),
+        await check_listed(self._opened().listings, wanted)
+        components, nursery = (
+            self._opened(),
             self._nursery,
         )  # looked up after the wait: the connection may have been let go
-        assert nursery is not None  # it lives as long as the rooms
+        assert nursery is not None  # it lives as long as the components
         # No await until the dispatcher is asked for: two callers of one stream share it.
         callbacks = self._callbacks.setdefault(wanted, [])
         if callback is not None:
             callbacks.append(callback)
-        rooms.hub.interest.pin([wanted])  # by the subscription itself: its dispatcher listens a little later
+        components.hub.interest.pin([wanted])  # by the subscription itself: its dispatcher listens a little later
         try:
             if wanted not in self._dispatchers:
                 self._dispatchers[wanted] = trio.CancelScope()
-                await nursery.start(self._dispatch, rooms.hub, wanted, self._dispatchers[wanted])
-            await rooms.feed.acknowledged([wanted])
+                await nursery.start(self._dispatch, components.hub, wanted, self._dispatchers[wanted])
+            await components.feed.acknowledged([wanted])
         except BaseException:
             if callback is not None and callback in callbacks:
                 callbacks.remove(callback)
@@ -231,27 +233,27 @@ class BinanceWebSocket:
         self._callbacks.pop(wanted, None)
         if (dispatcher := self._dispatchers.pop(wanted, None)) is not None:
             dispatcher.cancel("unsubscribed")
-        if self._rooms is not None:
-            self._rooms.hub.interest.unpin([wanted])
+        if self._components is not None:
+            self._components.hub.interest.unpin([wanted])
 
-    def _open_rooms(self) -> Rooms:
-        if self._rooms is None:
+    def _opened(self) -> Components:
+        if self._components is None:
             raise CallerError("not connected; await connect() first")
-        return self._rooms
+        return self._components
 
     async def _run(self, started: trio.Event) -> None:
         ended, nursery = self._ended, None
         try:
-            async with self._open() as rooms, trio.open_nursery() as nursery:
-                self._rooms, self._nursery = rooms, nursery
-                rooms.start_in(nursery)
-                nursery.start_soon(self._tell_states, rooms)
+            async with self._open() as components, trio.open_nursery() as nursery:
+                self._components, self._nursery = components, nursery
+                components.start_in(nursery)
+                nursery.start_soon(self._tell_states, components)
                 started.set()
                 try:
-                    self._failure = await rooms.feed.given_up()
+                    self._failure = await components.feed.given_up()
                 finally:
-                    self._rooms = None  # while the block is being left, nothing more can be asked for,
-                    rooms.feed.disconnect()  # and whoever waits for the feed is told
+                    self._components = None  # while the block is being left, nothing more can be asked for,
+                    components.feed.disconnect()  # and whoever waits for the feed is told
                 nursery.cancel_scope.cancel("the allowed attempts are used up")
         except trio.Cancelled:
             raise  # trio.run() is ending
@@ -265,14 +267,14 @@ class BinanceWebSocket:
             started.set()
             ended.set()
 
-    async def _tell_states(self, rooms: Rooms) -> None:
-        async for status, failure in rooms.hub.states:
+    async def _tell_states(self, components: Components) -> None:
+        async for status, failure in components.hub.states:
             is_connected = status.state is FeedState.CONNECTED
-            if is_connected and not rooms.was_connected:
-                rooms.was_connected = True
+            if is_connected and not components.was_connected:
+                components.was_connected = True
                 await self._tell(self._on_connect)
-            elif rooms.was_connected and not is_connected:
-                rooms.was_connected = False
+            elif components.was_connected and not is_connected:
+                components.was_connected = False
                 await self._tell(self._on_disconnect)
             if status.state is FeedState.RECONNECTING and failure is not None:
                 await self._tell(self._on_error, failure)
@@ -286,19 +288,19 @@ class BinanceWebSocket:
     ) -> None:
         with scope:
             while True:
-                with hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
+                with hub.subscribe([wanted], capacity=BACKLOG, overflow=Overflow.DISCONNECT) as subscription:
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     try:
-                        await self._deliver(wanted, listener)
-                    except Dismissed as error:
+                        await self._deliver(wanted, subscription)
+                    except SlowConsumer as error:
                         await self._tell(self._on_error, CallbackError(wanted.name, error))
                     except VenueError as error:
                         self._end(wanted)
                         await self._tell(self._on_error, error)
 
-    async def _deliver(self, wanted: Stream, listener: MarketListener) -> None:
-        items = listener.known
+    async def _deliver(self, wanted: Stream, subscription: MarketSubscription) -> None:
+        items = subscription.initial
         while True:
             for item in items:
                 if isinstance(item, Envelope):
@@ -309,7 +311,7 @@ class BinanceWebSocket:
                     await self._tell(self._on_gap, item.notice, name=wanted.name)
                 else:
                     check_refused(item.notice)
-            items = (await listener.take()).items
+            items = (await subscription.receive()).items
 
     async def _tell(
         self, callbacks: Sequence[Callable[..., object]], *given: object, name: str = "the connection"

@@ -1,8 +1,8 @@
 """Binance streams for Python programs, by iteration: ``open_binance``. By callbacks: ``komas.client.callbacks``.
 
 Both stand on the server's own feed and hub, so they reconnect, reconcile and count like it. Nothing is dropped for a
-slow consumer: one that falls ``BACKLOG`` events behind gets ``Dismissed``, because a trade that is lost in silence is
-worse than an error.
+slow consumer: one that falls ``BACKLOG`` events behind gets ``SlowConsumer``, because a trade lost in silence is worse
+than an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Generic, Self, TypeVar
 import trio
 
 from komas.errors import CallerError, Cause, VenueError
-from komas.hub.hub import Hub, MarketListener
+from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Item, Overflow
 from komas.model.codec import Envelope
 from komas.model.market import (
@@ -37,9 +37,9 @@ from komas.settings import BINANCE_STREAM, check_base, rest_beside
 from komas.venues.binance import limits
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.listings import Listings
-from komas.venues.binance.market import MarketLine
+from komas.venues.binance.market import BinanceMarket
 from komas.venues.core.rest import Rest, open_rest
-from komas.venues.core.retry import Patience
+from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 
 STATES: Final = 1024  # states of the feed that wait for a slow on_connect; an outage makes two or three in ten seconds
@@ -51,10 +51,10 @@ E = TypeVar("E", bound=Event)
 class Events(Generic[E]):
     """The events of one stream, in order: ``async for event in events``."""
 
-    def __init__(self, listener: MarketListener, on_gap: Callable[[Gap], object] | None) -> None:
-        self._listener = listener
+    def __init__(self, subscription: MarketSubscription, on_gap: Callable[[Gap], object] | None) -> None:
+        self._subscription = subscription
         self._on_gap = on_gap
-        self._waiting: deque[Item] = deque(listener.known)
+        self._waiting: deque[Item] = deque(subscription.initial)
 
     def __aiter__(self) -> Self:
         return self
@@ -62,7 +62,7 @@ class Events(Generic[E]):
     async def __anext__(self) -> E:
         """Wait for the next event.
 
-        Raises ``Dismissed`` when more than ``BACKLOG`` events were left waiting, ``VenueError`` when the exchange
+        Raises ``SlowConsumer`` when more than ``BACKLOG`` events were left waiting, ``VenueError`` when the exchange
         refuses the stream after all, and once the block of ``open_binance()`` was left.
         """
         while True:
@@ -74,7 +74,7 @@ class Events(Generic[E]):
                 if self._on_gap is not None and isinstance(item.notice, Gap):
                     self._on_gap(item.notice)
             try:
-                self._waiting.extend((await self._listener.take()).items)
+                self._waiting.extend((await self._subscription.receive()).items)
             except trio.EndOfChannel:
                 raise VenueError("the connection was let go", cause=Cause.CLOSED) from None
 
@@ -129,9 +129,9 @@ class Binance:
     @asynccontextmanager
     async def _events(self, wanted: Stream, on_gap: Callable[[Gap], object] | None) -> AsyncIterator[Events[E]]:
         await check_listed(self._listings, wanted)
-        with self._hub.listen([wanted], capacity=BACKLOG, overflow=Overflow.DISMISS) as listener:
+        with self._hub.subscribe([wanted], capacity=BACKLOG, overflow=Overflow.DISCONNECT) as subscription:
             await self._feed.acknowledged([wanted])
-            yield Events(listener, on_gap)
+            yield Events(subscription, on_gap)
 
 
 @asynccontextmanager
@@ -139,21 +139,23 @@ async def open_binance(
     url: str = BINANCE_STREAM,
     *,
     rest_url: str | None = None,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
     open_stream: OpenStream = open_tcp,
 ) -> AsyncIterator[Binance]:
     """Open a conversation with Binance, kept connected while the block lasts.
 
     Symbols are checked against ``rest_url`` where it answers (default: Binance's, beside another ``url`` the same
     host and port). Entering does not wait for the connection; entering a stream's block does. What the block raises
-    comes out as it is, not in a group; the block ends with ``VenueError`` when the attempts that ``patience`` allows
+    comes out as it is, not in a group; the block ends with ``VenueError`` when the attempts of ``retry_policy``
     are used up.
     """
     failure: BaseException | None = None
-    async with open_rooms(url, rest_url=rest_url, patience=patience, open_stream=open_stream) as rooms:
-        feed = rooms.feed
+    async with open_components(
+        url, rest_url=rest_url, retry_policy=retry_policy, open_stream=open_stream
+    ) as components:
+        feed = components.feed
         async with trio.open_nursery() as nursery:
-            rooms.start_in(nursery)
+            components.start_in(nursery)
             feed.connect()
 
             async def give_up() -> None:
@@ -163,48 +165,48 @@ async def open_binance(
 
             nursery.start_soon(give_up)
             try:
-                yield Binance(rooms.hub, feed, rooms.listings)
+                yield Binance(components.hub, feed, components.listings)
             except trio.Cancelled:
                 raise
             except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery's group
                 failure = error
             finally:
                 feed.disconnect()  # whoever still asks for something is told
-                rooms.hub.drain()
+                components.hub.drain()
             nursery.cancel_scope.cancel("the block was left")
     if failure is not None:
         raise failure
 
 
 class _Hub(Hub):
-    """A hub that also keeps each state of the feed, and why, in order: listeners are told the newest alone."""
+    """A hub that also keeps each state of the feed, and why, in order: subscribers are told the newest alone."""
 
     def __init__(self) -> None:
         super().__init__(linger_s=0.0)
         self._told, self.states = trio.open_memory_channel[tuple[FeedStatus, VenueError | None]](STATES)
         self.failure: Callable[[], VenueError | None] = lambda: None
 
-    def announce(self, status: FeedStatus) -> None:
-        """Tell every listener, and whoever reads ``states``."""
-        super().announce(status)
+    def publish_status(self, status: FeedStatus) -> None:
+        """Tell every subscriber, and whoever reads ``states``."""
+        super().publish_status(status)
         with suppress(trio.WouldBlock):
             self._told.send_nowait((status, self.failure()))
 
 
-class Rooms:
+class Components:
     """The feed and its hub, for one program."""
 
-    def __init__(self, rest: Rest, url: str, patience: Patience | None, open_stream: OpenStream) -> None:
+    def __init__(self, rest: Rest, url: str, retry_policy: RetryPolicy | None, open_stream: OpenStream) -> None:
         self.hub = _Hub()
         self.was_connected = False  # as far as callbacks have been told
         spot = limits.SPOT
-        self._line = MarketLine(
+        self._line = BinanceMarket(
             spot,
             rest,
             sink=self.hub,
             wishes=self.hub.interest.part(spot.kinds),
             url=url,
-            patience=patience,
+            retry_policy=retry_policy,
             open_stream=open_stream,
         )
         self.listings = self._line.listings
@@ -218,10 +220,10 @@ class Rooms:
 
 
 @asynccontextmanager
-async def open_rooms(
-    url: str, *, rest_url: str | None, patience: Patience | None, open_stream: OpenStream
-) -> AsyncIterator[Rooms]:
-    """The rooms that both clients stand on."""
+async def open_components(
+    url: str, *, rest_url: str | None, retry_policy: RetryPolicy | None, open_stream: OpenStream
+) -> AsyncIterator[Components]:
+    """The components that both clients stand on."""
     check_base(url)
     async with AsyncExitStack() as stack:
         rest = await stack.enter_async_context(
@@ -231,7 +233,7 @@ async def open_rooms(
                 weight_per_minute=limits.WEIGHT_PER_MINUTE,
             )
         )
-        yield Rooms(rest, url, patience, open_stream)
+        yield Components(rest, url, retry_policy, open_stream)
 
 
 def check_refused(notice: Notice) -> None:

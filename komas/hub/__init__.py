@@ -1,1 +1,1 @@
-"""The hall: everything that came in is published here once, and nobody here ever waits."""
+"""Pub/sub inside one process: every event is published once, and a publisher never waits."""

@@ -1,209 +1,343 @@
-"""Listeners who hear the same: what they hear is rendered once, and written to each of them without waiting (thinks).
+"""One encoding for all subscribers alike: groups of them, and the broadcaster that writes to their connections.
 
-A listener is in the audience only while its own task waits for news. Whoever cannot take all of it at once leaves, with
-what it has not got, and its own task goes on at its own pace; it comes back once nothing waits for it any more.
+``publish()`` never writes: it leaves items with buffers and groups. Whoever published calls ``Broadcaster.flush()``, so
+that one write carries everything that one read of the exchange brought. What takes longer than a time slice, and what
+was not flushed, is written by the task that runs ``Broadcaster.run()``.
+
+Who writes to a subscriber's connection, the broadcaster or the subscriber's own task:
+
+=============== ============================================================= ==========================================
+state           events reach it through                                       next
+=============== ============================================================= ==========================================
+busy            its own buffer; its task drains it and writes                 ``join()``: *joining*, or at once *member*
+joining         its own buffer, until the group's pending batch is written    *member*, or *busy* if it would block
+member          the group, in one encoding for all                            *busy*: its connection would block, or its
+                                                                              task was woken or cancelled
+=============== ============================================================= ==========================================
+
+A subscriber is a member only while its task waits for events. When its connection would block, it leaves the group with
+what it has not received, and its own task goes on at the connection's pace; it joins again once nothing waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-from komas.hub.overflow import Waiting
+import trio
+
+from komas.hub.overflow import EventQueue
+from komas.hub.wakeup import Wakeup
 
 B = TypeVar("B")
 T = TypeVar("T")
+B_contra = TypeVar("B_contra", contravariant=True)
 
-TURN = 16  # writes before others may have their turn, and newcomers that are let in at one go
-
-
-class Outlet(Protocol):
-    """Where bytes can be written without waiting."""
-
-    def write(self, chunk: bytes) -> int:
-        """Write; returns how many bytes are left: all, or the rest that the outlet keeps and will write first."""
+WRITES_PER_TURN: Final = 16  # writes before others may run, and members admitted in one go
+SLICE_S: Final = 0.005  # of writing, by whichever task, before everything else may run
+HEARTBEAT_TOLERANCE: Final = 0.1  # of the interval: groups that are nearly due get their heartbeat together with others
+SETTLE_S: Final = 0.2
+TICK_S: Final = 0.001
 
 
-class Direct(Outlet, Protocol):
-    """An outlet whose rest its listener's task writes."""
+class Writer(Protocol):
+    """A connection that can be written to without waiting."""
+
+    def write_nowait(self, data: bytes) -> int:
+        """Write what the connection takes at once; returns how many bytes are left.
+
+        All of them are left if it takes nothing now; fewer if it took a part: then it keeps the rest, and writes it
+        before anything else.
+        """
 
     async def flush(self) -> bool:
-        """Write the rest of what was begun, if there is one, and say so; waits while it is not taken."""
+        """Write the rest that was kept, waiting while the connection blocks; whether there was a rest."""
 
 
-class Seat(Protocol[B]):
-    """One listener, as an audience sees it; its task waits for news."""
+class Encoder(Protocol[B_contra]):
+    """A representation of events; subscribers with equal encoders of the same streams share their bytes."""
+
+    def __hash__(self) -> int:
+        """Be a key."""
 
     @property
-    def outlet(self) -> Outlet:
-        """Where it is written to."""
+    def heartbeat(self) -> bytes:
+        """What is written after a silence; empty for nothing."""
+
+    def new_encoding(self) -> Callable[[B_contra], bytes]:
+        """A function that encodes batches, one after another; it may keep state between them."""
+
+
+class Member(Protocol[B]):
+    """One subscriber, as its group sees it; its task waits for events meanwhile."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether its task is to see the end, and nothing more."""
+    def writer(self) -> Writer:
+        """The subscriber's connection."""
 
-    def take_now(self) -> B | None:
-        """Take what waits for its task; ``None`` for nothing."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether its subscription has ended."""
 
-    def give_back(self, batch: B) -> None:
-        """Leave this for its task, behind what waits."""
+    def drain_nowait(self) -> B | None:
+        """Return what waits in its own buffer; ``None`` for nothing."""
 
-    def render(self, batch: B) -> bytes:
-        """The bytes of what only this listener has not heard."""
+    def put_back(self, batch: B) -> None:
+        """Leave a batch in its own buffer, behind what waits there."""
+
+    def encode(self, batch: B) -> bytes:
+        """Encode what only this subscriber has not received."""
 
     def joined(self) -> None:
-        """Take the news that the audience hears for it now."""
+        """The group receives events for it from now on."""
 
     def left(self) -> None:
-        """Take the news that it hears for itself again."""
+        """Its own buffer receives events again."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake its task."""
 
 
-class Audience(Generic[T, B]):
-    """Listeners to the same things in the same representation.
+class BroadcastGroup(Generic[T, B]):
+    """Subscribers to the same streams in the same representation.
 
-    ``call`` is told that something waits; whoever is called runs ``serve()``. ``renderer`` makes what renders batches
-    one after another, from the first member on. ``heartbeat`` is written after a ``beat()``, where nothing else is.
+    ``schedule`` is called when something waits; ``write_pending()`` is to be run then. ``new_encoding`` makes a
+    function that encodes one batch after another, beginning with the first member. ``heartbeat`` is written after
+    ``heartbeat_due()``, unless something else is.
     """
 
     def __init__(
         self,
-        waiting: Waiting[T, B],
-        renderer: Callable[[], Callable[[B], bytes]],
-        call: Callable[[Audience[T, B]], None],
+        pending: EventQueue[T, B],
+        new_encoding: Callable[[], Callable[[B], bytes]],
+        schedule: Callable[[BroadcastGroup[T, B]], None],
         heartbeat: bytes = b"",
     ) -> None:
-        self._waiting = waiting
+        self._pending = pending
         self._heartbeat = heartbeat
-        self._beats = False
-        self._renderer = renderer
-        self._render = renderer()
-        self._call = call
-        self._is_called = False
-        self._members: dict[Seat[B], None] = {}
-        self._newcomers: dict[Seat[B], None] = {}
-        self._unserved: dict[Seat[B], None] = {}  # of those who hear ``_batch``
+        self._is_heartbeat_due = False
+        self._new_encoding = new_encoding
+        self._encode = new_encoding()
+        self._schedule = schedule
+        self._is_scheduled = False
+        self._members: dict[Member[B], None] = {}
+        self._joining: dict[Member[B], None] = {}
+        self._unwritten: dict[Member[B], None] = {}  # members that ``_batch`` was not written to yet
         self._batch: B | None = None
-        self.seats = 0  # whether their listeners are in or not
-        self.served_at = 0.0  # seconds, on the clock that ``serve()`` is given; whoever does so says when it began
+        self.subscriptions = 0  # whether they are members now or not
+        self.written_at = 0.0  # seconds, on the clock that ``write_pending()`` is given; set by the caller at first
 
     def __len__(self) -> int:
         return len(self._members)
 
     @property
     def dropped(self) -> int:
-        """Items that did not wait for all members."""
-        return self._waiting.dropped_in_all
+        """Items that were dropped for all members."""
+        return self._pending.dropped_total
 
     def put(self, *items: T) -> None:
-        """Take items for all members."""
-        self._waiting.put(*items)
-        self._call_once()
+        """Add items for all members."""
+        self._pending.put(*items)
+        self._schedule_once()
 
-    def enter(self, seat: Seat[B]) -> None:
-        """Let a listener in: at once, or when what waits, and it has heard already, is served."""
-        if self._waiting:
-            self._newcomers[seat] = None
-            self._call_once()
+    def join(self, member: Member[B]) -> None:
+        """Add a subscriber: now, or after the pending batch, which it has already received as initial state."""
+        if self._pending:
+            self._joining[member] = None
+            self._schedule_once()
         else:
-            self._let_in(seat)
+            self._admit(member)
 
-    def leave(self, seat: Seat[B]) -> None:
-        """Let a listener go, with all that it has not heard."""
-        self._newcomers.pop(seat, None)
-        if seat not in self._members:
+    def leave(self, member: Member[B]) -> None:
+        """Remove a subscriber; what it has not received goes to its own buffer."""
+        self._joining.pop(member, None)
+        if member not in self._members:
             return
-        del self._members[seat]
-        seat.left()
-        if seat in self._unserved:
-            del self._unserved[seat]
+        del self._members[member]
+        member.left()
+        if member in self._unwritten:
+            del self._unwritten[member]
             if self._batch is not None:
-                seat.give_back(self._batch)
-        if self._waiting:
-            seat.give_back(self._waiting.peek())
+                member.put_back(self._batch)
+        if self._pending:
+            member.put_back(self._pending.peek())
         if not self._members:
-            # It was theirs alone: whoever comes in now has heard it, or more, and is told what follows that.
-            self._waiting.take()
+            # It was for former members alone: whoever joins now has received it, or more, as initial state.
+            self._pending.drain()
             self._batch = None
 
     def clear(self) -> None:
-        """Let everybody go, and forget what they have not heard."""
-        self._newcomers.clear()
-        self._unserved.clear()
-        self._waiting.take()
+        """Remove every subscriber, and forget what they have not received."""
+        self._joining.clear()
+        self._unwritten.clear()
+        self._pending.drain()
         while self._members:
-            seat, _ = self._members.popitem()
-            seat.left()
+            member, _ = self._members.popitem()
+            member.left()
 
-    def serve(self, clock: Callable[[], float]) -> Iterator[None]:
-        """Write what waits to all members; yields now and then, so that others may have their turn."""
-        self._is_called = False
-        if self._waiting:
-            self._batch, self._unserved = self._waiting.take(), self._members.copy()
-        # Nothing waits now: whoever comes in here hears what is published from here on.
-        for seat in tuple(islice(self._newcomers, TURN)):
-            self._settle(seat)
-        if self._newcomers:
-            self._call_once()
+    def write_pending(self, clock: Callable[[], float]) -> Iterator[None]:
+        """Write what waits to all members; yields now and then, so that others may run."""
+        self._is_scheduled = False
+        if self._pending:
+            self._batch, self._unwritten = self._pending.drain(), self._members.copy()
+        # Nothing waits now: whoever is admitted here receives what is published from here on.
+        for member in tuple(islice(self._joining, WRITES_PER_TURN)):
+            self._catch_up(member)
+        if self._joining:
+            self._schedule_once()
         yield
         chunk = b""
         if self._batch is not None:
-            # Rendered whoever of them is left: newcomers have heard it, too, and what follows may depend on it.
-            chunk = self._render(self._batch)
+            # Encoded even if no member is left: those who joined have received it, and what follows may depend on it.
+            chunk = self._encode(self._batch)
             yield from self._write(chunk)
             self._batch = None
-        if self._beats and not chunk:
-            chunk, self._unserved = self._heartbeat, self._members.copy()
+        if self._is_heartbeat_due and not chunk:
+            chunk, self._unwritten = self._heartbeat, self._members.copy()
             yield from self._write(chunk)
         if chunk:
-            self.served_at = clock()
-        self._beats = False
+            self.written_at = clock()
+        self._is_heartbeat_due = False
 
-    def beat(self) -> None:
-        """Have the heartbeat written: nothing was for long."""
-        self._beats = bool(self._heartbeat)
-        if self._beats:
-            self._call_once()
+    def heartbeat_due(self) -> None:
+        """Have the heartbeat written: nothing else was for long."""
+        self._is_heartbeat_due = bool(self._heartbeat)
+        if self._is_heartbeat_due:
+            self._schedule_once()
 
     def _write(self, chunk: bytes) -> Iterator[None]:
-        count, unserved = 0, self._unserved
-        while unserved:
-            seat, _ = unserved.popitem()
-            if chunk and (left := seat.outlet.write(chunk)):
+        count, unwritten = 0, self._unwritten
+        while unwritten:
+            member, _ = unwritten.popitem()
+            if chunk and (left := member.writer.write_nowait(chunk)):
                 if left == len(chunk):
-                    unserved[seat] = None  # it has heard nothing of it
-                self.leave(seat)
-                seat.ring()
+                    unwritten[member] = None  # it has received nothing of it
+                self.leave(member)
+                member.wake()
             count += 1
-            if count % TURN == 0:
+            if count % WRITES_PER_TURN == 0:
                 yield
 
-    def _settle(self, seat: Seat[B]) -> None:
-        """Let a newcomer in, after what only it has not heard."""
-        del self._newcomers[seat]
-        if seat.is_over:
-            seat.ring()
+    def _catch_up(self, member: Member[B]) -> None:
+        """Write to a joining subscriber what only it has not received, then admit it."""
+        del self._joining[member]
+        if member.is_finished:
+            member.wake()
             return
-        batch = seat.take_now()
+        batch = member.drain_nowait()
         if batch is not None:
-            chunk = seat.render(batch)
-            if chunk and (left := seat.outlet.write(chunk)):
+            chunk = member.encode(batch)
+            if chunk and (left := member.writer.write_nowait(chunk)):
                 if left == len(chunk):
-                    seat.give_back(batch)
-                seat.ring()
+                    member.put_back(batch)
+                member.wake()
                 return
-        self._let_in(seat)
+        self._admit(member)
 
-    def _let_in(self, seat: Seat[B]) -> None:
+    def _admit(self, member: Member[B]) -> None:
         if not self._members:
-            self._render = self._renderer()
-        self._members[seat] = None
-        seat.joined()
+            self._encode = self._new_encoding()
+        self._members[member] = None
+        member.joined()
 
-    def _call_once(self) -> None:
-        if not self._is_called:
-            self._is_called = True
-            self._call(self)
+    def _schedule_once(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._schedule(self)
+
+
+class Broadcaster(Generic[T, B]):
+    """All groups, and the task that writes to them. ``slice_clock`` measures time slices, in seconds."""
+
+    def __init__(self, slice_clock: Callable[[], float] = time.perf_counter) -> None:
+        self._slice_clock = slice_clock
+        self._groups: dict[Hashable, BroadcastGroup[T, B]] = {}
+        self._scheduled: deque[BroadcastGroup[T, B]] = deque()
+        self._writing: Iterator[None] = iter(())  # to one of them, which may not be finished
+        self._wakeup = Wakeup()
+        self._slice_end: float | None = None  # of the present time slice, while a group is scheduled
+        self._dropped = 0
+
+    def open_group(
+        self, key: Hashable, queue: Callable[[], EventQueue[T, B]], encoder: Encoder[B]
+    ) -> BroadcastGroup[T, B]:
+        """The group of a key for one more subscription; ``close_group()`` ends the subscription's part in it."""
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = BroadcastGroup(queue(), encoder.new_encoding, self._schedule, encoder.heartbeat)
+            group.written_at = trio.current_time()
+        group.subscriptions += 1
+        return group
+
+    def close_group(self, key: Hashable) -> None:
+        """Count one subscription less; a group is forgotten with its last one."""
+        group = self._groups[key]
+        group.subscriptions -= 1
+        if not group.subscriptions:
+            self._dropped += group.dropped
+            del self._groups[key]
+
+    @property
+    def dropped(self) -> int:
+        """Items dropped for whole groups, since the start."""
+        return self._dropped + sum(group.dropped for group in self._groups.values())
+
+    def clear(self) -> None:
+        """Remove every subscriber from its group, and forget what they have not received."""
+        for group in self._groups.values():
+            group.clear()
+
+    def _schedule(self, group: BroadcastGroup[T, B]) -> None:
+        self._scheduled.append(group)
+        if self._slice_end is None:
+            self._slice_end = self._slice_clock() + SLICE_S
+        self._wakeup.wake()
+
+    async def run(self) -> None:
+        """Write to scheduled groups until cancelled; other tasks run between time slices."""
+        while True:
+            self._slice_end = self._slice_clock() + SLICE_S
+            if self._write_until(self._slice_end):
+                await trio.lowlevel.checkpoint()
+            else:
+                self._slice_end = None
+                await self._wakeup.wait()
+
+    def flush(self) -> None:
+        """Write now, until the end of the slice that began with the first scheduled group; ``run()`` does the rest."""
+        if self._slice_end is not None:
+            self._write_until(self._slice_end)
+
+    async def settled(self) -> None:
+        """Wait until no group is scheduled, at most ``SETTLE_S``; subscribers' own tasks run meanwhile."""
+        self.flush()
+        with trio.move_on_after(SETTLE_S):
+            await trio.sleep(TICK_S)
+            while self._slice_end is not None:  # noqa: ASYNC110 - an event would cost every write
+                await trio.sleep(TICK_S)
+
+    def _write_until(self, slice_end: float) -> bool:
+        """Write until a time; whether something is left."""
+        while self._slice_clock() < slice_end:
+            for _ in self._writing:
+                if self._slice_clock() > slice_end:
+                    return True
+            if not self._scheduled:
+                return False
+            self._writing = self._scheduled.popleft().write_pending(trio.current_time)
+        return True
+
+    async def run_heartbeats(self, every_s: float) -> None:
+        """Have the heartbeat written to every group that was silent for ``every_s`` seconds, until cancelled."""
+        while True:
+            now = trio.current_time()
+            next_at = now + every_s
+            for group in self._groups.values():
+                if group.written_at + every_s * (1 - HEARTBEAT_TOLERANCE) <= now:
+                    group.heartbeat_due()
+                else:
+                    next_at = min(next_at, group.written_at + every_s)
+            await trio.sleep_until(next_at)

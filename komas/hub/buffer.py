@@ -1,7 +1,7 @@
-"""One listener's bounded post, and the bell that wakes its task.
+"""One subscriber's bounded buffer, and the wake-up of its task.
 
-A ring is remembered until it is heard, and several are one: one wake-up carries everything that waits, and a publisher
-never waits for anybody.
+A wake-up is remembered until the task runs, and several are one: one wake-up carries everything that waits, and a
+publisher never waits for a subscriber.
 """
 
 from __future__ import annotations
@@ -11,115 +11,115 @@ from typing import Generic, TypeVar
 import msgspec
 import trio
 
-from komas.errors import Dismissed
-from komas.hub.overflow import Waiting
-from komas.hub.wakeup import Bell
+from komas.errors import SlowConsumer
+from komas.hub.overflow import EventQueue
+from komas.hub.wakeup import Wakeup
 
 T = TypeVar("T")
 B = TypeVar("B")
 
-# The busiest second of a captured major pair had 1362 frames: a listener may sleep through one and a half of those.
-MAILBOX_POSTS = 2048
+# The busiest second of a captured major pair had 1362 frames: a subscriber may sleep through one and a half of those.
+BUFFER_EVENTS = 2048
 
 
-class MailboxStatistics(msgspec.Struct, frozen=True):
-    """Counts of one mailbox: items waiting now, dropped since it was opened."""
+class BufferStatistics(msgspec.Struct, frozen=True):
+    """Counts of one buffer: items waiting now, items dropped since it was opened."""
 
     waiting: int
     dropped: int
 
 
-class Mailbox(Generic[T, B]):
-    """Post for one listener: ``put()`` by the hub, ``take()`` by the listener's task; several share what comes."""
+class Buffer(Generic[T, B]):
+    """A queue with a wake-up: the hub calls ``put()``, the subscriber's task ``receive()``; tasks may share it."""
 
-    __slots__ = ("_bell", "_is_closed", "_is_ringing", "_others", "_post", "is_dismissed")
+    __slots__ = ("_is_closed", "_is_woken", "_others", "_queue", "_wakeup", "is_disconnected")
 
-    def __init__(self, post: Waiting[T, B]) -> None:
-        self._post = post
-        self._bell = Bell()
-        # There is one task that listens, as a rule.
+    def __init__(self, queue: EventQueue[T, B]) -> None:
+        self._queue = queue
+        self._wakeup = Wakeup()
+        # More tasks than one are the exception.
         self._others: trio.lowlevel.ParkingLot | None = None
-        self._is_ringing = False
+        self._is_woken = False
         self._is_closed = False
-        self.is_dismissed = False
+        self.is_disconnected = False
 
     def put(self, *items: T) -> None:
-        """Leave items; never waits, never fails, whatever the listener does."""
-        if not self.is_dismissed:
-            self.is_dismissed = not self._post.put(*items)
-            if self.is_dismissed or not self._is_ringing:
-                self.ring()
+        """Add items; never waits and never fails, whatever the subscriber does."""
+        if not self.is_disconnected:
+            self.is_disconnected = not self._queue.put(*items)
+            if self.is_disconnected or not self._is_woken:
+                self.wake()
 
-    def give_back(self, batch: B) -> None:
-        """Leave what was not delivered in another way."""
-        if not self.is_dismissed:
-            self.is_dismissed = not self._post.give_back(batch)
-            self.ring()
+    def put_back(self, batch: B) -> None:
+        """Add what was not delivered in another way."""
+        if not self.is_disconnected:
+            self.is_disconnected = not self._queue.put_back(batch)
+            self.wake()
 
-    def dismiss(self) -> None:
-        """Let the listener go: it must come back with a position."""
-        self.is_dismissed = True
-        self.ring()
+    def disconnect(self) -> None:
+        """Disconnect the subscriber: it must resume from a position."""
+        self.is_disconnected = True
+        self.wake()
 
-    def ring(self) -> None:
-        """Wake the listener's task, were it for nothing."""
-        self._is_ringing = True
+    def wake(self) -> None:
+        """Wake the subscriber's task, even if nothing waits."""
+        self._is_woken = True
         self._wake()
 
-    async def rung(self) -> None:
-        """Wait for a ring, or the end."""
-        if self._is_ringing or self._is_closed:
+    async def woken(self) -> None:
+        """Wait for a wake-up, or the end."""
+        if self._is_woken or self._is_closed:
             await trio.lowlevel.checkpoint()
-        elif not self._bell.is_awaited:
-            await self._bell.wait()
+        elif not self._wakeup.is_awaited:
+            await self._wakeup.wait()
         else:
             self._others = self._others or trio.lowlevel.ParkingLot()
             await self._others.park()
-        self._is_ringing = False
+        self._is_woken = False
 
     def _wake(self) -> None:
-        """Wake a task; every one, where there is nothing more to share."""
-        was_awaited = self._bell.ring()
-        if self._others is not None and self.is_over:
+        """Wake one task, or all of them when there is nothing more to share."""
+        was_awaited = self._wakeup.wake()
+        if self._others is not None and self.is_finished:
             self._others.unpark_all()
         elif self._others is not None and not was_awaited:
             self._others.unpark()
 
-    async def take(self) -> B:
-        """Wait for post, then take all of it; see ``take_all()`` for what it raises."""
+    async def receive(self) -> B:
+        """Wait until something is there, then return all of it; raises what ``drain()`` raises."""
         while True:
-            if not self.is_dismissed:
-                await self.rung()
-            if (batch := self.take_now()) is not None:
+            if not self.is_disconnected:
+                await self.woken()
+            if (batch := self.drain_nowait()) is not None:
                 return batch
 
     @property
-    def is_over(self) -> bool:
-        """Whether it is closed, or its listener was dismissed."""
-        return self._is_closed or self.is_dismissed
+    def is_finished(self) -> bool:
+        """Whether it is closed, or its subscriber was disconnected."""
+        return self._is_closed or self.is_disconnected
 
-    def take_now(self) -> B | None:
-        """Take what waits, ``None`` for nothing; see ``take_all()`` for what it raises."""
-        return self.take_all() if len(self._post) or self.is_over else None
+    def drain_nowait(self) -> B | None:
+        """Return everything that waits, or ``None`` for nothing; raises what ``drain()`` raises."""
+        return self.drain() if len(self._queue) or self.is_finished else None
 
-    def take_all(self) -> B:
-        """Take what waits, were it nothing.
+    def drain(self) -> B:
+        """Return everything that waits, which may be nothing.
 
-        Raises ``trio.EndOfChannel`` once the mailbox is closed and empty, ``Dismissed`` as soon as the listener fell
-        further behind than its post has room for, and may not lose anything.
+        Raises ``trio.EndOfChannel`` once the buffer is closed and empty, and ``SlowConsumer`` as soon as the subscriber
+        fell further behind than its queue has room for, where nothing may be dropped.
         """
-        if self.is_dismissed:
-            raise Dismissed("the listener fell behind and must resume from its last position")
-        self._is_ringing = False
-        if self._is_closed and not len(self._post):
+        if self.is_disconnected:
+            raise SlowConsumer("the subscriber fell behind and must resume from its last position")
+        self._is_woken = False
+        if self._is_closed and not len(self._queue):
             raise trio.EndOfChannel
-        return self._post.take()
+        return self._queue.drain()
 
     def close(self) -> None:
-        """End the mailbox: what waits can still be taken, then ``take()`` raises ``trio.EndOfChannel``."""
+        """End the buffer: what waits can still be drained, then ``receive()`` raises ``trio.EndOfChannel``."""
         self._is_closed = True
         self._wake()
 
-    def statistics(self) -> MailboxStatistics:
-        """Counts, for telemetry."""
-        return MailboxStatistics(len(self._post), self._post.dropped_in_all)
+    def statistics(self) -> BufferStatistics:
+        """Counts, for metrics."""
+        return BufferStatistics(len(self._queue), self._queue.dropped_total)

@@ -1,7 +1,6 @@
-"""One line of facts that nobody may lose: who falls behind is dismissed, and comes back with a position.
+"""A channel without loss: a slow consumer is disconnected and resumes from its position.
 
-The counterpart of ``hub.Hub`` for signals: no stream to choose, nothing to merge, nothing remembered. The store
-remembers.
+The counterpart of ``hub.Hub`` for signals: one stream, nothing conflated, nothing remembered. The database remembers.
 """
 
 from __future__ import annotations
@@ -13,94 +12,93 @@ from typing import TypeAlias
 
 import msgspec
 
-from komas.hub.broadcast import Audience, Outlet
-from komas.hub.buffer import Mailbox
-from komas.hub.overflow import Line
-from komas.hub.subscription import Audiences, DirectListener, Listener, View
+from komas.hub.broadcast import Broadcaster, Encoder, Writer
+from komas.hub.buffer import Buffer
+from komas.hub.overflow import BoundedQueue
+from komas.hub.subscription import DirectSubscription, Subscription, Target
 from komas.model.signals import SignalEnvelope
 
-_Mailbox: TypeAlias = Mailbox[SignalEnvelope, list[SignalEnvelope]]
-Hearer: TypeAlias = _Mailbox | Audience[SignalEnvelope, list[SignalEnvelope]]
+SignalSubscription: TypeAlias = Subscription[SignalEnvelope, list[SignalEnvelope]]
+_SignalBuffer: TypeAlias = Buffer[SignalEnvelope, list[SignalEnvelope]]
+_SignalTarget: TypeAlias = Target[SignalEnvelope, list[SignalEnvelope]]
 
 
-class TopicStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and listeners now."""
+class ChannelStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start, and subscribers now."""
 
     published: int
-    listeners: int
-    dismissed: int
+    subscribers: int
+    disconnected: int
 
 
-SignalListener: TypeAlias = Listener[SignalEnvelope, list[SignalEnvelope]]
-
-
-class Topic:
-    """Publish to all who listen; never waits. ``position`` is that of the last envelope published."""
+class SignalChannel:
+    """Publishes to every subscriber and never waits. ``position`` is that of the envelope published last."""
 
     def __init__(self) -> None:
         self.position = 0
-        self._hearers: dict[Hearer, None] = {}
-        self._mailboxes: dict[_Mailbox, None] = {}
-        self._audiences: Audiences[SignalEnvelope, list[SignalEnvelope]] = Audiences()
+        self._targets: dict[_SignalTarget, None] = {}
+        self._buffers: dict[_SignalBuffer, None] = {}
+        self._broadcaster: Broadcaster[SignalEnvelope, list[SignalEnvelope]] = Broadcaster()
         self._published = 0
-        self._dismissed = 0
+        self._disconnected = 0
 
     def publish(self, envelope: SignalEnvelope) -> None:
-        """Hand one fact to every listener; positions rise by one."""
+        """Publish one envelope; positions rise by one."""
         self.position = envelope.event.position
         self._published += 1
-        for hearer in self._hearers:
-            hearer.put(envelope)
+        for target in self._targets:
+            target.put(envelope)
 
     def reset(self, position: int) -> None:
-        """Go on from another position: every listener is dismissed, for what it has seen is not what there is."""
+        """Go on from another position; every subscriber is disconnected, because what it received is not valid."""
         self.position = position
-        self._audiences.clear()
-        for mailbox in self._mailboxes:
-            mailbox.dismiss()
+        self._broadcaster.clear()
+        for buffer in self._buffers:
+            buffer.disconnect()
 
     @contextmanager
-    def listen(self, capacity: int) -> Iterator[SignalListener]:
-        """Listen until the block is left."""
-        with self._place(capacity) as mailbox:
-            yield Listener(mailbox, [])
+    def subscribe(self, capacity: int) -> Iterator[SignalSubscription]:
+        """Subscribe until the block is left."""
+        with self._subscribed(capacity) as buffer:
+            yield Subscription(buffer, [])
 
     @contextmanager
-    def listen_directly(
-        self, capacity: int, outlet: Outlet, view: View[list[SignalEnvelope]]
-    ) -> Iterator[SignalListener]:
-        """Listen as ``listen()`` does, with an outlet that is written to by whoever runs ``deliver()``."""
-        audience = self._audiences.take_seat(view, lambda: Line(sys.maxsize), view)
+    def subscribe_writer(
+        self, capacity: int, writer: Writer, encoder: Encoder[list[SignalEnvelope]]
+    ) -> Iterator[SignalSubscription]:
+        """Subscribe with a connection that ``run()`` writes to while the subscriber's task waits."""
+        group = self._broadcaster.open_group(encoder, lambda: BoundedQueue(sys.maxsize), encoder)
         try:
-            with self._place(capacity) as mailbox:
-                yield DirectListener(mailbox, [], audience=audience, outlet=outlet, view=view, swap=self._swap)
+            with self._subscribed(capacity) as buffer:
+                yield DirectSubscription(
+                    buffer, [], group=group, writer=writer, encoder=encoder, replace_target=self._replace_target
+                )
         finally:
-            self._audiences.give_up_seat(view)
+            self._broadcaster.close_group(encoder)
 
-    async def deliver(self) -> None:
-        """Write to the outlets of those who listen directly, until cancelled."""
-        await self._audiences.deliver()
+    async def run(self) -> None:
+        """Write to the connections of subscribers until cancelled."""
+        await self._broadcaster.run()
 
     @contextmanager
-    def _place(self, capacity: int) -> Iterator[_Mailbox]:
-        mailbox: _Mailbox = Mailbox(Line(capacity))
-        self._swap(None, mailbox)
-        self._mailboxes[mailbox] = None
+    def _subscribed(self, capacity: int) -> Iterator[_SignalBuffer]:
+        buffer: _SignalBuffer = Buffer(BoundedQueue(capacity))
+        self._replace_target(None, buffer)
+        self._buffers[buffer] = None
         try:
-            yield mailbox
+            yield buffer
         finally:
-            self._swap(mailbox, None)
-            del self._mailboxes[mailbox]
-            self._dismissed += mailbox.is_dismissed
-            mailbox.close()
+            self._replace_target(buffer, None)
+            del self._buffers[buffer]
+            self._disconnected += buffer.is_disconnected
+            buffer.close()
 
-    def _swap(self, leaving: Hearer | None, coming: Hearer | None) -> None:
-        """Let one hear in place of another."""
-        if coming is not None:
-            self._hearers[coming] = None
-        if leaving is not None:
-            self._hearers.pop(leaving, None)
+    def _replace_target(self, old: _SignalTarget | None, new: _SignalTarget | None) -> None:
+        if new is not None:
+            self._targets[new] = None
+        if old is not None:
+            self._targets.pop(old, None)
 
-    def statistics(self) -> TopicStatistics:
-        """Counts, for telemetry."""
-        return TopicStatistics(self._published, len(self._mailboxes), self._dismissed)
+    def statistics(self) -> ChannelStatistics:
+        """Counts, for metrics."""
+        return ChannelStatistics(self._published, len(self._buffers), self._disconnected)

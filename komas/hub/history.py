@@ -1,8 +1,8 @@
-"""Ring of recent facts of one stream, for listeners that come back with a position (thinks).
+"""Recent events of one stream, for subscribers that resume from a position. Sans-I/O.
 
-A position is ``(epoch, offset)``: the epoch names one unbroken life of the stream in this process, the offset is the
-exchange's own number of a fact (trade id; a closed candle's open time). So a resume can say exactly what is missing.
-Too old is an answer; silence is not.
+A position is ``(epoch, offset)``: the epoch names one unbroken sequence of the stream in this process, the offset is
+the exchange's own number of an event (trade id; a closed candle's open time). So a resume can say exactly what is
+missing. "Too old" is an answer; silence is not.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from itertools import takewhile
 import msgspec
 
 from komas.hub.overflow import Item
-from komas.model.codec import Envelope, NoticeEnvelope, Position
+from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.market import Gap
 from komas.model.streams import Kind, Stream, next_open_ms, previous_open_ms
 
 # Over two minutes of the busiest captured pair (9,757 trades in 346 s); a browser retries after three seconds.
-JOURNAL_LENGTH = 4096
+HISTORY_LENGTH = 4096
 
 
-class Replay(msgspec.Struct, frozen=True):
-    """What a returning listener gets: first the ``gap``, when something is missing, then ``items`` in order."""
+class Recovered(msgspec.Struct, frozen=True):
+    """What a resuming subscriber receives: first the ``gap``, if something is missing, then ``items`` in order."""
 
     items: list[Item]
     gap: Gap | None
 
 
-class Journal:
-    """The recent facts of one life of one stream."""
+class History:
+    """The recent events of one epoch of one stream."""
 
     __slots__ = ("_epoch", "_items", "_last", "_length", "_lost", "_stream")
 
-    def __init__(self, stream: Stream, epoch: str, length: int = JOURNAL_LENGTH) -> None:
+    def __init__(self, stream: Stream, epoch: str, length: int = HISTORY_LENGTH) -> None:
         self._stream = stream
         self._epoch = epoch
         self._length = length
         self._items: deque[Item] = deque(maxlen=length)
-        self._lost: int | None = None  # number of the newest fact that the ring has let go
+        self._lost: int | None = None  # number of the newest event that was evicted
         self._last: int | None = None
 
     def __len__(self) -> int:
         return len(self._items)
 
     def append(self, *items: Item) -> None:
-        """Remember facts, or gaps that belong between two facts."""
+        """Remember events, and gaps that belong between two events."""
         kept = self._items
-        let_go = len(kept) + len(items) - self._length
-        if let_go > 0:
-            newest = kept[let_go - 1] if let_go <= len(kept) else items[let_go - len(kept) - 1]
+        evicted = len(kept) + len(items) - self._length
+        if evicted > 0:
+            newest = kept[evicted - 1] if evicted <= len(kept) else items[evicted - len(kept) - 1]
             if isinstance(newest, Envelope):
                 self._lost = newest.sequence
             elif isinstance(newest.notice, Gap):
@@ -60,14 +60,14 @@ class Journal:
                 self._last = item.sequence
                 break
 
-    def replay(self, after: Position) -> Replay:
+    def recover(self, after: StreamPosition) -> Recovered:
         """What came after a position: all of it, or what is left of it behind a gap notice."""
         items = self._after(after.offset)
         if self._is_ours(after) and after.offset >= self._floor():
-            return Replay(items, None)
-        return Replay(items, self._gap(after.offset))
+            return Recovered(items, None)
+        return Recovered(items, self._gap(after.offset))
 
-    def _is_ours(self, position: Position) -> bool:
+    def _is_ours(self, position: StreamPosition) -> bool:
         return position.epoch == self._epoch and self._last is not None and position.offset <= self._last
 
     def _floor(self) -> int:

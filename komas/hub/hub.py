@@ -1,6 +1,6 @@
-"""publish() and listen(); one fan-out for each stream.
+"""Publish and subscribe: market events come in once and go out to every subscriber of their stream.
 
-The hub never waits: ``publish()`` is a plain function, and whoever lags pays alone.
+The hub never waits: ``publish()`` is a plain function, and a slow subscriber costs only itself.
 """
 
 from __future__ import annotations
@@ -15,64 +15,66 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from komas.hub.broadcast import Audience, Outlet
-from komas.hub.buffer import MAILBOX_POSTS, Mailbox
-from komas.hub.history import JOURNAL_LENGTH, Journal
+from komas.hub.broadcast import Broadcaster, Encoder, Writer
+from komas.hub.buffer import BUFFER_EVENTS, Buffer
+from komas.hub.history import HISTORY_LENGTH, History
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.latest import Latest
-from komas.hub.overflow import Batch, Item, Overflow, Post
-from komas.hub.subscription import Audiences, DirectListener, Listener, View
-from komas.model.codec import Envelope, NoticeEnvelope, Position
+from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow
+from komas.hub.subscription import DirectSubscription, Subscription, Target
+from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.market import SEQUENCES, Event, FeedState, FeedStatus, Gap, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 
-MarketListener: TypeAlias = Listener[Item, Batch]
-Hearer: TypeAlias = Mailbox[Item, Batch] | Audience[Item, Batch]
+MarketSubscription: TypeAlias = Subscription[Item, Batch]
+_MarketTarget: TypeAlias = Target[Item, Batch]
 
 
 class HubStatistics(msgspec.Struct, frozen=True):
-    """Counts of the hub: events since it was made; streams, listeners and journalled facts now."""
+    """Counts: events since the start; streams, subscribers and events in all histories now."""
 
     published: int
     unwanted: int
     streams: int
-    listeners: int
-    journalled: int
+    subscribers: int
+    history_events: int
     dropped: int
 
 
-class _Fanout:
-    """One life of one stream: who listens, and what was."""
+class _OpenStream:
+    """One epoch of one stream: what receives its events, and its history."""
 
-    __slots__ = ("epoch", "hearers", "journal")
+    __slots__ = ("epoch", "history", "targets")
 
-    def __init__(self, stream: Stream, epoch: str, journal_length: int, hearers: dict[Hearer, None]) -> None:
+    def __init__(self, stream: Stream, epoch: str, history_length: int, targets: dict[_MarketTarget, None]) -> None:
         self.epoch = epoch
-        self.hearers = hearers
-        self.journal = Journal(stream, epoch, journal_length)
+        self.targets = targets
+        self.history = History(stream, epoch, history_length)
 
 
 def new_epoch() -> str:
-    """A name for one life of a stream, which no other life shares."""
+    """A name for one epoch of a stream, which no other epoch shares."""
     return secrets.token_hex(4)
 
 
 class Hub:
-    """Where facts come in once and go out to everybody who listens."""
+    """Pub/sub for market events inside one process."""
 
     def __init__(
         self,
         *,
         linger_s: float = LINGER_S,
-        journal_length: int = JOURNAL_LENGTH,
+        history_length: int = HISTORY_LENGTH,
         epoch: Callable[[], str] = new_epoch,
     ) -> None:
-        self._fanouts: dict[Stream, _Fanout] = {}
-        self._orphans: dict[Stream, dict[Hearer, None]] = {}  # of a stream that was given up under them
-        self._hearers: dict[Hearer, None] = {}
-        self._mailboxes: dict[Mailbox[Item, Batch], None] = {}
-        self._audiences: Audiences[Item, Batch] = Audiences()
-        self._journal_length = journal_length
+        self._open_streams: dict[Stream, _OpenStream] = {}
+        self._detached: dict[
+            Stream, dict[_MarketTarget, None]
+        ] = {}  # subscribers of streams that are not wanted any more
+        self._targets: dict[_MarketTarget, None] = {}
+        self._buffers: dict[Buffer[Item, Batch], None] = {}
+        self._broadcaster: Broadcaster[Item, Batch] = Broadcaster()
+        self._history_length = history_length
         self._epoch = epoch
         self._published = 0
         self._unwanted = 0
@@ -83,232 +85,231 @@ class Hub:
         self.status = FeedStatus(state=FeedState.DISCONNECTED)
 
     @property
-    def listeners(self) -> int:
-        """How many listeners there are now."""
-        return len(self._mailboxes)
+    def subscribers(self) -> int:
+        """How many subscriptions there are now."""
+        return len(self._buffers)
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        """Hand one fact to everybody who listens to its stream; never waits."""
+        """Publish one event to every subscriber of its stream; never waits."""
         self.publish_all(stream, (event,), received_ms, backfilled=backfilled)
 
     def publish_all(
         self, stream: Stream, events: Sequence[Event], received_ms: int, *, backfilled: bool = False
     ) -> None:
-        """Hand facts of one stream that came together, in order, to everybody who listens to it; never waits.
+        """Publish events of one stream that came together, in order; never waits.
 
-        Facts of a stream that nobody wants any more (some still come after an unsubscription) are counted and dropped.
+        Events of a stream that is not wanted (some still come after an unsubscription) are counted and dropped.
         """
-        fanout = self._fanouts.get(stream)
-        if fanout is None:
+        open_stream = self._open_streams.get(stream)
+        if open_stream is None:
             self._unwanted += len(events)
             return
         self._published += len(events)
         sequence = SEQUENCES[type(events[0])]
         envelopes, kept = [], []
         for event in events:
-            envelope = Envelope(stream, event, received_ms, sequence(event), fanout.epoch, backfilled)
+            envelope = Envelope(stream, event, received_ms, sequence(event), open_stream.epoch, backfilled)
             envelopes.append(envelope)
             if envelope.sequence is not None:
                 kept.append(envelope)
         if kept:
-            fanout.journal.append(*kept)
-        for hearer in fanout.hearers:
-            hearer.put(*envelopes)
+            open_stream.history.append(*kept)
+        for target in open_stream.targets:
+            target.put(*envelopes)
         self.latest.put(envelopes[-1])
 
     def flush(self) -> None:
-        """Write what was published to those who listen directly, for a moment; ``deliver()`` writes the rest."""
-        self._audiences.flush()
+        """Write what was published to subscribers' connections, for one time slice; ``run()`` writes the rest."""
+        self._broadcaster.flush()
 
     async def settled(self) -> None:
-        """Wait, a fifth of a second at most, until those who take at once have taken what was published.
+        """Wait, at most a fifth of a second, until fast subscribers have received what was published.
 
-        For whoever publishes more in one go than a mailbox has room for.
+        For publishers of more events at once than a buffer has room for.
         """
-        await self._audiences.settled()
+        await self._broadcaster.settled()
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
-        """Tell listeners of a stream, and those who will replay it, that facts are missing at this place."""
-        fanout = self._fanouts.get(stream)
-        if fanout is None:
+        """Tell subscribers of a stream, present ones and those that will resume, that events are missing here."""
+        open_stream = self._open_streams.get(stream)
+        if open_stream is None:
             return
         envelope = NoticeEnvelope(gap, stream)
-        fanout.journal.append(envelope)
-        for hearer in fanout.hearers:
-            hearer.put(envelope)
+        open_stream.history.append(envelope)
+        for target in open_stream.targets:
+            target.put(envelope)
 
-    def renew(self, stream: Stream, gap: Gap) -> None:
-        """Begin a new life of a stream whose numbers have started again: positions of the old one are void."""
-        fanout = self._fanouts.get(stream)
-        if fanout is not None:
-            self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length, fanout.hearers)
+    def reset_sequence(self, stream: Stream, gap: Gap) -> None:
+        """Begin a new epoch of a stream whose numbers started again: positions of the old one are void."""
+        open_stream = self._open_streams.get(stream)
+        if open_stream is not None:
+            self._open_streams[stream] = _OpenStream(stream, self._epoch(), self._history_length, open_stream.targets)
             self.publish_gap(stream, gap)
 
-    def announce(self, status: FeedStatus) -> None:
-        """Tell every listener where the feed stands; order books that nobody keeps any more are not known."""
+    def publish_status(self, status: FeedStatus) -> None:
+        """Tell every subscriber the state of the feed; order books that are not kept any more are forgotten."""
         self.status = status
         if status.state is FeedState.DISCONNECTED:
             self.latest.forget_all(Kind.DEPTH)
         envelope = NoticeEnvelope(status)
-        for hearer in self._hearers:
-            hearer.put(envelope)
+        for target in self._targets:
+            target.put(envelope)
 
-    def tell(self, stream: Stream, health: StreamHealth) -> None:
-        """Tell listeners of a stream that it is doubtful, or well again; a doubtful order book is known no more."""
+    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
+        """Tell subscribers of a stream that its health changed; a doubtful order book is forgotten."""
         if stream.kind is Kind.DEPTH and health.health is not Health.LIVE:
             self.latest.forget(stream)
-        fanout = self._fanouts.get(stream)
-        if fanout is None:
+        open_stream = self._open_streams.get(stream)
+        if open_stream is None:
             return
         envelope = NoticeEnvelope(health, stream)
-        for hearer in fanout.hearers:
-            hearer.put(envelope)
+        for target in open_stream.targets:
+            target.put(envelope)
 
-    def refuse(self, stream: Stream, reason: str) -> None:
-        """Give up a stream that the exchange refused: tell its listeners why, and stop wanting it."""
-        fanout = self._fanouts.get(stream)
-        if fanout is None:
+    def reject(self, stream: Stream, reason: str) -> None:
+        """Tell subscribers of a stream why the exchange refused it, and stop wanting it."""
+        open_stream = self._open_streams.get(stream)
+        if open_stream is None:
             return
         envelope = NoticeEnvelope(FeedStatus(state=self.status.state, stream=stream.name, reason=reason), stream)
-        for hearer in fanout.hearers:
-            hearer.put(envelope)
+        for target in open_stream.targets:
+            target.put(envelope)
         self.interest.abandon(stream)
 
     @contextmanager
-    def listen(
+    def subscribe(
         self,
         streams: Sequence[Stream],
         *,
-        since: Position | None = None,
-        capacity: int = MAILBOX_POSTS,
+        since: StreamPosition | None = None,
+        capacity: int = BUFFER_EVENTS,
         overflow: Overflow = Overflow.DROP_OLDEST,
-    ) -> Iterator[MarketListener]:
-        """Listen to streams, and so want them, until the block is left.
+    ) -> Iterator[MarketSubscription]:
+        """Subscribe to streams, which are wanted meanwhile, until the block is left.
 
-        ``since`` asks for what came after a position; it is for a single stream, for positions are a stream's own.
+        ``since`` recovers what came after a position; it goes with a single stream, whose own a position is.
         """
-        mailbox, known = self._enter(streams, since, Post(capacity, overflow))
+        buffer, initial = self._add(streams, since, ConflatingQueue(capacity, overflow))
         try:
-            yield Listener(mailbox, known)
+            yield Subscription(buffer, initial)
         finally:
-            self._leave(streams, mailbox)
+            self._remove(streams, buffer)
 
     @contextmanager
-    def listen_directly(
+    def subscribe_writer(
         self,
         streams: Sequence[Stream],
-        outlet: Outlet,
-        view: View[Batch],
+        writer: Writer,
+        encoder: Encoder[Batch],
         *,
-        since: Position | None = None,
-        capacity: int = MAILBOX_POSTS,
-    ) -> Iterator[DirectListener[Item, Batch]]:
-        """Listen as ``listen()`` does, with an outlet that is written to by ``flush()``, and by ``deliver()``."""
-        key = (tuple(streams), view, capacity)
-        audience = self._audiences.take_seat(key, lambda: Post(capacity), view)
+        since: StreamPosition | None = None,
+        capacity: int = BUFFER_EVENTS,
+    ) -> Iterator[DirectSubscription[Item, Batch]]:
+        """Subscribe with a connection that ``flush()`` and ``run()`` write to while the subscriber's task waits."""
+        key = (tuple(streams), encoder, capacity)
+        group = self._broadcaster.open_group(key, lambda: ConflatingQueue(capacity), encoder)
         try:
-            mailbox, known = self._enter(streams, since, Post(capacity))
+            buffer, initial = self._add(streams, since, ConflatingQueue(capacity))
             try:
-                swap = partial(self._swap, streams)
-                yield DirectListener(mailbox, known, audience=audience, outlet=outlet, view=view, swap=swap)
+                replace_target = partial(self._replace_target, streams)
+                yield DirectSubscription(
+                    buffer, initial, group=group, writer=writer, encoder=encoder, replace_target=replace_target
+                )
             finally:
-                self._leave(streams, mailbox)
+                self._remove(streams, buffer)
         finally:
-            self._audiences.give_up_seat(key)
+            self._broadcaster.close_group(key)
 
-    def _enter(
-        self, streams: Sequence[Stream], since: Position | None, post: Post
-    ) -> tuple[Mailbox[Item, Batch], list[Item]]:
-        """Let somebody in; no await in here: a fact in between would be in neither what is known nor the mailbox."""
-        mailbox = Mailbox(post)
+    def _add(
+        self, streams: Sequence[Stream], since: StreamPosition | None, queue: ConflatingQueue
+    ) -> tuple[Buffer[Item, Batch], list[Item]]:
+        """Add a subscription. No await in here: an event in between would be in neither initial state nor buffer."""
+        buffer = Buffer(queue)
         self.interest.join(streams)
         try:
-            known = [item for stream in streams for item in self._known(stream, since)]
+            initial = [item for stream in streams for item in self._initial_state(stream, since)]
         except BaseException:
             self.interest.leave(streams)
             raise
-        self._enlist(streams, mailbox)
-        self._mailboxes[mailbox] = None
+        self._add_target(streams, buffer)
+        self._buffers[buffer] = None
         if self.drained.is_set():
-            mailbox.close()
-        return mailbox, known
+            buffer.close()
+        return buffer, initial
 
-    def _leave(self, streams: Sequence[Stream], mailbox: Mailbox[Item, Batch]) -> None:
-        self._mailboxes.pop(mailbox, None)
-        self._delist(streams, mailbox)
-        self._dropped += mailbox.statistics().dropped
-        mailbox.close()
+    def _remove(self, streams: Sequence[Stream], buffer: Buffer[Item, Batch]) -> None:
+        self._buffers.pop(buffer, None)
+        self._remove_target(streams, buffer)
+        self._dropped += buffer.statistics().dropped
+        buffer.close()
         self.interest.leave(streams)
 
-    async def deliver(self, heartbeat_s: float = math.inf) -> None:
-        """Write to the outlets of those who listen directly: news, and a heartbeat after ``heartbeat_s`` without."""
+    async def run(self, heartbeat_s: float = math.inf) -> None:
+        """Write to subscribers' connections: events, and a heartbeat after ``heartbeat_s`` without any."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._audiences.deliver, name="deliverer")
-            nursery.start_soon(self._audiences.beat, heartbeat_s, name="heartbeat")
+            nursery.start_soon(self._broadcaster.run, name="broadcaster")
+            nursery.start_soon(self._broadcaster.run_heartbeats, heartbeat_s, name="heartbeats")
 
     def drain(self) -> None:
-        """End every mailbox, and every one to come: listeners take what waits, then see the end."""
+        """End every subscription, present and future: subscribers receive what waits, then the end."""
         self.drained.set()
-        for mailbox in self._mailboxes:
-            mailbox.close()
+        for buffer in self._buffers:
+            buffer.close()
 
     def statistics(self) -> HubStatistics:
-        """Counts, for telemetry."""
+        """Counts, for metrics."""
         return HubStatistics(
             published=self._published,
             unwanted=self._unwanted,
-            streams=len(self._fanouts),
-            listeners=len(self._mailboxes),
-            journalled=sum(len(fanout.journal) for fanout in self._fanouts.values()),
+            streams=len(self._open_streams),
+            subscribers=len(self._buffers),
+            history_events=sum(len(open_stream.history) for open_stream in self._open_streams.values()),
             dropped=self._dropped
-            + self._audiences.dropped
-            + sum(mailbox.statistics().dropped for mailbox in self._mailboxes),
+            + self._broadcaster.dropped
+            + sum(buffer.statistics().dropped for buffer in self._buffers),
         )
 
-    def _known(self, stream: Stream, since: Position | None) -> list[Item]:
+    def _initial_state(self, stream: Stream, since: StreamPosition | None) -> list[Item]:
         latest = self.latest.get(stream)
         if since is None:
-            # A trade that is over is no state: a newcomer starts with the next one.
+            # A past trade is no state: a new subscriber starts with the next one.
             return [] if latest is None or stream.kind in (Kind.TRADE, Kind.AGG_TRADE) else [latest]
-        replay = self._fanouts[stream].journal.replay(since)
-        known: list[Item] = [] if replay.gap is None else [NoticeEnvelope(replay.gap, stream)]
-        known += replay.items
+        recovered = self._open_streams[stream].history.recover(since)
+        initial: list[Item] = [] if recovered.gap is None else [NoticeEnvelope(recovered.gap, stream)]
+        initial += recovered.items
         if latest is not None and latest.sequence is None:
-            known.append(latest)
-        return known
+            initial.append(latest)
+        return initial
 
-    def _swap(self, streams: Sequence[Stream], leaving: Hearer | None, coming: Hearer | None) -> None:
-        """Let one hear of streams in place of another."""
-        if coming is not None:
-            self._enlist(streams, coming)
-        if leaving is not None:
-            self._delist(streams, leaving)
+    def _replace_target(self, streams: Sequence[Stream], old: _MarketTarget | None, new: _MarketTarget | None) -> None:
+        if new is not None:
+            self._add_target(streams, new)
+        if old is not None:
+            self._remove_target(streams, old)
 
-    def _enlist(self, streams: Sequence[Stream], hearer: Hearer) -> None:
-        """Let somebody hear of streams from here on."""
-        self._hearers[hearer] = None
+    def _add_target(self, streams: Sequence[Stream], target: _MarketTarget) -> None:
+        self._targets[target] = None
         for stream in streams:
-            fanout = self._fanouts.get(stream)
-            hearers = self._orphans.setdefault(stream, {}) if fanout is None else fanout.hearers
-            hearers[hearer] = None
+            open_stream = self._open_streams.get(stream)
+            targets = self._detached.setdefault(stream, {}) if open_stream is None else open_stream.targets
+            targets[target] = None
 
-    def _delist(self, streams: Sequence[Stream], hearer: Hearer) -> None:
-        """Let somebody hear of streams no more."""
-        self._hearers.pop(hearer, None)
+    def _remove_target(self, streams: Sequence[Stream], target: _MarketTarget) -> None:
+        self._targets.pop(target, None)
         for stream in streams:
-            if (fanout := self._fanouts.get(stream)) is not None:
-                fanout.hearers.pop(hearer, None)
-            if (orphans := self._orphans.get(stream)) is not None:
-                orphans.pop(hearer, None)
-                if not orphans:
-                    del self._orphans[stream]
+            if (open_stream := self._open_streams.get(stream)) is not None:
+                open_stream.targets.pop(target, None)
+            if (detached := self._detached.get(stream)) is not None:
+                detached.pop(target, None)
+                if not detached:
+                    del self._detached[stream]
 
     def _open(self, stream: Stream) -> None:
-        orphans = self._orphans.pop(stream, {})
-        self._fanouts[stream] = _Fanout(stream, self._epoch(), self._journal_length, orphans)
+        detached = self._detached.pop(stream, {})
+        self._open_streams[stream] = _OpenStream(stream, self._epoch(), self._history_length, detached)
 
     def _close(self, stream: Stream) -> None:
-        fanout = self._fanouts.pop(stream)
-        if fanout.hearers:
-            self._orphans[stream] = fanout.hearers
+        open_stream = self._open_streams.pop(stream)
+        if open_stream.targets:
+            self._detached[stream] = open_stream.targets
         self.latest.forget(stream)

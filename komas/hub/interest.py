@@ -1,6 +1,6 @@
 """Which streams are wanted, by how many; pins; lingering.
 
-A stream is wanted while somebody listens, while it is pinned, and for ``linger_s`` after the last listener left: a
+A stream is wanted while somebody listens, while it is pinned, and for ``linger_s`` after the last subscriber left: a
 page reload must not cost a subscription. Nothing else opens or closes one.
 """
 
@@ -36,7 +36,7 @@ class Part:
         return tuple(stream for stream in self._interest.streams() if stream.kind in self._kinds)
 
     def pinned(self, stream: Stream) -> bool:
-        """Whether a stream is kept open without listeners."""
+        """Whether a stream is kept open without subscribers."""
         return self._interest.pinned(stream)
 
     def pin(self, streams: Iterable[Stream]) -> None:
@@ -86,12 +86,12 @@ class Interest:
         """The wishes for some kinds of stream alone."""
         return Part(self, kinds)
 
-    def listeners(self, stream: Stream) -> int:
-        """How many listeners a stream has now."""
+    def subscribers(self, stream: Stream) -> int:
+        """How many subscribers a stream has now."""
         return self._listeners.get(stream, 0)
 
     def pinned(self, stream: Stream) -> bool:
-        """Whether a stream is kept open without listeners."""
+        """Whether a stream is kept open without subscribers."""
         return stream in self._pinned
 
     def pins(self) -> tuple[Stream, ...]:
@@ -105,7 +105,7 @@ class Interest:
             self._want(stream)
 
     def unpin(self, streams: Iterable[Stream]) -> None:
-        """Let pinned streams go; one that has listeners stays open for them, any other is unwanted at once."""
+        """Let pinned streams go; one that has subscribers stays open for them, any other is unwanted at once."""
         for stream in streams:
             if stream in self._pinned:
                 self._pinned.discard(stream)
@@ -113,13 +113,13 @@ class Interest:
                     self._drop(stream)
 
     def join(self, streams: Iterable[Stream]) -> None:
-        """Count one more listener of each stream."""
+        """Count one more subscriber of each stream."""
         for stream in streams:
             self._listeners[stream] = self._listeners.get(stream, 0) + 1
             self._want(stream)
 
     def leave(self, streams: Iterable[Stream]) -> None:
-        """Count one listener less of each stream; the last one's leaving starts the lingering."""
+        """Count one subscriber less of each stream; the last one's leaving starts the lingering."""
         deadline = trio.current_time() + self._linger_s
         for stream in streams:
             left = self._listeners[stream] - 1
@@ -132,7 +132,7 @@ class Interest:
                 self._changed()
 
     def abandon(self, stream: Stream) -> None:
-        """Stop wanting a stream that the exchange refused, whoever listens; listeners keep their place in the count."""
+        """Stop wanting a stream that the exchange refused; its subscribers are still counted."""
         self._pinned.discard(stream)
         self._drop(stream)
 

@@ -1,4 +1,4 @@
-"""The latest fact of every stream that is open."""
+"""The latest event of every stream that is open. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Latest:
         self._envelopes[envelope.stream] = envelope
 
     def get(self, stream: Stream) -> Envelope | None:
-        """The newest fact of a stream, ``None`` before the first."""
+        """The newest event of a stream, ``None`` before the first."""
         return self._envelopes.get(stream)
 
     def forget(self, stream: Stream) -> None:

@@ -1,15 +1,15 @@
-"""What happens to one listener's post while it is not looking (thinks: no trio, no clock).
+"""What waits for one subscriber, and what happens when that is too much. Sans-I/O.
 
 Three policies, by what may be lost:
 
-* **merge**: a ticker, a book ticker, an open candle replaces the one before it, at the newer one's place in the queue.
-* **drop oldest**: trades and closed candles keep their order up to ``capacity``; then the oldest goes and is counted.
-  What was told in its place (a gap, a refusal) is not lost with it: gaps of a stream become one, for what was between
-  them is gone, too.
-* **dismiss**: nothing may be lost; when ``capacity`` is passed, the listener is let go and comes back with a position.
+* **conflate**: a ticker, a book ticker, an open candle replaces the one before it, and goes to the end of the queue.
+* **drop oldest**: trades and closed candles keep their order up to ``capacity``; then the oldest is dropped and
+  counted. Notices dropped with it (a gap, a refusal) are kept aside: the gaps of a stream become one gap, because what
+  was between them is gone, too.
+* **disconnect**: nothing may be lost; a subscriber that exceeds ``capacity`` is disconnected, and resumes later.
 
-Invariants: no more than ``capacity`` kept items and one merged item for each key wait at any time; what is taken comes
-in the order of publication; an open candle never follows the closing of the same candle.
+Invariants: at most ``capacity`` kept items and one conflated item for each key wait at any time; items are drained in
+the order of publication; an open candle never follows the closing of the same candle.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from komas.model.market import Gap, Kline, StreamHealth
 
 Item = Envelope | NoticeEnvelope
 
-_STATUS = "status"  # one place for all feed notices: only the newest is true
+_STATUS = "status"  # one key for all feed notices: only the newest is true
 
 
 class Overflow(Enum):
-    """What a full post does with one more item that must be kept."""
+    """What a full queue does with one more item that must be kept."""
 
     DROP_OLDEST = "drop_oldest"
-    DISMISS = "dismiss"
+    DISCONNECT = "disconnect"
 
 
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -39,69 +39,78 @@ B = TypeVar("B")
 T = TypeVar("T")
 
 
-class Waiting(Protocol[T_contra, B]):
-    """What waits for somebody."""
+class EventQueue(Protocol[T_contra, B]):
+    """Items that wait for a subscriber, or for a group of them."""
 
-    dropped_in_all: int
+    dropped_total: int
 
     def __len__(self) -> int:
-        """How many items."""
+        """How many items wait."""
 
     def put(self, *items: T_contra) -> bool:
-        """Add some; ``False`` where one cannot wait, and none may be lost."""
+        """Add items; ``False`` when one does not fit and may not be dropped."""
 
-    def give_back(self, batch: B) -> bool:
-        """Add what somebody else has not delivered, likewise."""
+    def put_back(self, batch: B) -> bool:
+        """Add what was drained elsewhere and not delivered; ``False`` as for ``put()``."""
 
     def peek(self) -> B:
-        """Look at all."""
+        """Return everything that waits, and keep it."""
 
-    def take(self) -> B:
-        """Take all."""
+    def drain(self) -> B:
+        """Return everything that waits; the queue is empty afterwards."""
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Everything that waited, in order; ``dropped`` counts what had to go before the first of it."""
+    """Everything that waited, in order; ``dropped`` counts items that were dropped before the first of it."""
 
     items: list[Item]
     dropped: int
 
 
-class Line(Generic[T]):
-    """A listener's waiting items, of which none may be lost, and none replaces another."""
+class BoundedQueue(Generic[T]):
+    """A queue whose items may neither be dropped nor replaced."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._items: list[T] = []
-        self.dropped_in_all = 0
+        self.dropped_total = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, *items: T) -> bool:
-        """Add items; ``False`` means that there is no room for all, and the listener must be dismissed."""
+        """Add items; ``False`` when they do not all fit: the subscriber must be disconnected."""
         room = self._capacity - len(self._items)
         self._items += items[:room]
         return len(items) <= room
 
-    def give_back(self, batch: list[T]) -> bool:
-        """Add what somebody else has not delivered, behind what waits."""
+    def put_back(self, batch: list[T]) -> bool:
+        """Add undelivered items behind those that wait."""
         return self.put(*batch)
 
     def peek(self) -> list[T]:
-        """Everything that waits."""
+        """Return a copy of everything that waits."""
         return self._items.copy()
 
-    def take(self) -> list[T]:
-        """Everything that waits; nothing does afterwards."""
-        taken, self._items = self._items, []
-        return taken
+    def drain(self) -> list[T]:
+        """Return everything that waits; the queue is empty afterwards."""
+        drained, self._items = self._items, []
+        return drained
 
 
-class Post:
-    """One listener's waiting items."""
+class ConflatingQueue:
+    """A queue of market events and notices: newer states replace older ones, the rest keeps its order."""
 
-    __slots__ = ("_capacity", "_dropped", "_first_key", "_items", "_next_key", "_overflow", "_told", "dropped_in_all")
+    __slots__ = (
+        "_capacity",
+        "_dropped",
+        "_first_key",
+        "_items",
+        "_next_key",
+        "_overflow",
+        "_pending_notices",
+        "dropped_total",
+    )
 
     def __init__(self, capacity: int, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
         self._capacity = capacity
@@ -109,19 +118,19 @@ class Post:
         self._items: dict[object, Item] = {}  # insertion order is delivery order
         self._first_key = self._next_key = 0  # kept items have numbers for keys: these, and what is between
         self._dropped = 0
-        # Of those that had to go, what must be told all the same; few listeners ever have any.
-        self._told: dict[object, NoticeEnvelope] | None = None
-        self.dropped_in_all = 0
+        # Notices among the dropped items, which must be delivered all the same; few subscribers ever have any.
+        self._pending_notices: dict[object, NoticeEnvelope] | None = None
+        self.dropped_total = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, *items: Item) -> bool:
-        """Add items; ``False`` means that there was no room for one of them, and the listener must be dismissed."""
+        """Add items; ``False`` when one did not fit and may not be dropped: the subscriber must be disconnected."""
         waiting = self._items
         for item in items:
             if not isinstance(item, Envelope):
-                key = _merge_key(item)
+                key = _conflation_key(item)
             elif item.sequence is None:
                 key = item.stream
             else:
@@ -133,7 +142,7 @@ class Post:
                 waiting[key] = item
                 continue
             if self._next_key - self._first_key >= self._capacity:
-                if self._overflow is Overflow.DISMISS:
+                if self._overflow is Overflow.DISCONNECT:
                     return False
                 self._drop_oldest()
             waiting[self._next_key] = item
@@ -141,20 +150,20 @@ class Post:
         return True
 
     def peek(self) -> Batch:
-        """Everything that waits."""
-        told = () if self._told is None else self._told.values()
-        return Batch([*told, *self._items.values()], self._dropped)
+        """Return everything that waits, and keep it."""
+        notices = () if self._pending_notices is None else self._pending_notices.values()
+        return Batch([*notices, *self._items.values()], self._dropped)
 
-    def take(self) -> Batch:
-        """Everything that waits; the post is empty afterwards."""
+    def drain(self) -> Batch:
+        """Return everything that waits; the queue is empty afterwards."""
         batch = self.peek()
         self._items.clear()
         self._first_key = self._next_key
-        self._dropped, self._told = 0, None
+        self._dropped, self._pending_notices = 0, None
         return batch
 
-    def give_back(self, batch: Batch) -> bool:
-        """Add what somebody else has not delivered, behind what waits."""
+    def put_back(self, batch: Batch) -> bool:
+        """Add undelivered items behind those that wait."""
         self._dropped += batch.dropped
         return self.put(*batch.items)
 
@@ -162,23 +171,23 @@ class Post:
         oldest = self._items.pop(self._first_key)
         self._first_key += 1
         if isinstance(oldest, NoticeEnvelope):
-            told = self._told = {} if self._told is None else self._told
+            notices = self._pending_notices = {} if self._pending_notices is None else self._pending_notices
             key = type(oldest.notice), oldest.stream
-            told[key] = _both(told[key], oldest) if key in told else oldest
+            notices[key] = _merged(notices[key], oldest) if key in notices else oldest
         else:
             self._dropped += 1
-            self.dropped_in_all += 1
+            self.dropped_total += 1
 
 
-def _both(before: NoticeEnvelope, after: NoticeEnvelope) -> NoticeEnvelope:
+def _merged(before: NoticeEnvelope, after: NoticeEnvelope) -> NoticeEnvelope:
     """One notice for two; of two gaps, one from the beginning of the first to the end of the second."""
     if not isinstance(before.notice, Gap) or not isinstance(after.notice, Gap):
         return after
     return NoticeEnvelope(msgspec.structs.replace(after.notice, first=before.notice.first), after.stream)
 
 
-def _merge_key(item: NoticeEnvelope) -> object | None:
-    """What a notice replaces, ``None`` for one that must be kept."""
+def _conflation_key(item: NoticeEnvelope) -> object | None:
+    """The key of a notice that replaces an older one; ``None`` for a notice that must be kept."""
     if isinstance(item.notice, StreamHealth):
         return StreamHealth, item.stream
     return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS

@@ -1,4 +1,4 @@
-"""A bell for one task: cheaper than a lot to park in, which takes half a kilobyte and twice the time."""
+"""A wake-up for one task: cheaper than a parking lot, which takes half a kilobyte and twice the time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Awaitable
 import trio
 
 
-class Bell:
-    """Wakes the one task that waits for it; a ring that nobody waits for is not remembered."""
+class Wakeup:
+    """Wakes the one task that waits for it; a wake-up that no task waits for is not remembered."""
 
     __slots__ = ("_sleeper",)
 
@@ -20,8 +20,8 @@ class Bell:
         """Whether a task waits."""
         return self._sleeper is not None
 
-    def ring(self) -> bool:
-        """Wake the task that waits; whether there was one."""
+    def wake(self) -> bool:
+        """Wake the waiting task; whether there was one."""
         sleeper, self._sleeper = self._sleeper, None
         if sleeper is None:
             return False
@@ -29,11 +29,11 @@ class Bell:
         return True
 
     def wait(self) -> Awaitable[object]:
-        """Wait for the next ring; to be awaited at once. ``trio.BusyResourceError`` where another task does."""
+        """Wait for the next wake-up; await the result at once. ``trio.BusyResourceError`` if another task waits."""
         if self._sleeper is not None:
-            raise trio.BusyResourceError("another task waits for this bell")
+            raise trio.BusyResourceError("another task waits for this wake-up")
         self._sleeper = trio.lowlevel.current_task()
-        return trio.lowlevel.wait_task_rescheduled(self._give_up)  # noqa: ASYNC105 - one coroutine of ours would cost each listener 200 bytes
+        return trio.lowlevel.wait_task_rescheduled(self._give_up)  # noqa: ASYNC105 - a coroutine of ours would cost each subscriber 200 bytes
 
     def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._sleeper = None

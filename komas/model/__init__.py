@@ -1,1 +1,1 @@
-"""What things are: streams, market facts, and the bytes of a fact."""
+"""What things are: streams, market events, signals, and their envelopes."""

@@ -1,4 +1,4 @@
-"""Envelope: a fact and its bytes, encoded once for each representation, whoever listens.
+"""JSON that keeps every digit, and the envelopes in which events travel. Sans-I/O.
 
 A number leaves with the digits it came with. ``Decimal`` prints small numbers with an exponent (``0E-8``), which
 JSON allows and eyes and many parsers do not expect; such an event takes the slower road that writes every digit out.
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from komas.model.market import Depth, Event, FeedStatus, Gap, Notice, StreamHealth
+from komas.model.market import Depth, Event, Notice
 from komas.model.streams import Stream
 
 _plain = msgspec.json.Encoder(decimal_format="number")
@@ -68,17 +68,8 @@ def _iso_s(epoch_s: int) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).replace(tzinfo=None).isoformat()
 
 
-class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a listener reads: the envelope of the user's document; ``backfilled`` is there where it is true."""
-
-    type: str
-    data: Event
-    timestamp: str
-    backfilled: bool = False
-
-
-class Position(msgspec.Struct, frozen=True):
-    """A place in a stream: ``epoch`` names one unbroken life of it, ``offset`` is the exchange's number of a fact."""
+class StreamPosition(msgspec.Struct, frozen=True):
+    """A place in a stream: ``epoch`` names one unbroken life of it, ``offset`` is the exchange's number of an event."""
 
     epoch: str
     offset: int
@@ -92,18 +83,19 @@ _POSITION_LENGTH: Final = 40
 _OFFSETS: Final = 2**53  # ids and times of the exchange stay below what a JSON double holds exactly
 
 
-def parse_position(text: str) -> Position | None:
+def parse_position(text: str) -> StreamPosition | None:
     """Read ``<epoch>-<offset>``; ``None`` for what komas never wrote."""
     epoch, dash, offset = text.partition("-")
     known = len(text) <= _POSITION_LENGTH and dash and epoch.isalnum() and offset.isascii() and offset.isdigit()
-    return Position(epoch, int(offset)) if known and int(offset) < _OFFSETS else None
+    return StreamPosition(epoch, int(offset)) if known and int(offset) < _OFFSETS else None
 
 
 class Envelope(msgspec.Struct, eq=False, gc=False):
-    """One fact on its way: what it is, where it belongs, when it came, and its bytes when somebody needs them.
+    """One event on its way: what it is, where it belongs, when it came.
 
-    ``sequence`` is the exchange's number of a fact that must not be lost, ``None`` where the latest is enough.
-    ``received_ms`` is komas's clock at receipt, milliseconds since the epoch.
+    ``sequence`` is the exchange's number of an event that must not be lost, ``None`` where the latest is enough.
+    ``received_ms`` is komas's clock at receipt, milliseconds since the epoch. ``encoded`` is kept by what encodes it, so
+    that it is encoded once for all.
     """
 
     stream: Stream
@@ -113,8 +105,7 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
     epoch: str
     backfilled: bool = False
     _cuts: dict[int, Envelope] | None = None
-    _json: bytes | None = None
-    _sse: bytes | None = None
+    encoded: bytes | None = None
 
     def cut(self, levels: int) -> Envelope:
         """The same with so many levels of an order book; made once for everybody who asks for as many."""
@@ -127,44 +118,13 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
             cuts[levels] = Envelope(self.stream, shorter, self.received_ms, None, self.epoch)
         return cuts[levels]
 
-    @property
-    def json(self) -> bytes:
-        """The envelope of the user's document as JSON; encoded at the first call."""
-        if self._json is None:
-            kind = str(self.stream.kind)
-            self._json = encode(_Message(kind, self.event, iso_ms(self.received_ms), self.backfilled))
-        return self._json
-
-    @property
-    def sse(self) -> bytes:
-        """The same as one Server-Sent Event; facts that can be resumed from carry their position as ``id``."""
-        if self._sse is None:
-            head = b"" if self.sequence is None else f"id: {self.epoch}-{self.sequence}\n".encode()
-            self._sse = b"%bdata: %b\n\n" % (head, self.json)
-        return self._sse
-
-
-_EVENT_NAMES: Final[dict[type[Notice], str]] = {Gap: "gap", FeedStatus: "status", StreamHealth: "health"}
-
 
 class NoticeEnvelope:
-    """One notice on its way to listeners; ``sequence`` is set for those that belong between two facts."""
+    """One notice on its way to subscribers; ``encoded`` is kept by what encodes it."""
 
-    __slots__ = ("_sse", "notice", "stream")
+    __slots__ = ("encoded", "notice", "stream")
 
     def __init__(self, notice: Notice, stream: Stream | None = None) -> None:
         self.notice = notice
         self.stream = stream
-        self._sse: bytes | None = None
-
-    @property
-    def sse(self) -> bytes:
-        """The notice as a named Server-Sent Event, which ``onmessage`` does not see."""
-        if self._sse is None:
-            self._sse = named_event(_EVENT_NAMES[type(self.notice)], self.notice)
-        return self._sse
-
-
-def named_event(name: str, value: object) -> bytes:
-    """One Server-Sent Event with a name."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(value))
+        self.encoded: bytes | None = None

@@ -1,4 +1,4 @@
-"""Market facts and notices: one tagged union, as users see it in ``data``.
+"""Market events and notices: one tagged union, as users see it in ``data``. Sans-I/O.
 
 Prices and quantities are ``Decimal`` and keep every digit that the exchange sent. Field names, order and meaning
 are those of the user's document; ``timestamp`` is the exchange's event time in milliseconds, a candle's is its open
@@ -17,7 +17,7 @@ import msgspec
 
 
 class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
-    """What all facts share: fields answer both ``fact.price`` and ``fact["price"]``.
+    """What all events share: fields answer both ``fact.price`` and ``fact["price"]``.
 
     They hold nothing that could hold them, so the garbage collector need not look at them.
     """
@@ -143,7 +143,7 @@ Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker |
 
 
 class DepthUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed in an order book from one update id to another, both included; for the book, not for listeners.
+    """What changed in an order book from one update id to another, both included; for the book, not for subscribers.
 
     Levels are ``(price, quantity)``; a quantity of zero removes the level.
     """
@@ -160,9 +160,9 @@ Incoming: TypeAlias = Event | DepthUpdate
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
-    """Facts of one stream that are missing: trade ids (candles: open times) from ``first`` to ``last``, both included.
+    """Events of one stream that are missing: trade ids (candles: open times) from ``first`` to ``last``, both included.
 
-    ``None`` where that end is not known. ``filled`` is whether the missing facts were sent after all; ``reason`` says
+    ``None`` where that end is not known. ``filled`` is whether the missing events were sent after all; ``reason`` says
     why they could not be asked for, where they were.
     """
 
@@ -183,7 +183,7 @@ class FeedState(StrEnum):
 
 
 class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The feed's state as listeners see it; ``retry_in_s`` is the wait until the next dial, in seconds."""
+    """The feed's state as subscribers see it; ``retry_in_s`` is the wait until the next dial, in seconds."""
 
     state: FeedState
     reason: str | None = None
@@ -216,8 +216,8 @@ def _none(_state: object) -> None:
     """The number of a state, of which a newer one replaces an older one."""
 
 
-# The exchange's own number of a fact that must not be lost, rising within its stream: trades and aggregate trades count
-# by id, a closed candle by its open time. ``None`` is for what may merge.
+# The exchange's own number of an event that must not be lost, rising within its stream: trades and aggregate trades
+# count by id, a closed candle by its open time. ``None`` is for what may merge.
 SEQUENCES: Final[dict[type[Event], Callable[[Any], int | None]]] = {
     Trade: attrgetter("trade_id"),
     AggTrade: attrgetter("trade_id"),

@@ -1,4 +1,4 @@
-"""Web origins: what a browser says of the page that calls, and the patterns that a setting lists.
+"""Web origins: what a browser says of the page that calls, and the patterns that a setting lists. Sans-I/O.
 
 A browser sends ``Origin`` as scheme, host and a port that is not the scheme's own (RFC 6454, 7; WHATWG HTML, "ASCII
 serialisation of an origin"), in lower case, names in punycode, IPv6 in its shortest form; and ``null`` for a page

@@ -1,4 +1,4 @@
-"""Signals, their updates, and who may read or publish them.
+"""Signals, their updates, and who may read or publish them. Sans-I/O.
 
 ``data`` is a JSON object of the producer's, with the server's ``id`` and ``created_at`` in it. It travels as the text
 that was committed, so that every digit leaves as it came.
@@ -6,17 +6,12 @@ that was committed, so that every digit leaves as it came.
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 import msgspec
 
 DAY_S: Final = 86_400
 MOST_DAYS: Final = 36_500  # of one grant
-
-_TEXT: Final = 0x81  # the only frame of a text
-_IN_TWO: Final = 126  # the length is in the next two bytes,
-_IN_EIGHT: Final = 127  # or in the next eight
 
 _encoder = msgspec.json.Encoder()  # data is text already: there is no number left to encode
 
@@ -56,7 +51,7 @@ class Signal(msgspec.Struct, frozen=True):
     updated_at: str
 
 
-class Draft(msgspec.Struct, frozen=True):
+class SignalInsert(msgspec.Struct, frozen=True):
     """A signal that somebody wants to publish; ``key`` makes a retry return the first answer."""
 
     signal_type: str
@@ -99,7 +94,7 @@ class SignalEvent(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-class NewSignal(msgspec.Struct, frozen=True, tag_field="type", tag="new_signal", omit_defaults=True):
+class NewSignalMessage(msgspec.Struct, frozen=True, tag_field="type", tag="new_signal", omit_defaults=True):
     """``new_signal`` of the user's document; ``position`` is there for those who asked for it."""
 
     signal_type: str
@@ -107,7 +102,7 @@ class NewSignal(msgspec.Struct, frozen=True, tag_field="type", tag="new_signal",
     position: int = 0
 
 
-class SignalUpdate(msgspec.Struct, frozen=True, tag_field="type", tag="signal_update", omit_defaults=True):
+class SignalUpdateMessage(msgspec.Struct, frozen=True, tag_field="type", tag="signal_update", omit_defaults=True):
     """``signal_update`` of the user's document; ``position`` is there for those who asked for it."""
 
     signal_type: str
@@ -119,12 +114,11 @@ class SignalUpdate(msgspec.Struct, frozen=True, tag_field="type", tag="signal_up
 class SignalEnvelope:
     """One commit on its way to VIPs: encoded once for each representation, whoever listens."""
 
-    __slots__ = ("_frames", "_texts", "event")
+    __slots__ = ("_texts", "event")
 
     def __init__(self, event: SignalEvent) -> None:
         self.event = event
         self._texts: dict[bool, str] = {}
-        self._frames: dict[bool, bytes] = {}
 
     def text(self, *, positions: bool) -> str:
         """The message as in the user's document, or with its ``position``, from which a session can be resumed."""
@@ -132,24 +126,8 @@ class SignalEnvelope:
             self._texts[positions] = self._encode(self.event.position if positions else 0).decode()
         return self._texts[positions]
 
-    def frame(self, *, positions: bool) -> bytes:
-        """The same as an unmasked text frame (RFC 6455, 5.2), which is what any server sends to any client."""
-        if positions not in self._frames:
-            text = self.text(positions=positions).encode()
-            self._frames[positions] = _head(len(text)) + text
-        return self._frames[positions]
-
     def _encode(self, position: int) -> bytes:
         event = self.event
         if event.is_new:
-            return _encoder.encode(NewSignal(event.signal_type, event.data, position))
-        return _encoder.encode(SignalUpdate(event.signal_type, event.signal_id, event.data, position))
-
-
-def _head(length: int) -> bytes:
-    """The header of a text frame."""
-    if length < _IN_TWO:
-        return bytes((_TEXT, length))
-    if length < 2**16:
-        return struct.pack("!BBH", _TEXT, _IN_TWO, length)
-    return struct.pack("!BBQ", _TEXT, _IN_EIGHT, length)
+            return _encoder.encode(NewSignalMessage(event.signal_type, event.data, position))
+        return _encoder.encode(SignalUpdateMessage(event.signal_type, event.signal_id, event.data, position))

@@ -1,6 +1,6 @@
-"""A stream's name: parse it, render it, validate it; the catalogue of kinds and of candle intervals.
+"""A stream's name: parse it, render it, validate it; the catalogue of kinds and of candle intervals. Sans-I/O.
 
-A ``Stream`` is one kind of fact about one symbol. Inside komas the symbol is upper case; Binance's stream name
+A ``Stream`` is one kind of event about one symbol. Inside komas the symbol is upper case; Binance's stream name
 has it in lower case, with a suffix that is case-sensitive: ``btcusdt@kline_1M`` is a month, ``btcusdt@kline_1m`` a
 minute (binance-spot-api-docs, web-socket-streams.md, 2026-07-21).
 """
@@ -75,7 +75,7 @@ _KINDS: Final[dict[str, Kind]] = {suffix: kind for kind, suffix in _SUFFIXES.ite
 
 
 class Stream(msgspec.Struct, frozen=True, order=True):
-    """One kind of fact about one symbol; ``interval`` belongs to candles alone."""
+    """One kind of event about one symbol; ``interval`` belongs to candles alone."""
 
     kind: Kind
     symbol: str

@@ -1,1 +1,1 @@
-"""What we measure: records and counts, read from what the rooms hand over."""
+"""Logs and metrics, read from the statistics of the components."""

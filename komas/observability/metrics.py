@@ -1,4 +1,4 @@
-"""Prometheus text from the rooms' statistics; the rooms know no metrics library."""
+"""Prometheus text from the components' statistics; the components know no metrics library."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The desk: tokens, VIPs, and signals that exist once they are committed."""
+"""Signals: tokens, VIPs, and a service whose signals exist once they are committed."""

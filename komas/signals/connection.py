@@ -13,10 +13,11 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from komas.errors import Closing, Dismissed, StoreUnavailable, Unauthorized
+from komas.errors import Closing, SlowConsumer, StoreUnavailable, Unauthorized
+from komas.hub.broadcast import Encoder
 from komas.model.signals import SignalEnvelope, Vip
-from komas.signals.delivery import Delivery, Frames
-from komas.signals.services import SignalRooms
+from komas.signals.delivery import Delivery
+from komas.signals.services import SignalServices
 from komas.signals.session import Action, Close, Ping, Refresh, Send, Session
 
 log = logging.getLogger(__name__)
@@ -44,16 +45,19 @@ class Socket(Protocol):
 
     @property
     def is_direct(self) -> bool:
-        """Whether ``write()`` ever writes."""
+        """Whether ``write_nowait()`` ever writes."""
 
-    def write(self, frame: bytes) -> int:
+    def write_nowait(self, frame: bytes) -> int:
         """Write as much of a frame as can be written without waiting; returns how many bytes are left."""
 
     async def flush(self) -> bool:
-        """Write the rest of what ``write()`` has begun; whether there was one."""
+        """Write the rest of what ``write_nowait()`` has begun; whether there was one."""
+
+    def encoder(self, *, positions: bool) -> Encoder[list[SignalEnvelope]]:
+        """What encodes signals for ``write_nowait()``."""
 
 
-class Wish(msgspec.Struct, frozen=True):
+class ConnectRequest(msgspec.Struct, frozen=True):
     """What a client asks for at its handshake.
 
     ``since_id`` is its last signal; ``since`` its last position, which it learns by asking for ``positions``.
@@ -65,30 +69,29 @@ class Wish(msgspec.Struct, frozen=True):
     positions: bool = False
 
 
-class _Direct:
-    """The socket of somebody who may hear signals, for as long as they may."""
+class _PermittedWriter:
+    """The socket as a ``Writer``, for as long as its user may receive signals."""
 
-    def __init__(self, socket: Socket, may_hear: Callable[[], bool], wish: Wish) -> None:
+    def __init__(self, socket: Socket, may_receive: Callable[[], bool]) -> None:
         self._socket = socket
-        self._may_hear = may_hear
-        self.view = Frames(wish.positions)
+        self._may_receive = may_receive
 
-    def write(self, frame: bytes) -> int:
+    def write_nowait(self, frame: bytes) -> int:
         """Write what can be written at once."""
-        return self._socket.write(frame) if self._may_hear() else len(frame)
+        return self._socket.write_nowait(frame) if self._may_receive() else len(frame)
 
     async def flush(self) -> bool:
         """Write the rest, if there is one."""
         return await self._socket.flush()
 
 
-class Conversation:
+class SignalConnection:
     """Run one with ``run()``; it returns how the socket is to be closed."""
 
-    def __init__(self, rooms: SignalRooms, socket: Socket, wish: Wish, draining: trio.Event) -> None:
-        self._rooms = rooms
+    def __init__(self, services: SignalServices, socket: Socket, request: ConnectRequest, draining: trio.Event) -> None:
+        self._services = services
         self._socket = socket
-        self._wish = wish
+        self._request = request
         self._draining = draining
         self._session = Session(trio.current_time())
         self._scope = trio.CancelScope()
@@ -112,27 +115,27 @@ class Conversation:
         return self._session.closing or Closing.FAILED
 
     def _now_s(self) -> float:
-        return self._rooms.clock_ms() / 1000
+        return self._services.clock_ms() / 1000
 
     async def _serve(self) -> None:
         """Check the token and the user's VIP, then deliver."""
         with trio.move_on_after(CHECK_S) as window:
-            await self._rooms.desk.ready.wait()
+            await self._services.service.ready.wait()
             try:
-                principal = await self._rooms.authenticator.authenticate(self._wish.token)
+                principal = await self._services.authenticator.authenticate(self._request.token)
             except Unauthorized as refusal:
                 log.debug("token refused", extra={"reason": str(refusal)})
                 await self._act(self._session.close(Closing.UNAUTHORIZED))
                 return
-            with self._rooms.register.user(principal.subject, self._vip_changed) as has_room:
+            with self._services.registry.user(principal.subject, self._vip_changed) as has_room:
                 if not has_room:
                     await self._act(self._session.close(Closing.TRY_AGAIN))
                     return
                 # Registered before the question: a change that overtakes the answer is heard.
-                known = await self._rooms.vips.known(principal.subject)
+                known = await self._services.vips.known(principal.subject)
                 position = await self._first_position()
                 # What is published from here on comes after the greeting, however long that takes to be sent.
-                position = self._rooms.topic.position if position is None else position
+                position = self._services.channel.position if position is None else position
                 window.deadline = float("inf")
                 await self._act(self._session.admitted(principal, known, self._now_s()))
                 if self._session.is_open:
@@ -142,36 +145,37 @@ class Conversation:
             await self._act(self._session.close(Closing.TRY_AGAIN))
 
     async def _first_position(self) -> int | None:
-        if (since := self._wish.since) is not None:
-            counters = await self._rooms.store.read(lambda ledger: ledger.counters())
+        if (since := self._request.since) is not None:
+            counters = await self._services.store.read(lambda database: database.counters())
             if since > counters.position:  # it was given by a store that is no more
                 await self._act(self._session.close(Closing.WRONG_SINCE))
             return since
-        if (since_id := self._wish.since_id) is None:
+        if (since_id := self._request.since_id) is None:
             return None
-        return await self._rooms.store.read(lambda ledger: ledger.position_of(since_id))
+        return await self._services.store.read(lambda database: database.position_of(since_id))
 
     async def _deliver(self, position: int | None) -> None:
-        rooms = self._rooms
+        services = self._services
         delivery = Delivery(
-            rooms.store,
-            rooms.topic,
-            capacity=rooms.mailbox,
+            services.store,
+            services.channel,
+            capacity=services.mailbox,
             send=self._send_signal,
             caught_up=self._session.caught_up,
-            direct=_Direct(self._socket, self._may_hear, self._wish) if self._socket.is_direct else None,
+            writer=_PermittedWriter(self._socket, self._may_receive) if self._socket.is_direct else None,
+            encoder=self._socket.encoder(positions=self._request.positions),
         )
         try:
             await delivery.run(position)
-        except Dismissed:
+        except SlowConsumer:
             await self._act(self._session.close(Closing.TRY_AGAIN))
 
     async def _send_signal(self, envelope: SignalEnvelope) -> None:
-        if self._may_hear():
-            await self._socket.send(envelope.text(positions=self._wish.positions))
+        if self._may_receive():
+            await self._socket.send(envelope.text(positions=self._request.positions))
 
-    def _may_hear(self) -> bool:
-        """Whoever has lost the right to a signal does not get it, were it a moment before the close."""
+    def _may_receive(self) -> bool:
+        """Whether the user may still receive signals; checked at each write, also right before the close."""
         self._session.check(self._now_s())
         if not self._session.is_open:
             self._scope.cancel("closed")
@@ -184,8 +188,8 @@ class Conversation:
 
     async def _refresh(self, token: str) -> None:
         try:
-            principal = await self._rooms.authenticator.authenticate(token)
-            known = await self._rooms.vips.known(principal.subject)
+            principal = await self._services.authenticator.authenticate(token)
+            known = await self._services.vips.known(principal.subject)
         except (Unauthorized, StoreUnavailable):
             await self._act(self._session.not_refreshed())
             return

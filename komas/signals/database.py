@@ -21,7 +21,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.codec import encode, iso_ms, read_object
-from komas.model.signals import DAY_S, Counters, Draft, Signal, SignalEvent, Vip
+from komas.model.signals import DAY_S, Counters, Signal, SignalEvent, SignalInsert, Vip
 from komas.settings import FIELDS
 from komas.signals.validation import DATA_BYTES
 
@@ -70,7 +70,7 @@ _counters: Final = sa.Table(
 )
 
 
-class Ledger:
+class SignalDatabase:
     """The database; made closed, and opened by ``open()``."""
 
     def __init__(self, place: str | Path) -> None:
@@ -125,7 +125,7 @@ class Ledger:
 
     # Signals
 
-    def publish(self, draft: Draft, now_ms: int) -> tuple[SignalEvent, Counters]:
+    def publish(self, draft: SignalInsert, now_ms: int) -> tuple[SignalEvent, Counters]:
         """Commit a signal; the event has the server's ``id`` and ``created_at`` in its data.
 
         Raises ``KeyReused`` when the publisher used the key for another draft.
@@ -376,7 +376,7 @@ def _append(
     return SignalEvent(position, signal_id, signal_type, is_new, msgspec.Raw(data))
 
 
-def _first_answer(connection: sa.Connection, draft: Draft, digest: str) -> SignalEvent | None:
+def _first_answer(connection: sa.Connection, draft: SignalInsert, digest: str) -> SignalEvent | None:
     same = (_signals.c.published_by == draft.publisher, _signals.c.idempotency_key == draft.key)
     wanted = (
         sa.select(_events, _signals.c.signal_type, _signals.c.draft_digest)

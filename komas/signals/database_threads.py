@@ -18,7 +18,7 @@ from komas.errors import StoreUnavailable
 from komas.model.signals import SignalEvent
 
 if TYPE_CHECKING:
-    from komas.signals.database import Ledger
+    from komas.signals.database import SignalDatabase
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +26,21 @@ T = TypeVar("T")
 
 PAGE: Final = 128  # commits that are read at once
 READERS: Final = 4  # reads run beside each other and beside a write; more would only queue inside the database
-WAIT_S: Final = 7.0  # for the call before, for a lock (``ledger.LOCK_WAIT_S``), and for the database itself
+WAIT_S: Final = 7.0  # for the call before, for a lock (``database.LOCK_WAIT_S``), and for the database itself
 REOPEN_S: Final = 2.0
 COMPLAIN_EVERY_S: Final = 60.0
 
 
-class Store:
+class DatabaseThreads:
     """Access to the ledger. What it is asked is done or ``StoreUnavailable``, and that is logged, now and then.
 
     A call that is cancelled, or takes longer than ``WAIT_S``, may be carried out all the same: the caller learns
-    nothing of it, the desk's watch does.
+    nothing of it, the signal service's watch does.
     """
 
-    def __init__(self, make: Callable[[], Ledger]) -> None:
+    def __init__(self, make: Callable[[], SignalDatabase]) -> None:
         self._make = make
-        self._ledger: Ledger | None = None
+        self._database: SignalDatabase | None = None
         self._writer = trio.CapacityLimiter(1)  # the database takes one writer at a time anyway
         self._readers = trio.CapacityLimiter(READERS)
         self._opening = trio.Lock()
@@ -49,20 +49,20 @@ class Store:
         self._complaint: tuple[float, str] | None = None
         self.failures = 0
 
-    async def read(self, query: Callable[[Ledger], T]) -> T:
+    async def read(self, query: Callable[[SignalDatabase], T]) -> T:
         """Run one query."""
         return await self._run(query, self._readers)
 
     async def events_after(self, position: int, upto: int) -> list[SignalEvent]:
         """A page of the commits after a position, up to another one."""
-        return await self.read(lambda ledger: ledger.events_after(position, upto, PAGE))
+        return await self.read(lambda database: database.events_after(position, upto, PAGE))
 
-    async def write(self, change: Callable[[Ledger], T]) -> T:
+    async def write(self, change: Callable[[SignalDatabase], T]) -> T:
         """Run one change; it is committed when this returns."""
         return await self._run(change, self._writer)
 
-    async def _run(self, call: Callable[[Ledger], T], limiter: trio.CapacityLimiter) -> T:
-        if self._ledger is None:
+    async def _run(self, call: Callable[[SignalDatabase], T], limiter: trio.CapacityLimiter) -> T:
+        if self._database is None:
             await self._load()
         try:
             with trio.fail_after(WAIT_S):
@@ -81,8 +81,8 @@ class Store:
     async def _load(self) -> None:
         """Load what speaks with the database; how long that takes says nothing about the database."""
         async with self._opening:
-            if self._ledger is None:
-                self._ledger = await self._in_thread(self._make, self._writer)
+            if self._database is None:
+                self._database = await self._in_thread(self._make, self._writer)
 
     async def _open(self) -> None:
         """Open at the first use, and after a failure, not too often: a full disk at the start is not for ever."""
@@ -99,9 +99,9 @@ class Store:
             self._failed_to_open = None
             self._is_open = True
 
-    def _known(self) -> Ledger:
-        assert self._ledger is not None  # it was loaded
-        return self._ledger
+    def _known(self) -> SignalDatabase:
+        assert self._database is not None  # it was loaded
+        return self._database
 
     async def _in_thread(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         # Abandoned on cancellation: a database that does not answer must not hold up the end of the process.
@@ -109,37 +109,37 @@ class Store:
 
     def close(self) -> None:
         """Let the database go."""
-        if self._ledger is not None:
-            self._ledger.close()
+        if self._database is not None:
+            self._database.close()
 
     def _complain(self, reason: str) -> None:
         self.failures += 1
         now = trio.current_time()
         if self._complaint is None or self._complaint[1] != reason or now >= self._complaint[0] + COMPLAIN_EVERY_S:
             self._complaint = now, reason
-            log.error("the store of signals is unavailable", extra={"reason": reason, "failures": self.failures})
+            log.error("the database of signals is unavailable", extra={"reason": reason, "failures": self.failures})
 
     def _rejoice(self) -> None:
         if self._complaint is not None:
             self._complaint = None
-            log.info("the store of signals is available again")
+            log.info("the database of signals is available again")
 
 
 @asynccontextmanager
-async def open_store(place: str | Path) -> AsyncIterator[Store]:
+async def open_database(place: str | Path) -> AsyncIterator[DatabaseThreads]:
     """A store while the block lasts; raises ``SettingError`` for a URL that cannot be one."""
     if isinstance(place, Path):
-        store = Store(partial(_ledger, place))
+        store = DatabaseThreads(partial(_database, place))
     else:
-        ledger = _ledger(place)
-        store = Store(lambda: ledger)
+        database = _database(place)
+        store = DatabaseThreads(lambda: database)
     try:
         yield store
     finally:
         store.close()
 
 
-def _ledger(place: str | Path) -> Ledger:
-    from komas.signals.database import Ledger  # noqa: PLC0415 - see above
+def _database(place: str | Path) -> SignalDatabase:
+    from komas.signals.database import SignalDatabase  # noqa: PLC0415 - see above
 
-    return Ledger(place)
+    return SignalDatabase(place)

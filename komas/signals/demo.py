@@ -12,9 +12,9 @@ import trio
 
 from komas.errors import StoreUnavailable
 from komas.model.signals import Principal
-from komas.signals.service import Desk
+from komas.signals.service import SignalService
 from komas.signals.tokens import SCOPE_PUBLISH
-from komas.signals.validation import Changes, Wording
+from komas.signals.validation import NewSignal, SignalChanges
 
 log = logging.getLogger(__name__)
 
@@ -25,23 +25,25 @@ _COINS: Final = ("NB", "PEPE", "WIF", "TAO", "ONDO", "JUP", "SEI", "币安人生
 _PRODUCER: Final = Principal("demo", 0, scopes=frozenset({SCOPE_PUBLISH}))
 
 
-async def imagine_signals(desk: Desk, signal_types: Sequence[str], chance: random.Random | None = None) -> None:
+async def publish_demo_signals(
+    service: SignalService, signal_types: Sequence[str], chance: random.Random | None = None
+) -> None:
     """Publish a signal now and then, and update it once, until cancelled."""
     chance = chance or random.Random()  # noqa: S311 - guards nothing
     await trio.sleep(FIRST_S)
     while True:
         try:
             spread = Decimal(chance.randrange(150, 1500)).scaleb(-2)
-            event = await desk.publish(_PRODUCER, _imagine(chance, signal_types, spread))
+            event = await service.publish(_PRODUCER, _imagine(chance, signal_types, spread))
             await trio.sleep(chance.uniform(*UPDATE_S))
             moved = spread + Decimal(chance.randrange(-100, 100)).scaleb(-2)
-            await desk.update(_PRODUCER, event.signal_id, Changes({"spread": moved}))
+            await service.update(_PRODUCER, event.signal_id, SignalChanges({"spread": moved}))
         except StoreUnavailable:
             log.debug("no simulated signal")  # the store has said why
         await trio.sleep(chance.uniform(*EVERY_S))
 
 
-def _imagine(chance: random.Random, signal_types: Sequence[str], spread: Decimal) -> Wording:
+def _imagine(chance: random.Random, signal_types: Sequence[str], spread: Decimal) -> NewSignal:
     price = Decimal(chance.randrange(10**4, 10**7)).scaleb(-8)
     data: dict[str, object] = {
         "coin_name": chance.choice(_COINS),
@@ -50,4 +52,4 @@ def _imagine(chance: random.Random, signal_types: Sequence[str], spread: Decimal
         "mexc_spot_price": price,
         "simulated": True,
     }
-    return Wording(chance.choice(signal_types), data)
+    return NewSignal(chance.choice(signal_types), data)

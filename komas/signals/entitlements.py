@@ -1,4 +1,4 @@
-"""Whether VIP is active, and until when (thinks: no trio, no clock).
+"""Whether VIP is active, and until when. Sans-I/O.
 
 What the store knows of a user goes before what a token says: a revocation wins, and so does a grant that is over.
 """

@@ -1,4 +1,4 @@
-"""Who is connected: signal sockets in all, from each address and of each user (thinks)."""
+"""Who is connected: signal sockets in all, from each address and of each user (sans-I/O)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from komas.model.signals import Vip
 from komas.settings import Settings
 
 
-class RegisterStatistics(msgspec.Struct, frozen=True):
+class RegistryStatistics(msgspec.Struct, frozen=True):
     """Sockets now, users now, sockets since the start, and those turned away."""
 
     sockets: int
     users: int
-    entered: int
-    turned_away: int
+    admitted: int
+    refused: int
 
 
-class Register:
+class ConnectionRegistry:
     """The places for signal sockets; a user's own hear when what is known of the user changes."""
 
     def __init__(self, settings: Settings) -> None:
@@ -29,16 +29,16 @@ class Register:
         self._addresses: Counter[str] = Counter()
         self._users: dict[str, list[Callable[[Vip], None]]] = {}
         self._sockets = 0
-        self._entered = 0
-        self._turned_away = 0
+        self._admitted = 0
+        self._refused = 0
 
     @contextmanager
     def socket(self, address: str) -> Iterator[bool]:
         """Count one socket from its handshake on; yields whether there is room for it."""
         settings = self._settings
         has_room = self._sockets < settings.max_sockets and self._addresses[address] < settings.max_sockets_per_address
-        self._entered += has_room
-        self._turned_away += not has_room
+        self._admitted += has_room
+        self._refused += not has_room
         self._sockets += 1
         self._addresses[address] += 1
         try:
@@ -52,7 +52,7 @@ class Register:
         """Count one socket of a user; yields whether there is room for it."""
         theirs = self._users.setdefault(subject, [])
         has_room = len(theirs) < self._settings.max_sockets_per_user
-        self._turned_away += not has_room
+        self._refused += not has_room
         theirs.append(changed)
         try:
             yield has_room
@@ -66,6 +66,6 @@ class Register:
         for changed in tuple(self._users.get(vip.user_id, ())):
             changed(vip)
 
-    def statistics(self) -> RegisterStatistics:
-        """Counts, for telemetry."""
-        return RegisterStatistics(self._sockets, len(self._users), self._entered, self._turned_away)
+    def statistics(self) -> RegistryStatistics:
+        """Counts, for metrics."""
+        return RegistryStatistics(self._sockets, len(self._users), self._admitted, self._refused)

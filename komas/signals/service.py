@@ -15,41 +15,43 @@ from typing import Final
 import trio
 
 from komas.errors import Forbidden, StoreUnavailable
-from komas.hub.channel import Topic
-from komas.model.signals import Counters, Draft, Principal, Signal, SignalEnvelope, SignalEvent
-from komas.signals.database_threads import Store
+from komas.hub.channel import SignalChannel
+from komas.model.signals import Counters, Principal, Signal, SignalEnvelope, SignalEvent, SignalInsert
+from komas.signals.database_threads import DatabaseThreads
 from komas.signals.tokens import SCOPE_PUBLISH
-from komas.signals.validation import Changes, Wording
-from komas.signals.vip_grants import Vips
+from komas.signals.validation import NewSignal, SignalChanges
+from komas.signals.vip_grants import VipGrants
 
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S: Final = 0.4  # what another process did is told within a second
 
 
-class Desk:
+class SignalService:
     """Publish and update; ``run()`` tells what was committed elsewhere. ``ready`` is set once it knows the store."""
 
-    def __init__(self, store: Store, topic: Topic, vips: Vips, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: DatabaseThreads, channel: SignalChannel, vips: VipGrants, clock_ms: Callable[[], int]
+    ) -> None:
         self._store = store
-        self._topic = topic
+        self._channel = channel
         self._vips = vips
         self._clock_ms = clock_ms
         self._telling = trio.Lock()
         self.ready = trio.Event()
 
-    async def publish(self, principal: Principal, wording: Wording, key: str | None = None) -> SignalEvent:
+    async def publish(self, principal: Principal, wording: NewSignal, key: str | None = None) -> SignalEvent:
         """Commit a signal and tell it; a retry with the same key is the same signal."""
         check_scope(principal)
-        draft = Draft(wording.signal_type, wording.data, principal.subject, key)
-        event, counters = await self._store.write(lambda ledger: ledger.publish(draft, self._clock_ms()))
+        draft = SignalInsert(wording.signal_type, wording.data, principal.subject, key)
+        event, counters = await self._store.write(lambda database: database.publish(draft, self._clock_ms()))
         await self._tell(counters, event)
         return event
 
-    async def update(self, principal: Principal, signal_id: int, changes: Changes) -> Signal | None:
+    async def update(self, principal: Principal, signal_id: int, changes: SignalChanges) -> Signal | None:
         """Commit what changes something, and tell that; ``None`` for a signal that is not there."""
         check_scope(principal)
-        done = await self._store.write(lambda ledger: ledger.update(signal_id, changes.data, self._clock_ms()))
+        done = await self._store.write(lambda database: database.update(signal_id, changes.data, self._clock_ms()))
         if done is None:
             return None
         signal, event, counters = done
@@ -62,18 +64,18 @@ class Desk:
             try:
                 async with self._telling:
                     # Read while nobody tells: what is committed now is the last position or beyond it.
-                    counters = await self._store.read(lambda ledger: ledger.counters())
+                    counters = await self._store.read(lambda database: database.counters())
                     self._check(counters)
                     await self._tell_upto(counters)
             except StoreUnavailable:
-                log.debug("the store cannot be watched")  # the store has said so; it is asked again
+                log.debug("the database cannot be watched")  # the store has said so; it is asked again
             await trio.sleep(WATCH_EVERY_S)
 
     def _check(self, counters: Counters) -> None:
         """Begin again where the store stands, if that is behind what was told: a backup was put in its place."""
-        if counters.position < self._topic.position or counters.vip < self._vips.version:
-            log.error("the store went back", extra={"from": self._topic.position, "to": counters.position})
-            self._topic.reset(counters.position)
+        if counters.position < self._channel.position or counters.vip < self._vips.version:
+            log.error("the database went back", extra={"from": self._channel.position, "to": counters.position})
+            self._channel.reset(counters.position)
             self._vips.version = 0  # every user's state is told again
 
     async def _tell(self, counters: Counters, event: SignalEvent | None) -> None:
@@ -87,19 +89,19 @@ class Desk:
         if not self.ready.is_set():
             self._begin(counters, 0 if event is None else 1)
         await self._vips.catch_up(counters.vip)
-        if event is not None and event.position == self._topic.position + 1:
-            self._topic.publish(SignalEnvelope(event))
-        while self._topic.position < counters.position:
-            page = await self._store.events_after(self._topic.position, counters.position)
+        if event is not None and event.position == self._channel.position + 1:
+            self._channel.publish(SignalEnvelope(event))
+        while self._channel.position < counters.position:
+            page = await self._store.events_after(self._channel.position, counters.position)
             if not page:
-                log.error("commits are missing", extra={"after": self._topic.position, "upto": counters.position})
-                self._topic.reset(counters.position)
+                log.error("commits are missing", extra={"after": self._channel.position, "upto": counters.position})
+                self._channel.reset(counters.position)
             for committed in page:
-                self._topic.publish(SignalEnvelope(committed))
+                self._channel.publish(SignalEnvelope(committed))
 
     def _begin(self, counters: Counters, own: int) -> None:
         """History is for those who ask for it: what is told begins after it, but with our own."""
-        self._topic.position = counters.position - own
+        self._channel.position = counters.position - own
         self._vips.version = counters.vip
         self.ready.set()
 

@@ -1,4 +1,4 @@
-"""The desk's rooms, opened in order."""
+"""The signal service's components, opened in order."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 
 import msgspec
 
-from komas.hub.channel import Topic
+from komas.hub.channel import SignalChannel
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
-from komas.signals.database_threads import Store, open_store
+from komas.signals.database_threads import DatabaseThreads, open_database
 from komas.signals.keys import keys_of, rules_of
-from komas.signals.registry import Register
-from komas.signals.service import Desk
+from komas.signals.registry import ConnectionRegistry
+from komas.signals.service import SignalService
 from komas.signals.tokens import Verifier
-from komas.signals.vip_grants import Vips
+from komas.signals.vip_grants import VipGrants
 
 
-class SignalRooms(msgspec.Struct, frozen=True):
+class SignalServices(msgspec.Struct, frozen=True):
     """What a request or a socket can reach; ``clock_ms`` is the wall clock, milliseconds since the epoch."""
 
-    store: Store
-    topic: Topic
-    desk: Desk
-    vips: Vips
-    register: Register
+    store: DatabaseThreads
+    channel: SignalChannel
+    service: SignalService
+    vips: VipGrants
+    registry: ConnectionRegistry
     authenticator: Authenticator
     clock_ms: Callable[[], int]
     mailbox: int
@@ -39,20 +39,20 @@ def database_of(settings: Settings) -> str | Path:
 
 
 @asynccontextmanager
-async def open_signals(settings: Settings, clock_ms: Callable[[], int]) -> AsyncIterator[SignalRooms]:
-    """Open the store and everything over it; ``desk`` and ``authenticator`` are to be run by the caller."""
+async def open_signals(settings: Settings, clock_ms: Callable[[], int]) -> AsyncIterator[SignalServices]:
+    """Open the store and everything over it; ``service`` and ``authenticator`` are to be run by the caller."""
     keys, jwks = keys_of(settings)
     authenticator = Authenticator(Verifier(rules_of(settings), keys), jwks, clock_ms)
-    async with open_store(database_of(settings)) as store:
-        yield signal_rooms(settings, store, authenticator, clock_ms)
+    async with open_database(database_of(settings)) as store:
+        yield signal_services(settings, store, authenticator, clock_ms)
 
 
-def signal_rooms(
-    settings: Settings, store: Store, authenticator: Authenticator, clock_ms: Callable[[], int]
-) -> SignalRooms:
-    """The rooms over a store."""
-    register = Register(settings)
-    vips = Vips(store, register, clock_ms)
-    topic = Topic()
-    desk = Desk(store, topic, vips, clock_ms)
-    return SignalRooms(store, topic, desk, vips, register, authenticator, clock_ms, settings.signal_mailbox)
+def signal_services(
+    settings: Settings, store: DatabaseThreads, authenticator: Authenticator, clock_ms: Callable[[], int]
+) -> SignalServices:
+    """The components over a store."""
+    registry = ConnectionRegistry(settings)
+    vips = VipGrants(store, registry, clock_ms)
+    channel = SignalChannel()
+    service = SignalService(store, channel, vips, clock_ms)
+    return SignalServices(store, channel, service, vips, registry, authenticator, clock_ms, settings.signal_mailbox)

@@ -1,4 +1,4 @@
-"""The VIP socket's state machine (thinks: no trio; the clock is an argument, results are values).
+"""The VIP socket's state machine. Sans-I/O.
 
 ::
 

@@ -1,4 +1,4 @@
-"""JWT → Principal; the only file that imports jwt (thinks: the clock is an argument).
+"""JWT → Principal; the only file that imports jwt. Sans-I/O.
 
 The algorithm is the configuration's, never the token's, and one verifier knows one family of keys. A token is read
 twice: by us, strictly (no duplicate names, no number that is not a whole one), then by PyJWT, for its signature.

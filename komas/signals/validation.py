@@ -1,4 +1,4 @@
-"""What producers write, checked (thinks): each wrong thing is named.
+"""What producers write, checked (sans-I/O): each wrong thing is named.
 
 Numbers keep their digits: they are read as ``Decimal`` and written as they came.
 """
@@ -24,28 +24,28 @@ _TEXTS: Final = frozenset({"coin_name", "position"})
 _NUMBERS: Final = frozenset({"spread"})
 
 
-class Wording(msgspec.Struct, frozen=True):
+class NewSignal(msgspec.Struct, frozen=True):
     """A signal as its producer words it."""
 
     signal_type: str
     data: dict[str, object]
 
 
-class Changes(msgspec.Struct, frozen=True):
+class SignalChanges(msgspec.Struct, frozen=True):
     """Fields that a producer gives new values."""
 
     data: dict[str, object]
 
 
-def read_wording(body: str | bytes, signal_types: Collection[str]) -> Wording:
+def read_new_signal(body: str | bytes, signal_types: Collection[str]) -> NewSignal:
     """Read ``{"signal_type": "...", "data": {...}}``; raises ``CallerError``."""
     table = _read(body, ("signal_type", "data"))
-    return Wording(check_type(table.get("signal_type"), signal_types), check_data(table.get("data")))
+    return NewSignal(check_type(table.get("signal_type"), signal_types), check_data(table.get("data")))
 
 
-def read_changes(body: str | bytes) -> Changes:
+def read_changes(body: str | bytes) -> SignalChanges:
     """Read ``{"data": {...}}``; raises ``CallerError``."""
-    return Changes(check_data(_read(body, ("data",)).get("data")))
+    return SignalChanges(check_data(_read(body, ("data",)).get("data")))
 
 
 def check_type(value: object, signal_types: Collection[str]) -> str:

@@ -7,34 +7,34 @@ from collections.abc import Callable
 import trio
 
 from komas.model.signals import Vip
-from komas.signals.database_threads import Store
-from komas.signals.registry import Register
+from komas.signals.database_threads import DatabaseThreads
+from komas.signals.registry import ConnectionRegistry
 
 
-class Vips:
+class VipGrants:
     """What the store knows of users; ``version`` is the last change that open sockets were told."""
 
-    def __init__(self, store: Store, register: Register, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: DatabaseThreads, registry: ConnectionRegistry, clock_ms: Callable[[], int]) -> None:
         self._store = store
-        self._register = register
+        self._registry = registry
         self._clock_ms = clock_ms
         self._telling = trio.Lock()
         self.version = 0
 
     async def known(self, user_id: str) -> Vip | None:
         """What the store knows of a user."""
-        return await self._store.read(lambda ledger: ledger.vip(user_id))
+        return await self._store.read(lambda database: database.vip(user_id))
 
     async def grant(self, user_id: str, days: int) -> Vip:
         """Make a user VIP for at least so many days."""
-        vip = await self._store.write(lambda ledger: ledger.grant(user_id, days, self._clock_ms() // 1000))
-        self._register.tell(vip)
+        vip = await self._store.write(lambda database: database.grant(user_id, days, self._clock_ms() // 1000))
+        self._registry.tell(vip)
         return vip
 
     async def revoke(self, user_id: str) -> Vip:
         """End a user's VIP; the user's sockets are closed when this returns."""
-        vip = await self._store.write(lambda ledger: ledger.revoke(user_id, self._clock_ms() // 1000))
-        self._register.tell(vip)
+        vip = await self._store.write(lambda database: database.revoke(user_id, self._clock_ms() // 1000))
+        self._registry.tell(vip)
         return vip
 
     async def catch_up(self, version: int) -> None:
@@ -42,6 +42,6 @@ class Vips:
         async with self._telling:
             if version <= self.version:
                 return
-            for vip in await self._store.read(lambda ledger: ledger.vips(self.version)):
-                self._register.tell(vip)
+            for vip in await self._store.read(lambda database: database.vips(self.version)):
+                self._registry.tell(vip)
                 self.version = vip.version

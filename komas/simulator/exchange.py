@@ -16,7 +16,7 @@ import trio
 
 from komas.simulator import frames
 from komas.simulator.connection import Connection, encode
-from komas.simulator.fault_injector import Saboteur
+from komas.simulator.fault_injector import FaultInjector
 from komas.simulator.fault_script import AnyFault, DelayAcks, Hang, LoseAcks, Refuse
 from komas.simulator.http_connection import Answer, Caller, Request, Unreadable, reset
 from komas.simulator.market import Event, Market
@@ -50,7 +50,7 @@ class Exchange:
         self.listening = trio.CancelScope()
         self.outage_s = 0.0
         self.state = State()
-        self.saboteur = Saboteur(self)
+        self.saboteur = FaultInjector(self)
         self.desk = Desk(self, self.saboteur, options, wall)
         self.patient = math.isinf(options.speed) or not options.limits.drop_slow
         # Without a pace and without an end, only a listener keeps it from running hot.

@@ -27,7 +27,7 @@ from komas.simulator.fault_script import (
 )
 from komas.simulator.frame_faults import Countdown, Tamperer, garbage, strange
 from komas.simulator.market import Event, Market
-from komas.simulator.pending_faults import Troubles
+from komas.simulator.pending_faults import PendingFaults
 
 GOING_AWAY = 1001
 
@@ -49,12 +49,12 @@ class Stage(Protocol):
         """Cut everything, and do not listen for so long."""
 
 
-class Saboteur:
+class FaultInjector:
     """Knows which faults are still to come; ``run`` must be running."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.troubles = Troubles()
+        self.troubles = PendingFaults()
         self._nursery: trio.Nursery | None = None
         self._plans: list[trio.CancelScope] = []
         self._by_dial: dict[int, list[OnConnection]] = {}

@@ -36,7 +36,7 @@ def times(fault: Waiting) -> float:
     return math.inf if count is None else count
 
 
-class Troubles:
+class PendingFaults:
     """What is waiting to go wrong."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from komas.errors import CallerError
-from komas.simulator.fault_injector import Saboteur
+from komas.simulator.fault_injector import FaultInjector
 from komas.simulator.fault_script import RestFailure, parse_faults
 from komas.simulator.http_connection import Answer, Request
 from komas.simulator.market import Market
@@ -55,7 +55,7 @@ class Desk:
     """Answers HTTP requests."""
 
     def __init__(
-        self, house: House, saboteur: Saboteur, options: SimOptions, wall: Callable[[], float] = time.time
+        self, house: House, saboteur: FaultInjector, options: SimOptions, wall: Callable[[], float] = time.time
     ) -> None:
         self.house = house
         self.saboteur = saboteur

@@ -1,1 +1,1 @@
-"""The way in: one folder for each outside world, and what they share."""
+"""Ingress: one package for each exchange, over a core that knows none."""

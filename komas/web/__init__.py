@@ -1,1 +1,1 @@
-"""The way out: the only room that knows Quart and Hypercorn."""
+"""Egress: the only package that knows Quart and Hypercorn."""

@@ -154,7 +154,7 @@ class Access:
         return is_ours and origin.scheme in ("http", "https") and scheme in ("", origin.scheme)
 
     def statistics(self) -> AccessStatistics:
-        """Counts, for telemetry."""
+        """Counts, for metrics."""
         return AccessStatistics(self._origins_refused)
 
     def _is_local(self, caller: Caller) -> bool:

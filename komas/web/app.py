@@ -22,7 +22,7 @@ from komas.web.routes.market_sse import market
 from komas.web.routes.ops import ops
 from komas.web.routes.signals_rest import publish, vips
 from komas.web.routes.signals_ws import vip
-from komas.web.services import Rooms
+from komas.web.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -35,35 +35,42 @@ _READING = "GET, HEAD, OPTIONS"
 _WITH_KEY: Final = {"POST": " with the same Idempotency-Key"}
 
 
-def create_app(rooms: Rooms) -> QuartTrio:
-    """Build the ASGI application over open rooms."""
+def create_app(services: Services) -> QuartTrio:
+    """Build the ASGI application over open components."""
     app = QuartTrio(__name__, static_folder=None)
     app.asgi_http_class = RequestConnection
     app.asgi_websocket_class = SocketConnection
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect with an address made of what the client sent
-    for routes in (control(rooms), market(rooms), ops(rooms), publish(rooms), vips(rooms), vip(rooms)):
+    for routes in (
+        control(services),
+        market(services),
+        ops(services),
+        publish(services),
+        vips(services),
+        vip(services),
+    ):
         app.register_blueprint(routes)
-    _guard(app, rooms)
+    _guard(app, services)
     _explain(app)
     return app
 
 
-def _guard(app: QuartTrio, rooms: Rooms) -> None:
+def _guard(app: QuartTrio, services: Services) -> None:
     @app.before_request
     async def check() -> Response | None:
         if request.method == "OPTIONS":
-            return _preflight(rooms)
+            return _preflight(services)
         if request.routing_exception is None:
-            await _check_caller(rooms)
+            await _check_caller(services)
         _check_once(request.args)
         return None
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
         reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
-        response.headers.update(rooms.access.cors(_caller(), reads=reads))
+        response.headers.update(services.access.cors(_caller(), reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
@@ -72,14 +79,14 @@ def _caller() -> Caller:
     return Caller.of(request.scope, request.headers)
 
 
-async def _check_caller(rooms: Rooms) -> None:
+async def _check_caller(services: Services) -> None:
     """Raise a problem unless who calls may do so; what is not the market's or publishers' is the administrator's."""
     if request.blueprint == "publish":
         return  # producers and VIPs bring a token of their own, which the view checks
     if request.blueprint == "control" and request.method in _CHANGING:
-        await rooms.access.check_control(_caller())
+        await services.access.check_control(_caller())
     elif request.method in _CHANGING or request.endpoint in _PROTECTED:
-        rooms.access.check_admin(_caller())
+        services.access.check_admin(_caller())
 
 
 def _check_once(query: MultiDict[str, str]) -> None:
@@ -91,10 +98,10 @@ def _check_once(query: MultiDict[str, str]) -> None:
         )
 
 
-def _preflight(rooms: Rooms) -> Response:
+def _preflight(services: Services) -> Response:
     """Answer a browser that asks before it calls: a listed page may do anything, any other may read, if it may."""
     response = Response(b"", HTTPStatus.NO_CONTENT)
-    listed = rooms.access.lists(_caller())
+    listed = services.access.lists(_caller())
     response.headers["Access-Control-Allow-Methods"] = f"{_READING}, POST, PATCH, DELETE" if listed else _READING
     headers = (
         "Authorization, Content-Type, Idempotency-Key, Last-Event-ID" if listed else "Cache-Control, Last-Event-ID"

@@ -1,4 +1,4 @@
-"""Where a caller puts its token: header, subprotocol or query."""
+"""Where a caller puts its token: header, subprotocol or query. Sans-I/O."""
 
 from __future__ import annotations
 

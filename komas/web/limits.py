@@ -1,4 +1,4 @@
-"""How many SSE clients are inside, in all and from each address (thinks)."""
+"""How many SSE clients are inside, in all and from each address (sans-I/O)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from komas.model.streams import Stream
 from komas.settings import Settings
 
 
-class DoorStatistics(msgspec.Struct, frozen=True):
+class LimitStatistics(msgspec.Struct, frozen=True):
     """SSE clients now, since the start, and turned away."""
 
-    inside: int
-    entered: int
-    turned_away: int
+    present: int
+    admitted: int
+    refused: int
 
 
-class Doors:
+class ConnectionLimits:
     """The places for SSE clients."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._addresses: Counter[str] = Counter()
         self._streams: dict[str, Counter[Stream]] = {}  # by address: how many of its clients read each stream
-        self._inside = 0
-        self._entered = 0
-        self._turned_away = 0
+        self._present = 0
+        self._admitted = 0
+        self._refused = 0
 
     def why_full(self, address: str, streams: Collection[Stream]) -> str | None:
         """Why one more client from an address cannot come in, counted; ``None`` when it can."""
-        if self._inside >= self._settings.max_sse:
+        if self._present >= self._settings.max_sse:
             reason = "too many clients"
         elif self._addresses[address] >= self._settings.max_sse_per_address:
             reason = "too many clients from this address"
@@ -41,26 +41,26 @@ class Doors:
             reason = "too many different streams from this address"
         else:
             return None
-        self._turned_away += 1
+        self._refused += 1
         return reason
 
     def enter(self, address: str, streams: Collection[Stream]) -> None:
         """Count one client, until it leaves."""
-        self._inside += 1
-        self._entered += 1
+        self._present += 1
+        self._admitted += 1
         self._addresses[address] += 1
         self._streams.setdefault(address, Counter()).update(streams)
 
     def leave(self, address: str, streams: Collection[Stream]) -> None:
         """Count one client no more."""
-        self._inside -= 1
+        self._present -= 1
         self._addresses -= Counter([address])  # a count of none is no entry
         self._streams[address] -= Counter(streams)
         if not self._streams[address]:
             del self._streams[address]
 
     @contextmanager
-    def inside(self, address: str, streams: Collection[Stream]) -> Iterator[None]:
+    def present(self, address: str, streams: Collection[Stream]) -> Iterator[None]:
         """Count one client while the block lasts."""
         self.enter(address, streams)
         try:
@@ -68,6 +68,6 @@ class Doors:
         finally:
             self.leave(address, streams)
 
-    def statistics(self) -> DoorStatistics:
-        """Counts, for telemetry."""
-        return DoorStatistics(self._inside, self._entered, self._turned_away)
+    def statistics(self) -> LimitStatistics:
+        """Counts, for metrics."""
+        return LimitStatistics(self._present, self._admitted, self._refused)

@@ -144,7 +144,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         timestamp=_MOMENT,
     ),
     "Streams": _object(count=_COUNT, streams={"type": "array", "items": _STREAM}),
-    "Wish": {
+    "SubscribeRequest": {
         "type": "object",
         "required": ["symbols"],
         "additionalProperties": False,
@@ -161,7 +161,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         },
     },
     "Signal": _object(id=_COUNT, signal_type=_TEXT, data={"type": "object"}, created_at=_MOMENT, updated_at=_MOMENT),
-    "Draft": {
+    "SignalInsert": {
         "type": "object",
         "required": ["signal_type", "data"],
         "additionalProperties": False,
@@ -174,7 +174,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             },
         },
     },
-    "Changes": {
+    "SignalChanges": {
         "type": "object",
         "required": ["data"],
         "additionalProperties": False,
@@ -303,7 +303,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         "post": _call(
             "Pin streams: they stay open until unsubscribed",
             _object(subscribed={"type": "array", "items": _TEXT}, streams=_COUNT),
-            body="Wish",
+            body="SubscribeRequest",
             controls="market",
             upstream=True,
         )
@@ -312,7 +312,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         "post": _call(
             "Unpin streams; those that SSE clients use stay open for them",
             _object(unsubscribed={"type": "array", "items": _TEXT}, streams=_COUNT),
-            body="Wish",
+            body="SubscribeRequest",
             controls="market",
         )
     },
@@ -399,7 +399,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         "post": _call(
             "Publish a signal to every VIP; with an Idempotency-Key, a retry is answered with the first answer",
             _object(id=_COUNT, signal_type=_TEXT, data={"type": "object"}),
-            body="Draft",
+            body="SignalInsert",
             token="the token has not the scope signals:publish",  # noqa: S106 - words
             status=201,
             parameters=({"name": "Idempotency-Key", "in": "header", "required": False, "schema": _TEXT},),
@@ -420,7 +420,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         "patch": _call(
             "Change fields of a signal; VIPs are told those that changed",
             _ref("Signal"),
-            body="Changes",
+            body="SignalChanges",
             token="the token has not the scope signals:publish",  # noqa: S106 - words
             parameters=(_path("signal_id", _COUNT),),
             others={"404": _problem("there is no signal of this id")},

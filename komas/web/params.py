@@ -1,4 +1,4 @@
-"""What clients write, read into streams and numbers (thinks): each wrong field is named, all of them at once."""
+"""What clients write, read into streams and numbers (sans-I/O): each wrong field is named, all of them at once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _PRICE_KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER, Kind.BOOK_TICKER, Kind.MAR
 ALL: Final = "*"  # every symbol that the exchange lists
 
 
-class Wish(msgspec.Struct, frozen=True):
+class SubscribeRequest(msgspec.Struct, frozen=True):
     """What a subscribe or unsubscribe body asks for: streams, or every symbol of one kind."""
 
     streams: tuple[Stream, ...]
     every: Kind | None = None
 
 
-def read_wish(body: bytes, max_symbols: int) -> Wish:
+def read_wish(body: bytes, max_symbols: int) -> SubscribeRequest:
     """Read ``{"symbols": [...], "stream_type": "...", "interval": "..."}``."""
     table = _read_object(body)
     errors = [
@@ -53,8 +53,8 @@ def read_wish(body: bytes, max_symbols: int) -> Wish:
     if errors or kind is None:
         raise invalid(errors)
     if is_all:
-        return Wish((), every=kind)
-    return Wish(tuple(Stream(kind, symbol, interval if kind is Kind.KLINE else None) for symbol in symbols))
+        return SubscribeRequest((), every=kind)
+    return SubscribeRequest(tuple(Stream(kind, symbol, interval if kind is Kind.KLINE else None) for symbol in symbols))
 
 
 def read_symbols(text: str | None, max_symbols: int, field: str = "symbols") -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the edge was handed: the rooms behind it, opened by ``komas.server``."""
+"""What the web layer was handed: the components behind it, opened by ``komas.server``."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from komas.hub.hub import Hub
 from komas.model.streams import FUTURES, Stream
 from komas.observability.logs import DailyLog
 from komas.settings import Settings
-from komas.signals.services import SignalRooms
+from komas.signals.services import SignalServices
 from komas.venues.binance.feed import BinanceFeed
-from komas.venues.binance.market import MarketLine
+from komas.venues.binance.market import BinanceMarket
 from komas.web.access import Access
-from komas.web.limits import Doors
+from komas.web.limits import ConnectionLimits
 
 
 @dataclass(frozen=True)
-class Rooms:
+class Services:
     """Every room that a request can reach; ``clock_ms`` is the wall clock, milliseconds since the epoch."""
 
     settings: Settings
     access: Access
     hub: Hub
-    spot: MarketLine
-    futures: MarketLine
-    doors: Doors
-    signals: SignalRooms
+    spot: BinanceMarket
+    futures: BinanceMarket
+    limits: ConnectionLimits
+    signals: SignalServices
     log: DailyLog
     clock_ms: Callable[[], int]
     draining: trio.Event = field(default_factory=trio.Event)
@@ -39,11 +39,11 @@ class Rooms:
         return self.spot.feed
 
     @property
-    def lines(self) -> tuple[MarketLine, MarketLine]:
+    def lines(self) -> tuple[BinanceMarket, BinanceMarket]:
         """Both markets."""
         return self.spot, self.futures
 
-    def line_of(self, stream: Stream) -> MarketLine:
+    def line_of(self, stream: Stream) -> BinanceMarket:
         """The market that a stream belongs to."""
         return self.futures if stream.kind in FUTURES else self.spot
 

@@ -21,13 +21,14 @@ from quart import Response
 from quart.wrappers.response import ResponseBody
 from werkzeug.datastructures import Headers
 
-from komas.hub.broadcast import Direct
-from komas.hub.hub import Hub, MarketListener
+from komas.hub.broadcast import Writer
+from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Batch, Item
-from komas.model.codec import Envelope, NoticeEnvelope, Position, named_event, parse_position
+from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_position
 from komas.model.market import FeedState
 from komas.model.streams import Stream
-from komas.web.limits import Doors
+from komas.web.encoding import named_event, server_sent_event
+from komas.web.limits import ConnectionLimits
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -49,7 +50,7 @@ class Lagged(msgspec.Struct, frozen=True):
 class Show(msgspec.Struct, frozen=True):
     """What a client is shown: so many ``levels`` of an order book, ``max_rate`` events a second; ``None`` for all.
 
-    It is the view of an audience, too: the chunks of HTTP/1.1 (RFC 9112, 7.1) that a direct client is written.
+    It is the encoder of a broadcast group, too: chunks of HTTP/1.1 (RFC 9112, 7.1), written directly.
     """
 
     levels: int | None = None
@@ -60,14 +61,11 @@ class Show(msgspec.Struct, frozen=True):
         """What is written after a silence."""
         return _framed(COMMENT)
 
-    def renderer(self) -> Callable[[Batch], bytes]:
-        """What renders batches as one chunk each."""
+    def new_encoding(self) -> Callable[[Batch], bytes]:
+        """A function that encodes each batch as one chunk."""
         events = Events(self.levels)
 
-        def render(batch: Batch) -> bytes:
-            return _framed(b"".join(events.of(batch)))
-
-        return render
+        return lambda batch: _framed(b"".join(events.of(batch)))
 
 
 def _framed(body: bytes) -> bytes:
@@ -84,7 +82,7 @@ class Events:
     def of(self, batch: Batch) -> list[bytes]:
         """The events of one batch."""
         if self._levels is None:
-            events = [item.sse for item in batch.items]
+            events = [server_sent_event(item) for item in batch.items]
         else:
             events = [self.render(item) for item in batch.items]
         if batch.dropped:
@@ -94,16 +92,16 @@ class Events:
     def render(self, item: Item) -> bytes:
         """One item as an event; nothing where the part of a book that the client sees has not changed."""
         if self._levels is None:
-            return item.sse
+            return server_sent_event(item)
         if not isinstance(item, Envelope):
             self.forget()  # a book that was doubted, and is what it was, is news again, and all there is for a newcomer
-            return item.sse
+            return server_sent_event(item)
         cut = item.cut(self._levels)
         shown = (cut.event["bids"], cut.event["asks"])
         if shown == self._shown:
             return b""
         self._shown = shown
-        return cut.sse
+        return server_sent_event(cut)
 
     def forget(self) -> None:
         """Something else was sent in the meantime."""
@@ -121,20 +119,20 @@ class EventBody(ResponseBody):
     def __init__(
         self,
         hub: Hub,
-        doors: Doors,
+        limits: ConnectionLimits,
         streams: Sequence[Stream],
         *,
         address: str,
         why_busy: Callable[[], str | None],
         opened: Callable[[], None],
-        since: Position | None = None,
+        since: StreamPosition | None = None,
         heartbeat_s: float,
         mailbox: int,
         show: Show,
-        direct: Direct | None = None,
+        direct: Writer | None = None,
     ) -> None:
         self._hub = hub
-        self._doors = doors
+        self._limits = limits
         self._streams = streams
         self._address = address
         self._why_busy = why_busy
@@ -148,8 +146,8 @@ class EventBody(ResponseBody):
         self._events = Events(show.levels)
         self._next_at = 0.0
         self._waiting: list[bytes] = []
-        self._place: AbstractContextManager[MarketListener] | None = None
-        self._listener: MarketListener | None = None
+        self._place: AbstractContextManager[MarketSubscription] | None = None
+        self._subscription: MarketSubscription | None = None
 
     async def __aenter__(self) -> Self:
         # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
@@ -157,14 +155,14 @@ class EventBody(ResponseBody):
             self._waiting.append(_busy(reason))
             return self
         self._opened()
-        self._doors.enter(self._address, self._streams)
+        self._limits.enter(self._address, self._streams)
         try:
             self._place = self._take_place()
-            self._listener = self._place.__enter__()
-            self._waiting += _chunks(self._greeting(self._listener))
-            if self._listener.known:
+            self._subscription = self._place.__enter__()
+            self._waiting += _chunks(self._greeting(self._subscription))
+            if self._subscription.initial:
                 self._next_at = trio.current_time() + self._pause_s
-            self._listener.known.clear()  # thousands of events, of somebody who stays for hours
+            self._subscription.initial.clear()  # thousands of events, of somebody who stays for hours
         except BaseException:
             self._leave()
             raise
@@ -178,37 +176,37 @@ class EventBody(ResponseBody):
 
     def _leave(self) -> None:
         try:
-            if self._place is not None and self._listener is not None:
+            if self._place is not None and self._subscription is not None:
                 self._place.__exit__(None, None, None)
         finally:
-            self._doors.leave(self._address, self._streams)
+            self._limits.leave(self._address, self._streams)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         if not self._waiting:
-            if self._listener is None:
+            if self._subscription is None:
                 raise StopAsyncIteration  # busy, and said so
             if self._direct is None:
-                self._waiting += await self._news(self._listener)
+                self._waiting += await self._news(self._subscription)
             else:
-                self._waiting += await self._overflow(self._listener, self._direct)
+                self._waiting += await self._overflow(self._subscription, self._direct)
         return self._waiting.pop(0)
 
-    def _take_place(self) -> AbstractContextManager[MarketListener]:
+    def _take_place(self) -> AbstractContextManager[MarketSubscription]:
         hub, streams, since, capacity = self._hub, self._streams, self._since, self._mailbox
         if self._direct is None:
-            return hub.listen(streams, since=since, capacity=capacity)
-        return hub.listen_directly(streams, self._direct, self._show, since=since, capacity=capacity)
+            return hub.subscribe(streams, since=since, capacity=capacity)
+        return hub.subscribe_writer(streams, self._direct, self._show, since=since, capacity=capacity)
 
-    def _greeting(self, listener: MarketListener) -> Iterable[bytes]:
+    def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
         yield b"retry: %d\n\n" % RETRY_MS
         if self._hub.status.state is not FeedState.CONNECTED:
-            yield NoticeEnvelope(self._hub.status).sse
-        yield from map(self._events.render, listener.known)
+            yield server_sent_event(NoticeEnvelope(self._hub.status))
+        yield from map(self._events.render, subscription.initial)
 
-    async def _news(self, listener: MarketListener) -> list[bytes]:
+    async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
         chunks: list[bytes] = []
         silent_until = trio.current_time() + self._heartbeat_s
@@ -217,21 +215,21 @@ class EventBody(ResponseBody):
                 await self._hub.drained.wait()  # the end of the server is not waited for
         while not chunks and silent_until > trio.current_time():
             with trio.move_on_at(silent_until):
-                chunks = await self._heard(listener)
+                chunks = await self._heard(subscription)
         if chunks:
             self._next_at = trio.current_time() + self._pause_s
         return chunks or [COMMENT]
 
-    async def _overflow(self, listener: MarketListener, direct: Direct) -> list[bytes]:
+    async def _overflow(self, subscription: MarketSubscription, direct: Writer) -> list[bytes]:
         """What the connection could not take when the hub wrote to it; a heartbeat, if that was all."""
-        while not (chunks := await self._heard(listener)):
+        while not (chunks := await self._heard(subscription)):
             if not await direct.flush():  # any other write does so by itself
                 return [COMMENT]
         return chunks
 
-    async def _heard(self, listener: MarketListener) -> list[bytes]:
+    async def _heard(self, subscription: MarketSubscription) -> list[bytes]:
         try:
-            batch = await listener.take()
+            batch = await subscription.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
         if self._direct is not None:
@@ -247,7 +245,7 @@ class EventBody(ResponseBody):
         raise NotImplementedError("an event stream has no ranges")
 
 
-def position_of(headers: Headers, query: Mapping[str, str]) -> Position | None:
+def position_of(headers: Headers, query: Mapping[str, str]) -> StreamPosition | None:
     """Where a returning client left off; nonsense is no position, for a browser cannot be told about it."""
     text = headers.get("Last-Event-ID") or query.get("last_event_id", "")
     return parse_position(text) if text else None

@@ -14,12 +14,12 @@ import komas
 from komas import BinanceWebSocket, CallbackError, CallerError, Gap, VenueError, open_binance
 from komas.errors import Cause, KomasError
 from komas.model.market import Trade
-from komas.venues.core.retry import Patience
+from komas.venues.core.retry import RetryPolicy
 from tests.builders import ticker_frame, trade_frame
 from tests.venues.exchange import REFUSED, Peer, ScriptedExchange, obeying, saying
 
 URL = "ws://exchange.test:9443"
-ONCE = Patience(attempts=1)
+ONCE = RetryPolicy(attempts=1)
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ async def test_attempts_that_run_out_end_everything(
     """connect(), run_forever() and a waiting subscribe all raise the last failure."""
     exchange.script(REFUSED)
     with pytest.raises(VenueError, match="refused"):
-        await BinanceWebSocket(URL, open_stream=exchange, patience=ONCE).connect()
+        await BinanceWebSocket(URL, open_stream=exchange, retry_policy=ONCE).connect()
     exchange.script(saying(), REFUSED)
-    ws = BinanceWebSocket(URL, open_stream=exchange, patience=ONCE)
+    ws = BinanceWebSocket(URL, open_stream=exchange, retry_policy=ONCE)
     await ws.connect()
     with pytest.raises(VenueError):
         await ws.run_forever()
@@ -270,7 +270,7 @@ async def test_a_block_whose_attempts_run_out_ends(
     exchange.script(saying(ticker_frame()), REFUSED)
     with trio.fail_after(100), pytest.raises(VenueError):
         async with (
-            open_binance(URL, open_stream=exchange, patience=ONCE) as binance,
+            open_binance(URL, open_stream=exchange, retry_policy=ONCE) as binance,
             binance.ticker("BTCUSDT") as prices,
         ):
             async for _ in prices:

@@ -1,4 +1,4 @@
-"""One wake-up carries everything; closing and dismissal reach a sleeping listener."""
+"""One wake-up carries everything; closing and dismissal reach a sleeping subscriber."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import trio
 import trio.testing
 
-from komas.errors import Dismissed
-from komas.hub.buffer import Mailbox
-from komas.hub.overflow import Overflow, Post
+from komas.errors import SlowConsumer
+from komas.hub.buffer import Buffer
+from komas.hub.overflow import ConflatingQueue, Overflow
 from komas.model.codec import Envelope
 from tests.builders import TRADE, enveloped, trade
 
@@ -18,111 +18,111 @@ def _trade(number: int) -> Envelope:
 
 
 async def test_one_wake_up_carries_everything(autojump_clock: trio.testing.MockClock) -> None:
-    """What came while the listener slept is one batch."""
-    mailbox = Mailbox(Post(100))
+    """What came while the subscriber slept is one batch."""
+    buffer = Buffer(ConflatingQueue(100))
     for number in (1, 2, 3):
-        mailbox.put(_trade(number))
-    assert [item.sequence for item in (await mailbox.take()).items if isinstance(item, Envelope)] == [1, 2, 3]
+        buffer.put(_trade(number))
+    assert [item.sequence for item in (await buffer.receive()).items if isinstance(item, Envelope)] == [1, 2, 3]
     with trio.move_on_after(60) as scope:
-        await mailbox.take()
+        await buffer.receive()
     assert scope.cancelled_caught
 
 
 async def test_a_cancelled_take_loses_nothing() -> None:
-    """Post that arrives as the listener is cancelled is there the next time."""
-    mailbox = Mailbox(Post(100))
+    """What arrives as the subscriber is cancelled is there the next time."""
+    buffer = Buffer(ConflatingQueue(100))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(mailbox.take)
+        nursery.start_soon(buffer.receive)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-        mailbox.put(_trade(1))
-    mailbox.put(_trade(2))
+        buffer.put(_trade(1))
+    buffer.put(_trade(2))
     with trio.fail_after(1):
-        assert len((await mailbox.take()).items) == 2
+        assert len((await buffer.receive()).items) == 2
 
 
 async def test_tasks_that_listen_together_share_what_comes(autojump_clock: trio.testing.MockClock) -> None:
     """Each item is one task's, all are somebody's, and everybody hears the end."""
-    mailbox, heard, ended = Mailbox(Post(100)), list[int](), list[int]()
+    buffer, heard, ended = Buffer(ConflatingQueue(100)), list[int](), list[int]()
 
-    async def listen(number: int) -> None:
+    async def subscribe(number: int) -> None:
         with pytest.raises(trio.EndOfChannel):
             while True:
-                batch = await mailbox.take()
+                batch = await buffer.receive()
                 heard.extend(item.sequence or 0 for item in batch.items if isinstance(item, Envelope))
         ended.append(number)
 
     async with trio.open_nursery() as nursery:
         for number in range(3):
-            nursery.start_soon(listen, number)
+            nursery.start_soon(subscribe, number)
         for number in range(1, 21):
             await trio.sleep(0.1 * (number % 2))
-            mailbox.put(_trade(number))
+            buffer.put(_trade(number))
         await trio.sleep(1)
-        mailbox.close()
+        buffer.close()
     assert (heard, sorted(ended)) == (list(range(1, 21)), [0, 1, 2])
 
 
 async def test_tasks_that_listen_together_are_dismissed_together() -> None:
     """Nobody sleeps on."""
-    mailbox, ended = Mailbox(Post(2, Overflow.DISMISS)), list[int]()
+    buffer, ended = Buffer(ConflatingQueue(2, Overflow.DISCONNECT)), list[int]()
 
-    async def listen(number: int) -> None:
-        with pytest.raises(Dismissed):
-            await mailbox.take()
+    async def subscribe(number: int) -> None:
+        with pytest.raises(SlowConsumer):
+            await buffer.receive()
         ended.append(number)
 
     async with trio.open_nursery() as nursery:
         for number in range(3):
-            nursery.start_soon(listen, number)
+            nursery.start_soon(subscribe, number)
         await trio.testing.wait_all_tasks_blocked()
         for number in range(3):
-            mailbox.put(_trade(number))
+            buffer.put(_trade(number))
     assert sorted(ended) == [0, 1, 2]
 
 
 async def test_closing_lets_the_rest_be_taken() -> None:
     """What waits is delivered, then comes the end."""
-    mailbox = Mailbox(Post(100))
-    mailbox.put(_trade(1))
-    mailbox.close()
-    mailbox.put(_trade(2))
-    assert len((await mailbox.take()).items) == 2
+    buffer = Buffer(ConflatingQueue(100))
+    buffer.put(_trade(1))
+    buffer.close()
+    buffer.put(_trade(2))
+    assert len((await buffer.receive()).items) == 2
     with pytest.raises(trio.EndOfChannel):
-        await mailbox.take()
+        await buffer.receive()
 
 
 async def test_a_sleeping_listener_hears_the_end() -> None:
     """Closing wakes whoever waits."""
-    mailbox = Mailbox(Post(100))
+    buffer = Buffer(ConflatingQueue(100))
     async with trio.open_nursery() as nursery:
 
-        async def listen() -> None:
+        async def subscribe() -> None:
             with pytest.raises(trio.EndOfChannel):
-                await mailbox.take()
+                await buffer.receive()
 
-        nursery.start_soon(listen)
+        nursery.start_soon(subscribe)
         await trio.testing.wait_all_tasks_blocked()
-        mailbox.close()
+        buffer.close()
 
 
 async def test_a_listener_that_may_not_lose_is_dismissed() -> None:
     """It is told at once."""
-    mailbox = Mailbox(Post(2, Overflow.DISMISS))
+    buffer = Buffer(ConflatingQueue(2, Overflow.DISCONNECT))
     for number in range(5):
-        mailbox.put(_trade(number))
+        buffer.put(_trade(number))
     for _ in range(2):  # and as often as it asks
-        with pytest.raises(Dismissed):
-            await mailbox.take()
+        with pytest.raises(SlowConsumer):
+            await buffer.receive()
 
 
 async def test_statistics_count_what_waits_and_what_was_dropped() -> None:
-    """As telemetry reads them."""
-    mailbox = Mailbox(Post(2))
+    """As metrics reads them."""
+    buffer = Buffer(ConflatingQueue(2))
     for number in range(5):
-        mailbox.put(_trade(number))
-    counts = mailbox.statistics()
+        buffer.put(_trade(number))
+    counts = buffer.statistics()
     assert (counts.waiting, counts.dropped) == (2, 3)
-    await mailbox.take()
-    counts = mailbox.statistics()
+    await buffer.receive()
+    counts = buffer.statistics()
     assert (counts.waiting, counts.dropped) == (0, 3)

@@ -1,4 +1,4 @@
-"""A topic: who falls behind is dismissed at once, and comes back with a position."""
+"""A topic: who falls behind is disconnected at once, and comes back with a position."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import TextMessage
 
-from komas.errors import Dismissed
-from komas.hub.channel import SignalListener, Topic
+from komas.errors import SlowConsumer
+from komas.hub.channel import SignalChannel, SignalSubscription
 from komas.model.signals import SignalEnvelope, SignalEvent
 
 
@@ -21,45 +19,45 @@ def _envelope(position: int) -> SignalEnvelope:
 
 
 async def test_one_wake_up_carries_everything(autojump_clock: trio.testing.MockClock) -> None:
-    """What came while the listener slept is one batch, the same objects for all."""
-    topic = Topic()
-    with topic.listen(8) as one, topic.listen(8) as other:
+    """What came while the subscriber slept is one batch, the same objects for all."""
+    topic = SignalChannel()
+    with topic.subscribe(8) as one, topic.subscribe(8) as other:
         for position in (1, 2, 3):
             topic.publish(_envelope(position))
-        taken = await one.take()
+        taken = await one.receive()
         assert [envelope.event.position for envelope in taken] == [1, 2, 3]
-        assert await other.take() == taken
+        assert await other.receive() == taken
         with trio.move_on_after(60) as scope:
-            await one.take()
+            await one.receive()
         assert scope.cancelled_caught
     assert topic.position == 3
 
 
 async def test_who_falls_behind_is_dismissed_and_nobody_else_is() -> None:
     """What it has not taken is not lost: the store has it."""
-    topic = Topic()
-    with topic.listen(2) as slow, topic.listen(8) as quick:
+    topic = SignalChannel()
+    with topic.subscribe(2) as slow, topic.subscribe(8) as quick:
         for position in range(1, 6):
             topic.publish(_envelope(position))
         topic.publish(_envelope(6))
-        with pytest.raises(Dismissed):
-            await slow.take()
-        assert len(await quick.take()) == 6
-    assert topic.statistics().dismissed == 1
-    assert topic.statistics().listeners == 0
+        with pytest.raises(SlowConsumer):
+            await slow.receive()
+        assert len(await quick.receive()) == 6
+    assert topic.statistics().disconnected == 1
+    assert topic.statistics().subscribers == 0
 
 
 async def test_a_dismissal_wakes_a_listener_that_waits() -> None:
     """Not only one that comes back by itself."""
-    topic = Topic()
-    with topic.listen(1) as place:
+    topic = SignalChannel()
+    with topic.subscribe(1) as place:
         async with trio.open_nursery() as nursery:
 
-            async def listen() -> None:
-                with trio.fail_after(1), pytest.raises(Dismissed):
-                    await place.take()
+            async def subscribe() -> None:
+                with trio.fail_after(1), pytest.raises(SlowConsumer):
+                    await place.receive()
 
-            nursery.start_soon(listen)
+            nursery.start_soon(subscribe)
             await trio.testing.wait_all_tasks_blocked()
             topic.publish(_envelope(1))
             topic.publish(_envelope(2))
@@ -73,28 +71,32 @@ class _Frames:
     def __init__(self) -> None:
         self.got = b""
 
-    def write(self, frame: bytes) -> int:
+    def write_nowait(self, frame: bytes) -> int:
         self.got += frame
         return 0
 
+    async def flush(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
+
     @staticmethod
-    def renderer() -> Callable[[list[SignalEnvelope]], bytes]:
-        return lambda envelopes: b"".join(envelope.frame(positions=True) for envelope in envelopes)
+    def new_encoding() -> Callable[[list[SignalEnvelope]], bytes]:
+        return lambda envelopes: b"".join(envelope.text(positions=True).encode() for envelope in envelopes)
 
 
 async def test_after_a_reset_nothing_is_written_to_who_was_there() -> None:
     """What it has seen is not what there is: it must come back, and hear nothing before."""
     for _ in range(20):
-        topic, socket = Topic(), _Frames()
+        topic, socket = SignalChannel(), _Frames()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(topic.deliver)
-            with topic.listen_directly(8, socket, socket) as place:
+            nursery.start_soon(topic.run)
+            with topic.subscribe_writer(8, socket, socket) as place:
 
-                async def listen(place: SignalListener = place) -> None:
-                    with pytest.raises(Dismissed):
-                        await place.take()
+                async def subscribe(place: SignalSubscription = place) -> None:
+                    with pytest.raises(SlowConsumer):
+                        await place.receive()
 
-                nursery.start_soon(listen)
+                nursery.start_soon(subscribe)
                 await trio.testing.wait_all_tasks_blocked()
                 topic.publish(_envelope(1))
                 await trio.testing.wait_all_tasks_blocked()
@@ -103,7 +105,7 @@ async def test_after_a_reset_nothing_is_written_to_who_was_there() -> None:
                 topic.publish(_envelope(10))
                 await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-        assert socket.got == _envelope(1).frame(positions=True)
+        assert socket.got == _envelope(1).text(positions=True).encode()
 
 
 def test_an_envelope_is_encoded_once_for_each_form() -> None:
@@ -113,16 +115,6 @@ def test_an_envelope_is_encoded_once_for_each_form() -> None:
     assert born.text(positions=False) == plain
     assert born.text(positions=True) == f'{plain[:-1]},"position":7}}'
     assert born.text(positions=False) is born.text(positions=False)
-    assert born.frame(positions=True) is born.frame(positions=True)
     changed = SignalEnvelope(SignalEvent(8, 1, "mexc_dex", is_new=False, data=msgspec.Raw(b'{"spread":9.10}')))
     text = '{"type":"signal_update","signal_type":"mexc_dex","signal_id":1,"data":{"spread":9.10}}'
     assert changed.text(positions=False) == text
-
-
-@pytest.mark.parametrize("length", [0, 1, 60, 70, 1000, 65_450, 65_500, 70_000])
-def test_a_frame_is_what_the_library_would_have_sent(length: int) -> None:
-    """Byte for byte, whatever the length."""
-    data = msgspec.json.encode({"note": "ä" * length})
-    envelope = SignalEnvelope(SignalEvent(7, 1, "mexc_dex", is_new=True, data=msgspec.Raw(data)))
-    sent = Connection(ConnectionType.SERVER).send(TextMessage(data=envelope.text(positions=False)))
-    assert envelope.frame(positions=False) == sent

@@ -78,7 +78,7 @@ async def test_a_pin_outlives_listeners_and_a_listener_outlives_the_pin(
 
 
 async def test_unpinning_what_was_not_pinned_changes_nothing() -> None:
-    """Lingering streams of listeners are not cut short."""
+    """Lingering streams of subscribers are not cut short."""
     changes = Changes()
     changes.interest.join([TRADE])
     changes.interest.leave([TRADE])
@@ -89,7 +89,7 @@ async def test_unpinning_what_was_not_pinned_changes_nothing() -> None:
 async def test_an_abandoned_stream_is_unwanted_at_once_and_counts_stay_right(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    """The exchange refused it; its listeners leave later, and a newcomer may ask again."""
+    """The exchange refused it; its subscribers leave later, and a newcomer may ask again."""
     changes = Changes()
     interest = changes.interest
     nursery.start_soon(interest.sweep)
@@ -98,11 +98,11 @@ async def test_an_abandoned_stream_is_unwanted_at_once_and_counts_stay_right(
     interest.abandon(TRADE)
     assert TRADE not in interest
     interest.join([TRADE])
-    assert interest.listeners(TRADE) == 2
+    assert interest.subscribers(TRADE) == 2
     interest.leave([TRADE])
     interest.leave([TRADE])
     await trio.sleep(31)
-    assert (len(interest), interest.listeners(TRADE)) == (0, 0)
+    assert (len(interest), interest.subscribers(TRADE)) == (0, 0)
     assert [what for what, _ in changes.seen] == ["open", "close", "open", "close"]
 
 

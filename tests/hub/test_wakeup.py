@@ -6,49 +6,49 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from komas.hub.wakeup import Bell
+from komas.hub.wakeup import Wakeup
 
 
-async def _wait(bell: Bell) -> None:
-    await bell.wait()
+async def _wait(wakeup: Wakeup) -> None:
+    await wakeup.wait()
 
 
 async def test_a_ring_wakes_whoever_waits_and_is_not_remembered(autojump_clock: trio.testing.MockClock) -> None:
     """Rung twice, it wakes once; what was rung before somebody waited wakes nobody."""
-    bell, woken = Bell(), list[float]()
+    wakeup, woken = Wakeup(), list[float]()
 
     async def wait() -> None:
-        await bell.wait()
+        await wakeup.wait()
         woken.append(trio.current_time())
 
-    assert not bell.ring()
+    assert not wakeup.wake()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
-        assert bell.is_awaited
+        assert wakeup.is_awaited
         assert not woken
-        assert bell.ring()
-        assert not bell.is_awaited
-        assert not bell.ring()
+        assert wakeup.wake()
+        assert not wakeup.is_awaited
+        assert not wakeup.wake()
     assert len(woken) == 1
 
 
 async def test_whoever_gave_up_is_not_woken(autojump_clock: trio.testing.MockClock) -> None:
     """A cancelled wait leaves the bell as it was before."""
-    bell = Bell()
+    wakeup = Wakeup()
     with trio.move_on_after(1) as scope:
-        await bell.wait()
+        await wakeup.wait()
     assert scope.cancelled_caught
-    assert not bell.is_awaited
-    assert not bell.ring()
+    assert not wakeup.is_awaited
+    assert not wakeup.wake()
 
 
 async def test_a_second_task_is_told_that_it_cannot_wait(autojump_clock: trio.testing.MockClock) -> None:
     """It would take the first one's place, and leave it asleep for ever."""
-    bell = Bell()
+    wakeup = Wakeup()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_wait, bell)
+        nursery.start_soon(_wait, wakeup)
         await wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
-            await bell.wait()
-        assert bell.ring()
+            await wakeup.wait()
+        assert wakeup.wake()

@@ -1,4 +1,4 @@
-"""Facts answer by attribute and by key, and know their place in a stream."""
+"""Events answer by attribute and by key, and know their place in a stream."""
 
 from __future__ import annotations
 

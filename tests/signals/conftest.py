@@ -1,4 +1,4 @@
-"""The desk over a real SQLite file."""
+"""The signal service over a real SQLite file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from komas.signals.database import Ledger
+from komas.signals.database import SignalDatabase
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Ledger]:
+def sqlite(tmp_path: Path) -> Iterator[SignalDatabase]:
     """An empty ledger; the store opens it."""
-    ledger = Ledger(f"sqlite:///{tmp_path / 'komas.db'}")
-    yield ledger
-    ledger.close()
+    database = SignalDatabase(f"sqlite:///{tmp_path / 'komas.db'}")
+    yield database
+    database.close()

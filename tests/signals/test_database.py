@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
-from komas.model.signals import DAY_S, Draft, SignalEvent
-from komas.signals.database import MIGRATIONS, REVISION, Ledger
+from komas.model.signals import DAY_S, SignalEvent, SignalInsert
+from komas.signals.database import MIGRATIONS, REVISION, SignalDatabase
 
 NOW_MS = 1_770_000_000_123
 NOW_S = NOW_MS // 1000
@@ -85,37 +85,37 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
+def database(url: str) -> Iterator[SignalDatabase]:
     """An open ledger."""
-    ledger = Ledger(url)
-    ledger.open()
-    yield ledger
-    ledger.close()
+    database = SignalDatabase(url)
+    database.open()
+    yield database
+    database.close()
 
 
-def _draft(number: int = 1, key: str | None = None, publisher: str = "p") -> Draft:
-    return Draft("mexc_dex", {"coin_name": "NB", "spread": Decimal("8.840"), "number": number}, publisher, key)
+def _draft(number: int = 1, key: str | None = None, publisher: str = "p") -> SignalInsert:
+    return SignalInsert("mexc_dex", {"coin_name": "NB", "spread": Decimal("8.840"), "number": number}, publisher, key)
 
 
 def _data(event: SignalEvent) -> str:
     return bytes(event.data).decode()
 
 
-def test_a_signal_has_the_servers_id_and_time_in_it(ledger: Ledger) -> None:
+def test_a_signal_has_the_servers_id_and_time_in_it(database: SignalDatabase) -> None:
     """Whatever the producer put there; digits stay."""
-    draft = Draft("mexc_dex", {"id": 77, "spread": Decimal("8.840"), "created_at": "yesterday"}, "p")
-    event, counters = ledger.publish(draft, NOW_MS)
+    draft = SignalInsert("mexc_dex", {"id": 77, "spread": Decimal("8.840"), "created_at": "yesterday"}, "p")
+    event, counters = database.publish(draft, NOW_MS)
     assert _data(event) == '{"id":1,"spread":8.840,"created_at":"2026-02-02T02:40:00.123Z"}'
     assert (event.signal_id, event.position, counters.position) == (1, 1, 1)
-    [signal] = ledger.signals_after(0, None, 10)
+    [signal] = database.signals_after(0, None, 10)
     assert bytes(signal.data).decode() == _data(event)
 
 
-def test_an_update_is_exactly_what_changed(ledger: Ledger) -> None:
+def test_an_update_is_exactly_what_changed(database: SignalDatabase) -> None:
     """The rest is left out; what changes nothing is no event; ``id`` and ``created_at`` stay the server's."""
-    ledger.publish(_draft(), NOW_MS)
+    database.publish(_draft(), NOW_MS)
     changes: dict[str, object] = {"spread": Decimal("9.10"), "coin_name": "NB", "new": None, "id": 5, "created_at": ""}
-    done = ledger.update(1, changes, NOW_MS + 1000)
+    done = database.update(1, changes, NOW_MS + 1000)
     assert done is not None
     signal, event, counters = done
     assert event is not None
@@ -124,68 +124,68 @@ def test_an_update_is_exactly_what_changed(ledger: Ledger) -> None:
     assert b'"spread":9.10,' in bytes(signal.data)
     assert bytes(signal.data).endswith(b'"new":null,"created_at":"2026-02-02T02:40:00.123Z"}')
     assert signal.updated_at == "2026-02-02T02:40:01.123Z"
-    again = ledger.update(1, changes, NOW_MS + 2000)
+    again = database.update(1, changes, NOW_MS + 2000)
     assert again is not None
     assert again[1] is None
-    assert ledger.update(2, changes, NOW_MS) is None
+    assert database.update(2, changes, NOW_MS) is None
     with pytest.raises(CallerError, match="longer than"):
         for number in range(100):
-            ledger.update(1, {f"field_{number}": "x" * 1000}, NOW_MS)
-    assert len(bytes(ledger.signals_after(0, None, 1)[0].data)) < 17_000
-    other_digits = ledger.update(1, {"spread": Decimal("9.1")}, NOW_MS)
+            database.update(1, {f"field_{number}": "x" * 1000}, NOW_MS)
+    assert len(bytes(database.signals_after(0, None, 1)[0].data)) < 17_000
+    other_digits = database.update(1, {"spread": Decimal("9.1")}, NOW_MS)
     assert other_digits is not None
     assert other_digits[1] is not None
 
 
-def test_a_retry_is_the_same_signal(ledger: Ledger) -> None:
+def test_a_retry_is_the_same_signal(database: SignalDatabase) -> None:
     """Also after an update; another draft with the key is an error, another publisher's key is another key."""
-    first, _ = ledger.publish(_draft(key="k"), NOW_MS)
-    ledger.update(1, {"spread": Decimal(1)}, NOW_MS)
-    again, counters = ledger.publish(_draft(key="k"), NOW_MS + 5)
+    first, _ = database.publish(_draft(key="k"), NOW_MS)
+    database.update(1, {"spread": Decimal(1)}, NOW_MS)
+    again, counters = database.publish(_draft(key="k"), NOW_MS + 5)
     assert (again.signal_id, again.position, _data(again)) == (1, 1, _data(first))
     assert counters.position == 2
     with pytest.raises(KeyReused):
-        ledger.publish(_draft(2, key="k"), NOW_MS)
-    assert ledger.publish(_draft(key="k", publisher="q"), NOW_MS)[0].signal_id == 2
-    assert ledger.publish(_draft(), NOW_MS)[0].signal_id == 3
-    assert ledger.publish(_draft(), NOW_MS)[0].signal_id == 4
+        database.publish(_draft(2, key="k"), NOW_MS)
+    assert database.publish(_draft(key="k", publisher="q"), NOW_MS)[0].signal_id == 2
+    assert database.publish(_draft(), NOW_MS)[0].signal_id == 3
+    assert database.publish(_draft(), NOW_MS)[0].signal_id == 4
 
 
-def test_events_are_read_in_pages_and_bounds(ledger: Ledger) -> None:
+def test_events_are_read_in_pages_and_bounds(database: SignalDatabase) -> None:
     """After one position, up to another."""
     for number in range(1, 6):
-        ledger.publish(_draft(number), NOW_MS)
-        ledger.update(number, {"number": -number}, NOW_MS)
-    assert [event.position for event in ledger.events_after(2, 9, 4)] == [3, 4, 5, 6]
-    assert [event.position for event in ledger.events_after(8, 9, 4)] == [9]
-    assert [event.is_new for event in ledger.events_after(0, 4, 4)] == [True, False, True, False]
-    assert [ledger.position_of(number) for number in (0, 1, 3, 5, 6, 2**53)] == [0, 1, 5, 9, 9, 9]
-    assert [signal.id for signal in ledger.signals_after(1, "mexc_dex", 3)] == [2, 3, 4]
-    assert ledger.signals_after(1, "funding_rate", 3) == []
+        database.publish(_draft(number), NOW_MS)
+        database.update(number, {"number": -number}, NOW_MS)
+    assert [event.position for event in database.events_after(2, 9, 4)] == [3, 4, 5, 6]
+    assert [event.position for event in database.events_after(8, 9, 4)] == [9]
+    assert [event.is_new for event in database.events_after(0, 4, 4)] == [True, False, True, False]
+    assert [database.position_of(number) for number in (0, 1, 3, 5, 6, 2**53)] == [0, 1, 5, 9, 9, 9]
+    assert [signal.id for signal in database.signals_after(1, "mexc_dex", 3)] == [2, 3, 4]
+    assert database.signals_after(1, "funding_rate", 3) == []
 
 
-def test_vips_are_granted_revoked_and_listed(ledger: Ledger) -> None:
+def test_vips_are_granted_revoked_and_listed(database: SignalDatabase) -> None:
     """A longer grant stays, a revocation is lifted by a grant, each change has a version of its own."""
-    assert ledger.vip("1") is None
-    long = ledger.grant("1", 30, NOW_S)
+    assert database.vip("1") is None
+    long = database.grant("1", 30, NOW_S)
     assert long.until_s == NOW_S + 30 * DAY_S
-    assert ledger.grant("1", 1, NOW_S).until_s == long.until_s
-    revoked = ledger.revoke("1", NOW_S + 5)
+    assert database.grant("1", 1, NOW_S).until_s == long.until_s
+    revoked = database.revoke("1", NOW_S + 5)
     assert (revoked.revoked, revoked.until_s) == (True, NOW_S + 5)
-    assert ledger.grant("1", 1, NOW_S).until_s == NOW_S + DAY_S
-    assert ledger.revoke("never seen", NOW_S).revoked
-    assert [vip.user_id for vip in ledger.vips()] == ["1", "never seen"]
-    assert [vip.user_id for vip in ledger.vips(4)] == ["never seen"]
-    assert ledger.counters().vip == 5
-    assert ledger.grant("2", 36_500, 2**53).until_s == 2**53
+    assert database.grant("1", 1, NOW_S).until_s == NOW_S + DAY_S
+    assert database.revoke("never seen", NOW_S).revoked
+    assert [vip.user_id for vip in database.vips()] == ["1", "never seen"]
+    assert [vip.user_id for vip in database.vips(4)] == ["never seen"]
+    assert database.counters().vip == 5
+    assert database.grant("2", 36_500, 2**53).until_s == 2**53
 
 
 def test_what_was_committed_is_there_after_opening_again(url: str) -> None:
     """And opening it from several processes at once, the first time, is no harm."""
-    program = "import sys; from komas.signals.database import Ledger; Ledger(sys.argv[1]).open()"
+    program = "import sys; from komas.signals.database import SignalDatabase; SignalDatabase(sys.argv[1]).open()"
     openers = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(4)]
     assert [opener.wait() for opener in openers] == [0, 0, 0, 0]
-    first, second = Ledger(url), Ledger(url)
+    first, second = SignalDatabase(url), SignalDatabase(url)
     first.open()
     first.publish(_draft(), NOW_MS)
     second.open()
@@ -195,26 +195,26 @@ def test_what_was_committed_is_there_after_opening_again(url: str) -> None:
 
 
 def test_opening_waits_for_whoever_opens_for_the_first_time_too(tmp_path: Path) -> None:
-    """SQLite's own patience does not cover the change of a journal: "database is locked", at once."""
+    """SQLite's own patience does not cover the change of a history: "database is locked", at once."""
     with closing(sqlite3.connect(tmp_path / "komas.db", isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("CREATE TABLE another (column)")
         release = threading.Timer(0.3, other.execute, ["COMMIT"])
         release.start()
-        ledger = Ledger(tmp_path / "komas.db")
-        ledger.open()
+        database = SignalDatabase(tmp_path / "komas.db")
+        database.open()
         release.join()
-        assert ledger.counters().position == 0
-        ledger.close()
+        assert database.counters().position == 0
+        database.close()
 
 
-def test_writers_in_several_processes_leave_no_hole_and_no_repeat(url: str, ledger: Ledger) -> None:
+def test_writers_in_several_processes_leave_no_hole_and_no_repeat(url: str, database: SignalDatabase) -> None:
     """Positions are one to the last, and a reader who has seen one has seen all before it; nobody is locked out."""
     program = (
-        "import sys; from komas.signals.database import Ledger; from komas.model.signals import Draft\n"
-        "ledger = Ledger(sys.argv[1]); ledger.open()\n"
+        "import sys; from komas.signals.database import SignalDatabase; from komas.model.signals import SignalInsert\n"
+        "ledger = SignalDatabase(sys.argv[1]); ledger.open()\n"
         "for number in range(40):\n"
-        "    event, _ = ledger.publish(Draft('mexc_dex', {'n': number}, sys.argv[2]), 0)\n"
+        "    event, _ = ledger.publish(SignalInsert('mexc_dex', {'n': number}, sys.argv[2]), 0)\n"
         "    ledger.grant(sys.argv[2], 1, number)\n"
         "    ledger.update(event.signal_id, {'n': -number - 1}, 0)\n"
         "    ledger.revoke(str(number % 3), number)\n"
@@ -222,33 +222,33 @@ def test_writers_in_several_processes_leave_no_hole_and_no_repeat(url: str, ledg
     writers = [subprocess.Popen([sys.executable, "-c", program, url, str(number)]) for number in range(3)]
     seen: list[int] = []
     while any(writer.poll() is None for writer in writers) or len(seen) < 240:
-        page = ledger.events_after(seen[-1] if seen else 0, 10**6, 50)
+        page = database.events_after(seen[-1] if seen else 0, 10**6, 50)
         if not page and all(writer.poll() is not None for writer in writers):
             break
         seen += [event.position for event in page]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert seen == list(range(1, 241))
-    assert [signal.id for signal in ledger.signals_after(0, None, 1000)] == list(range(1, 121))
+    assert [signal.id for signal in database.signals_after(0, None, 1000)] == list(range(1, 121))
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     """Signals are paid for."""
-    ledger = Ledger(f"sqlite:///{tmp_path / 'new' / 'komas.db'}")
-    ledger.open()
-    ledger.close()
+    database = SignalDatabase(f"sqlite:///{tmp_path / 'new' / 'komas.db'}")
+    database.open()
+    database.close()
     if os.name == "posix":
         for file in (tmp_path / "new").iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_database_of_a_newer_release_is_said(ledger: Ledger, url: str) -> None:
+def test_a_database_of_a_newer_release_is_said(database: SignalDatabase, url: str) -> None:
     """Not guessed at."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     engine.dispose()
     with pytest.raises(StoreUnavailable, match="not of this release"):
-        ledger.open()
+        database.open()
 
 
 def test_what_goes_wrong_with_the_file_is_one_kind_of_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,24 +258,24 @@ def test_what_goes_wrong_with_the_file_is_one_kind_of_error(tmp_path: Path, monk
     folder = tmp_path / "folder.db"
     folder.mkdir()
     for path in (corrupt, folder, tmp_path / "corrupt.db" / "below.db"):
-        ledger = Ledger(f"sqlite:///{path}")
+        database = SignalDatabase(f"sqlite:///{path}")
         with pytest.raises(StoreUnavailable):
-            ledger.open()
-        ledger.close()
+            database.open()
+        database.close()
     monkeypatch.setattr("komas.signals.database.LOCK_WAIT_S", 0.1)
-    ledger = Ledger(f"sqlite:///{tmp_path / 'locked.db'}")
-    ledger.open()
+    database = SignalDatabase(f"sqlite:///{tmp_path / 'locked.db'}")
+    database.open()
     holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable) as caught:
-        ledger.publish(Draft("mexc_dex", {"secret": "paid for"}, "p"), NOW_MS)
+        database.publish(SignalInsert("mexc_dex", {"secret": "paid for"}, "p"), NOW_MS)
     assert _code(caught.value) == sqlite3.SQLITE_BUSY
     assert "paid for" not in str(caught.value)
-    assert ledger.counters().position == 0
+    assert database.counters().position == 0
     holder.execute("ROLLBACK")
     holder.close()
-    assert ledger.publish(_draft(), NOW_MS)[0].position == 1
-    ledger.close()
+    assert database.publish(_draft(), NOW_MS)[0].position == 1
+    database.close()
 
 
 @pytest.mark.parametrize(
@@ -284,27 +284,27 @@ def test_what_goes_wrong_with_the_file_is_one_kind_of_error(tmp_path: Path, monk
 def test_an_address_that_is_none_is_said(url: str) -> None:
     """In one line, before anything is opened."""
     with pytest.raises(SettingError, match="database_url"):
-        Ledger(url)
+        SignalDatabase(url)
 
 
 def test_a_folder_of_any_name_will_do(tmp_path: Path) -> None:
     """A path is no URL."""
     folder = tmp_path / "a?b#c%41 ü"
-    ledger = Ledger(folder / "komas.db")
-    ledger.open()
-    ledger.publish(_draft(), NOW_MS)
-    ledger.close()
+    database = SignalDatabase(folder / "komas.db")
+    database.open()
+    database.publish(_draft(), NOW_MS)
+    database.close()
     assert (folder / "komas.db").stat().st_size
 
 
 def test_a_damaged_page_is_the_stores_failure(tmp_path: Path) -> None:
     """Whatever it makes of the bytes."""
     path = tmp_path / "komas.db"
-    ledger = Ledger(path)
-    ledger.open()
+    database = SignalDatabase(path)
+    database.open()
     for number in range(50):
-        ledger.publish(_draft(number), NOW_MS)
-    ledger.close()
+        database.publish(_draft(number), NOW_MS)
+    database.close()
     whole = bytearray(path.read_bytes())
     failed = 0
     for seed in range(60):
@@ -315,13 +315,13 @@ def test_a_damaged_page_is_the_stores_failure(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         for suffix in ("-wal", "-shm"):
             (tmp_path / f"komas.db{suffix}").unlink(missing_ok=True)
-        ledger = Ledger(path)
+        database = SignalDatabase(path)
         try:
-            ledger.open()
-            ledger.counters()
+            database.open()
+            database.counters()
         except StoreUnavailable:
             failed += 1
-        ledger.close()
+        database.close()
     assert failed > 10
 
 
@@ -349,51 +349,51 @@ def _code(error: StoreUnavailable) -> int:
 
 def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path) -> None:
     """What was answered is there, what was not is not; a limit of SQLite's own stands for the disk's."""
-    ledger = Ledger(tmp_path / "komas.db")
-    ledger.open()
+    database = SignalDatabase(tmp_path / "komas.db")
+    database.open()
 
     answered = 0
     with _at_checkout(lambda connection: connection.execute("PRAGMA max_page_count = 60")):
         with pytest.raises(StoreUnavailable) as caught:
             for number in range(10_000):
-                ledger.publish(Draft("mexc_dex", {"filling": "x" * 1000, "number": number}, "p"), NOW_MS)
+                database.publish(SignalInsert("mexc_dex", {"filling": "x" * 1000, "number": number}, "p"), NOW_MS)
                 answered += 1
         assert _code(caught.value) == sqlite3.SQLITE_FULL
-    assert ledger.counters().position == answered > 10
-    assert len(ledger.events_after(0, 10_000, 10_000)) == answered
+    assert database.counters().position == answered > 10
+    assert len(database.events_after(0, 10_000, 10_000)) == answered
     with _at_checkout(lambda connection: connection.execute("PRAGMA max_page_count = 10000")):
-        assert ledger.publish(_draft(), NOW_MS)[0].position == answered + 1
-    ledger.close()
+        assert database.publish(_draft(), NOW_MS)[0].position == answered + 1
+    database.close()
 
 
 def test_a_writer_elsewhere_keeps_no_reader_out(tmp_path: Path) -> None:
     """Opening needs no lock where there is nothing to migrate."""
-    first = Ledger(tmp_path / "komas.db")
+    first = SignalDatabase(tmp_path / "komas.db")
     first.open()
     first.publish(_draft(), NOW_MS)
     holder = sqlite3.connect(tmp_path / "komas.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    second = Ledger(tmp_path / "komas.db")
-    for ledger in (first, second):
-        ledger.open()
-        assert ledger.counters().position == 1
-        ledger.close()
+    second = SignalDatabase(tmp_path / "komas.db")
+    for database in (first, second):
+        database.open()
+        assert database.counters().position == 1
+        database.close()
     holder.execute("ROLLBACK")
     holder.close()
 
 
 def test_a_connection_that_a_thread_still_holds_is_closed_when_it_comes_back(tmp_path: Path) -> None:
     """The store waits for no thread that it has given up; without this, Python warned of an open database later."""
-    ledger = Ledger(tmp_path / "komas.db")
-    ledger.open()
+    database = SignalDatabase(tmp_path / "komas.db")
+    database.open()
     held: list[sqlite3.Connection] = []
 
     def close_meanwhile(connection: sqlite3.Connection) -> None:
         held.append(connection)
-        ledger.close()
+        database.close()
 
     with _at_checkout(close_meanwhile):
-        assert ledger.counters().position == 0
+        assert database.counters().position == 0
     with pytest.raises(sqlite3.ProgrammingError):
         held[0].execute("SELECT 1")
 

@@ -15,10 +15,10 @@ import pytest
 import trio
 
 from komas.errors import StoreUnavailable
-from komas.model.signals import Draft
+from komas.model.signals import SignalInsert
 from komas.signals import database, database_threads
-from komas.signals.database import Ledger
-from komas.signals.database_threads import Store, open_store
+from komas.signals.database import SignalDatabase
+from komas.signals.database_threads import DatabaseThreads, open_database
 
 
 async def test_calls_run_in_threads_and_leave_the_loop_free(tmp_path: Path) -> None:
@@ -26,32 +26,32 @@ async def test_calls_run_in_threads_and_leave_the_loop_free(tmp_path: Path) -> N
     release = threading.Event()
     writing: list[int] = []
 
-    def write(_ledger: Ledger) -> None:
+    def write(_database: SignalDatabase) -> None:
         writing.append(len(writing))
         assert release.wait(30)
 
-    async with open_store(f"sqlite:///{tmp_path / 'komas.db'}") as store, trio.open_nursery() as nursery:
+    async with open_database(f"sqlite:///{tmp_path / 'komas.db'}") as store, trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(store.write, write)
         while not writing:  # noqa: ASYNC110 - set in a thread
             await trio.sleep(0.01)
-        assert (await store.read(lambda ledger: ledger.counters())).position == 0
+        assert (await store.read(lambda database: database.counters())).position == 0
         assert writing == [0]
         release.set()
 
 
 async def test_a_cancelled_write_is_committed_all_the_same(tmp_path: Path) -> None:
     """Its caller left; the store did what it was asked."""
-    async with open_store(f"sqlite:///{tmp_path / 'komas.db'}") as store:
+    async with open_database(f"sqlite:///{tmp_path / 'komas.db'}") as store:
         with trio.CancelScope() as scope:
 
-            def publish(ledger: Ledger) -> None:
+            def publish(database: SignalDatabase) -> None:
                 trio.from_thread.run_sync(scope.cancel)
-                ledger.publish(Draft("mexc_dex", {"a": 1}, "p"), 0)
+                database.publish(SignalInsert("mexc_dex", {"a": 1}, "p"), 0)
 
             await store.write(publish)
         with trio.fail_after(30):
-            while (await store.read(lambda ledger: ledger.counters())).position == 0:  # noqa: ASYNC110 - a thread's
+            while (await store.read(lambda database: database.counters())).position == 0:  # noqa: ASYNC110 - a thread's
                 await trio.sleep(0.01)
 
 
@@ -70,14 +70,14 @@ async def test_a_store_that_cannot_be_opened_is_opened_once_it_can(
     path = tmp_path / "komas.db"
     path.write_bytes(b"this is no database" * 100)
     words = _of_sqlite(path)
-    async with open_store(f"sqlite:///{path}") as store:
+    async with open_database(f"sqlite:///{path}") as store:
         for _ in range(3):
             with pytest.raises(StoreUnavailable) as caught:
-                await store.read(lambda ledger: ledger.counters())
+                await store.read(lambda database: database.counters())
             assert str(caught.value) == words
         path.unlink()
         caplog.set_level(logging.INFO)
-        assert (await store.read(lambda ledger: ledger.counters())).position == 0
+        assert (await store.read(lambda database: database.counters())).position == 0
         said = [record.levelno for record in caplog.records if record.name == "komas.signals.database_threads"]
         assert said == [logging.ERROR, logging.INFO]
         assert store.failures == 3
@@ -87,8 +87,8 @@ async def test_a_store_that_does_not_answer_is_given_up(tmp_path: Path, monkeypa
     """By the caller, and at the end of the process; the call itself goes on."""
     monkeypatch.setattr("komas.signals.database_threads.WAIT_S", 0.2)
     release = threading.Event()
-    async with open_store(tmp_path / "komas.db") as store:
-        await store.read(lambda ledger: ledger.counters())
+    async with open_database(tmp_path / "komas.db") as store:
+        await store.read(lambda database: database.counters())
         with pytest.raises(StoreUnavailable, match="did not answer"):
             await store.write(lambda _: release.wait(30))
         with pytest.raises(StoreUnavailable, match="did not answer"):
@@ -102,14 +102,14 @@ async def test_who_waits_for_a_store_that_is_being_opened_waits_no_longer(
     """Each call has its own time, from its own beginning."""
     monkeypatch.setattr("komas.signals.database_threads.WAIT_S", 0.5)
     release, took = threading.Event(), list[float]()
-    monkeypatch.setattr(Ledger, "open", lambda _: release.wait(30))
-    async with open_store(tmp_path / "komas.db") as store:
+    monkeypatch.setattr(SignalDatabase, "open", lambda _: release.wait(30))
+    async with open_database(tmp_path / "komas.db") as store:
 
         async def ask(after_s: float) -> None:
             await trio.sleep(after_s)
             before = trio.current_time()
             with pytest.raises(StoreUnavailable, match="did not answer"):
-                await store.read(Ledger.counters)
+                await store.read(SignalDatabase.counters)
             took.append(trio.current_time() - before)
 
         async with trio.open_nursery() as nursery:
@@ -124,19 +124,19 @@ async def test_loading_what_speaks_with_the_database_is_no_silence_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cold disk takes its time; several that ask meanwhile wait for the same."""
-    made: list[Ledger] = []
+    made: list[SignalDatabase] = []
 
-    def make() -> Ledger:
+    def make() -> SignalDatabase:
         time.sleep(0.5)
-        made.append(Ledger(tmp_path / "komas.db"))
+        made.append(SignalDatabase(tmp_path / "komas.db"))
         monkeypatch.setattr("komas.signals.database_threads.WAIT_S", 60.0)
         return made[-1]
 
-    slow = Store(make)
+    slow = DatabaseThreads(make)
     monkeypatch.setattr("komas.signals.database_threads.WAIT_S", 0.1)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(slow.read, Ledger.counters)
+            nursery.start_soon(slow.read, SignalDatabase.counters)
     slow.close()
     assert len(made) == 1
 
@@ -145,29 +145,29 @@ async def test_a_file_that_is_gone_is_not_made_anew(tmp_path: Path, monkeypatch:
     """Its numbers would come again; one that is put in its place is opened."""
     monkeypatch.setattr("komas.signals.database_threads.REOPEN_S", 0.0)
     path = tmp_path / "komas.db"
-    draft = Draft("mexc_dex", {"a": 1}, "p")
-    async with open_store(path) as store:
-        await store.write(lambda ledger: ledger.publish(draft, 0))
+    draft = SignalInsert("mexc_dex", {"a": 1}, "p")
+    async with open_database(path) as store:
+        await store.write(lambda database: database.publish(draft, 0))
         for suffix in ("", "-wal", "-shm"):
             (tmp_path / f"komas.db{suffix}").unlink()
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
-                await store.write(lambda ledger: ledger.publish(draft, 0))
+                await store.write(lambda database: database.publish(draft, 0))
             with pytest.raises(StoreUnavailable):
-                await store.read(lambda ledger: ledger.counters())
+                await store.read(lambda database: database.counters())
         assert not path.exists()
-        other = Ledger(path)
+        other = SignalDatabase(path)
         other.open()
         other.close()
-        assert (await store.write(lambda ledger: ledger.publish(draft, 0)))[0].position == 1
+        assert (await store.write(lambda database: database.publish(draft, 0)))[0].position == 1
 
 
 async def test_a_bug_is_not_a_failure_of_the_store(tmp_path: Path) -> None:
     """It travels up."""
-    async with open_store(f"sqlite:///{tmp_path / 'komas.db'}") as store:
+    async with open_database(f"sqlite:///{tmp_path / 'komas.db'}") as store:
         with pytest.raises(ZeroDivisionError):
             await store.read(lambda _: 1 / 0)
-        assert isinstance(store, Store)
+        assert isinstance(store, DatabaseThreads)
         assert store.failures == 0
 
 

@@ -10,20 +10,20 @@ import pytest
 import trio
 import trio.testing
 
-from komas.errors import Dismissed
-from komas.model.signals import Draft, SignalEnvelope
-from komas.signals.database import Ledger
+from komas.errors import SlowConsumer
+from komas.model.signals import SignalEnvelope, SignalInsert
+from komas.signals.database import SignalDatabase
 from komas.signals.delivery import Delivery
-from komas.signals.validation import Changes, Wording
-from tests.signals.house import SignalHouse, signal_house_over
+from komas.signals.validation import NewSignal, SignalChanges
+from tests.signals.harness import SignalHarness, signal_harness_over
 from tests.signals.test_service import PRODUCER
 
 
 class _Reader:
     """A VIP that reads at its own pace, is cut off now and then, and comes back with its position."""
 
-    def __init__(self, house: SignalHouse, capacity: int, pause_s: Callable[[], float] = lambda: 0.0) -> None:
-        self._house = house
+    def __init__(self, harness: SignalHarness, capacity: int, pause_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._house = harness
         self._capacity = capacity
         self._pause_s = pause_s
         self.seen: list[int] = []
@@ -34,14 +34,14 @@ class _Reader:
         """One connection."""
         delivery = Delivery(
             self._house.store,
-            self._house.rooms.topic,
+            self._house.services.channel,
             capacity=self._capacity,
             send=self._take,
             caught_up=self._count,
         )
         try:
             await delivery.run(position)
-        except Dismissed:
+        except SlowConsumer:
             self.dismissed += 1
 
     async def _take(self, envelope: SignalEnvelope) -> None:
@@ -52,59 +52,61 @@ class _Reader:
         self.caught_up += 1
 
 
-async def test_replay_then_live_without_a_seam(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
+async def test_replay_then_live_without_a_seam(autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase) -> None:
     """Published before, during and after the replay."""
-    house = signal_house_over(sqlite)
+    harness = signal_harness_over(sqlite)
     sqlite.open()
     for number in range(500):
-        sqlite.publish(Draft("mexc_dex", {"n": number}, "p"), 0)
-    reader = _Reader(house, 1000, lambda: 0.01)
+        sqlite.publish(SignalInsert("mexc_dex", {"n": number}, "p"), 0)
+    reader = _Reader(harness, 1000, lambda: 0.01)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.rooms.desk.run)
-        await house.rooms.desk.ready.wait()
+        nursery.start_soon(harness.services.service.run)
+        await harness.services.service.ready.wait()
         nursery.start_soon(reader.read, 100)
         for number in range(100):
-            await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
-            await house.rooms.desk.update(PRODUCER, number + 1, Changes({"n": -1}))
+            await harness.services.service.publish(PRODUCER, NewSignal("mexc_dex", {"n": number}))
+            await harness.services.service.update(PRODUCER, number + 1, SignalChanges({"n": -1}))
             await trio.sleep(0.05)
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert reader.seen == list(range(101, 701))
     assert reader.caught_up == 1
-    assert house.rooms.topic.statistics().listeners == 0
+    assert harness.services.channel.statistics().subscribers == 0
 
 
-async def test_from_now_on_is_from_now_on(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
+async def test_from_now_on_is_from_now_on(autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase) -> None:
     """Without a position there is no replay."""
-    house = signal_house_over(sqlite)
+    harness = signal_harness_over(sqlite)
     sqlite.open()
-    sqlite.publish(Draft("mexc_dex", {"n": 0}, "p"), 0)
-    reader = _Reader(house, 10)
+    sqlite.publish(SignalInsert("mexc_dex", {"n": 0}, "p"), 0)
+    reader = _Reader(harness, 10)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.rooms.desk.run)
-        await house.rooms.desk.ready.wait()
+        nursery.start_soon(harness.services.service.run)
+        await harness.services.service.ready.wait()
         nursery.start_soon(reader.read, None)
         await trio.sleep(1)
-        await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": 1}))
+        await harness.services.service.publish(PRODUCER, NewSignal("mexc_dex", {"n": 1}))
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert reader.seen == [2]
 
 
-async def test_more_than_waits_may_come_during_a_replay(autojump_clock: trio.testing.MockClock, sqlite: Ledger) -> None:
-    """The store has it: who replays is not dismissed for it."""
-    house = signal_house_over(sqlite)
+async def test_more_than_waits_may_come_during_a_replay(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """The store has it: who replays is not disconnected for it."""
+    harness = signal_harness_over(sqlite)
     sqlite.open()
     for number in range(20):
-        sqlite.publish(Draft("mexc_dex", {"n": number}, "p"), 0)
-    reader = _Reader(house, 2, lambda: 0.1)
+        sqlite.publish(SignalInsert("mexc_dex", {"n": number}, "p"), 0)
+    reader = _Reader(harness, 2, lambda: 0.1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.rooms.desk.run)
-        await house.rooms.desk.ready.wait()
+        nursery.start_soon(harness.services.service.run)
+        await harness.services.service.ready.wait()
         nursery.start_soon(reader.read, 0)
         await trio.sleep(0.5)
         for number in range(20):
-            await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
+            await harness.services.service.publish(PRODUCER, NewSignal("mexc_dex", {"n": number}))
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert reader.seen == list(range(1, 41))
@@ -112,20 +114,20 @@ async def test_more_than_waits_may_come_during_a_replay(autojump_clock: trio.tes
 
 
 async def test_a_slow_reader_is_dismissed_and_delays_nobody(
-    autojump_clock: trio.testing.MockClock, sqlite: Ledger
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
 ) -> None:
     """It comes back with its position and has lost nothing."""
-    house = signal_house_over(sqlite)
-    slow, quick = _Reader(house, 4, lambda: 10.0), _Reader(house, 4)
+    harness = signal_harness_over(sqlite)
+    slow, quick = _Reader(harness, 4, lambda: 10.0), _Reader(harness, 4)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.rooms.desk.run)
-        await house.rooms.desk.ready.wait()
+        nursery.start_soon(harness.services.service.run)
+        await harness.services.service.ready.wait()
         nursery.start_soon(slow.read, None)
         nursery.start_soon(quick.read, None)
         await trio.sleep(1)
         began = trio.current_time()
         for number in range(50):
-            await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
+            await harness.services.service.publish(PRODUCER, NewSignal("mexc_dex", {"n": number}))
             await trio.sleep(0.01)
         assert quick.seen == list(range(1, 51))
         assert trio.current_time() - began < 1
@@ -144,9 +146,9 @@ async def test_whatever_is_killed_whenever_the_union_is_the_exact_sequence(
 ) -> None:
     """Publishers here and elsewhere, updates, readers of every speed cut off at random points, replays included."""
     chance = random.Random(seed)
-    ledger = Ledger(f"sqlite:///{tmp_path / 'komas.db'}")
-    house = signal_house_over(ledger)
-    readers = [_Reader(house, chance.choice((2, 8, 64)), lambda: chance.choice((0, 0, 0.001, 0.2))) for _ in range(5)]
+    database = SignalDatabase(f"sqlite:///{tmp_path / 'komas.db'}")
+    harness = signal_harness_over(database)
+    readers = [_Reader(harness, chance.choice((2, 8, 64)), lambda: chance.choice((0, 0, 0.001, 0.2))) for _ in range(5)]
     cuts = 0
     done = trio.Event()
 
@@ -158,21 +160,23 @@ async def test_whatever_is_killed_whenever_the_union_is_the_exact_sequence(
             cuts += 1
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.rooms.desk.run)
-        await house.rooms.desk.ready.wait()
+        nursery.start_soon(harness.services.service.run)
+        await harness.services.service.ready.wait()
         for reader in readers:
             nursery.start_soon(come_and_go, reader)
         for number in range(600):
             match chance.randrange(4):
                 case 0:
-                    ledger.publish(Draft("mexc_dex", {"n": number}, "elsewhere"), 0)
+                    database.publish(SignalInsert("mexc_dex", {"n": number}, "elsewhere"), 0)
                 case 1:
-                    await house.rooms.desk.update(PRODUCER, chance.randrange(1, 50), Changes({"n": -number}))
+                    await harness.services.service.update(
+                        PRODUCER, chance.randrange(1, 50), SignalChanges({"n": -number})
+                    )
                 case _:
                     with trio.move_on_after(chance.choice((0, 100))):
-                        await house.rooms.desk.publish(PRODUCER, Wording("mexc_dex", {"n": number}))
+                        await harness.services.service.publish(PRODUCER, NewSignal("mexc_dex", {"n": number}))
             await trio.sleep(chance.expovariate(10))
-        last = ledger.counters().position
+        last = database.counters().position
         with trio.move_on_after(3600):
             while any(not reader.seen or reader.seen[-1] < last for reader in readers):  # noqa: ASYNC110 - all of them
                 await trio.sleep(1)
@@ -181,5 +185,5 @@ async def test_whatever_is_killed_whenever_the_union_is_the_exact_sequence(
     for reader in readers:
         assert reader.seen == list(range(1, last + 1))
     assert cuts > 500
-    assert house.rooms.topic.statistics().listeners == 0
-    ledger.close()
+    assert harness.services.channel.statistics().subscribers == 0
+    database.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from komas.errors import CallerError
 from komas.model.codec import encode, read_object
-from komas.signals.validation import DATA_BYTES, check_key, read_changes, read_wording
+from komas.signals.validation import DATA_BYTES, check_key, read_changes, read_new_signal
 
 TYPES = ("mexc_spot_futures", "mexc_dex")
 
@@ -22,7 +22,7 @@ def _draft(data: str) -> str:
 
 def test_numbers_keep_their_digits() -> None:
     """Trailing zeros, small ones, large ones; exponents are written out."""
-    wording = read_wording(
+    wording = read_new_signal(
         _draft('{"a":8.840,"b":0.00670000,"c":1e-7,"d":-0.0,"e":123456789012345678,"f":1.5E3}'), TYPES
     )
     assert encode(wording.data) == b'{"a":8.840,"b":0.00670000,"c":0.0000001,"d":-0.0,"e":123456789012345678,"f":1500}'
@@ -67,7 +67,7 @@ def test_numbers_keep_their_digits() -> None:
 def test_each_wrong_draft_is_named(body: str | bytes, field: str | None) -> None:
     """By its field, where one field is wrong."""
     with pytest.raises(CallerError) as caught:
-        read_wording(body, TYPES)
+        read_new_signal(body, TYPES)
     assert caught.value.field == field
     assert len(str(caught.value)) < 200
 
@@ -106,6 +106,6 @@ _names = st.text(max_size=8).map(lambda name: f"x{name}").filter(lambda name: no
 def test_what_is_taken_is_sent_as_it_came(data: dict[str, object]) -> None:
     """Through reading, writing, storing and reading again."""
     text = encode(data)
-    wording = read_wording(b'{"signal_type":"mexc_dex","data":' + text + b"}", TYPES)
+    wording = read_new_signal(b'{"signal_type":"mexc_dex","data":' + text + b"}", TYPES)
     assert encode(wording.data) == text
     assert encode(read_object(text)) == text

@@ -30,7 +30,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens(seed: int, redundancy: int)
 
 
 def test_a_seed_replays_exactly() -> None:
-    """To the millisecond in which each fact was delivered."""
+    """To the millisecond in which each event was delivered."""
     first, second = (chaos.run(40, 7) for _ in range(2))
     assert first == second
     assert first.digest != chaos.run(40, 8).digest
@@ -60,5 +60,5 @@ async def test_a_capture_with_cuts_arrives_to_the_last_id(autojump_clock: trio.t
     assert len(expected) > 9_000
     assert told.numbers == [number for number, _, _ in expected]
     assert [values[number][:2] for number in told.numbers] == [(price, size) for _, price, size in expected]
-    assert world.backfill.statistics().filled > 100
+    assert world.gap_filler.statistics().filled > 100
     assert told.declared == []

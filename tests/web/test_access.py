@@ -18,7 +18,7 @@ from komas.settings import TOKEN_LENGTH, Settings
 from komas.web.access import Access, Caller, admin_token_of, is_beyond_loopback, who_may_control
 from komas.web.local_programs import Endpoint
 from tests.venues.exchange import obeying
-from tests.web.house import ADMIN, ADMIN_TOKEN, edge_house
+from tests.web.harness import ADMIN, ADMIN_TOKEN, web_harness
 
 TOKEN = "correct-horse-battery"
 LOCAL = ("Host", "localhost:8000")
@@ -55,8 +55,8 @@ async def test_without_a_token_programs_on_this_machine_may_control(
     client: str, headers: list[tuple[str, str]], autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """And the page that this server itself serves."""
-    async with edge_house(tmp_path) as house:
-        assert (await house.call("POST", "/api/ws/quick/stop", headers=headers, client=client)).status == 200
+    async with web_harness(tmp_path) as harness:
+        assert (await harness.call("POST", "/api/ws/quick/stop", headers=headers, client=client)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ async def test_without_a_token_nobody_else_may(
     tmp_path: Path,
 ) -> None:
     """Other machines, proxies, foreign pages, pages whose name was rebound to this machine, and a wrong token."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call(*call, headers=headers, client=client)
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call(*call, headers=headers, client=client)
         assert answer.status == 401
         assert b"KOMAS_ADMIN_TOKEN" in answer.body
 
@@ -114,10 +114,10 @@ async def test_what_closes_control_without_a_token(
     tmp_path: Path,
 ) -> None:
     """A proxy that is trusted, a token that is set, a bind beyond loopback, and a program that relays."""
-    async with edge_house(tmp_path, settings, **options) as house:
-        assert (await house.call(*call, headers=[LOCAL])).status == 401
+    async with web_harness(tmp_path, settings, **options) as harness:
+        assert (await harness.call(*call, headers=[LOCAL])).status == 401
         token = settings.admin_token or ADMIN_TOKEN
-        answer = await house.call(*call, headers=[LOCAL, ("Authorization", f"Bearer {token}")])
+        answer = await harness.call(*call, headers=[LOCAL, ("Authorization", f"Bearer {token}")])
         assert answer.status not in (401, 403)
 
 
@@ -126,18 +126,18 @@ async def test_vips_and_logs_always_need_the_token(
     call: tuple[str, str], autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Being on the server's own machine proves nothing."""
-    async with edge_house(tmp_path) as house:
-        assert (await house.call(*call, headers=[LOCAL])).status == 401
-        assert (await house.call(*call, headers=[LOCAL, ("Authorization", "Bearer x")])).status == 401
-        answer = await house.call(*call, headers=[LOCAL, ADMIN], body=b'{"days":1}')
+    async with web_harness(tmp_path) as harness:
+        assert (await harness.call(*call, headers=[LOCAL])).status == 401
+        assert (await harness.call(*call, headers=[LOCAL, ("Authorization", "Bearer x")])).status == 401
+        answer = await harness.call(*call, headers=[LOCAL, ADMIN], body=b'{"days":1}')
         assert answer.status == 200
 
 
 async def test_what_is_not_there_needs_no_token(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """404 and 405, as for everybody."""
-    async with edge_house(tmp_path) as house:
-        assert (await house.call("POST", "/api/nothing", client="10.0.0.7")).status == 404
-        assert (await house.call("PUT", "/api/ws/connect", client="10.0.0.7")).status == 405
+    async with web_harness(tmp_path) as harness:
+        assert (await harness.call("POST", "/api/nothing", client="10.0.0.7")).status == 404
+        assert (await harness.call("PUT", "/api/ws/connect", client="10.0.0.7")).status == 405
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,15 @@ async def test_with_a_token_the_token_decides(
     authorization: str, status: int, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """From anywhere, and on this machine too."""
-    async with edge_house(tmp_path, Settings(admin_token=TOKEN)) as house:
-        answer = await house.call(
+    async with web_harness(tmp_path, Settings(admin_token=TOKEN)) as harness:
+        answer = await harness.call(
             "POST", "/api/ws/quick/stop", headers=[LOCAL, ("Authorization", authorization)], client="10.0.0.7"
         )
         assert answer.status == status
         if status == 401:
             assert answer.headers["www-authenticate"].startswith("Bearer")
             assert TOKEN.encode() not in answer.body
-        assert (await house.call("POST", "/api/ws/quick/stop")).status == 401
+        assert (await harness.call("POST", "/api/ws/quick/stop")).status == 401
 
 
 def test_the_first_run_makes_an_admin_token_for_its_owner_alone(tmp_path: Path) -> None:
@@ -240,28 +240,28 @@ async def test_any_page_may_read_by_default_and_none_may_control(
 ) -> None:
     """The user's React example runs on another port than the server."""
     origin = ("Origin", "http://localhost:3000")
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        async with house.stream("/api/ws/sse/prices?symbols=BTCUSDT", headers=[LOCAL, origin]) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        async with harness.stream("/api/ws/sse/prices?symbols=BTCUSDT", headers=[LOCAL, origin]) as events:
             assert events.headers["access-control-allow-origin"] == "*"
-        answer = await house.call("POST", "/api/ws/quick/stop", headers=[LOCAL, origin])
+        answer = await harness.call("POST", "/api/ws/quick/stop", headers=[LOCAL, origin])
         assert (answer.status, "access-control-allow-origin" in answer.headers) == (401, False)
 
 
 async def test_listed_pages_may_read_and_control(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """And no others may do either."""
     settings = Settings(cors_origins=("https://app.example",), admin_token=TOKEN)
-    async with edge_house(tmp_path, settings) as house:
+    async with web_harness(tmp_path, settings) as harness:
         listed, other = ("Origin", "https://app.example"), ("Origin", "https://evil.example")
-        answer = await house.call("GET", "/api/ws/prices", headers=[LOCAL, listed])
+        answer = await harness.call("GET", "/api/ws/prices", headers=[LOCAL, listed])
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
-        answer = await house.call("GET", "/api/ws/prices", headers=[LOCAL, other])
+        answer = await harness.call("GET", "/api/ws/prices", headers=[LOCAL, other])
         assert "access-control-allow-origin" not in answer.headers
-        preflight = await house.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, listed])
+        preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, listed])
         assert preflight.status == 204
         assert "POST" in preflight.headers["access-control-allow-methods"]
         assert "Authorization" in preflight.headers["access-control-allow-headers"]
-        preflight = await house.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, other])
+        preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, other])
         assert "POST" not in preflight.headers["access-control-allow-methods"]
 
 
@@ -271,17 +271,17 @@ async def test_a_trusted_proxy_is_believed_about_addresses_and_nobody_else(
     """Clients are counted by the address that the proxy appended; what a client wrote itself is not believed."""
     settings = Settings(trusted_proxies=("10.0.0.1",), max_sse_per_address=1)
     target = "/api/ws/sse/prices?symbols=BTCUSDT"
-    async with edge_house(tmp_path, settings) as house:
-        house.exchange.script(obeying)
+    async with web_harness(tmp_path, settings) as harness:
+        harness.exchange.script(obeying)
         one = [LOCAL, ("X-Forwarded-For", "9.9.9.9, 1.1.1.1")]
         two = [LOCAL, ("X-Forwarded-For", "9.9.9.9, 2.2.2.2")]
         async with (
-            house.stream(target, headers=one, client="10.0.0.1"),
-            house.stream(target, headers=two, client="10.0.0.1"),
+            harness.stream(target, headers=one, client="10.0.0.1"),
+            harness.stream(target, headers=two, client="10.0.0.1"),
         ):
-            assert b"event: busy" in (await house.call("GET", target, headers=one, client="10.0.0.1")).body
-            async with house.stream(target, headers=two, client="10.0.0.2"):
-                assert b"event: busy" in (await house.call("GET", target, headers=one, client="10.0.0.2")).body
+            assert b"event: busy" in (await harness.call("GET", target, headers=one, client="10.0.0.1")).body
+            async with harness.stream(target, headers=two, client="10.0.0.2"):
+                assert b"event: busy" in (await harness.call("GET", target, headers=one, client="10.0.0.2")).body
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Binance spot: its facts, its wire, its conversation, its feed."""
+"""Binance: its hosts and limits, wire formats, subscription protocol, feed, order books and listings."""

@@ -18,10 +18,10 @@ from komas.errors import Cause, VenueError
 from komas.model.market import Incoming
 from komas.model.streams import Stream
 from komas.venues.binance import limits, wire
-from komas.venues.binance.limits import Venue
-from komas.venues.binance.protocol import Conversation, Quarantine, Refusal
+from komas.venues.binance.limits import MarketSpec
+from komas.venues.binance.protocol import Quarantine, Refusal, SubscriptionProtocol
 from komas.venues.core.link import together
-from komas.venues.core.liveness import Rhythm, promised_s
+from komas.venues.core.liveness import LivenessTracker, promised_s
 from komas.venues.core.ports import Unreadable
 from komas.venues.core.websocket import OpenStream, Socket, dial
 
@@ -43,30 +43,30 @@ class Arrival(msgspec.Struct, frozen=True):
     at_ms: int
 
 
-class Desk(Protocol):
+class FeedPort(Protocol):
     """What a connection hands over; its law: ``news`` is unparked whenever a shard was assigned something else."""
 
     news: trio.lowlevel.ParkingLot
 
-    def take(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
-        """Take facts of one stream that came together, in order."""
+    def on_events(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
+        """Take events of one stream that came together, in order."""
 
-    def begins(self, upstream: Upstream, stream: Stream) -> None:
+    def on_held(self, connection: UpstreamConnection, stream: Stream) -> None:
         """Take the news that a connection holds a stream from now on."""
 
-    def doubt(self, upstream: Upstream, stream: Stream) -> None:
+    def on_silent(self, connection: UpstreamConnection, stream: Stream) -> None:
         """Take the news that a stream is silent on a connection, and should not be."""
 
-    def refuse(self, refusals: tuple[Refusal, ...]) -> None:
+    def on_refusals(self, refusals: tuple[Refusal, ...]) -> None:
         """Take the exchange's refusals: these streams are no longer wanted afterwards."""
 
-    def received(self, count: int, received_ms: int) -> None:
-        """Take the end of a read: so many data frames were in it, and their facts were taken."""
+    def on_read(self, count: int, received_ms: int) -> None:
+        """Take the end of a read: so many data frames were in it, and their events were taken."""
 
-    def unknown(self) -> None:
+    def count_unknown(self) -> None:
         """Count one frame of an unknown stream."""
 
-    def complain(self, error: Unreadable) -> None:
+    def count_unreadable(self, error: Unreadable) -> None:
         """Count one frame that cannot be read."""
 
 
@@ -77,56 +77,56 @@ class Remedy(msgspec.Struct, frozen=True):
     after_s: float = REMEDY_S
 
 
-class Memory:
+class ConnectionState:
     """What is remembered from one connection of a link to the next."""
 
     def __init__(self) -> None:
         self.quarantine = Quarantine()
         self.is_barren = False  # the last connection brought nothing: its URL may be why
-        self.rhythm = Rhythm()
-        self.beats: dict[str, Rhythm] = {}
+        self.liveness = LivenessTracker()
+        self.trackers: dict[str, LivenessTracker] = {}
         self.remedies: dict[str, Remedy] = {}
 
 
-class Site(msgspec.Struct, frozen=True):
+class ConnectionOptions(msgspec.Struct, frozen=True):
     """Where and how connections are opened: ``url`` is the venue's base, ``most`` what one connection holds."""
 
     url: str
-    venue: Venue
+    venue: MarketSpec
     open_stream: OpenStream
     clock_ms: Callable[[], int]
     most: int = limits.STREAMS_PER_CONNECTION
     life_s: float = limits.CONNECTION_LIFE_S
 
 
-class Upstream:
+class UpstreamConnection:
     """One connection, from its dial to its end; ``run()`` once.
 
-    ``assigned`` is what it is to hold. ``replace`` asks for another one in its place, which takes over without a seam;
+    ``assigned`` is what it is to hold. ``replace`` asks for another one in its place, which takes over without a gap;
     ``retire_after_s`` is its age at which it does so by itself.
     """
 
     def __init__(
         self,
-        site: Site,
-        desk: Desk,
+        options: ConnectionOptions,
+        feed: FeedPort,
         assigned: Callable[[], tuple[Stream, ...]],
-        memory: Memory,
+        state: ConnectionState,
         *,
         replace: Callable[[str], None],
         retire_after_s: float,
     ) -> None:
-        self._site = site
-        self._desk = desk
+        self._options = options
+        self._feed = feed
         self._assigned = assigned
-        self._memory = memory
+        self._state = state
         self._replace = replace
         self._retire_after_s = retire_after_s
         self._scope = trio.CancelScope()
-        self._conversation = Conversation(memory.quarantine, most=site.most)
-        self._rhythm = memory.rhythm.heir()
-        self._inherited = dict(memory.beats)  # until their streams are acknowledged here
-        self._beats: dict[str, Rhythm] = {}
+        self._protocol = SubscriptionProtocol(state.quarantine, most=options.most)
+        self._liveness = state.liveness.successor()
+        self._inherited = dict(state.trackers)  # until their streams are acknowledged here
+        self._trackers: dict[str, LivenessTracker] = {}
         self._readers: dict[bytes, wire.Reader] = {}  # of the streams that have delivered, by how their frames begin
         self._leaving: str | None = None  # why the exchange, or our clock, will end this connection
         self._healthy: Callable[[], None] = lambda: None
@@ -160,13 +160,13 @@ class Upstream:
         """Whether any data came."""
         return self.messages > 0
 
-    def carries(self, older: Upstream, recent_s: float) -> bool:
+    def carries(self, older: UpstreamConnection, recent_s: float) -> bool:
         """Whether each stream that the older connection holds is held here, and heard here if it is heard there."""
         wanted = {stream.name for stream in self._assigned()}
-        return all(self._carries(name, theirs, recent_s) for name, theirs in older._beats.items() if name in wanted)
+        return all(self._carries(name, theirs, recent_s) for name, theirs in older._trackers.items() if name in wanted)
 
-    def _carries(self, name: str, theirs: Rhythm, recent_s: float) -> bool:
-        ours = self._beats.get(name)
+    def _carries(self, name: str, theirs: LivenessTracker, recent_s: float) -> bool:
+        ours = self._trackers.get(name)
         if ours is None:
             return False
         return ours.heard_at is not None or theirs.heard_at is None or theirs.heard_at <= ours.armed_at - recent_s
@@ -176,40 +176,40 @@ class Upstream:
     @property
     def url(self) -> str:
         """Where it is connected to."""
-        return self._site.url + self._site.venue.stream_path
+        return self._options.url + self._options.venue.stream_path
 
     @property
     def held(self) -> int:
         """How many streams the exchange has acknowledged."""
-        return len(self._beats)
+        return len(self._trackers)
 
-    def beat(self, stream: Stream) -> Rhythm | None:
+    def tracker(self, stream: Stream) -> LivenessTracker | None:
         """The rhythm of a stream on this connection; ``None`` for one that it does not hold."""
-        return self._beats.get(stream.name)
+        return self._trackers.get(stream.name)
 
-    def is_mute(self, now: float) -> bool:
+    def is_silent(self, now: float) -> bool:
         """Whether the whole connection is silent for suspiciously long."""
-        return self._rhythm.silent_s(now) > self._rhythm.patience_s(now) / 2
+        return self._liveness.silent_s(now) > self._liveness.allowed_silence_s(now) / 2
 
     # The life of the connection
 
     async def _dial(self, nursery: trio.Nursery) -> Socket:
         names = [stream.name for stream in self._assigned()]
-        query = "" if self._memory.is_barren else self._conversation.open_with(names)
-        self._memory.is_barren = False
+        query = "" if self._state.is_barren else self._protocol.open_with(names)
+        self._state.is_barren = False
         try:
-            url = f"{self._site.url}{self._site.venue.stream_path}{query}"
-            return await dial(nursery, url, sent=self._sent, open_stream=self._site.open_stream)
+            url = f"{self._options.url}{self._options.venue.stream_path}{query}"
+            return await dial(nursery, url, sent=self._sent, open_stream=self._options.open_stream)
         except VenueError as error:
-            self._memory.is_barren = error.status in _TOO_LONG
+            self._state.is_barren = error.status in _TOO_LONG
             raise
 
     async def _converse(self, socket: Socket, up: Callable[[], None]) -> None:
-        self.connected_at, self.connected_at_ms = trio.current_time(), self._site.clock_ms()
-        self._conversation.begin(self.connected_at)
-        self._rhythm.begin(self.connected_at)
-        self._memory.rhythm = self._rhythm
-        log.info("connected", extra={"url": self._site.url, "streams": len(self._conversation.held)})
+        self.connected_at, self.connected_at_ms = trio.current_time(), self._options.clock_ms()
+        self._protocol.begin(self.connected_at)
+        self._liveness.begin(self.connected_at)
+        self._state.liveness = self._liveness
+        log.info("connected", extra={"url": self._options.url, "streams": len(self._protocol.held)})
         self._note_held()
         up()
         try:
@@ -224,35 +224,37 @@ class Upstream:
         """Find out whether a name was the reason: of what the URL named, or of what was just asked for."""
         is_young = trio.current_time() - self.connected_at < YOUNG_S
         hung_up = error.cause in (Cause.CLOSED, Cause.REFUSED, Cause.PROTOCOL)
-        self._memory.is_barren = hung_up and (self.messages == 0 or is_young)
+        self._state.is_barren = hung_up and (self.messages == 0 or is_young)
         if error.cause is Cause.REFUSED and not any(words in str(error) for words in _NOT_ABOUT_NAMES):
-            self._desk.refuse(self._conversation.hung_up(str(error)))
+            self._feed.on_refusals(self._protocol.hung_up(str(error)))
 
     def _note_held(self) -> None:
         """Begin to listen for the beat of each stream that is held from now on, and forget those that are not."""
-        held, now = self._conversation.held, trio.current_time()
-        for name in [name for name in self._beats if name not in held]:
-            del self._beats[name]
-            self._rhythm = self._memory.rhythm = Rhythm()  # the stream that gave the beat may be gone
-            self._rhythm.begin(now)
+        held, now = self._protocol.held, trio.current_time()
+        for name in [name for name in self._trackers if name not in held]:
+            del self._trackers[name]
+            self._liveness = self._state.liveness = LivenessTracker()  # the stream that gave the beat may be gone
+            self._liveness.begin(now)
         assigned = {stream.name: stream for stream in self._assigned()}
-        begun = [name for name in held if name not in self._beats and name in assigned]
+        begun = [name for name in held if name not in self._trackers and name in assigned]
         for name in begun:
             stream = assigned[name]
             known = self._inherited.pop(name, None)
-            beat = self._beats[name] = Rhythm(promised_s(stream)) if known is None else known.heir()
-            beat.begin(now)
-            self._desk.begins(self, stream)
+            tracker = self._trackers[name] = LivenessTracker(promised_s(stream)) if known is None else known.successor()
+            tracker.begin(now)
+            self._feed.on_held(self, stream)
         if begun:
-            self._desk.news.unpark_all()  # whoever waits for an acknowledgement has it
-        self._memory.beats = {name: beat for name, beat in self._inherited.items() if name in assigned} | self._beats
+            self._feed.news.unpark_all()  # whoever waits for an acknowledgement has it
+        self._state.trackers = {
+            name: tracker for name, tracker in self._inherited.items() if name in assigned
+        } | self._trackers
 
     # Read
 
     async def _read(self, socket: Socket) -> None:
         while True:
             messages = await socket.receive()
-            before, arrival = self.messages, Arrival(socket.heard_at, self._site.clock_ms())
+            before, arrival = self.messages, Arrival(socket.heard_at, self._options.clock_ms())
             try:
                 self._take_all(messages, arrival)
             finally:
@@ -285,15 +287,15 @@ class Upstream:
         if count and count == self.messages:
             self._healthy()
         if count:
-            self._desk.received(count, arrival.at_ms)
-            self._rhythm.heard(arrival.at_s, count)
+            self._feed.on_read(count, arrival.at_ms)
+            self._liveness.heard(arrival.at_s, count)
 
     def _take_apart(self, text: bytes, arrival: Arrival) -> None:
         """Take a frame that is an answer, or the first of its stream, or written in another way than usual."""
         try:
             frame = wire.read_frame(text)
         except Unreadable as error:
-            self._desk.complain(error)
+            self._feed.count_unreadable(error)
             return
         if frame.e == limits.SHUTDOWN_EVENT or frame.stream == limits.SHUTDOWN_STREAM:
             self._leave("the exchange announced that this server shuts down")
@@ -306,48 +308,48 @@ class Upstream:
             self._take(reader, [text], arrival)
         else:
             self.messages += 1
-            self._desk.unknown()
+            self._feed.count_unknown()
 
     def _answered(self, frame: wire.Combined) -> None:
-        self._desk.refuse(self._conversation.answered(frame))
+        self._feed.on_refusals(self._protocol.answered(frame))
         self._note_held()
-        self._desk.news.unpark_all()
+        self._feed.news.unpark_all()
 
     def _take(self, reader: wire.Reader, texts: list[bytes], arrival: Arrival) -> None:
         self.messages += len(texts)
-        events = reader.read(texts, arrival.at_ms, self._desk.complain)
+        events = reader.read(texts, arrival.at_ms, self._feed.count_unreadable)
         if not events:
             return
-        if (beat := self._beats.get(reader.name)) is None:
-            self._conversation.delivered(reader.name)
+        if (tracker := self._trackers.get(reader.name)) is None:
+            self._protocol.delivered(reader.name)
             self._note_held()
-            beat = self._beats.get(reader.name)
-        if beat is not None:
-            beat.heard(arrival.at_s, len(texts))
-        self._desk.take(reader.stream, events, arrival)
+            tracker = self._trackers.get(reader.name)
+        if tracker is not None:
+            tracker.heard(arrival.at_s, len(texts))
+        self._feed.on_events(reader.stream, events, arrival)
 
     # Write
 
     async def _write(self, socket: Socket) -> None:
         """Say what is to be said, one word at a time, whenever what is wanted or what is held has changed."""
-        conversation = self._conversation
+        protocol = self._protocol
         while True:
             now = trio.current_time()
-            if (free_at := conversation.free_at(now)) > now:
+            if (free_at := protocol.free_at(now)) > now:
                 await trio.sleep_until(free_at)
                 continue
-            conversation.expire(now)
-            request = conversation.next_request([stream.name for stream in self._assigned()], now)
+            protocol.expire(now)
+            request = protocol.next_request([stream.name for stream in self._assigned()], now)
             if request is not None:
                 await socket.send(request)
                 continue
             self._note_held()
             # No await since the look at what is assigned: news in between would be missed.
-            with trio.move_on_at(conversation.next_look()):
-                await self._desk.news.park()
+            with trio.move_on_at(protocol.next_look()):
+                await self._feed.news.park()
 
     def _sent(self) -> None:
-        self._conversation.sent(trio.current_time())
+        self._protocol.sent(trio.current_time())
 
     # Watch
 
@@ -355,7 +357,7 @@ class Upstream:
         while True:
             await trio.sleep(WATCH_EVERY_S)
             now = trio.current_time()
-            silence_s = self._site.venue.silence_s
+            silence_s = self._options.venue.silence_s
             if now - socket.heard_at > silence_s:
                 raise VenueError(f"nothing came for {silence_s:g} s, not even a ping", cause=Cause.SILENT)
             if now - self.connected_at > self._retire_after_s:
@@ -371,11 +373,11 @@ class Upstream:
 
     def _why_silent(self, now: float) -> str | None:
         """Why another connection may do better, unless that was tried for the same streams a moment ago."""
-        silent = [name for name, beat in self._beats.items() if beat.is_stale(now)]
-        patience_s = self._rhythm.patience_s(now)
-        if self._beats and self._rhythm.silent_s(now) > patience_s:
+        silent = [name for name, tracker in self._trackers.items() if tracker.is_stale(now)]
+        allowed_silence_s = self._liveness.allowed_silence_s(now)
+        if self._trackers and self._liveness.silent_s(now) > allowed_silence_s:
             silent.append(_ALL)
-        remedies = self._memory.remedies
+        remedies = self._state.remedies
         for name in [name for name in remedies if name not in silent and self._is_heard(name)]:
             del remedies[name]
         if not any(now >= remedies.get(name, Remedy()).next_at for name in silent):
@@ -385,13 +387,13 @@ class Upstream:
             remedies[name] = Remedy(now + after_s, min(REMEDY_MAX_S, 2 * after_s))
         for stream in self._assigned():
             if stream.name in silent or _ALL in silent:
-                self._desk.doubt(self, stream)
+                self._feed.on_silent(self, stream)
         if silent[-1] == _ALL:
-            return f"no data came for {patience_s:.0f} s"
-        return f"{len(silent)} of {len(self._beats)} streams are silent, {silent[0]} among them"
+            return f"no data came for {allowed_silence_s:.0f} s"
+        return f"{len(silent)} of {len(self._trackers)} streams are silent, {silent[0]} among them"
 
     def _is_heard(self, name: str) -> bool:
         if name == _ALL:
             return self.messages > 0
-        beat = self._beats.get(name)
-        return beat is None or beat.heard_at is not None
+        tracker = self._trackers.get(name)
+        return tracker is None or tracker.heard_at is not None

@@ -1,8 +1,8 @@
-"""The market line from Binance's sockets to the intake: hold what is wanted, hand on what comes.
+"""The market line from Binance's sockets to the sink: hold what is wanted, hand on what comes.
 
 The feed is asked to connect and to disconnect; in between it spreads the wanted streams over shards, as many as it
-takes, and keeps each shard's link up (two of them where redundancy is asked for). Whether a fact is the next one is not
-decided here, but by the intake.
+takes, and keeps each shard's link up (two of them where redundancy is asked for). Whether an event is the next one is
+not decided here, but by the sink.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from komas.errors import Cause, VenueError
 from komas.model.market import FeedState, FeedStatus, Health, Incoming, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.binance import limits
-from komas.venues.binance.connection import Arrival, Memory, Site, Upstream
-from komas.venues.binance.limits import Venue
+from komas.venues.binance.connection import Arrival, ConnectionOptions, ConnectionState, UpstreamConnection
+from komas.venues.binance.limits import MarketSpec
 from komas.venues.binance.protocol import Refusal
 from komas.venues.core.counts import ConnectionStatistics, Counts, FeedStatistics
 from komas.venues.core.link import Link
-from komas.venues.core.liveness import Rhythm
-from komas.venues.core.ports import Intake, Unreadable, Wanted
-from komas.venues.core.retry import Backoff, DialBudget, Patience
+from komas.venues.core.liveness import LivenessTracker
+from komas.venues.core.ports import FeedSink, Unreadable, Wanted
+from komas.venues.core.retry import Backoff, DialBudget, RetryPolicy
 from komas.venues.core.shards import plan
 from komas.venues.core.websocket import OpenStream, check_url, open_tcp
 
@@ -49,11 +49,11 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class _Past:
+class _LinkState:
     """What a link remembers from one connection to the next."""
 
-    def __init__(self, memory: Memory, backoff: Backoff) -> None:
-        self.memory = memory
+    def __init__(self, state: ConnectionState, backoff: Backoff) -> None:
+        self.state = state
         self.backoff = backoff
 
 
@@ -63,7 +63,7 @@ class _Shard:
     def __init__(self, number: int) -> None:
         self.number = number
         self.streams: dict[Stream, None] = {}
-        self.links: list[Link[Upstream]] = []
+        self.links: list[Link[UpstreamConnection]] = []
         self.scope = trio.CancelScope()
 
     @property
@@ -73,7 +73,7 @@ class _Shard:
     def assigned(self) -> tuple[Stream, ...]:
         return tuple(self.streams)
 
-    def upstreams(self) -> Iterator[Upstream]:
+    def connections(self) -> Iterator[UpstreamConnection]:
         for link in self.links:
             yield from link.lives
 
@@ -81,7 +81,7 @@ class _Shard:
 class BinanceFeed:
     """One of Binance's markets as one supervised feed; ``run()`` it in a nursery, then ``connect()``.
 
-    ``flush`` is told that all that came together is with the ``intake``. ``url`` is the venue's base,
+    ``flush`` is told that all that came together is with the ``sink``. ``url`` is the venue's base,
     ``wss://host:port``; its stream path is appended. Without ``keeps_idle`` there is no
     connection while no stream is wanted. ``clock_ms`` stamps what is received.
     ``streams_per_connection`` bounds each shard, ``redundancy`` is how many connections hold the same streams.
@@ -90,13 +90,13 @@ class BinanceFeed:
     def __init__(
         self,
         *,
-        intake: Intake,
+        sink: FeedSink,
         flush: Callable[[], None],
         wanted: Wanted,
         url: str,
-        venue: Venue = limits.SPOT,
+        venue: MarketSpec = limits.SPOT,
         keeps_idle: bool = True,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         streams_per_connection: int = limits.STREAMS_PER_CONNECTION,
         redundancy: int = 1,
         open_stream: OpenStream = open_tcp,
@@ -105,18 +105,18 @@ class BinanceFeed:
     ) -> None:
         check_url(url)
         self.url = url.rstrip("/")
-        self._site = Site(self.url, venue, open_stream, clock_ms, streams_per_connection)
+        self._options = ConnectionOptions(self.url, venue, open_stream, clock_ms, streams_per_connection)
         self._keeps_idle = keeps_idle
-        self._intake = intake
+        self._sink = sink
         self._flush = flush
         self._wanted = wanted
-        self._patience = patience or Patience()
+        self._retry_policy = retry_policy or RetryPolicy()
         self._redundancy = redundancy
         self._jitter = jitter
         self._dials = DialBudget()
-        self._pasts: dict[tuple[int, int], _Past] = {}
+        self._link_states: dict[tuple[int, int], _LinkState] = {}
         self._shards: dict[int, _Shard] = {}
-        self._places: dict[Stream, _Shard] = {}
+        self._shard_of: dict[Stream, _Shard] = {}
         self._scope: trio.CancelScope | None = None
         self._asked = False
         self._counts = Counts()
@@ -133,7 +133,7 @@ class BinanceFeed:
     @property
     def state(self) -> FeedState:
         """Where the conversation with the exchange stands."""
-        return self._intake.status.state
+        return self._sink.status.state
 
     def connect(self) -> None:
         """Ask for the connections; they are kept until ``disconnect()``."""
@@ -149,7 +149,7 @@ class BinanceFeed:
         self._announce(FeedState.DISCONNECTED)
 
     def rotate(self) -> int:
-        """Replace every connection by a new one, without a seam; returns how many."""
+        """Replace every connection by a new one, without a gap; returns how many."""
         lives = [link for shard in self._shards.values() for link in shard.links if link.lives]
         for link in lives:
             link.replace("asked for")
@@ -200,7 +200,7 @@ class BinanceFeed:
         return any(self._holders(stream))
 
     def arrival(self, stream: Stream) -> Arrival | None:
-        """When the stream's newest fact came; ``None`` before its first."""
+        """When the stream's newest event came; ``None`` before its first."""
         return self._arrivals.get(stream)
 
     def health(self, stream: Stream) -> Health:
@@ -210,17 +210,17 @@ class BinanceFeed:
     def _examine(self, stream: Stream) -> tuple[Health, str]:
         """The health of a stream, and why."""
         arrival, holders, now = self._arrivals.get(stream), list(self._holders(stream)), trio.current_time()
-        beats = [beat for holder in holders if (beat := holder.beat(stream)) is not None]
-        if not beats:
+        trackers = [tracker for holder in holders if (tracker := holder.tracker(stream)) is not None]
+        if not trackers:
             return (Health.PENDING, "not acknowledged yet") if arrival is None else (Health.RECOVERING, "cut")
         # A connection that has only just taken over proves nothing by its silence.
-        beats = [beat for beat in beats if beat.heard_at is not None] or beats
-        silent_s = min(beat.silent_s(now) for beat in beats)
-        if all(beat.is_stale(now) for beat in beats):
+        trackers = [tracker for tracker in trackers if tracker.heard_at is not None] or trackers
+        silent_s = min(tracker.silent_s(now) for tracker in trackers)
+        if all(tracker.is_stale(now) for tracker in trackers):
             return Health.STALE, "silent for longer than its pace allows"
-        if all(beat.heard_at is None for beat in beats):
+        if all(tracker.heard_at is None for tracker in trackers):
             return self._examine_unheard(stream, arrival, silent_s)
-        if all(holder.is_mute(now) for holder in holders):
+        if all(holder.is_silent(now) for holder in holders):
             return Health.STALE, "its connection is silent"
         return (Health.LIVE, "") if silent_s < QUIET_AFTER_S else (Health.QUIET, "")
 
@@ -238,7 +238,7 @@ class BinanceFeed:
         return Health.QUIET, reason
 
     def statistics(self) -> FeedStatistics:
-        """Counts, for telemetry and the status page."""
+        """Counts, for metrics and the status page."""
         counts = self._counts
         return FeedStatistics(
             messages_received=counts.messages,
@@ -248,7 +248,7 @@ class BinanceFeed:
             rotations=counts.rotations,
             last_message_ms=counts.last_message_ms,
             connections=tuple(
-                _row(shard, upstream) for shard in self._shards.values() for upstream in shard.upstreams()
+                _row(shard, connection) for shard in self._shards.values() for connection in shard.connections()
             ),
         )
 
@@ -294,14 +294,14 @@ class BinanceFeed:
         wanted = self._wanted.streams()
         self._prune(wanted)
         present = {number: shard.streams for number, shard in self._shards.items()}
-        for move in plan(wanted, present, self._site.most):
+        for move in plan(wanted, present, self._options.most):
             if move.source is not None:
                 self._shards[move.source].streams.pop(move.stream)
-                self._places.pop(move.stream, None)
+                self._shard_of.pop(move.stream, None)
             if move.target is not None:
                 shard = self._shards.get(move.target) or self._open(move.target, nursery)
                 shard.streams[move.stream] = None
-                self._places[move.stream] = shard
+                self._shard_of[move.stream] = shard
         if not self._shards and self._keeps_idle:
             self._open(0, nursery)  # somebody asked for a connection, though for no stream yet
         for number in [number for number, shard in self._shards.items() if not shard.streams]:
@@ -319,20 +319,24 @@ class BinanceFeed:
         nursery.start_soon(self._keep, shard, name=f"shard {number}")
         return shard
 
-    def _link(self, shard: _Shard, leg: int) -> Link[Upstream]:
+    def _link(self, shard: _Shard, leg: int) -> Link[UpstreamConnection]:
         """One link of a shard; what it remembers of refusals and waits outlives a ``disconnect()``."""
         key = shard.number, leg
-        if key not in self._pasts:
-            self._pasts[key] = _Past(Memory(), Backoff(self._patience, self._jitter, self._dials))
-        past = self._pasts[key]
+        if key not in self._link_states:
+            self._link_states[key] = _LinkState(
+                ConnectionState(), Backoff(self._retry_policy, self._jitter, self._dials)
+            )
+        link_state = self._link_states[key]
 
-        def make() -> Upstream:
-            life_s = self._site.life_s * (_RETIRE_FROM + _RETIRE_SPREAD * self._jitter())
-            return Upstream(self._site, self, shard.assigned, past.memory, replace=link.replace, retire_after_s=life_s)
+        def make() -> UpstreamConnection:
+            life_s = self._options.life_s * (_RETIRE_FROM + _RETIRE_SPREAD * self._jitter())
+            return UpstreamConnection(
+                self._options, self, shard.assigned, link_state.state, replace=link.replace, retire_after_s=life_s
+            )
 
         link = Link(
             make,
-            backoff=past.backoff,
+            backoff=link_state.backoff,
             tally=self._counts,
             changed=self._changed,
             lost=partial(self._lost, shard),
@@ -346,18 +350,18 @@ class BinanceFeed:
                 for link in shard.links:
                     nursery.start_soon(self._run_link, link, name="link")
 
-    async def _run_link(self, link: Link[Upstream]) -> None:
+    async def _run_link(self, link: Link[UpstreamConnection]) -> None:
         try:
             await link.run()
         except VenueError as error:
             self._give_up(error)
 
     def _give_up(self, error: VenueError) -> None:
-        log.error("feed gave up", extra={"reason": str(error)})
+        log.error("feed gave up: no attempts left", extra={"reason": str(error)})
         self._asked = False
         self.surrender = error
-        for past in self._pasts.values():
-            past.backoff.succeeded()
+        for link_state in self._link_states.values():
+            link_state.backoff.succeeded()
         self._close_shards("the allowed attempts are used up")
         self._announce(FeedState.DISCONNECTED, reason=str(error))
 
@@ -365,7 +369,7 @@ class BinanceFeed:
         """Tell who listens when a stream becomes doubtful, and when it is well again."""
         while True:
             await trio.sleep(LOOK_EVERY_S)
-            for count, stream in enumerate(tuple(self._places)):
+            for count, stream in enumerate(tuple(self._shard_of)):
                 if count % BREATH == 0:
                     await trio.lowlevel.checkpoint()  # thousands of streams must not hold up a trade
                 health, reason = self._examine(stream)
@@ -373,15 +377,15 @@ class BinanceFeed:
                 if is_doubtful and self._doubtful.get(stream) is not health:
                     self._doubtful[stream] = health
                     log.warning("stream doubtful", extra={"stream": stream.name, "health": health, "reason": reason})
-                    self._intake.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+                    self._sink.on_health(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
                 elif health is Health.LIVE and self._doubtful.pop(stream, None) is not None:
                     told = StreamHealth(stream=stream.name, health=health, reason="it is heard again")
-                    self._intake.tell(stream, told)
+                    self._sink.on_health(stream, told)
 
     def _close_shards(self, reason: str) -> None:
         """Let every connection go; what its tasks say while they end is about nothing that there is."""
         self._shards.clear()
-        self._places.clear()
+        self._shard_of.clear()
         if self._scope is not None:
             self._scope.cancel(reason)
 
@@ -403,51 +407,51 @@ class BinanceFeed:
 
     def _announce(self, state: FeedState, *, reason: str | None = None, retry_in_s: float | None = None) -> None:
         status = FeedStatus(state=state, reason=reason, retry_in_s=retry_in_s)
-        if status != self._intake.status:
-            self._intake.announce(status)
+        if status != self._sink.status:
+            self._sink.on_status(status)
         self.news.unpark_all()
 
     # What the connections hand over
 
-    def take(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
-        """Hand facts on that came together, if they are of a stream that has its place."""
-        if stream not in self._places:
+    def on_events(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
+        """Hand events on that came together, if they are of a stream that has its place."""
+        if stream not in self._shard_of:
             return  # some still come after an unsubscription, and are no start of a new life
         self._arrivals[stream] = arrival
-        self._intake.take(stream, events, arrival.at_ms)
+        self._sink.on_events(stream, events, arrival.at_ms)
 
-    def begins(self, upstream: Upstream, stream: Stream) -> None:
+    def on_held(self, connection: UpstreamConnection, stream: Stream) -> None:
         """Take note that a connection holds a stream; where no other one did, something may have been missed."""
-        if not self._others(upstream, stream):
-            self._intake.doubt(stream)
+        if not self._others(connection, stream):
+            self._sink.on_suspect(stream)
 
-    def doubt(self, upstream: Upstream, stream: Stream) -> None:
+    def on_silent(self, connection: UpstreamConnection, stream: Stream) -> None:
         """Take note that a stream is silent that should not be, unless another connection hears it."""
         now = trio.current_time()
-        others = self._others(upstream, stream)
-        if not any(beat.heard_at is not None and not beat.is_stale(now) for beat in others):
-            self._intake.doubt(stream)
+        others = self._others(connection, stream)
+        if not any(tracker.heard_at is not None and not tracker.is_stale(now) for tracker in others):
+            self._sink.on_suspect(stream)
 
-    def refuse(self, refusals: tuple[Refusal, ...]) -> None:
+    def on_refusals(self, refusals: tuple[Refusal, ...]) -> None:
         """Stop wanting what the exchange refuses."""
         for refusal in refusals:
             log.warning("stream refused", extra={"stream": refusal.name, "code": refusal.code, "words": refusal.words})
             stream = next((stream for stream in self._wanted.streams() if stream.name == refusal.name), None)
             if stream is not None:
                 self._refusals[stream] = refusal
-                self._intake.refuse(stream, refusal.words)
+                self._sink.on_refused(stream, refusal.words)
 
-    def received(self, count: int, received_ms: int) -> None:
-        """Count the data frames of a read, and let their facts, which were handed on, go out."""
+    def on_read(self, count: int, received_ms: int) -> None:
+        """Count the data frames of a read, and let their events, which were handed on, go out."""
         self._counts.messages += count
         self._counts.last_message_ms = received_ms
         self._flush()
 
-    def unknown(self) -> None:
+    def count_unknown(self) -> None:
         """Count one frame of a stream that komas does not know."""
         self._counts.unknown += 1
 
-    def complain(self, error: Unreadable) -> None:
+    def count_unreadable(self, error: Unreadable) -> None:
         """Count one frame that cannot be read, and log one now and then."""
         self._counts.unreadable += 1
         now = trio.current_time()
@@ -462,23 +466,25 @@ class BinanceFeed:
             del self._doubtful[stream]
         for stream in [stream for stream in self._arrivals if stream not in goal]:
             del self._arrivals[stream]
-            self._intake.forget(stream)
+            self._sink.on_reset(stream)
 
-    def _others(self, upstream: Upstream, stream: Stream) -> list[Rhythm]:
+    def _others(self, connection: UpstreamConnection, stream: Stream) -> list[LivenessTracker]:
         """The beats of a stream on every other connection that holds it."""
-        return [beat for each in self._holders(stream) if each is not upstream and (beat := each.beat(stream))]
+        return [
+            tracker for each in self._holders(stream) if each is not connection and (tracker := each.tracker(stream))
+        ]
 
-    def _holders(self, stream: Stream) -> Iterator[Upstream]:
-        shard = self._places.get(stream)
-        return (each for each in shard.upstreams() if each.beat(stream) is not None) if shard else iter(())
+    def _holders(self, stream: Stream) -> Iterator[UpstreamConnection]:
+        shard = self._shard_of.get(stream)
+        return (each for each in shard.connections() if each.tracker(stream) is not None) if shard else iter(())
 
 
-def _row(shard: _Shard, upstream: Upstream) -> ConnectionStatistics:
+def _row(shard: _Shard, connection: UpstreamConnection) -> ConnectionStatistics:
     return ConnectionStatistics(
-        url=upstream.url,
+        url=connection.url,
         shard=shard.number,
-        streams=upstream.held,
-        connected_at_ms=upstream.connected_at_ms,
-        uptime_s=round(trio.current_time() - upstream.connected_at, 3),
-        messages_received=upstream.messages,
+        streams=connection.held,
+        connected_at_ms=connection.connected_at_ms,
+        uptime_s=round(trio.current_time() - connection.connected_at, 3),
+        messages_received=connection.messages,
     )

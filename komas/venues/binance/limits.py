@@ -9,7 +9,7 @@ import msgspec
 from komas.model.streams import FUTURES, Kind
 
 
-class Venue(msgspec.Struct, frozen=True):
+class MarketSpec(msgspec.Struct, frozen=True):
     """One of Binance's markets: where its streams and its symbols are, and which kinds of stream it has.
 
     ``silence_s`` is how long nothing at all may come, not even a ping.
@@ -64,7 +64,7 @@ DEPTH_ROWS: Final = (
     1_000  # a side, in one answer: it weighs 50, and 5000 of them weigh 250 and hold trades up for 50 ms
 )
 
-SPOT: Final = Venue(
+SPOT: Final = MarketSpec(
     name="spot",
     kinds=frozenset(Kind) - FUTURES,
     stream_path=STREAM_PATH,

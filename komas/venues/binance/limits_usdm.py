@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from komas.model.streams import FUTURES
-from komas.venues.binance.limits import Venue
+from komas.venues.binance.limits import MarketSpec
 
 # Since 2026-04-23 (Binance's notice of 2026-03-06) streams are split by class; one that is subscribed on the wrong
 # class is acknowledged and never delivers (binance-public-data#472). Mark prices are of the class "market".
@@ -20,7 +20,7 @@ WEIGHT_PER_MINUTE: Final = 2_400  # shared with COIN-M since 2026-06-30 (ccxt#28
 # Ten incoming messages a second are allowed, spot allows five (docs); we keep spot's pace, and spot's 200 names in one
 # message, the most that was seen to pass on futures (2026-10).
 
-USD_M: Final = Venue(
+USD_M: Final = MarketSpec(
     name="usd-m futures",
     kinds=FUTURES,
     stream_path=STREAM_PATH,

@@ -12,15 +12,15 @@ from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, Stream
 from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.feed import BinanceFeed, wall_ms
-from komas.venues.binance.limits import Venue
+from komas.venues.binance.limits import MarketSpec
 from komas.venues.binance.listings import Listings
-from komas.venues.binance.order_books import Books
+from komas.venues.binance.order_books import OrderBooks
 from komas.venues.binance.rows import RestHistory
-from komas.venues.binance.symbol_tracker import Universe
-from komas.venues.core.gap_fill import DEADLINE_S, Backfill
-from komas.venues.core.ports import Pins, Sink, Wanted
+from komas.venues.binance.symbol_tracker import SymbolTracker
+from komas.venues.core.gap_fill import DEADLINE_S, GapFiller
+from komas.venues.core.ports import MarketSink, Pins, Wanted
 from komas.venues.core.rest import Rest
-from komas.venues.core.retry import Patience
+from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 
 
@@ -28,20 +28,20 @@ class Wishes(Pins, Wanted, Protocol):
     """Which of a market's streams are wanted, to be read and to be changed."""
 
 
-class MarketLine:
-    """The rooms of one market; ``start_in()`` a nursery, then ``feed.connect()``."""
+class BinanceMarket:
+    """The components of one market; ``start_in()`` a nursery, then ``feed.connect()``."""
 
     def __init__(
         self,
-        venue: Venue,
+        venue: MarketSpec,
         rest: Rest,
         *,
-        sink: Sink,
+        sink: MarketSink,
         wishes: Wishes,
         url: str,
         keeps_idle: bool = True,
         backfill_s: float = DEADLINE_S,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         streams_per_connection: int = limits.STREAMS_PER_CONNECTION,
         redundancy: int = 1,
         open_stream: OpenStream = open_tcp,
@@ -50,17 +50,17 @@ class MarketLine:
     ) -> None:
         self.venue = venue
         self.listings = Listings(rest, venue.exchange_info_path)
-        self.backfill = Backfill(sink, RestHistory(rest), clock_ms, deadline_s=backfill_s)
-        self.books = Books(self.backfill, sink, rest, clock_ms)
-        self.universe = Universe(self.listings, wishes, self.backfill)
+        self.gap_filler = GapFiller(sink, RestHistory(rest), clock_ms, deadline_s=backfill_s)
+        self.order_books = OrderBooks(self.gap_filler, sink, rest, clock_ms)
+        self.symbol_tracker = SymbolTracker(self.listings, wishes, self.gap_filler)
         self.feed = BinanceFeed(
-            intake=self.books,
+            sink=self.order_books,
             flush=sink.flush,
             wanted=wishes,
             url=url,
             venue=venue,
             keeps_idle=keeps_idle,
-            patience=patience,
+            retry_policy=retry_policy,
             streams_per_connection=streams_per_connection,
             redundancy=redundancy,
             open_stream=open_stream,
@@ -72,31 +72,31 @@ class MarketLine:
         """Start what runs behind."""
         for name, task in (
             ("feed", self.feed.run),
-            ("backfill", self.backfill.run),
-            ("order books", self.books.run),
+            ("backfill", self.gap_filler.run),
+            ("order books", self.order_books.run),
             ("listings", self.listings.run),
-            ("universe", self.universe.run),
+            ("universe", self.symbol_tracker.run),
         ):
             nursery.start_soon(task, name=f"{self.venue.name} {name}")
 
 
 class Beside:
-    """A ``Sink`` for a second market: facts go where those of the first one go, its state to its own listeners.
+    """A ``MarketSink`` for a second market: events go where those of the first one go, its state to its own.
 
     What everybody is told of the exchange is the first market's state.
     """
 
-    def __init__(self, sink: Sink, wanted: Wanted) -> None:
+    def __init__(self, sink: MarketSink, wanted: Wanted) -> None:
         self._sink = sink
         self._wanted = wanted
         self.status = FeedStatus(state=FeedState.DISCONNECTED)
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        """Pass one fact on."""
+        """Pass one event on."""
         self._sink.publish(stream, event, received_ms, backfilled=backfilled)
 
     def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
-        """Pass facts on that came together."""
+        """Pass events on that came together."""
         self._sink.publish_all(stream, events, received_ms)
 
     def flush(self) -> None:
@@ -111,23 +111,23 @@ class Beside:
         """Pass a gap on."""
         self._sink.publish_gap(stream, gap)
 
-    def renew(self, stream: Stream, gap: Gap) -> None:
-        """Pass a new life of a stream on."""
-        self._sink.renew(stream, gap)
+    def reset_sequence(self, stream: Stream, gap: Gap) -> None:
+        """Pass a new epoch of a stream on."""
+        self._sink.reset_sequence(stream, gap)
 
-    def tell(self, stream: Stream, health: StreamHealth) -> None:
+    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
         """Pass the health of a stream on."""
-        self._sink.tell(stream, health)
+        self._sink.publish_health(stream, health)
 
-    def refuse(self, stream: Stream, reason: str) -> None:
+    def reject(self, stream: Stream, reason: str) -> None:
         """Pass a refusal on."""
-        self._sink.refuse(stream, reason)
+        self._sink.reject(stream, reason)
 
-    def announce(self, status: FeedStatus) -> None:
+    def publish_status(self, status: FeedStatus) -> None:
         """Keep the state, and tell whoever listens to this market when it is cut, or given up."""
         self.status = status
         if status.state in (FeedState.RECONNECTING, FeedState.DISCONNECTED):
             reason = status.reason or f"the connection is {status.state}"
             for stream in self._wanted.streams():
                 told = StreamHealth(stream=stream.name, health=Health.RECOVERING, reason=reason)
-                self._sink.tell(stream, told)
+                self._sink.publish_health(stream, told)

@@ -19,13 +19,13 @@ from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health
 from komas.model.streams import Kind, Stream
 from komas.venues.binance import limits
 from komas.venues.binance.wire import check_levels
-from komas.venues.core.order_book import Book, Levels, Snapshot
-from komas.venues.core.ports import Intake, Sink, Unreadable
+from komas.venues.core.order_book import Levels, OrderBook, Snapshot
+from komas.venues.core.ports import FeedSink, MarketSink, Unreadable
 from komas.venues.core.rest import Rest
 
 log = logging.getLogger(__name__)
 
-PUBLISHED: Final = 100  # levels a side for listeners; whoever asks over REST gets as many as are known
+PUBLISHED: Final = 100  # levels a side for subscribers; whoever asks over REST gets as many as are known
 LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
 DOUBT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing
 RETRY_S: Final = 1.0
@@ -34,10 +34,10 @@ SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: what is
 _TORN: Final = "something may be missing in the order book; it is taken anew"
 
 
-class BooksStatistics(msgspec.Struct, frozen=True):
-    """Books now, those of them that are not true, and the snapshots that were taken since the start."""
+class OrderBookStatistics(msgspec.Struct, frozen=True):
+    """Order books now, those of them that are not true, and the snapshots that were taken since the start."""
 
-    books: int
+    order_books: int
     untrue: int
     snapshots: int
 
@@ -54,7 +54,7 @@ class _Shelf:
     """One book, and what is being done about it."""
 
     def __init__(self) -> None:
-        self.book = Book()
+        self.book = OrderBook()
         self.due_at: float | None = None  # when to ask for a snapshot, unless the book mends itself
         self.failures = 0
         self.is_doubtful = False  # something may have been missed
@@ -79,11 +79,11 @@ class _Shelf:
         return now + min(RETRY_MAX_S, math.ldexp(RETRY_S, min(self.failures - 1, 10)))
 
 
-class Books:
-    """An ``Intake`` in front of another one; ``run()`` it beside the feed."""
+class OrderBooks:
+    """A ``FeedSink`` in front of another one; ``run()`` it beside the feed."""
 
-    def __init__(self, intake: Intake, sink: Sink, rest: Rest, clock_ms: Callable[[], int]) -> None:
-        self._intake = intake
+    def __init__(self, feed_sink: FeedSink, sink: MarketSink, rest: Rest, clock_ms: Callable[[], int]) -> None:
+        self._feed_sink = feed_sink
         self._sink = sink
         self._rest = rest
         self._clock_ms = clock_ms
@@ -94,12 +94,12 @@ class Books:
     @property
     def status(self) -> FeedStatus:
         """The feed's state, as it was announced."""
-        return self._intake.status
+        return self._feed_sink.status
 
-    def statistics(self) -> BooksStatistics:
-        """Counts, for telemetry."""
+    def statistics(self) -> OrderBookStatistics:
+        """Counts, for metrics."""
         untrue = sum(not shelf.is_true for shelf in self._shelves.values())
-        return BooksStatistics(len(self._shelves), untrue, self._snapshots)
+        return OrderBookStatistics(len(self._shelves), untrue, self._snapshots)
 
     # What is asked of the books
 
@@ -123,10 +123,10 @@ class Books:
 
     # What the feed hands over
 
-    def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
+    def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Enter what changed in a book, and show it; pass anything else on."""
         if stream.kind is not Kind.DEPTH:
-            self._intake.take(stream, events, received_ms)
+            self._feed_sink.on_events(stream, events, received_ms)
             return
         shelf = self._shelves.setdefault(stream, _Shelf())
         for event in events:
@@ -142,27 +142,27 @@ class Books:
             self._show(stream, shelf, received_ms)
         self._look_after(stream, shelf)
 
-    def doubt(self, stream: Stream) -> None:
+    def on_suspect(self, stream: Stream) -> None:
         """Show a book no more until its next change joins on, or a snapshot has come."""
         shelf = self._shelves.get(stream)
         if shelf is not None:
             shelf.is_doubtful = True
             shelf.doubts += 1
             self._look_after(stream, shelf)
-        self._intake.doubt(stream)
+        self._feed_sink.on_suspect(stream)
 
-    def forget(self, stream: Stream) -> None:
+    def on_reset(self, stream: Stream) -> None:
         """Close a book that nobody wants."""
         self._shelves.pop(stream, None)
-        self._intake.forget(stream)
+        self._feed_sink.on_reset(stream)
 
-    def announce(self, status: FeedStatus) -> None:
+    def on_status(self, status: FeedStatus) -> None:
         """Pass the feed's state on; once it was let go, every book is a thing of the past."""
         if status.state is FeedState.DISCONNECTED:
             self._shelves.clear()
-        self._intake.announce(status)
+        self._feed_sink.on_status(status)
 
-    def tell(self, stream: Stream, health: StreamHealth) -> None:
+    def on_health(self, stream: Stream, health: StreamHealth) -> None:
         """Pass the health of a stream on; a book is shown no more while its stream is silent that should not be."""
         shelf = self._shelves.get(stream)
         if shelf is not None and health.health is Health.STALE:
@@ -171,17 +171,17 @@ class Books:
             shelf.was_told = True
             self._tell(stream, Health.RECOVERING, _TORN)
             return
-        self._intake.tell(stream, health)
+        self._feed_sink.on_health(stream, health)
 
-    def refuse(self, stream: Stream, reason: str) -> None:
+    def on_refused(self, stream: Stream, reason: str) -> None:
         """Close the book of a stream that the exchange refuses."""
         self._shelves.pop(stream, None)
-        self._intake.refuse(stream, reason)
+        self._feed_sink.on_refused(stream, reason)
 
     def _show(self, stream: Stream, shelf: _Shelf, received_ms: int) -> None:
         book = shelf.book
         if book.is_crossed:
-            log.error("book crossed", extra={"stream": stream.name, "update_id": book.update_id})
+            log.error("order book crossed", extra={"stream": stream.name, "update_id": book.update_id})
             book.tear()
         if shelf.is_true:
             self._sink.publish(stream, _depth(stream, book, book.top(PUBLISHED)), received_ms)
@@ -204,7 +204,7 @@ class Books:
         shelf.was_true = shelf.is_true
 
     def _tell(self, stream: Stream, health: Health, reason: str) -> None:
-        self._sink.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+        self._sink.publish_health(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
 
     # What runs behind
 
@@ -259,8 +259,8 @@ class Books:
         """
         shelf.due_at = shelf.retry_at(trio.current_time())
         if shelf.failures >= SNAPSHOTS and not shelf.is_whole:
-            log.warning("book begun anew", extra={"stream": stream.name})
-            shelf.book = Book()
+            log.warning("order book restarted", extra={"stream": stream.name})
+            shelf.book = OrderBook()
 
     def _failed(self, stream: Stream, shelf: _Shelf, error: VenueError | Unreadable) -> None:
         shelf.book.end_snapshot()
@@ -274,7 +274,7 @@ class Books:
         )
 
 
-def _depth(stream: Stream, book: Book, top: tuple[Levels, Levels]) -> Depth:
+def _depth(stream: Stream, book: OrderBook, top: tuple[Levels, Levels]) -> Depth:
     assert stream.kind is Kind.DEPTH
     assert book.update_id is not None
     bids, asks = top

@@ -1,4 +1,4 @@
-"""One conversation with Binance, as a state machine (thinks; time is an argument, in seconds).
+"""One conversation with Binance, as a state machine. Sans-I/O (time is an argument, in seconds).
 
 What is held is reconciled with what is wanted: the difference is computed anew for each request, so nothing is
 remembered twice. For each stream name:
@@ -92,7 +92,7 @@ class Quarantine:
         return self._strikes[name] >= STRIKES
 
 
-class Conversation:
+class SubscriptionProtocol:
     """The control half of one connection: what is held, what is asked, and when the next word may be said."""
 
     def __init__(self, quarantine: Quarantine | None = None, *, most: int = limits.STREAMS_PER_CONNECTION) -> None:

@@ -75,7 +75,7 @@ class RestHistory:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What is asked for a page of missing facts; ``rows`` is the type of the answer."""
+    """What is asked for a page of missing events; ``rows`` is the type of the answer."""
 
     path: str
     params: dict[str, str]
@@ -83,7 +83,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def request(stream: Stream, first: int, last: int | None) -> Request:
-    """The request for facts from a number (candles: an open time) on; a page may hold more than is missing.
+    """The request for events from a number (candles: an open time) on; a page may hold more than is missing.
 
     Without ``last``, for everything that came after it.
     """
@@ -101,7 +101,7 @@ def request(stream: Stream, first: int, last: int | None) -> Request:
 
 
 def read(stream: Stream, row: object) -> tuple[int, Trade | AggTrade | Kline]:
-    """One row as a fact with its number; raises ``Unreadable`` for what is no price.
+    """One row as an event with its number; raises ``Unreadable`` for what is no price.
 
     REST knows the time of a trade but not that of its event, so ``timestamp`` is the trade's.
     """

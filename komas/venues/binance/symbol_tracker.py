@@ -12,20 +12,20 @@ from typing import Final
 from komas.model.market import Health, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.binance.listings import TRADING, Listings
-from komas.venues.core.ports import Intake, Pins
+from komas.venues.core.ports import FeedSink, Pins
 
 log = logging.getLogger(__name__)
 
 KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER)
 
 
-class Universe:
+class SymbolTracker:
     """All symbols, for some kinds of stream; ``run()`` beside the listings."""
 
-    def __init__(self, listings: Listings, pins: Pins, intake: Intake) -> None:
+    def __init__(self, listings: Listings, pins: Pins, sink: FeedSink) -> None:
         self._listings = listings
         self._pins = pins
-        self._intake = intake
+        self._sink = sink
         self._followed: set[Kind] = set()
         self._statuses: dict[str, str] = {}  # of the wanted symbols, as they were at the last look
 
@@ -64,10 +64,10 @@ class Universe:
             status = now[stream.symbol]
             if status is None:
                 log.warning("symbol not listed", extra={"stream": stream.name})
-                self._intake.refuse(stream, f"{stream.symbol} is not listed by the exchange")
+                self._sink.on_refused(stream, f"{stream.symbol} is not listed by the exchange")
             elif status != self._statuses.get(stream.symbol, TRADING):
                 log.warning("symbol status", extra={"stream": stream.name, "status": status})
                 health = Health.PENDING if status == TRADING else Health.QUIET
                 reason = f"{stream.symbol} is in status {status}"
-                self._intake.tell(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+                self._sink.on_health(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
         self._statuses = {symbol: status for symbol, status in now.items() if status is not None}

@@ -1,4 +1,4 @@
-"""Frames of Binance spot to facts (thinks).
+"""Frames of Binance spot to events (sans-I/O).
 
 Every Struct here is one payload with the exchange's one-letter keys; none leaves this file. Keys that we do not know
 are ignored, because Binance adds keys without notice; a frame that cannot be read is ``Unreadable``, which is the
@@ -192,7 +192,7 @@ class Reader:
     ) -> list[market.Incoming]:
         """Read frames that came together; those that are broken, or another symbol's, are complained of and left out.
 
-        Of states (prices, which a newer one replaces) the newest alone becomes a fact: nobody can look in between.
+        Of states (prices, which a newer one replaces) the newest alone becomes an event: nobody can look in between.
         ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
         """
         decode, make, number = self._kind.decode, self._kind.make, self._kind.number
@@ -245,7 +245,7 @@ def _number(text: str) -> Decimal:
 
 
 # A number that is as it was in the stream's frame before is not read again: two of three in the busiest capture are.
-# So makers are given that frame, and the fact that was made of it.
+# So makers are given that frame, and the event that was made of it.
 
 
 def _read_ticker(
@@ -365,7 +365,7 @@ def _read_mark_price(
 
 
 class _Format(msgspec.Struct, frozen=True):
-    """How frames of a kind are read: decoded, and made a fact.
+    """How frames of a kind are read: decoded, and made an event.
 
     ``nothing`` is a frame that no other one is like; ``number`` tells which state is the newest, and is ``None`` of
     kinds whose every frame counts.

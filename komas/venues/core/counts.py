@@ -1,4 +1,4 @@
-"""What the feed counts, and how it shows it (thinks)."""
+"""What the feed counts, and how it shows it (sans-I/O)."""
 
 from __future__ import annotations
 

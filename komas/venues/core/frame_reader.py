@@ -1,4 +1,4 @@
-"""Whole text frames out of a server's byte stream, ahead of the WebSocket library (thinks; RFC 6455, 5.2).
+"""Whole text frames out of a server's byte stream, ahead of the WebSocket library. Sans-I/O (RFC 6455, 5.2).
 
 What an exchange sends is nearly all of one kind: unmasked, uncompressed, unfragmented text. Such a frame is found by
 its two or four bytes of header. Everything else (the handshake, pings, a close, fragments, whatever breaks the

@@ -1,7 +1,7 @@
-"""Facts as they came to facts in order: each once, what is missing filled in, or declared; nothing is kept silent.
+"""Events as they came to events in order: each once, what is missing filled in, or declared; nothing is kept silent.
 
 It stands between the feed and the hub. What follows a gap waits in a bounded buffer, and other streams go on; the
-missing facts come late by themselves (from the other one of two connections, or reordered), or over REST, and what has
+missing events come late by themselves (from the other one of two connections, or reordered), or over REST, and what has
 not come by the deadline is declared with the reason.
 """
 
@@ -20,8 +20,8 @@ from komas.errors import Cause, VenueError
 from komas.model.market import Event, FeedStatus, Gap, Incoming, Kline, StreamHealth
 from komas.model.streams import Stream
 from komas.venues.core import numbering
-from komas.venues.core.ports import EventHistory, Sink, Unreadable
-from komas.venues.core.sequencing import Continuity, Verdict, number_of
+from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
+from komas.venues.core.sequencing import Sequencer, Verdict, number_of
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +34,16 @@ ODD_S: Final = 2.0  # an answer that cannot be read may be another one's: whoeve
 PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
 PROBE_AGAIN_S: Final = 10.0  # and again where that failed,
 PROBE_SELDOM_S: Final = 60.0  # or was refused
-WAITING: Final = 10_000  # facts behind one gap: some seconds of the busiest pair
+WAITING: Final = 10_000  # events behind one gap: some seconds of the busiest pair
 WAITING_IN_ALL: Final = 200_000  # all streams have a gap after a reconnect
 PAGES: Final = 20  # of one gap: a stream that was away for longer has other gaps to declare than this one
-RELEASED: Final = 128  # of what waited, at one go: a listener that reads at once can take it
+RELEASED: Final = 128  # of what waited, at one go: a subscriber that reads at once can take it
 ASKED: Final = 8  # gaps that are asked for beside each other
 PROBES: Final = 4  # and streams that are only doubted
 
 
-class BackfillStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start: facts that came again, gaps, facts filled in, gaps (or parts) declared; waiting now."""
+class GapFillStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start: events that came again, gaps, events filled in, gaps (or parts) declared; waiting now."""
 
     repeated: int
     gaps: int
@@ -53,7 +53,7 @@ class BackfillStatistics(msgspec.Struct, frozen=True):
 
 
 class _Fact(msgspec.Struct, frozen=True):
-    """One fact that waits, since when, and the gap right before it."""
+    """One event that waits, since when, and the gap right before it."""
 
     event: Event
     received_ms: int
@@ -83,7 +83,7 @@ class _Filling:
 
 
 class _Recovery:
-    """One stream whose facts wait; ``filling`` is what is asked for now, ``late`` what came late by itself."""
+    """One stream whose events wait; ``filling`` is what is asked for now, ``late`` what came late by itself."""
 
     def __init__(self) -> None:
         self.waiting: deque[_Fact] = deque()
@@ -110,17 +110,17 @@ class _Recovery:
         self.scope.cancel("too much waits behind the gap")
 
 
-class Backfill:
-    """An ``Intake`` in front of a ``Sink``; ``run()`` it beside the feed."""
+class GapFiller:
+    """A ``FeedSink`` in front of a ``MarketSink``; ``run()`` it beside the feed."""
 
     def __init__(
-        self, sink: Sink, history: EventHistory, clock_ms: Callable[[], int], *, deadline_s: float = DEADLINE_S
+        self, sink: MarketSink, history: EventHistory, clock_ms: Callable[[], int], *, deadline_s: float = DEADLINE_S
     ) -> None:
         self._sink = sink
         self._history = history
         self._clock_ms = clock_ms
         self._deadline_s = deadline_s
-        self._continuity = Continuity()
+        self._continuity = Sequencer()
         self._recoveries: dict[Stream, _Recovery] = {}
         self._pending: deque[tuple[Stream, _Recovery]] = deque()
         self._probes: dict[Stream, float] = {}  # streams that may have missed something, and when to ask for them
@@ -138,17 +138,17 @@ class Backfill:
         """The feed's state, as it was announced."""
         return self._sink.status
 
-    def statistics(self) -> BackfillStatistics:
-        """Counts, for telemetry."""
-        return BackfillStatistics(self._repeated, self._gaps, self._filled, self._declared, len(self._recoveries))
+    def statistics(self) -> GapFillStatistics:
+        """Counts, for metrics."""
+        return GapFillStatistics(self._repeated, self._gaps, self._filled, self._declared, len(self._recoveries))
 
     def is_recovering(self, stream: Stream) -> bool:
-        """Whether facts of a stream wait behind a gap."""
+        """Whether events of a stream wait behind a gap."""
         return stream in self._recoveries
 
     # What the feed hands over
 
-    def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
+    def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Pass on what is the next one; let others wait behind a gap, or drop them because they were seen."""
         left: Sequence[Event] = events  # type: ignore[assignment]  # the books took everything else
         while left:
@@ -162,7 +162,7 @@ class Backfill:
             event, left = left[count], left[count + 1 :]
             self._take(stream, event, received_ms, self._continuity.judge(stream, event, received_ms))
 
-    def doubt(self, stream: Stream) -> None:
+    def on_suspect(self, stream: Stream) -> None:
         """Ask for what a stream may have missed, unless it says so itself in a moment."""
         if numbering.can_fill(stream) and self._continuity.latest(stream) is not None:
             self._look_later(stream, PROBE_S)
@@ -171,24 +171,24 @@ class Backfill:
         self._probes[stream] = trio.current_time() + wait_s
         self._probing.unpark_all()
 
-    def forget(self, stream: Stream) -> None:
+    def on_reset(self, stream: Stream) -> None:
         """Let a stream start anew."""
         self._let_go(stream)
         self._probes.pop(stream, None)
         self._continuity.forget(stream)
 
-    def announce(self, status: FeedStatus) -> None:
+    def on_status(self, status: FeedStatus) -> None:
         """Pass the feed's state on."""
-        self._sink.announce(status)
+        self._sink.publish_status(status)
 
-    def tell(self, stream: Stream, health: StreamHealth) -> None:
+    def on_health(self, stream: Stream, health: StreamHealth) -> None:
         """Pass the health of a stream on."""
-        self._sink.tell(stream, health)
+        self._sink.publish_health(stream, health)
 
-    def refuse(self, stream: Stream, reason: str) -> None:
+    def on_refused(self, stream: Stream, reason: str) -> None:
         """Pass a refusal on, after what waits."""
         self._let_go(stream)
-        self._sink.refuse(stream, reason)
+        self._sink.reject(stream, reason)
 
     def _take(
         self, stream: Stream, event: Event, received_ms: int, verdict: Verdict, *, backfilled: bool = False
@@ -200,9 +200,9 @@ class Backfill:
         self._filled += backfilled
         gap = verdict.gap
         if verdict.is_restart and gap is not None:
-            log.warning("numbers started again", extra={"stream": stream.name, "after": gap.first})
+            log.warning("sequence reset", extra={"stream": stream.name, "after": gap.first})
             self._let_go(stream)
-            self._sink.renew(stream, gap)
+            self._sink.reset_sequence(stream, gap)
             gap = None  # it is told
         elif gap is not None:
             self._gaps += 1
@@ -257,7 +257,7 @@ class Backfill:
                 await self._sink.settled()
                 continue
             if not recovery.waiting:
-                # No await since the look at what waits: the next fact passes through again, in order.
+                # No await since the look at what waits: the next event passes through again, in order.
                 del self._recoveries[stream]
                 return
             fact = recovery.waiting[0]
@@ -292,7 +292,7 @@ class Backfill:
             recovery.is_crowded, reason = False, "too much came in the meantime"
         is_whole = self._finish(filling, recovery, reason)
         recovery.filling = None
-        log.info("gap filled", extra={"stream": stream.name, "facts": filling.count, "is_whole": is_whole})
+        log.info("gap filled", extra={"stream": stream.name, "events": filling.count, "is_whole": is_whole})
 
     def _fill_by(self, recovery: _Recovery, missed_at: float) -> float:
         """When a gap that was found at a time is given up."""
@@ -347,7 +347,7 @@ class Backfill:
         return self._recoveries.get(filling.stream) is recovery
 
     def _insert(self, filling: _Filling, recovery: _Recovery, number: int, fact: Event) -> None:
-        """Send one fact of a page, and before it what came late; declare what the page leaves out."""
+        """Send one event of a page, and before it what came late; declare what the page leaves out."""
         if number > filling.last:
             return
         self._insert_late(filling, recovery)
@@ -425,7 +425,7 @@ class Backfill:
                 await self._look(due[0])
 
     async def _look(self, stream: Stream) -> None:
-        """Ask for what came after the newest fact of a stream; what fails is tried again until the stream speaks."""
+        """Ask for what came after the newest event of a stream; what fails is tried again until the stream speaks."""
         del self._probes[stream]
         latest = self._continuity.latest(stream)
         if latest is None:

@@ -82,7 +82,7 @@ class Link(Generic[L]):
         self.lives: list[L] = []  # the connections that are up, the youngest last
 
     def replace(self, reason: str) -> None:
-        """Put a new connection into the place of the one there is, without a seam; a dial under way is not hurried."""
+        """Put a new connection into the place of the one there is, without a gap; a dial under way is not hurried."""
         if self.lives and self.replacing is None:
             log.info("replacing connection", extra={"reason": reason})
             self.replacing = reason

@@ -1,4 +1,4 @@
-"""How long a stream, or a whole connection, may be silent (thinks; times in seconds, on a monotonic clock).
+"""How long a stream, or a whole connection, may be silent. Sans-I/O (times in seconds, on a monotonic clock).
 
 By its own recent rhythm: what had something every second is dead after some seconds without; a single quiet pair may be
 silent for minutes. Where the exchange promises a pace, that bounds it, too. Age is measured by arrival, never by the
@@ -34,7 +34,7 @@ def promised_s(stream: Stream) -> float:
     return math.inf
 
 
-class Rhythm:
+class LivenessTracker:
     """The pauses between the frames of a stream, or of a connection."""
 
     def __init__(self, promised_s: float = math.inf) -> None:
@@ -46,11 +46,11 @@ class Rhythm:
         self.heard_at: float | None = None  # on this connection
         self.armed_at = 0.0
 
-    def heir(self) -> Rhythm:
+    def successor(self) -> LivenessTracker:
         """The same rhythm, to be listened to on another connection."""
-        heir = Rhythm(self._promised_s)
-        heir._heard_s, heir._frames, heir._pauses = self._heard_s, self._frames, self._pauses.copy()
-        return heir
+        successor = LivenessTracker(self._promised_s)
+        successor._heard_s, successor._frames, successor._pauses = self._heard_s, self._frames, self._pauses.copy()
+        return successor
 
     def begin(self, now: float) -> None:
         """The exchange has acknowledged: silence counts from here, and the outage before it is no pause."""
@@ -70,7 +70,7 @@ class Rhythm:
         """Seconds since the last data frame, or since the acknowledgement."""
         return 0.0 if self._last is None else now - self._last
 
-    def patience_s(self, now: float) -> float:
+    def allowed_silence_s(self, now: float) -> float:
         """How long a whole connection may be silent."""
         if self._frames < FRAMES:
             return LONGEST_S

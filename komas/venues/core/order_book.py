@@ -1,4 +1,4 @@
-"""One order book, kept true from a snapshot and what changed since (thinks).
+"""One order book, kept true from a snapshot and what changed since (sans-I/O).
 
 binance-spot-api-docs, web-socket-streams.md, "How to manage a local order book correctly", as corrected on 2025-11-12:
 what changes is buffered; a snapshot is asked for; what it holds already is dropped; what follows must join on, each
@@ -85,7 +85,7 @@ class _Side:
         return tuple(self._levels[key] for key in self._keys[: min(count, self.known)])
 
 
-class Book:
+class OrderBook:
     """One symbol's book; feed it with ``take()``, and with ``load()`` while it is not true, or worn."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a venue's rooms are handed: where facts go, and what is wanted. The hub obeys both laws."""
+"""What a venue's components are handed: where events go, and what is wanted. The hub obeys both laws."""
 
 from __future__ import annotations
 
@@ -29,44 +29,44 @@ class EventHistory(Protocol):
         """
 
 
-class Intake(Protocol):
+class FeedSink(Protocol):
     """Where a feed leaves what came, as it came: from any connection, twice, late. Its law: it never waits."""
 
     @property
     def status(self) -> FeedStatus:
         """The feed's state, as it was announced last."""
 
-    def take(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
-        """Take facts of one stream, or changes of one order book, that came together, in order."""
+    def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
+        """Take events of one stream, or changes of one order book, that came together, in order."""
 
-    def doubt(self, stream: Stream) -> None:
-        """Take the news that facts of a stream may be missing although it says nothing: it was cut, or is silent."""
+    def on_suspect(self, stream: Stream) -> None:
+        """Take the news that events of a stream may be missing although it says nothing: it was cut, or is silent."""
 
-    def forget(self, stream: Stream) -> None:
+    def on_reset(self, stream: Stream) -> None:
         """Take the news that a stream is no longer wanted: it will start anew."""
 
-    def announce(self, status: FeedStatus) -> None:
+    def on_status(self, status: FeedStatus) -> None:
         """Take the feed's state."""
 
-    def tell(self, stream: Stream, health: StreamHealth) -> None:
+    def on_health(self, stream: Stream, health: StreamHealth) -> None:
         """Take the news that a stream is doubtful, or well again."""
 
-    def refuse(self, stream: Stream, reason: str) -> None:
+    def on_refused(self, stream: Stream, reason: str) -> None:
         """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
 
 
-class Sink(Protocol):
-    """Where facts and notices go. Its laws: it never waits, and takes what comes in order of each stream."""
+class MarketSink(Protocol):
+    """Where events and notices go. Its laws: it never waits, and takes what comes in order of each stream."""
 
     @property
     def status(self) -> FeedStatus:
         """The feed's state, as it was announced last."""
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        """Take one fact; ``backfilled`` is one that was missed and asked for."""
+        """Take one event; ``backfilled`` is one that was missed and asked for."""
 
     def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
-        """Take facts of one stream that came together, in order."""
+        """Take events of one stream that came together, in order."""
 
     def flush(self) -> None:
         """Take the news that all that came together was published: it may go out."""
@@ -75,18 +75,18 @@ class Sink(Protocol):
         """Wait, not for long, until those who take at once have taken what was published."""
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
-        """Take the news that facts are missing before the next one."""
+        """Take the news that events are missing before the next one."""
 
-    def announce(self, status: FeedStatus) -> None:
+    def publish_status(self, status: FeedStatus) -> None:
         """Take the feed's state."""
 
-    def renew(self, stream: Stream, gap: Gap) -> None:
+    def reset_sequence(self, stream: Stream, gap: Gap) -> None:
         """Take the news that a stream's numbers have started again; what was lost before is the gap."""
 
-    def tell(self, stream: Stream, health: StreamHealth) -> None:
+    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
         """Take the news that a stream is doubtful, or well again."""
 
-    def refuse(self, stream: Stream, reason: str) -> None:
+    def reject(self, stream: Stream, reason: str) -> None:
         """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
 
 
@@ -114,7 +114,7 @@ class Pins(Protocol):
         """Every wanted stream once."""
 
     def pinned(self, stream: Stream) -> bool:
-        """Whether a stream is kept open without listeners."""
+        """Whether a stream is kept open without subscribers."""
 
     def pin(self, streams: Iterable[Stream]) -> None:
         """Keep streams open until they are unpinned."""

@@ -1,4 +1,4 @@
-"""A true rolling window: at most so many acts in any period (thinks; time is an argument, in seconds).
+"""A true rolling window: at most so many acts in any period. Sans-I/O (time is an argument, in seconds).
 
 Not a token bucket: a bucket of five with a refill lets nine acts through within its first second, and the exchange
 counts in strict windows (nautilus_trader#5012, 2026-09-17).

@@ -1,4 +1,4 @@
-"""How long to wait before the next dial (thinks).
+"""How long to wait before the next dial (sans-I/O).
 
 The first retry is at once, then the wait doubles from one second with full jitter. A bad road is tried again within
 ten seconds at most; a venue that said no is left alone for longer each time, up to the sixty seconds of the user's
@@ -32,7 +32,7 @@ DIALS_IN_ALL_PERIOD_S: Final = 300.0
 RETRY_AFTER_MAX_S: Final = 3600.0
 
 
-class Patience(msgspec.Struct, frozen=True):
+class RetryPolicy(msgspec.Struct, frozen=True):
     """The settings of reconnecting; ``attempts`` is how many failures in a row are borne, ``None`` for all."""
 
     network_max_s: float = NETWORK_MAX_S
@@ -63,8 +63,10 @@ class DialBudget:
 class Backoff:
     """The waits of one link; ``random`` returns a float in [0, 1), ``budget`` is shared with the other links."""
 
-    def __init__(self, patience: Patience, random: Callable[[], float], budget: DialBudget | None = None) -> None:
-        self._patience = patience
+    def __init__(
+        self, retry_policy: RetryPolicy, random: Callable[[], float], budget: DialBudget | None = None
+    ) -> None:
+        self._retry_policy = retry_policy
         self._random = random
         self._dials = RollingWindow(DIALS, DIALS_PERIOD_S)
         self._budget = budget or DialBudget()
@@ -74,7 +76,7 @@ class Backoff:
     @property
     def exhausted(self) -> bool:
         """Whether as many dials in a row have failed as are allowed."""
-        return self._patience.attempts is not None and self.failures >= self._patience.attempts
+        return self._retry_policy.attempts is not None and self.failures >= self._retry_policy.attempts
 
     def dial_at(self, now: float) -> float:
         """When the next dial may be made: after the wait, and within the exchange's count of dials."""
@@ -102,7 +104,7 @@ class Backoff:
     def _jittered(self, cause: Cause) -> float:
         if self.failures == 1 and cause is not Cause.REFUSED:
             return 0.0
-        longest = self._patience.refused_max_s if cause is Cause.REFUSED else self._patience.network_max_s
+        longest = self._retry_policy.refused_max_s if cause is Cause.REFUSED else self._retry_policy.network_max_s
         # 2 ** 16 s is past any cap, and an outage of a year must not make the exponent a large number.
         doublings = min(max(self.failures - 2, 0), 16)
         return self._random() * min(longest, math.ldexp(FIRST_DELAY_S, doublings))

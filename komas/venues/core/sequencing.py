@@ -1,4 +1,4 @@
-"""Is this fact the next one? By the exchange's own numbers, stream by stream (thinks).
+"""Is this event the next one? By the exchange's own numbers, stream by stream (sans-I/O).
 
 Trades and aggregate trades count up by one; candles open one interval after another, and within one the count of
 trades rises; a book ticker's update id and a ticker's event time only rise. What was seen before is dropped, whichever
@@ -18,7 +18,7 @@ from komas.model.streams import Stream, next_open_ms, previous_open_ms
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Whether a fact is new, what is missing right before it, and whether its numbers have started again."""
+    """Whether an event is new, what is missing right before it, and whether its numbers have started again."""
 
     is_new: bool
     gap: Gap | None = None
@@ -29,9 +29,9 @@ NEXT = Verdict(is_new=True)
 SEEN = Verdict(is_new=False)
 
 
-# A testnet is wiped each month, a double is restarted, one garbage id may be far too high: so many old facts in a row,
-# each newer than the one before, are no repetition but a new count. A second connection that lags brings old facts in a
-# row, too: but never ones that happened after the newest that is known, and not for so long without anything new.
+# A testnet is wiped each month, a double is restarted, one garbage id may be far too high: so many old events in a row,
+# each newer than the one before, are no repetition but a new count. A second connection that lags brings old events in
+# a row, too: but never ones that happened after the newest that is known, and not for so long without anything new.
 RESTART: Final = 50
 RESTART_STATES: Final = 10  # of what has no time but its number: one of each read of the exchange, and it takes longer
 RESTART_MS: Final = 30_000
@@ -40,7 +40,7 @@ FUTURE_MS: Final = 86_400_000  # so far ahead of what comes is no trade of a con
 
 
 class _Run(msgspec.Struct):
-    """Old facts in a row, each newer than the one before; what a second connection repeats of them is no other run."""
+    """Old events in a row, each newer than the one before; what a second connection repeats of them is no other run."""
 
     count: int
     first: int
@@ -53,15 +53,15 @@ class _Run(msgspec.Struct):
         return number >= self.newest or (number >= self.first and received_ms - self.risen_ms < RESTART_MS)
 
 
-class Continuity:
-    """The newest fact of every stream."""
+class Sequencer:
+    """The newest event of every stream."""
 
     def __init__(self) -> None:
         self._latest: dict[Stream, Event] = {}
         self._runs: dict[Stream, _Run] = {}
 
     def judge(self, stream: Stream, event: Event, received_ms: int) -> Verdict:
-        """Judge one fact, and remember it; ``received_ms`` is komas's clock, milliseconds since the epoch."""
+        """Judge one event, and remember it; ``received_ms`` is komas's clock, milliseconds since the epoch."""
         verdict = self._compare(stream, event)
         if verdict is SEEN:
             return self._restarted(stream, event, received_ms)
@@ -71,7 +71,7 @@ class Continuity:
         return verdict
 
     def follow(self, stream: Stream, events: Sequence[Event]) -> int:
-        """How many of these facts, from the first one on, are each the next one; these are remembered, others not."""
+        """How many of these events, from the first one on, are each the next one; these are remembered, others not."""
         latest = self._latest.get(stream)
         if latest is None:
             return 0
@@ -93,7 +93,7 @@ class Continuity:
         self._runs.pop(stream, None)
 
     def latest(self, stream: Stream) -> Event | None:
-        """The newest fact of a stream, ``None`` before its first."""
+        """The newest event of a stream, ``None`` before its first."""
         return self._latest.get(stream)
 
     def _compare(self, stream: Stream, event: Event) -> Verdict:
@@ -123,7 +123,7 @@ class Continuity:
 
 
 def number_of(event: Event) -> int:
-    """The exchange's own number of a fact, rising within its stream: an id, or a time in milliseconds."""
+    """The exchange's own number of an event, rising within its stream: an id, or a time in milliseconds."""
     return _NUMBERS[type(event)](event)
 
 
@@ -171,7 +171,7 @@ def _candle(stream: Stream, latest: Kline, candle: Kline) -> Verdict:
     return Verdict(is_new=True, gap=Gap(stream=stream.name, first=first_missing, last=last_missing))
 
 
-# The stream's kind decides of which type all its facts are.
+# The stream's kind decides of which type all its events are.
 _COMPARE: Final[dict[type[Event], Callable[[Stream, Any, Any], Verdict]]] = {
     Trade: _counted,
     AggTrade: _counted,

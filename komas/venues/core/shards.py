@@ -1,4 +1,4 @@
-"""Which stream goes over which connection (thinks).
+"""Which stream goes over which connection (sans-I/O).
 
 A shard is one connection's worth of streams. A stream that has a place keeps it, for moving it costs messages and a
 seam; new ones go to the first shard with room. So the moves are as few as they can be: one for each stream that came

@@ -172,7 +172,7 @@ class Connection(TCPServer):
         finally:
             self.context.terminated.connections.discard(self)
 
-    def write(self, data: bytes) -> int:
+    def write_nowait(self, data: bytes) -> int:
         """Write what the socket takes at once; returns how many bytes are left.
 
         Nothing is taken while something else is being written. A rest of what was begun is kept, and goes before

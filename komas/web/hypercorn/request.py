@@ -2,7 +2,7 @@
 
 For a request Quart-Trio runs two more beside it, a nursery around them, to wait for a body that such a request has
 not, and for the client's leaving; Hypercorn keeps a queue for both. Quart keeps the request, with all that it knows,
-until the response has ended. Together that is most of what an idle listener costs. Here our Hypercorn stream cancels
+until the response has ended. Together that is most of what an idle subscriber costs. Here our Hypercorn stream cancels
 the request itself, and of a response without an end only its body is kept. A WebSocket's messages are taken where
 Hypercorn left them.
 """

@@ -29,7 +29,7 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from komas.errors import Closing
-from komas.hub.broadcast import Direct
+from komas.hub.broadcast import Writer
 from komas.observability.logs import hide_tokens
 from komas.signals.session import MESSAGE_BYTES, Bucket
 
@@ -106,7 +106,7 @@ class Socket(WSStream):
         self._parts: list[str] = []
         self._putting = trio.CancelScope()  # around what waits for room in the application's queue
         self._gone = trio.Event()
-        self._direct: Direct | None = event.state.get(SCOPE_CONNECTION)
+        self._direct: Writer | None = event.state.get(SCOPE_CONNECTION)
         # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
         headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
         return dataclasses.replace(event, headers=headers, state=ConnectionState({**event.state, SCOPE_STATE: self}))
@@ -137,20 +137,20 @@ class Socket(WSStream):
         """Seconds since anything came from the client."""
         return trio.current_time() - self.heard_at
 
-    def write(self, frame: bytes) -> int:
+    def write_nowait(self, frame: bytes) -> int:
         """Write as much of a frame as the connection takes at once; returns how many bytes are left."""
         is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
         if self._direct is None or not is_open or self.connection.state is not Phase.OPEN:
             return len(frame)
-        return self._direct.write(frame)
+        return self._direct.write_nowait(frame)
 
     @property
     def is_direct(self) -> bool:
-        """Whether ``write()`` ever writes."""
+        """Whether ``write_nowait()`` ever writes."""
         return self._direct is not None
 
     async def flush(self) -> bool:
-        """Write the rest of what ``write()`` has begun; whether there was one."""
+        """Write the rest of what ``write_nowait()`` has begun; whether there was one."""
         return self._direct is not None and await self._direct.flush()
 
     async def ping(self) -> None:

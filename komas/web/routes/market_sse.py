@@ -8,86 +8,88 @@ from typing import Any
 
 from quart import Blueprint, Response, request
 
-from komas.hub.broadcast import Direct
+from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub
-from komas.model.codec import Position
+from komas.model.codec import StreamPosition
 from komas.model.streams import Stream
 from komas.venues.binance import order_books
 from komas.web import params, sse
 from komas.web.access import Caller
 from komas.web.hypercorn.websocket import SCOPE_CONNECTION
 from komas.web.routes.control import check_listed
-from komas.web.services import Rooms
+from komas.web.services import Services
 
 DEPTH_SHOWN = 20  # levels a side, where a client does not say
 
 
-def market(rooms: Rooms) -> Blueprint:
+def market(services: Services) -> Blueprint:
     """The routes."""
     routes = Blueprint("market", __name__, url_prefix="/api/ws/sse")
 
     @routes.get("/prices")
     async def prices() -> Response:
-        streams = params.read_price_streams(request.args, rooms.settings.max_symbols)
+        streams = params.read_price_streams(request.args, services.settings.max_symbols)
         show = sse.Show(max_rate=params.read_rate(request.args.get("max_rate")))
-        await check_listed(rooms, streams, "symbols")
-        return _open(rooms, streams, show)
+        await check_listed(services, streams, "symbols")
+        return _open(services, streams, show)
 
     @routes.get("/klines")
     async def klines() -> Response:
         stream = params.read_kline_stream(request.args)
-        await check_listed(rooms, [stream], "symbol")
-        return _open(rooms, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
+        await check_listed(services, [stream], "symbol")
+        return _open(services, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
 
     @routes.get("/trades")
     async def trades() -> Response:
         stream = params.read_trade_stream(request.args)
-        await check_listed(rooms, [stream], "symbol")
-        return _open(rooms, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
+        await check_listed(services, [stream], "symbol")
+        return _open(services, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
 
     @routes.get("/depth")
     async def depth() -> Response:
         stream, levels = params.read_depth(request.args, default=DEPTH_SHOWN, most=order_books.PUBLISHED)
         show = sse.Show(levels, params.read_rate(request.args.get("max_rate")))
-        await check_listed(rooms, [stream], "symbol")
-        return _open(rooms, [stream], show)
+        await check_listed(services, [stream], "symbol")
+        return _open(services, [stream], show)
 
     return routes
 
 
-def _open(rooms: Rooms, streams: Sequence[Stream], show: sse.Show, *, since: Position | None = None) -> Response:
+def _open(
+    services: Services, streams: Sequence[Stream], show: sse.Show, *, since: StreamPosition | None = None
+) -> Response:
     if request.method == "HEAD":
         return sse.head()
-    address = rooms.access.address(Caller.of(request.scope, request.headers))
+    address = services.access.address(Caller.of(request.scope, request.headers))
     body = sse.EventBody(
-        rooms.hub,
-        rooms.doors,
+        services.hub,
+        services.limits,
         streams,
         address=address,
-        why_busy=partial(_why_busy, rooms, streams, address),
-        opened=rooms.connect,
+        why_busy=partial(_why_busy, services, streams, address),
+        opened=services.connect,
         since=since,
-        heartbeat_s=rooms.settings.heartbeat_s,
-        mailbox=rooms.settings.mailbox,
+        heartbeat_s=services.settings.heartbeat_s,
+        mailbox=services.settings.mailbox,
         show=show,
-        direct=_direct() if rooms.settings.direct_writes else None,
+        direct=_direct() if services.settings.direct_writes else None,
     )
     return sse.respond(body)
 
 
-def _direct() -> Direct | None:
+def _direct() -> Writer | None:
     """The connection, where Hypercorn offers it and a response is sent in chunks."""
     scope: Mapping[str, Any] = request.scope or {}  # made by an ASGI server, or by a test
-    direct: Direct | None = scope.get("state", {}).get(SCOPE_CONNECTION)
+    direct: Writer | None = scope.get("state", {}).get(SCOPE_CONNECTION)
     return direct if request.http_version == "1.1" else None
 
 
-def _why_busy(rooms: Rooms, streams: Sequence[Stream], address: str) -> str | None:
-    if rooms.draining.is_set():
+def _why_busy(services: Services, streams: Sequence[Stream], address: str) -> str | None:
+    if services.draining.is_set():
         return "the server is shutting down"
-    if _too_many(rooms.hub, streams, rooms.settings.max_streams):
+    if _too_many(services.hub, streams, services.settings.max_streams):
         return "too many streams are open"
-    return rooms.doors.why_full(address, streams)
+    return services.limits.why_full(address, streams)
 
 
 def _too_many(hub: Hub, streams: Sequence[Stream], most: int) -> bool:

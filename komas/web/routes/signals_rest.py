@@ -13,12 +13,12 @@ from komas.model.signals import MOST_DAYS, Principal, Signal, Vip
 from komas.signals.entitlements import is_vip
 from komas.signals.service import check_scope
 from komas.signals.tokens import is_subject
-from komas.signals.validation import check_key, check_type, read_changes, read_wording
+from komas.signals.validation import check_key, check_type, read_changes, read_new_signal
 from komas.web import params
 from komas.web.bearer import bearer_of
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import JSON, body_of, json_response
-from komas.web.services import Rooms
+from komas.web.services import Services
 
 PAGE: int = 100
 LONGEST_PAGE: int = 1000
@@ -41,65 +41,67 @@ class VipBody(msgspec.Struct, frozen=True):
     vip_until: int | None
 
 
-def publish(rooms: Rooms) -> Blueprint:
+def publish(services: Services) -> Blueprint:
     """The routes of producers and VIPs; they bring tokens."""
     routes = Blueprint("publish", __name__, url_prefix="/api/signals")
-    desk = rooms.signals.desk
+    service = services.signals.service
 
     @routes.post("")
-    async def born() -> Response:
-        principal = await _principal(rooms)
+    async def create_signal() -> Response:
+        principal = await _principal(services)
         check_scope(principal)
-        wording = read_wording(await body_of(request), rooms.settings.signal_types)
-        event = await desk.publish(principal, wording, check_key(request.headers.get("Idempotency-Key")))
+        wording = read_new_signal(await body_of(request), services.settings.signal_types)
+        event = await service.publish(principal, wording, check_key(request.headers.get("Idempotency-Key")))
         body = {"id": event.signal_id, "signal_type": event.signal_type, "data": event.data}
         return _respond(body, HTTPStatus.CREATED)
 
     @routes.patch("/<signal_id>")
     async def changed(signal_id: str) -> Response:
-        principal = await _principal(rooms)
+        principal = await _principal(services)
         check_scope(principal)
         changes = read_changes(await body_of(request))
         number = params.read_count(signal_id, "id", default=0, most=params.LARGEST)
-        signal = await desk.update(principal, number, changes)
+        signal = await service.update(principal, number, changes)
         if signal is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no signal {number}")
         return _respond(signal)
 
     @routes.get("")
     async def listed() -> Response:
-        principal = await _principal(rooms)
-        if not is_vip(principal, await rooms.signals.vips.known(principal.subject), rooms.signals.clock_ms() / 1000):
+        principal = await _principal(services)
+        if not is_vip(
+            principal, await services.signals.vips.known(principal.subject), services.signals.clock_ms() / 1000
+        ):
             raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
         since_id = params.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST)
         limit = params.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
         wanted = request.args.get("signal_type")
-        signal_type = None if wanted is None else check_type(wanted, rooms.settings.signal_types)
-        found = await rooms.signals.store.read(lambda ledger: ledger.signals_after(since_id, signal_type, limit))
+        signal_type = None if wanted is None else check_type(wanted, services.settings.signal_types)
+        found = await services.signals.store.read(lambda database: database.signals_after(since_id, signal_type, limit))
         return _respond(SignalsBody(len(found), tuple(found), found[-1].id if found else since_id))
 
     return routes
 
 
-def vips(rooms: Rooms) -> Blueprint:
+def vips(services: Services) -> Blueprint:
     """The routes of administrators."""
     routes = Blueprint("vips", __name__, url_prefix="/api/vip")
-    members = rooms.signals.vips
+    members = services.signals.vips
 
     @routes.post("/<path:user_id>")
     async def grant(user_id: str) -> Response:
         subject, days = _subject(user_id), _days(await body_of(request))
-        return json_response(_vip_body(subject, await members.grant(subject, days), rooms))
+        return json_response(_vip_body(subject, await members.grant(subject, days), services))
 
     @routes.delete("/<path:user_id>")
     async def revoke(user_id: str) -> Response:
         subject = _subject(user_id)
-        return json_response(_vip_body(subject, await members.revoke(subject), rooms))
+        return json_response(_vip_body(subject, await members.revoke(subject), services))
 
     @routes.get("/<path:user_id>")
     async def show(user_id: str) -> Response:
         subject = _subject(user_id)
-        return json_response(_vip_body(subject, await members.known(subject), rooms))
+        return json_response(_vip_body(subject, await members.known(subject), services))
 
     return routes
 
@@ -109,9 +111,9 @@ def _respond(body: object, status: int = HTTPStatus.OK) -> Response:
     return Response(msgspec.json.encode(body), status, content_type=JSON)
 
 
-async def _principal(rooms: Rooms) -> Principal:
+async def _principal(services: Services) -> Principal:
     try:
-        return await rooms.signals.authenticator.authenticate(bearer_of(request.headers))
+        return await services.signals.authenticator.authenticate(bearer_of(request.headers))
     except Unauthorized:
         raise ProblemError(
             HTTPStatus.UNAUTHORIZED,
@@ -120,10 +122,10 @@ async def _principal(rooms: Rooms) -> Principal:
         ) from None
 
 
-def _vip_body(subject: str, known: Vip | None, rooms: Rooms) -> VipBody:
+def _vip_body(subject: str, known: Vip | None, services: Services) -> VipBody:
     if known is None:
         return VipBody(subject, active=False, revoked=False, vip_until=None)
-    return VipBody(subject, known.is_active(rooms.signals.clock_ms() / 1000), known.revoked, known.until_s)
+    return VipBody(subject, known.is_active(services.signals.clock_ms() / 1000), known.revoked, known.until_s)
 
 
 def _subject(text: str) -> str:

@@ -1,4 +1,4 @@
-"""``/ws/signals``: the handshake, and the close frame at the end; the conversation is the desk's. Contract section 4.
+"""``/ws/signals``: the handshake, and the close frame at the end; ``komas.signals`` does what is in between.
 
 The handshake is always accepted: only a close frame shows a browser the code and the reason of a refusal.
 """
@@ -14,15 +14,16 @@ import trio
 from quart import Blueprint, websocket
 
 from komas.errors import Closing, Unauthorized
-from komas.signals.connection import Conversation, Wish
+from komas.signals.connection import ConnectRequest, SignalConnection
 from komas.web import params
 from komas.web.access import Caller
 from komas.web.bearer import SUBPROTOCOL, token_of
+from komas.web.encoding import SignalFrames
 from komas.web.hypercorn import websocket as edge_socket
 from komas.web.hypercorn.request import SCOPE_RECEIVE
 from komas.web.hypercorn.websocket import SCOPE_STATE
 from komas.web.problems import ProblemError
-from komas.web.services import Rooms
+from komas.web.services import Services
 
 CLOSE_S: Final = 2.0
 
@@ -53,11 +54,14 @@ class _Socket:
         except _LEFT:
             await trio.sleep_forever()
 
-    def write(self, frame: bytes) -> int:
-        return len(frame) if self._ours is None else self._ours.write(frame)
+    def write_nowait(self, frame: bytes) -> int:
+        return len(frame) if self._ours is None else self._ours.write_nowait(frame)
 
     async def flush(self) -> bool:
         return self._ours is not None and await self._ours.flush()
+
+    def encoder(self, *, positions: bool) -> SignalFrames:
+        return SignalFrames(positions)
 
     async def ping(self) -> None:
         if self._ours is not None:
@@ -68,7 +72,7 @@ class _Socket:
         return self._ours.heard_s_ago if self._ours is not None else trio.current_time()
 
 
-def vip(rooms: Rooms) -> Blueprint:
+def vip(services: Services) -> Blueprint:
     """The route."""
     routes = Blueprint("vip", __name__)
 
@@ -76,7 +80,7 @@ def vip(rooms: Rooms) -> Blueprint:
     async def signals() -> None:
         subprotocols = websocket.requested_subprotocols
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
-        closing = await _converse(rooms)
+        closing = await _converse(services)
         with trio.move_on_after(CLOSE_S, shield=True):
             with suppress(_LEFT):
                 await websocket.close(closing.code, closing.reason)
@@ -84,14 +88,14 @@ def vip(rooms: Rooms) -> Blueprint:
     return routes
 
 
-async def _converse(rooms: Rooms) -> Closing:
+async def _converse(services: Services) -> Closing:
     caller = Caller.of(websocket.scope, websocket.headers)
-    with rooms.signals.register.socket(rooms.access.address(caller)) as has_room:
-        if rooms.draining.is_set():
+    with services.signals.registry.socket(services.access.address(caller)) as has_room:
+        if services.draining.is_set():
             return Closing.SHUTTING_DOWN
         if not has_room:
             return Closing.TRY_AGAIN
-        if not rooms.access.lets_page_in(caller):
+        if not services.access.lets_page_in(caller):
             return Closing.ORIGIN_NOT_ALLOWED
         try:
             wish = _read_wish()
@@ -99,16 +103,16 @@ async def _converse(rooms: Rooms) -> Closing:
             return Closing.UNAUTHORIZED
         except ProblemError:
             return Closing.WRONG_SINCE
-        socket = _Socket(may_be_direct=rooms.settings.direct_writes)
-        return await Conversation(rooms.signals, socket, wish, rooms.draining).run()
+        socket = _Socket(may_be_direct=services.settings.direct_writes)
+        return await SignalConnection(services.signals, socket, wish, services.draining).run()
 
 
-def _read_wish() -> Wish:
+def _read_wish() -> ConnectRequest:
     query = websocket.args
     token = token_of(websocket.headers, websocket.requested_subprotocols, query.get("token"))
     since_id, since = (_position(query.get(name), name) for name in ("since_id", "since"))
     wants_positions = query.get("positions", "").lower() in ("1", "true")
-    return Wish(token, since_id, since, positions=wants_positions or since is not None)
+    return ConnectRequest(token, since_id, since, positions=wants_positions or since is not None)
 
 
 def _position(text: str | None, name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Books over a feed: snapshots when they are needed, one after another, and nothing untrue is shown."""
+"""OrderBooks over a feed: snapshots when they are needed, one after another, and nothing untrue is shown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import trio.testing
 
 from komas.hub.hub import Hub
 from komas.hub.overflow import Batch
-from komas.model.codec import Envelope, NoticeEnvelope
+from komas.model.codec import Envelope, NoticeEnvelope, encode
 from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, StreamHealth
 from komas.model.streams import Kind, Stream
-from komas.venues.binance.order_books import DOUBT_S, LATE_S, Books
+from komas.venues.binance.order_books import DOUBT_S, LATE_S, OrderBooks
 from komas.venues.binance.rows import RestHistory
-from komas.venues.core.gap_fill import Backfill
+from komas.venues.core.gap_fill import GapFiller
 from komas.venues.core.rest import open_rest
 from tests.builders import TRADE, trade
 
@@ -50,16 +50,16 @@ class _Exchange:
 
 
 class _House:
-    def __init__(self, exchange: _Exchange, hub: Hub, books: Books) -> None:
+    def __init__(self, exchange: _Exchange, hub: Hub, order_books: OrderBooks) -> None:
         self.exchange = exchange
         self.hub = hub
-        self.books = books
+        self.order_books = order_books
 
     def update(self, first: int, last: int, bid: str = "99.0", size: str = "1.0") -> None:
         """One change of the book, as the feed hands it over."""
         bids = ((Decimal(bid), Decimal(size)),)
         event = DepthUpdate(symbol="BTCUSDT", first=first, last=last, bids=bids, asks=(), timestamp=5)
-        self.books.take(DEPTH, [event], 1)
+        self.order_books.on_events(DEPTH, [event], 1)
 
     async def settle(self) -> None:
         await trio.testing.wait_all_tasks_blocked()
@@ -73,9 +73,9 @@ async def _house() -> AsyncIterator[_House]:
         open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
         trio.open_nursery() as nursery,
     ):
-        books = Books(Backfill(hub, RestHistory(rest), lambda: 1), hub, rest, lambda: 1)
-        nursery.start_soon(books.run)
-        yield _House(exchange, hub, books)
+        order_books = OrderBooks(GapFiller(hub, RestHistory(rest), lambda: 1), hub, rest, lambda: 1)
+        nursery.start_soon(order_books.run)
+        yield _House(exchange, hub, order_books)
         nursery.cancel_scope.cancel()
 
 
@@ -84,73 +84,74 @@ async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
 ) -> None:
     """With the exchange's digits, and again at each change; the rest passes through to the backfill."""
     async with _house() as house:
-        with house.hub.listen([DEPTH, TRADE]) as listener:
+        with house.hub.subscribe([DEPTH, TRADE]) as subscription:
             house.update(9, 11)
-            assert house.books.depth(DEPTH, 10) is None
-            assert house.books.is_recovering(DEPTH)
-            await house.books.known(DEPTH, 1)
+            assert house.order_books.depth(DEPTH, 10) is None
+            assert house.order_books.is_recovering(DEPTH)
+            await house.order_books.known(DEPTH, 1)
             house.update(12, 12, "100.0", "0")
-            house.books.take(TRADE, [trade(1)], 1)
-            items = (await listener.take()).items
+            house.order_books.on_events(TRADE, [trade(1)], 1)
+            items = (await subscription.receive()).items
             facts = [item for item in items if isinstance(item, Envelope)]
-            assert facts[0].json == (
-                b'{"type":"depth","data":{"type":"depth","symbol":"BTCUSDT","update_id":12,"bids":[[99.0,1.0]],'
-                b'"asks":[[101.0,2.0]],"timestamp":5},"timestamp":"1970-01-01T00:00:00.001Z"}'
+            assert encode(facts[0].event) == (
+                b'{"type":"depth","symbol":"BTCUSDT","update_id":12,"bids":[[99.0,1.0]],'
+                b'"asks":[[101.0,2.0]],"timestamp":5}'
             )
+            assert facts[0].received_ms == 1
             assert facts[1].stream == TRADE
-        book = house.books.depth(DEPTH, 1)
+        book = house.order_books.depth(DEPTH, 1)
         assert isinstance(book, Depth)
         assert len(house.exchange.asked_at) == 1
-        assert house.books.statistics().snapshots == 1
+        assert house.order_books.statistics().snapshots == 1
 
 
 async def test_a_torn_book_is_not_shown_and_mended(autojump_clock: trio.testing.MockClock) -> None:
     """After a moment in which the missing change may come by itself; who listens is told both times."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]) as listener:
+        with house.hub.subscribe([DEPTH]) as subscription:
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
-            await listener.take()
+            await house.order_books.known(DEPTH, 1)
+            await subscription.receive()
             house.update(20, 21)
-            assert house.books.depth(DEPTH, 1) is None
+            assert house.order_books.depth(DEPTH, 1) is None
             house.exchange.update_id = 20
             await trio.sleep(LATE_S / 2)
             assert len(house.exchange.asked_at) == 1
             await trio.sleep(LATE_S)
-            book = house.books.depth(DEPTH, 1)
+            book = house.order_books.depth(DEPTH, 1)
             assert book is not None
             assert book.update_id == 21
-            told = [item.notice for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]
+            told = [item.notice for item in (await subscription.receive()).items if isinstance(item, NoticeEnvelope)]
             assert [notice.health for notice in told if isinstance(notice, StreamHealth)] == [Health.LIVE]
 
 
 async def test_a_change_that_is_only_late_costs_no_snapshot(autojump_clock: trio.testing.MockClock) -> None:
     """Two connections."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             house.update(13, 14)
             house.update(12, 12)
             await trio.sleep(5)
-            assert house.books.statistics().untrue == 0
+            assert house.order_books.statistics().untrue == 0
             assert len(house.exchange.asked_at) == 1
 
 
 async def test_a_snapshot_that_is_too_old_or_fails_is_asked_for_again(autojump_clock: trio.testing.MockClock) -> None:
     """With a pause that grows; nothing is shown in the meantime."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.exchange.update_id = 3
             house.update(9, 11)
             await trio.sleep(0.5)
             house.exchange.fails = True
             await trio.sleep(4)
             assert house.exchange.asked_at == [0, 1, 3]
-            assert house.books.depth(DEPTH, 1) is None
+            assert house.order_books.depth(DEPTH, 1) is None
             house.exchange.fails = False
             house.exchange.update_id = 11
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             assert house.exchange.asked_at[3:] == [7]
 
 
@@ -158,48 +159,48 @@ async def test_a_book_that_nobody_wants_is_closed(autojump_clock: trio.testing.M
     """Also one that the exchange refuses, and while its snapshot is under way."""
     async with _house() as house:
         house.update(9, 11)
-        house.books.forget(DEPTH)
+        house.order_books.on_reset(DEPTH)
         await house.settle()
-        assert house.books.statistics().books == 0
+        assert house.order_books.statistics().order_books == 0
         house.update(9, 11)
-        house.books.refuse(DEPTH, "gone")
+        house.order_books.on_refused(DEPTH, "gone")
         await trio.sleep(1)
-        assert house.books.depth(DEPTH, 1) is None
+        assert house.order_books.depth(DEPTH, 1) is None
 
 
 async def test_a_crossed_book_is_taken_anew(autojump_clock: trio.testing.MockClock) -> None:
     """It is never shown."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             house.update(12, 12, "105.0")
-            assert house.books.depth(DEPTH, 1) is None
+            assert house.order_books.depth(DEPTH, 1) is None
             house.exchange.update_id = 12
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             assert len(house.exchange.asked_at) == 2
 
 
 async def test_a_book_that_was_cut_is_not_shown_before_it_is_proven(autojump_clock: trio.testing.MockClock) -> None:
     """By a change that joins on, or, where none comes, by a snapshot: a quiet pair's may have moved meanwhile."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
-            house.books.doubt(DEPTH)
-            assert house.books.depth(DEPTH, 1) is None
+            await house.order_books.known(DEPTH, 1)
+            house.order_books.on_suspect(DEPTH)
+            assert house.order_books.depth(DEPTH, 1) is None
             assert house.hub.latest.get(DEPTH) is None
             house.update(12, 12)
-            assert house.books.depth(DEPTH, 1) is not None
-            house.books.doubt(DEPTH)
+            assert house.order_books.depth(DEPTH, 1) is not None
+            house.order_books.on_suspect(DEPTH)
             house.exchange.update_id = 40
             await trio.sleep(DOUBT_S * 1.5)
-            book = house.books.depth(DEPTH, 1)
+            book = house.order_books.depth(DEPTH, 1)
             assert book is not None
             assert book.update_id == 40
             assert house.hub.latest.get(DEPTH) is not None
-            house.books.announce(FeedStatus(state=FeedState.DISCONNECTED))
-            assert house.books.depth(DEPTH, 1) is None
+            house.order_books.on_status(FeedStatus(state=FeedState.DISCONNECTED))
+            assert house.order_books.depth(DEPTH, 1) is None
             assert house.hub.latest.get(DEPTH) is None  # nor is it shown to whoever comes before the next one is known
 
 
@@ -208,15 +209,15 @@ async def test_a_snapshot_that_was_asked_for_before_a_doubt_does_not_end_it(
 ) -> None:
     """It may be older than what was missed: another one is asked for, or the next change joins on."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.exchange.takes_s = 3
             house.update(9, 11)
             await trio.sleep(1)
-            house.books.doubt(DEPTH)
+            house.order_books.on_suspect(DEPTH)
             await trio.sleep(2.5)
-            assert house.books.depth(DEPTH, 1) is None
+            assert house.order_books.depth(DEPTH, 1) is None
             house.exchange.update_id = 12
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             assert house.exchange.asked_at == [0, 4]
 
 
@@ -225,10 +226,10 @@ async def test_a_worn_book_whose_snapshots_are_late_costs_nobody_else_anything(
 ) -> None:
     """It is asked for with pauses that grow, and mended by the first snapshot that joins on."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.exchange.levels = 1000
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             house.exchange.update_id = 5
             house.update(12, 12, "100.0", "0")
             for place in range(850):
@@ -239,7 +240,7 @@ async def test_a_worn_book_whose_snapshots_are_late_costs_nobody_else_anything(
             assert len(house.exchange.asked_at) - asked < 8
             house.exchange.update_id = 862
             await trio.sleep(31)
-            assert house.books.depth(DEPTH, 1) is not None
+            assert house.order_books.depth(DEPTH, 1) is not None
             asked = len(house.exchange.asked_at)
             await trio.sleep(60)
             assert len(house.exchange.asked_at) == asked
@@ -250,31 +251,31 @@ async def test_an_update_of_a_far_future_does_not_cost_the_book_for_ever(
 ) -> None:
     """Nothing joins on to it: after some snapshots, further and further apart, the book is begun anew."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             house.update(10**6, 10**6)
             for number in range(12, 52):
                 house.exchange.update_id = number
                 house.update(number, number)
                 await trio.sleep(1)
-            assert house.books.depth(DEPTH, 1) is not None
+            assert house.order_books.depth(DEPTH, 1) is not None
             assert len(house.exchange.asked_at) < 8
 
 
 async def test_snapshots_leave_room_for_missing_trades(autojump_clock: trio.testing.MockClock) -> None:
     """While most of the minute's weight is used, a book waits."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]):
+        with house.hub.subscribe([DEPTH]):
             house.exchange.weight = 4000
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
+            await house.order_books.known(DEPTH, 1)
             house.update(20, 21)
             house.exchange.update_id = 21
             await trio.sleep(50)
             assert len(house.exchange.asked_at) == 1
             await trio.sleep(15)
-            assert house.books.depth(DEPTH, 1) is not None
+            assert house.order_books.depth(DEPTH, 1) is not None
 
 
 async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
@@ -282,36 +283,36 @@ async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
 ) -> None:
     """Whatever a snapshot says: what comes after that would be missed; what is heard again ends it."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]) as listener:
+        with house.hub.subscribe([DEPTH]) as subscription:
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
-            house.books.tell(DEPTH, STALE)
-            house.books.doubt(DEPTH)
+            await house.order_books.known(DEPTH, 1)
+            house.order_books.on_health(DEPTH, STALE)
+            house.order_books.on_suspect(DEPTH)
             house.exchange.update_id = 40
             await trio.sleep(60)
             assert len(house.exchange.asked_at) == 2
-            assert house.books.depth(DEPTH, 1) is None
+            assert house.order_books.depth(DEPTH, 1) is None
             assert house.hub.latest.get(DEPTH) is None
-            assert _told(await listener.take()) == [Health.STALE]
+            assert _told(await subscription.receive()) == [Health.STALE]
             house.update(41, 41)
-            assert house.books.depth(DEPTH, 1) is not None
-            house.books.tell(DEPTH, LIVE)
-            assert _told(await listener.take()) == [Health.LIVE]
+            assert house.order_books.depth(DEPTH, 1) is not None
+            house.order_books.on_health(DEPTH, LIVE)
+            assert _told(await subscription.receive()) == [Health.LIVE]
 
 
 async def test_a_torn_book_that_is_heard_again_is_not_said_to_be_well(autojump_clock: trio.testing.MockClock) -> None:
     """Its stream was silent, and has missed something: it is well when the book is."""
     async with _house() as house:
-        with house.hub.listen([DEPTH]) as listener:
+        with house.hub.subscribe([DEPTH]) as subscription:
             house.update(9, 11)
-            await house.books.known(DEPTH, 1)
-            house.books.tell(DEPTH, STALE)
+            await house.order_books.known(DEPTH, 1)
+            house.order_books.on_health(DEPTH, STALE)
             house.update(20, 21)
-            house.books.tell(DEPTH, LIVE)
-            assert _told(await listener.take()) == [Health.RECOVERING]
+            house.order_books.on_health(DEPTH, LIVE)
+            assert _told(await subscription.receive()) == [Health.RECOVERING]
             house.exchange.update_id = 20
-            await house.books.known(DEPTH, 1)
-            assert _told(await listener.take()) == [Health.LIVE]
+            await house.order_books.known(DEPTH, 1)
+            assert _told(await subscription.receive()) == [Health.LIVE]
 
 
 def _told(batch: Batch) -> list[Health]:

@@ -15,6 +15,6 @@ def test_no_more_is_asked_for_than_is_missing() -> None:
 
 
 def test_what_is_no_row_is_a_bug() -> None:
-    """Not a fact with holes."""
+    """Not an event with holes."""
     with pytest.raises(TypeError):
         rows.read(TRADE, {"id": 1})

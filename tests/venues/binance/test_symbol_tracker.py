@@ -15,8 +15,8 @@ from komas.model.market import FeedStatus, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 from komas.venues.binance.listings import FRESH_S, RETRY_S, Listings
 from komas.venues.binance.rows import RestHistory
-from komas.venues.binance.symbol_tracker import Universe
-from komas.venues.core.gap_fill import Backfill
+from komas.venues.binance.symbol_tracker import SymbolTracker
+from komas.venues.core.gap_fill import GapFiller
 from komas.venues.core.rest import open_rest
 
 OLD, NEW = Stream(Kind.TICKER, "OLDUSDT"), Stream(Kind.TICKER, "NEWUSDT")
@@ -38,7 +38,7 @@ class _House:
 
 
 @asynccontextmanager
-async def _house() -> AsyncIterator[tuple[_House, Universe]]:
+async def _house() -> AsyncIterator[tuple[_House, SymbolTracker]]:
     house = _House()
     transport = httpx.MockTransport(house.answer)
     async with (
@@ -46,24 +46,24 @@ async def _house() -> AsyncIterator[tuple[_House, Universe]]:
         trio.open_nursery() as nursery,
     ):
         listings = Listings(rest)
-        universe = Universe(listings, house.hub.interest, Backfill(house.hub, RestHistory(rest), lambda: 1))
+        symbol_tracker = SymbolTracker(listings, house.hub.interest, GapFiller(house.hub, RestHistory(rest), lambda: 1))
         nursery.start_soon(listings.run)
-        nursery.start_soon(universe.run)
+        nursery.start_soon(symbol_tracker.run)
         assert await listings.answered()
-        yield house, universe
+        yield house, symbol_tracker
         nursery.cancel_scope.cancel()
 
 
 async def test_every_symbol_follows_listings_and_delistings(autojump_clock: trio.testing.MockClock) -> None:
     """A new one is subscribed, one that is gone is dropped, one that does not trade is left out."""
-    async with _house() as (house, universe):
-        assert [stream.symbol for stream in universe.follow(Kind.TICKER)] == ["BTCUSDT", "OLDUSDT"]
+    async with _house() as (house, symbol_tracker):
+        assert [stream.symbol for stream in symbol_tracker.follow(Kind.TICKER)] == ["BTCUSDT", "OLDUSDT"]
         del house.symbols["OLDUSDT"]
         house.symbols |= {"NEWUSDT": "TRADING", "HALTUSDT": "TRADING"}
         await trio.sleep(FRESH_S + RETRY_S + 1)
         assert house.names() == {"BTCUSDT", "NEWUSDT", "HALTUSDT"}
         house.hub.interest.pin([Stream(Kind.MINI_TICKER, "BTCUSDT")])
-        assert len(universe.unfollow(Kind.TICKER)) == 3
+        assert len(symbol_tracker.unfollow(Kind.TICKER)) == 3
         assert house.hub.interest.streams() == (Stream(Kind.MINI_TICKER, "BTCUSDT"),)
         house.symbols["MOREUSDT"] = "TRADING"
         await trio.sleep(FRESH_S + 1)
@@ -72,13 +72,13 @@ async def test_every_symbol_follows_listings_and_delistings(autojump_clock: trio
 
 async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio.testing.MockClock) -> None:
     """And so is one that halts, and trades again."""
-    async with _house() as (house, _universe):
+    async with _house() as (house, _symbol_tracker):
         halted = Stream(Kind.TRADE, "BTCUSDT")
-        with house.hub.listen([OLD, halted, Stream(Kind.TICKER, "BTCUSDT")]) as listener:
+        with house.hub.subscribe([OLD, halted, Stream(Kind.TICKER, "BTCUSDT")]) as subscription:
             del house.symbols["OLDUSDT"]
             house.symbols["BTCUSDT"] = "HALT"
             await trio.sleep(FRESH_S + RETRY_S + 1)
-            notices = [item.notice for item in (await listener.take()).items if isinstance(item, NoticeEnvelope)]
+            notices = [item.notice for item in (await subscription.receive()).items if isinstance(item, NoticeEnvelope)]
             *halts, refusal = notices
             assert isinstance(refusal, FeedStatus)
             assert (refusal.stream, refusal.reason) == (OLD.name, "OLDUSDT is not listed by the exchange")
@@ -90,7 +90,7 @@ async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio
             assert OLD not in house.hub.interest
             house.symbols["BTCUSDT"] = "TRADING"
             await trio.sleep(FRESH_S + 1)
-            again = (await listener.take()).items[0]
+            again = (await subscription.receive()).items[0]
             assert isinstance(again, NoticeEnvelope)
             assert isinstance(again.notice, StreamHealth)
             assert again.notice.reason == "BTCUSDT is in status TRADING"

@@ -1,4 +1,4 @@
-"""Payloads of the exchange, read into facts: real ones, odd ones, broken ones."""
+"""Payloads of the exchange, read into events: real ones, odd ones, broken ones."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_of_states_that_came_together_the_newest_is_a_fact(name: str) -> None:
 
 
 def test_a_number_that_is_as_it_was_is_not_read_again() -> None:
-    """The fact holds the same object; what has changed is read, whatever frames could not be in between."""
+    """The event holds the same object; what has changed is read, whatever frames could not be in between."""
     reader, complaints = reader_of("btcusdt@trade"), list[Unreadable]()
     assert reader is not None
     rows = [("1.50", "2"), ("1.50", "3"), ("NaN", "3"), ("1.50", "x"), ("1.5", "3"), ("1.50", "3")]

@@ -14,12 +14,12 @@ import pytest
 import trio
 import trio.testing
 
-from komas.hub.buffer import MAILBOX_POSTS
+from komas.hub.buffer import BUFFER_EVENTS
 from komas.hub.hub import Hub
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, Kline, StreamHealth, Trade
 from komas.model.streams import Kind, Stream
 from komas.venues.binance.rows import RestHistory
-from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, PROBE_S, WAITING, Backfill
+from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, PROBE_S, WAITING, GapFiller
 from komas.venues.core.rest import open_rest
 from komas.venues.core.sequencing import LATE_MS, RESTART
 from komas.web.sse import Show
@@ -61,16 +61,16 @@ class _Sink:
         self.taken.append((gap.first, gap.last))
         self.reason = gap.reason
 
-    def tell(self, stream: Stream, health: StreamHealth) -> None:
+    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
         self.taken.append(health.health)
 
-    def announce(self, status: FeedStatus) -> None:
+    def publish_status(self, status: FeedStatus) -> None:
         self.status = status
 
-    def renew(self, stream: Stream, gap: Gap) -> None:
+    def reset_sequence(self, stream: Stream, gap: Gap) -> None:
         self.taken.append("renewed")
 
-    def refuse(self, stream: Stream, reason: str) -> None:
+    def reject(self, stream: Stream, reason: str) -> None:
         self.taken.append("refused")
 
 
@@ -90,24 +90,24 @@ def _trades(request: httpx.Request, *, missing: tuple[int, ...] = ()) -> httpx.R
 class _House:
     """A backfill over a scripted REST host."""
 
-    def __init__(self, backfill: Backfill, sink: _Sink) -> None:
-        self.backfill = backfill
+    def __init__(self, gap_filler: GapFiller, sink: _Sink) -> None:
+        self.gap_filler = gap_filler
         self.sink = sink
 
     def take(self, *numbers: int) -> None:
         """What the feed hands over: trades by their ids."""
         for number in numbers:
-            self.backfill.take(TRADE, [trade(number)], NOW_MS)
+            self.gap_filler.on_events(TRADE, [trade(number)], NOW_MS)
 
     def miss_one(self, streams: Sequence[Stream]) -> None:
         """Two trades of each stream, and one missing between them."""
         for stream in streams:
             for number in (1, 3):
                 fact = msgspec.structs.replace(trade(number), symbol=stream.symbol)
-                self.backfill.take(stream, [fact], NOW_MS)
+                self.gap_filler.on_events(stream, [fact], NOW_MS)
 
     async def settle(self) -> None:
-        """Let everything happen that needs no time but that in which late facts are waited for, and listeners take."""
+        """Let everything happen that needs no time but that in which late events are waited for."""
         await trio.sleep(LATE_S + 0.05)
         await trio.testing.wait_all_tasks_blocked()
 
@@ -120,9 +120,9 @@ async def _house(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIter
         open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
         trio.open_nursery() as nursery,
     ):
-        backfill = Backfill(sink, RestHistory(rest), lambda: NOW_MS)
-        nursery.start_soon(backfill.run)
-        yield _House(backfill, sink)
+        gap_filler = GapFiller(sink, RestHistory(rest), lambda: NOW_MS)
+        nursery.start_soon(gap_filler.run)
+        yield _House(gap_filler, sink)
         nursery.cancel_scope.cancel()
 
 
@@ -130,16 +130,16 @@ async def test_what_is_missing_comes_first_and_what_is_live_waits(autojump_clock
     """In order, each once, marked; other streams do not wait, and afterwards nothing does."""
     async with _house(_trades) as house:
         house.take(1, 2501, 2502)
-        house.backfill.take(TICKER, [ticker(timestamp=-1)], NOW_MS)
+        house.gap_filler.on_events(TICKER, [ticker(timestamp=-1)], NOW_MS)
         assert house.sink.taken == [1, -1]
-        assert house.backfill.is_recovering(TRADE)
+        assert house.gap_filler.is_recovering(TRADE)
         await house.settle()
         assert house.sink.taken == [1, -1, *range(2, 2503)]
         assert house.sink.backfilled == list(range(2, 2501))
-        assert not house.backfill.is_recovering(TRADE)
+        assert not house.gap_filler.is_recovering(TRADE)
         house.take(2503, 2503, 7)
         assert house.sink.taken[-1] == 2503
-        counts = house.backfill.statistics()
+        counts = house.gap_filler.statistics()
         assert (counts.gaps, counts.filled, counts.declared, counts.recovering, counts.repeated) == (1, 2499, 0, 0, 2)
 
 
@@ -152,7 +152,7 @@ async def test_a_gap_behind_a_gap_is_filled_in_its_turn(autojump_clock: trio.tes
 
 
 async def test_what_is_only_late_is_not_asked_for(autojump_clock: trio.testing.MockClock) -> None:
-    """Two connections, or frames out of order: each fact once, none of them marked."""
+    """Two connections, or frames out of order: each event once, none of them marked."""
 
     def answer(_request: httpx.Request) -> httpx.Response:
         raise AssertionError
@@ -162,7 +162,7 @@ async def test_what_is_only_late_is_not_asked_for(autojump_clock: trio.testing.M
         await trio.testing.wait_all_tasks_blocked()
         assert house.sink.taken == list(range(1, 9))
         assert house.sink.backfilled == []
-        assert house.backfill.statistics().repeated == 1
+        assert house.gap_filler.statistics().repeated == 1
 
 
 async def test_what_comes_late_by_itself_and_what_is_asked_for_are_put_together(
@@ -190,10 +190,10 @@ async def test_a_closing_update_may_be_late(autojump_clock: trio.testing.MockClo
     """The other connection brings it; its earlier updates are old."""
     async with _house(lambda _: httpx.Response(404)) as house:
         for candle in (kline(1), kline(2), kline(1, trades=4), kline(1, closed=True, trades=5), kline(2, trades=4)):
-            house.backfill.take(KLINE, [candle], NOW_MS)
+            house.gap_filler.on_events(KLINE, [candle], NOW_MS)
         await house.settle()
         assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 1, 2, 2)]
-        assert house.backfill.statistics().declared == 0
+        assert house.gap_filler.statistics().declared == 0
 
 
 async def test_a_stream_that_is_heard_again_is_asked_for_although_it_says_nothing(
@@ -211,18 +211,18 @@ async def test_a_stream_that_is_heard_again_is_asked_for_although_it_says_nothin
         return _trades(request, missing=tuple(range(max(first, 5), first + 1000)))
 
     async with _house(answer) as house:
-        house.backfill.doubt(TRADE)  # nothing is known of it yet
+        house.gap_filler.on_suspect(TRADE)  # nothing is known of it yet
         house.take(2)
-        house.backfill.take(KLINE, [kline(1)], NOW_MS)
-        house.backfill.take(TICKER, [ticker()], NOW_MS)
+        house.gap_filler.on_events(KLINE, [kline(1)], NOW_MS)
+        house.gap_filler.on_events(TICKER, [ticker()], NOW_MS)
         for stream in (TRADE, KLINE, TICKER):
-            house.backfill.doubt(stream)
+            house.gap_filler.on_suspect(stream)
         await trio.sleep(PROBE_S + 0.1)
         assert house.sink.taken == [2, MINUTE_MS, 1, 3, 4, MINUTE_MS, 2 * MINUTE_MS]
         assert house.sink.backfilled == [3, 4, MINUTE_MS, 2 * MINUTE_MS]
         house.take(5)
         assert house.sink.taken[-1] == 5
-        assert house.backfill.statistics().filled == 4
+        assert house.gap_filler.statistics().filled == 4
 
 
 async def test_a_stream_that_speaks_by_itself_is_not_asked_for(autojump_clock: trio.testing.MockClock) -> None:
@@ -233,14 +233,14 @@ async def test_a_stream_that_speaks_by_itself_is_not_asked_for(autojump_clock: t
 
     async with _house(answer) as house:
         house.take(1)
-        house.backfill.doubt(TRADE)
+        house.gap_filler.on_suspect(TRADE)
         house.take(2)
         await trio.sleep(PROBE_S * 2)
-        house.backfill.doubt(TRADE)
-        house.backfill.forget(TRADE)
+        house.gap_filler.on_suspect(TRADE)
+        house.gap_filler.on_reset(TRADE)
         await trio.sleep(PROBE_S * 2)
         house.take(50)
-        house.backfill.doubt(TRADE)
+        house.gap_filler.on_suspect(TRADE)
         await trio.sleep(PROBE_S * 2)
         assert house.sink.taken == [1, 2, 50]
 
@@ -259,7 +259,7 @@ async def test_a_candle_is_not_believed_before_another_one_follows_it(
 
     async with _house(answer) as house:
         for candle in (kline(1, trades=10), kline(2)):
-            house.backfill.take(KLINE, [candle], NOW_MS)
+            house.gap_filler.on_events(KLINE, [candle], NOW_MS)
         await trio.sleep(5)
         assert looks == 3
         assert house.sink.taken == [MINUTE_MS, MINUTE_MS, 2 * MINUTE_MS]
@@ -414,13 +414,13 @@ async def test_an_answer_that_lags_behind_is_waited_for(autojump_clock: trio.tes
         assert house.sink.taken == [0, 1, 2, 3, 4]
 
 
-class _Outlet:
+class _Writer:
     """A socket that takes everything."""
 
     def __init__(self) -> None:
         self.text = b""
 
-    def write(self, chunk: bytes) -> int:
+    def write_nowait(self, chunk: bytes) -> int:
         self.text += chunk
         return 0
 
@@ -432,14 +432,14 @@ class _Outlet:
 async def test_what_waited_is_more_than_a_mailbox_takes_and_nobody_who_reads_loses_any(
     autojump_clock: trio.testing.MockClock, *, direct: bool
 ) -> None:
-    """It is passed on in pieces, each of which listeners have taken before the next."""
-    count = 3 * MAILBOX_POSTS
-    hub, outlet, heard = Hub(), _Outlet(), list[int]()
+    """It is passed on in pieces, each of which subscribers have taken before the next."""
+    count = 3 * BUFFER_EVENTS
+    hub, outlet, heard = Hub(), _Writer(), list[int]()
 
     async def listen() -> None:
-        with hub.listen_directly([TRADE], outlet, Show()) if direct else hub.listen([TRADE]) as listener:
+        with hub.subscribe_writer([TRADE], outlet, Show()) if direct else hub.subscribe([TRADE]) as subscription:
             while True:
-                batch = await listener.take()
+                batch = await subscription.receive()
                 assert not batch.dropped
                 heard.extend(item.sequence for item in batch.items if item.sequence is not None)  # type: ignore[union-attr]
 
@@ -453,16 +453,16 @@ async def test_what_waited_is_more_than_a_mailbox_takes_and_nobody_who_reads_los
         ) as rest,
         trio.open_nursery() as nursery,
     ):
-        backfill = Backfill(hub, RestHistory(rest), lambda: NOW_MS)
-        nursery.start_soon(backfill.run)
-        nursery.start_soon(hub.deliver)
+        gap_filler = GapFiller(hub, RestHistory(rest), lambda: NOW_MS)
+        nursery.start_soon(gap_filler.run)
+        nursery.start_soon(hub.run)
         nursery.start_soon(listen)
         await trio.testing.wait_all_tasks_blocked()
         for number in (1, *range(3, count)):
-            backfill.take(TRADE, [trade(number)], NOW_MS)
+            gap_filler.on_events(TRADE, [trade(number)], NOW_MS)
             hub.flush()
         await trio.sleep(10)
-        backfill.take(TRADE, [trade(count)], NOW_MS)
+        gap_filler.on_events(TRADE, [trade(count)], NOW_MS)
         hub.flush()
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
@@ -516,16 +516,18 @@ async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: t
         match end:
             case "renewed":
                 for number in range(1, RESTART + 1):
-                    house.backfill.take(TRADE, [trade(number - 1000, event_ms=EVENT_MS + LATE_MS + number)], NOW_MS)
+                    house.gap_filler.on_events(
+                        TRADE, [trade(number - 1000, event_ms=EVENT_MS + LATE_MS + number)], NOW_MS
+                    )
             case "refused":
-                house.backfill.refuse(TRADE, "gone")
+                house.gap_filler.on_refused(TRADE, "gone")
             case _:
-                house.backfill.forget(TRADE)
+                house.gap_filler.on_reset(TRADE)
         taken = [0, 1, 2, (3, 5), 6, (7, 8), 9]
         assert house.sink.taken[:7] == taken
         assert house.sink.taken[7:8] == ([] if end == "forgotten" else [end])
         await trio.sleep(60)
-        assert house.backfill.statistics().recovering == 0
+        assert house.gap_filler.statistics().recovering == 0
 
 
 async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.testing.MockClock) -> None:
@@ -543,8 +545,8 @@ async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.te
         return httpx.Response(200, content=json.dumps(rows))
 
     async with _house(answer) as house:
-        house.backfill.take(KLINE, [kline(1, closed=True)], NOW_MS)
-        house.backfill.take(KLINE, [kline(5)], NOW_MS)
+        house.gap_filler.on_events(KLINE, [kline(1, closed=True)], NOW_MS)
+        house.gap_filler.on_events(KLINE, [kline(5)], NOW_MS)
         await house.settle()
         assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 2, 3, 4, 5)]
 
@@ -568,7 +570,7 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
 
         house.sink.publish = keep  # type: ignore[method-assign]
         for number in (6, 8):
-            house.backfill.take(AGG_TRADE, [trade(number)], NOW_MS)
+            house.gap_filler.on_events(AGG_TRADE, [trade(number)], NOW_MS)
         await house.settle()
         assert seen[1] == AggTrade(
             symbol="BTCUSDT",
@@ -586,9 +588,9 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
 async def test_the_state_of_the_feed_passes_through(autojump_clock: trio.testing.MockClock) -> None:
     """Both ways."""
     async with _house(_trades) as house:
-        house.backfill.announce(FeedStatus(state=FeedState.CONNECTED))
-        assert house.backfill.status.state is FeedState.CONNECTED
-        house.backfill.tell(TRADE, StreamHealth(stream=TRADE.name, health=Health.STALE, reason=""))
+        house.gap_filler.on_status(FeedStatus(state=FeedState.CONNECTED))
+        assert house.gap_filler.status.state is FeedState.CONNECTED
+        house.gap_filler.on_health(TRADE, StreamHealth(stream=TRADE.name, health=Health.STALE, reason=""))
         assert house.sink.taken == ["stale"]
 
 
@@ -610,8 +612,8 @@ async def test_hundreds_of_gaps_wait_for_no_more_than_one_does(autojump_clock: t
     async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
         house.miss_one(streams)
         await trio.sleep(DEADLINE_S + 1)
-        assert house.backfill.statistics().recovering == 0
-        assert house.backfill.statistics().declared == len(streams)
+        assert house.gap_filler.statistics().recovering == 0
+        assert house.gap_filler.statistics().declared == len(streams)
         assert most == ASKED
 
 
@@ -629,7 +631,7 @@ async def test_too_much_in_all_streams_waits_for_nobody(
     async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
         house.miss_one(streams)
         await trio.testing.wait_all_tasks_blocked()
-        assert house.backfill.statistics().recovering <= 50
+        assert house.gap_filler.statistics().recovering <= 50
         assert house.sink.reason == "too much came in the meantime"
 
 
@@ -644,9 +646,9 @@ async def test_a_probe_waits_for_no_later_one(autojump_clock: trio.testing.MockC
     other = Stream(Kind.TRADE, "ETHUSDT")
     async with _house(answer) as house:
         house.take(1)
-        house.backfill.take(other, [msgspec.structs.replace(trade(1), symbol="ETHUSDT")], NOW_MS)
-        house.backfill.doubt(TRADE)
+        house.gap_filler.on_events(other, [msgspec.structs.replace(trade(1), symbol="ETHUSDT")], NOW_MS)
+        house.gap_filler.on_suspect(TRADE)
         await trio.sleep(PROBE_S + 1)
-        house.backfill.doubt(other)
+        house.gap_filler.on_suspect(other)
         await trio.sleep(PROBE_S + 1)
         assert asked == [("BTCUSDT", PROBE_S), ("ETHUSDT", 2 * PROBE_S + 1)]

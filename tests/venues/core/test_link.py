@@ -11,7 +11,7 @@ import trio.testing
 
 from komas.errors import Cause, VenueError
 from komas.venues.core.link import LINGER_S, OVERLAP_S, Link, together
-from komas.venues.core.retry import Backoff, Patience
+from komas.venues.core.retry import Backoff, RetryPolicy
 
 CUT = VenueError("cut", cause=Cause.NETWORK)
 
@@ -49,14 +49,14 @@ class Life:
 class Line:
     """A link whose connections are scripted; the last script is repeated."""
 
-    def __init__(self, *scripts: str, patience: Patience | None = None, stays_s: float = 1e9) -> None:
+    def __init__(self, *scripts: str, retry_policy: RetryPolicy | None = None, stays_s: float = 1e9) -> None:
         self._scripts = list(scripts)
         self.stays_s = stays_s
         self.dialled_at: list[float] = []
         self.retired_at: list[float] = []
         self.told: list[float] = []
         self.reconnects = self.rotations = 0
-        backoff = Backoff(patience or Patience(), lambda: 1.0)
+        backoff = Backoff(retry_policy or RetryPolicy(), lambda: 1.0)
         self.link = Link(self._make, backoff=backoff, tally=self, changed=lambda: None, lost=self._lost)
 
     def _make(self) -> Life:
@@ -77,7 +77,7 @@ async def test_backs_off_then_resets(autojump_clock: trio.testing.MockClock) -> 
 
 async def test_gives_up_when_told_to(autojump_clock: trio.testing.MockClock) -> None:
     """After the allowed failures in a row the last one is raised, and each was reported."""
-    line = Line("refuse", patience=Patience(attempts=3))
+    line = Line("refuse", retry_policy=RetryPolicy(attempts=3))
     with pytest.raises(VenueError, match="cut"):
         await line.link.run()
     assert line.dialled_at == [0, 0, 1]
@@ -148,7 +148,7 @@ async def test_a_bug_is_not_a_lost_link(autojump_clock: trio.testing.MockClock) 
         raise ZeroDivisionError
 
     line = Line("stay")
-    backoff = Backoff(Patience(), lambda: 1.0)
+    backoff = Backoff(RetryPolicy(), lambda: 1.0)
     link = Link(make, backoff=backoff, tally=line, changed=lambda: None, lost=lambda _error, _wait: None)
     with pytest.RaisesGroup(ZeroDivisionError):
         await link.run()

@@ -3,109 +3,109 @@
 from __future__ import annotations
 
 from komas.model.streams import Kind, Stream
-from komas.venues.core.liveness import FRAMES, LONGEST_S, SHORTEST_S, UNKNOWN_S, Rhythm, promised_s
+from komas.venues.core.liveness import FRAMES, LONGEST_S, SHORTEST_S, UNKNOWN_S, LivenessTracker, promised_s
 
 
-def _heard(*moments: float) -> Rhythm:
-    rhythm = Rhythm()
-    rhythm.begin(moments[0])
+def _heard(*moments: float) -> LivenessTracker:
+    liveness = LivenessTracker()
+    liveness.begin(moments[0])
     for moment in moments:
-        rhythm.heard(moment)
-    return rhythm
+        liveness.heard(moment)
+    return liveness
 
 
 def test_a_connection_that_never_spoke_has_the_longest_patience() -> None:
     """Quiet pairs may take minutes to their first event; acknowledged and never delivered is noticed in the end."""
-    rhythm = Rhythm()
-    rhythm.begin(5)
-    assert rhythm.patience_s(1000) == LONGEST_S
-    assert rhythm.silent_s(1000) == 995
+    liveness = LivenessTracker()
+    liveness.begin(5)
+    assert liveness.allowed_silence_s(1000) == LONGEST_S
+    assert liveness.silent_s(1000) == 995
 
 
 def test_a_busy_connection_is_dead_before_ten_seconds() -> None:
     """It had something every half second."""
-    rhythm = _heard(*(index / 2 for index in range(60)))
-    assert rhythm.patience_s(30) == SHORTEST_S
-    assert rhythm.silent_s(39.5) == 10
-    assert not rhythm.is_stale(29.5 + SHORTEST_S)
-    assert rhythm.is_stale(29.6 + SHORTEST_S)
+    liveness = _heard(*(index / 2 for index in range(60)))
+    assert liveness.allowed_silence_s(30) == SHORTEST_S
+    assert liveness.silent_s(39.5) == 10
+    assert not liveness.is_stale(29.5 + SHORTEST_S)
+    assert liveness.is_stale(29.6 + SHORTEST_S)
 
 
 def test_one_burst_is_no_rhythm() -> None:
     """A quiet pair that traded fifty times in a second may be quiet for a minute."""
-    assert _heard(*(index / 50 for index in range(50))).patience_s(2) == UNKNOWN_S
+    assert _heard(*(index / 50 for index in range(50))).allowed_silence_s(2) == UNKNOWN_S
 
 
 def test_a_quiet_connection_has_more_time() -> None:
     """Four times its longest recent pause."""
-    assert _heard(*(index * 12.0 for index in range(FRAMES))).patience_s(240) == 48
+    assert _heard(*(index * 12.0 for index in range(FRAMES))).allowed_silence_s(240) == 48
 
 
 def test_few_frames_are_no_rhythm() -> None:
     """One trade in ninety seconds: nothing is known after the first, nor after the tenth."""
-    assert _heard(*(index * 90.0 for index in range(10))).patience_s(900) == LONGEST_S
+    assert _heard(*(index * 90.0 for index in range(10))).allowed_silence_s(900) == LONGEST_S
 
 
 def test_nobody_waits_for_ever() -> None:
     """Whatever the rhythm."""
-    assert _heard(*(index * 500.0 for index in range(FRAMES))).patience_s(10_000) == LONGEST_S
+    assert _heard(*(index * 500.0 for index in range(FRAMES))).allowed_silence_s(10_000) == LONGEST_S
 
 
 def test_old_pauses_are_forgotten() -> None:
     """A long night does not make a busy day's silence look harmless; but the newest few count however old they are."""
-    rhythm = _heard(*(index * 30.0 for index in range(FRAMES)))
-    assert rhythm.patience_s(5000) == 120
+    liveness = _heard(*(index * 30.0 for index in range(FRAMES)))
+    assert liveness.allowed_silence_s(5000) == 120
     for index in range(2000):
-        rhythm.heard(600 + index * 1.5)
-    assert rhythm.patience_s(3600) == SHORTEST_S
+        liveness.heard(600 + index * 1.5)
+    assert liveness.allowed_silence_s(3600) == SHORTEST_S
 
 
 def test_an_outage_is_no_pause() -> None:
     """The rhythm goes on with the next connection; the time between them is not the streams' doing."""
-    rhythm = _heard(*(index / 2 for index in range(60)))
-    rhythm.begin(500)
-    rhythm.heard(500.5)
-    assert rhythm.patience_s(501) == SHORTEST_S
+    liveness = _heard(*(index / 2 for index in range(60)))
+    liveness.begin(500)
+    liveness.heard(500.5)
+    assert liveness.allowed_silence_s(501) == SHORTEST_S
 
 
 def test_a_stream_without_a_known_pace_is_never_stale() -> None:
     """A quiet pair's trade may come after hours."""
-    rhythm = _heard(*(index / 50 for index in range(50)))
-    assert not rhythm.is_stale(1e6)
-    rhythm = Rhythm()
-    rhythm.begin(0)
-    assert not rhythm.is_stale(1e6)
+    liveness = _heard(*(index / 50 for index in range(50)))
+    assert not liveness.is_stale(1e6)
+    liveness = LivenessTracker()
+    liveness.begin(0)
+    assert not liveness.is_stale(1e6)
 
 
 def test_a_candle_is_due_once_an_interval() -> None:
     """It closes, traded or not: a promise that needs no rhythm; trades promise nothing."""
     promised = promised_s(Stream(Kind.KLINE, "BTCUSDT", "1m"))
     assert 60 < promised < 80
-    rhythm = Rhythm(promised)
-    rhythm.begin(0)
-    assert not rhythm.is_stale(promised)
-    assert rhythm.is_stale(promised + 1)
+    liveness = LivenessTracker(promised)
+    liveness.begin(0)
+    assert not liveness.is_stale(promised)
+    assert liveness.is_stale(promised + 1)
     assert promised_s(Stream(Kind.TRADE, "BTCUSDT")) == float("inf")
 
 
 def test_an_heir_knows_the_pace_and_has_heard_nothing() -> None:
     """The outage between two connections is no pause."""
-    rhythm = _heard(*(index / 2 for index in range(60))).heir()
-    assert rhythm.heard_at is None
-    rhythm.begin(1000)
-    assert not rhythm.is_stale(1005)
-    assert rhythm.is_stale(1009)
-    rhythm.heard(1010)
-    assert rhythm.heard_at == 1010
+    liveness = _heard(*(index / 2 for index in range(60))).successor()
+    assert liveness.heard_at is None
+    liveness.begin(1000)
+    assert not liveness.is_stale(1005)
+    assert liveness.is_stale(1009)
+    liveness.heard(1010)
+    assert liveness.heard_at == 1010
 
 
 def test_a_new_connection_teaches_nothing_before_its_first_frame() -> None:
     """A stream that is taken over in the middle of its pause has not become faster, nor one that was cut slower."""
-    quiet = _heard(*(index * 30.0 for index in range(FRAMES))).heir()
+    quiet = _heard(*(index * 30.0 for index in range(FRAMES))).successor()
     quiet.begin(590)
     quiet.heard(595)
     assert not quiet.is_stale(700)
-    busy = _heard(*(index / 5 for index in range(300))).heir()
+    busy = _heard(*(index / 5 for index in range(300))).successor()
     busy.begin(100)
     busy.heard(140)
     assert busy.is_stale(149)

@@ -13,7 +13,7 @@ import pytest
 from komas.model.market import BookTicker, DepthUpdate
 from komas.model.streams import Kind, Stream
 from komas.venues.binance import wire
-from komas.venues.core.order_book import EDGE, RESTART_MS, Book, Levels, Snapshot
+from komas.venues.core.order_book import EDGE, RESTART_MS, Levels, OrderBook, Snapshot
 from komas.venues.core.ports import Unreadable
 
 CAPTURE = Path(__file__).parents[4] / "shared" / "captures" / "btcusdt_20240808.gz"
@@ -32,7 +32,7 @@ SNAPSHOT = Snapshot(10, _levels((100, 1), (99, 2)), _levels((101, 3)))
 
 def test_what_changes_is_buffered_until_there_is_a_snapshot() -> None:
     """What the snapshot holds already is dropped, what follows is entered; zero removes."""
-    book = Book()
+    book = OrderBook()
     assert not any(book.take(update) for update in (_update(8, 9, (98, 9)), _update(10, 12, (99, 0), (97, 5))))
     assert not book.is_true
     assert book.load(SNAPSHOT)
@@ -44,7 +44,7 @@ def test_what_changes_is_buffered_until_there_is_a_snapshot() -> None:
 
 def test_an_update_may_begin_exactly_one_past_the_snapshot() -> None:
     """The capture's does; the documents' word "contains" would ask for snapshots for ever."""
-    book = Book()
+    book = OrderBook()
     book.take(_update(11, 13))
     assert book.load(SNAPSHOT)
     assert book.update_id == 13
@@ -52,7 +52,7 @@ def test_an_update_may_begin_exactly_one_past_the_snapshot() -> None:
 
 def test_a_snapshot_older_than_what_is_known_is_refused() -> None:
     """Something would be missing in between."""
-    book = Book()
+    book = OrderBook()
     book.take(_update(12, 13))
     assert not book.load(SNAPSHOT)
     assert not book.is_true
@@ -60,7 +60,7 @@ def test_a_snapshot_older_than_what_is_known_is_refused() -> None:
 
 def test_an_update_beyond_the_next_tears_the_book_until_the_missing_one_comes() -> None:
     """Late by itself, from another connection: everything is entered in order, and repeats change nothing."""
-    book = Book()
+    book = OrderBook()
     book.load(SNAPSHOT)
     assert not book.take(_update(14, 15, (96, 1)))
     assert book.is_torn
@@ -75,7 +75,7 @@ def test_an_update_beyond_the_next_tears_the_book_until_the_missing_one_comes() 
 
 def test_a_torn_book_is_mended_by_a_snapshot() -> None:
     """What came since the gap joins on to it."""
-    book = Book()
+    book = OrderBook()
     book.load(SNAPSHOT)
     book.take(_update(20, 21, (100, 4)))
     book.begin_snapshot()
@@ -87,7 +87,7 @@ def test_a_torn_book_is_mended_by_a_snapshot() -> None:
 
 def test_a_true_book_may_be_taken_anew_without_a_pause() -> None:
     """What comes while the snapshot is under way is entered twice: into the old one, and on top of the new one."""
-    book = Book()
+    book = OrderBook()
     book.load(SNAPSHOT)
     book.begin_snapshot()
     assert book.take(_update(11, 14, (98, 8)))
@@ -101,7 +101,7 @@ def test_a_true_book_may_be_taken_anew_without_a_pause() -> None:
 
 def test_beyond_the_snapshot_nothing_is_shown() -> None:
     """It may have holes there; where too little is known a newer snapshot is due."""
-    book = Book()
+    book = OrderBook()
     bids = _levels(*((1000 - place, 1) for place in range(EDGE + 1)))
     book.load(Snapshot(10, bids, _levels((2000, 1)), bids_cut=True))
     assert not book.is_worn
@@ -114,7 +114,7 @@ def test_beyond_the_snapshot_nothing_is_shown() -> None:
 
 def test_a_book_whose_price_has_left_the_snapshot_is_not_true() -> None:
     """What is best there was never heard in full: an empty side would be a lie."""
-    book = Book()
+    book = OrderBook()
     bids = _levels(*((1000 - place, 1) for place in range(EDGE + 1)))
     book.load(Snapshot(10, bids, _levels((2000, 1)), bids_cut=True))
     book.take(_update(11, 11, *((int(price), 0) for price, _ in bids[1:]), (1, 5)))
@@ -128,7 +128,7 @@ def test_a_book_whose_price_has_left_the_snapshot_is_not_true() -> None:
 
 def test_a_snapshot_may_be_older_than_its_question() -> None:
     """REST is a moment behind the stream: what came since the first question is still there for the second answer."""
-    book = Book()
+    book = OrderBook()
     book.load(SNAPSHOT)
     book.begin_snapshot()
     book.take(_update(11, 12, (98, 8)))
@@ -143,7 +143,7 @@ def test_a_snapshot_may_be_older_than_its_question() -> None:
 
 def test_ids_that_start_again_empty_the_book() -> None:
     """A testnet was wiped: old ids, much younger."""
-    book = Book()
+    book = OrderBook()
     book.load(SNAPSHOT)
     book.take(_update(11, 12, at=1000))
     book.take(_update(1, 2, at=1001))
@@ -156,7 +156,7 @@ def test_ids_that_start_again_empty_the_book() -> None:
 
 def test_a_crossed_book_is_seen() -> None:
     """No book of an exchange is like that."""
-    book = Book()
+    book = OrderBook()
     book.load(Snapshot(1, _levels((5, 1)), _levels((6, 1))))
     assert not book.is_crossed
     book.take(_update(2, 2, (6, 1)))
@@ -183,7 +183,7 @@ def test_whatever_is_lost_repeated_or_late_a_true_book_is_the_exchanges(seed: in
     for place in range(len(deliveries) - 1):
         if dice.random() < 0.1:
             deliveries[place : place + 2] = deliveries[place : place + 2][::-1]
-    book, was_true = Book(), 0
+    book, was_true = OrderBook(), 0
     for update in deliveries:
         if not book.is_true and dice.random() < 0.3:
             at = dice.choice([known for known in truth if known <= update.last])
@@ -217,7 +217,7 @@ def test_the_capture_agrees_with_its_own_snapshot_and_its_book_tickers() -> None
             quote = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
             tops[int(str(ticker["update_id"]))] = tuple(Decimal(str(ticker[key])) for key in quote)
     ids = sorted(tops)
-    book, checked, snapshots = Book(), 0, 0
+    book, checked, snapshots = OrderBook(), 0, 0
     for line in lines:
         if not line.stream:
             answer = msgspec.json.decode(line.raw, type=_Answer)
@@ -239,7 +239,7 @@ def test_the_capture_agrees_with_its_own_snapshot_and_its_book_tickers() -> None
 
 def test_a_snapshot_throws_no_book_back() -> None:
     """It was asked for while something was missing, which came late; what came before that is not forgotten."""
-    book = Book()
+    book = OrderBook()
     book.take(_update(10, 11))
     assert book.load(SNAPSHOT)
     book.take(_update(14, 20, (100, 7)))
@@ -256,7 +256,7 @@ def test_a_snapshot_throws_no_book_back() -> None:
 
 def test_what_a_snapshot_held_already_is_no_new_count() -> None:
     """A quiet book was cut, and its stream brings what the snapshot has brought, long after what was heard before."""
-    book = Book()
+    book = OrderBook()
     book.take(_update(10, 11))
     assert book.load(SNAPSHOT)
     book.begin_snapshot()

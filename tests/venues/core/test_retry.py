@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komas.errors import Cause, VenueError
-from komas.venues.core.retry import DIALS, DIALS_PERIOD_S, Backoff, Patience
+from komas.venues.core.retry import DIALS, DIALS_PERIOD_S, Backoff, RetryPolicy
 
 CUT = VenueError("cut", cause=Cause.NETWORK)
 BANNED = VenueError("banned", cause=Cause.REFUSED, status=418)
 
 
-def _waits(error: VenueError, count: int, patience: Patience | None = None) -> list[float]:
-    backoff = Backoff(patience or Patience(), lambda: 1.0)
+def _waits(error: VenueError, count: int, retry_policy: RetryPolicy | None = None) -> list[float]:
+    backoff = Backoff(retry_policy or RetryPolicy(), lambda: 1.0)
     return [backoff.failed(error, now=index * 1000.0) for index in range(count)]
 
 
@@ -29,8 +29,8 @@ def test_a_refusal_grows_to_a_minute() -> None:
 
 def test_the_caps_are_settings() -> None:
     """Both of them."""
-    assert max(_waits(CUT, 20, Patience(network_max_s=3))) == 3
-    assert max(_waits(BANNED, 20, Patience(refused_max_s=5))) == 5
+    assert max(_waits(CUT, 20, RetryPolicy(network_max_s=3))) == 3
+    assert max(_waits(BANNED, 20, RetryPolicy(refused_max_s=5))) == 5
 
 
 def test_an_outage_of_a_year_is_no_overflow() -> None:
@@ -40,20 +40,20 @@ def test_an_outage_of_a_year_is_no_overflow() -> None:
 
 def test_jitter_is_full() -> None:
     """The wait is anywhere between nothing and the cap."""
-    backoff = Backoff(Patience(), lambda: 0.25)
+    backoff = Backoff(RetryPolicy(), lambda: 0.25)
     assert [backoff.failed(CUT, now=index * 1000.0) for index in range(4)] == [0, 0.25, 0.5, 1]
 
 
 def test_the_venues_own_time_is_waited() -> None:
     """Retry-After beats the jitter, up to an hour."""
-    backoff = Backoff(Patience(), lambda: 0.0)
+    backoff = Backoff(RetryPolicy(), lambda: 0.0)
     assert backoff.failed(VenueError("", cause=Cause.REFUSED, retry_after_s=90), 0.0) == 90
     assert backoff.failed(VenueError("", cause=Cause.REFUSED, retry_after_s=10**6), 0.0) == 3600
 
 
 def test_the_first_event_resets_the_waits() -> None:
     """Success is data, not a handshake."""
-    backoff = Backoff(Patience(), lambda: 1.0)
+    backoff = Backoff(RetryPolicy(), lambda: 1.0)
     for now in range(5):
         backoff.failed(CUT, now * 1000.0)
     backoff.succeeded()
@@ -62,7 +62,7 @@ def test_the_first_event_resets_the_waits() -> None:
 
 def test_attempts_run_out() -> None:
     """As many failures in a row as are allowed, and no more."""
-    backoff = Backoff(Patience(attempts=2), lambda: 1.0)
+    backoff = Backoff(RetryPolicy(attempts=2), lambda: 1.0)
     backoff.failed(CUT, 0.0)
     assert not backoff.exhausted
     backoff.failed(CUT, 0.0)
@@ -72,7 +72,7 @@ def test_attempts_run_out() -> None:
 @given(st.lists(st.floats(0, 3), max_size=100), st.floats(0, 0.999))
 def test_a_flapping_connection_keeps_within_the_exchanges_count_of_dials(lives: list[float], jitter: float) -> None:
     """Each connection brings data and dies: 300 dials in 5 min are never near."""
-    backoff, now, dials = Backoff(Patience(), lambda: jitter), 0.0, []
+    backoff, now, dials = Backoff(RetryPolicy(), lambda: jitter), 0.0, []
     for life in lives:
         now = backoff.dial_at(now)
         backoff.dialled(now)

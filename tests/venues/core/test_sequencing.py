@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from komas.model.market import BookTicker, Event, Gap
 from komas.model.streams import Kind, Stream
-from komas.venues.core.sequencing import LATE_MS, RESTART, RESTART_MS, RESTART_STATES, Continuity
+from komas.venues.core.sequencing import LATE_MS, RESTART, RESTART_MS, RESTART_STATES, Sequencer
 from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
 
 NOW_MS = 1_770_000_000_000
@@ -32,7 +32,7 @@ def _quote(update_id: int) -> BookTicker:
 
 
 def _run(stream: Stream, *events: Event) -> list[object]:
-    continuity = Continuity()
+    continuity = Sequencer()
     verdicts = (continuity.judge(stream, event, NOW_MS) for event in events)
     return [verdict.gap if verdict.gap is not None else verdict.is_new for verdict in verdicts]
 
@@ -81,7 +81,7 @@ def test_quotes_only_rise() -> None:
 
 def test_a_forgotten_stream_starts_anew() -> None:
     """Nobody wanted it for a while: nothing is missing."""
-    continuity = Continuity()
+    continuity = Sequencer()
     continuity.judge(TRADE, trade(5), NOW_MS)
     continuity.forget(TRADE)
     assert continuity.judge(TRADE, trade(500), NOW_MS).gap is None
@@ -89,7 +89,7 @@ def test_a_forgotten_stream_starts_anew() -> None:
 
 
 def _restarts(events: list[Event], received_ms: list[int], stream: Stream = TRADE) -> list[int]:
-    continuity = Continuity()
+    continuity = Sequencer()
     verdicts = [continuity.judge(stream, event, ms) for event, ms in zip(events, received_ms, strict=True)]
     return [place for place, verdict in enumerate(verdicts) if verdict.is_restart]
 
@@ -101,7 +101,7 @@ def test_numbers_that_start_again_are_told_by_their_times() -> None:
 
 
 def test_a_second_connection_that_lags_is_no_new_life() -> None:
-    """It brings hundreds of old facts in a row, in one read; all of them happened before the newest."""
+    """It brings hundreds of old events in a row, in one read; all of them happened before the newest."""
     trades = [trade(number, event_ms=EVENT_MS + number) for number in range(1, 400)]
     assert _restarts([*trades, *trades], [NOW_MS] * 798) == []
 
@@ -167,8 +167,8 @@ def test_states_that_start_again_are_told_by_half_a_minute() -> None:
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=100))
 def test_published_and_declared_trades_are_every_number(numbers: list[int]) -> None:
-    """Whatever comes in whatever order: new facts and gaps together cover from the first to the last, once."""
-    continuity = Continuity()
+    """Whatever comes in whatever order: new events and gaps together cover from the first to the last, once."""
+    continuity = Sequencer()
     covered: list[int] = []
     for number in numbers:
         verdict = continuity.judge(TRADE, trade(number), NOW_MS)

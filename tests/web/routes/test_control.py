@@ -13,7 +13,7 @@ import trio.testing
 from komas.settings import Settings
 from tests.builders import TICKER, ticker, ticker_frame
 from tests.venues.exchange import REFUSED, Peer, obeying, saying
-from tests.web.house import ADMIN, Answer, edge_house
+from tests.web.harness import ADMIN, Answer, web_harness
 
 
 def _json(answer: Answer) -> dict[str, object]:
@@ -26,12 +26,12 @@ def _wish(*symbols: object, **more: object) -> bytes:
 
 async def test_the_users_first_three_curl_lines(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Connect, subscribe, status."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        assert _json(await house.call("POST", "/api/ws/connect"))["state"] == "connected"
-        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT", stream_type="ticker"))
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        assert _json(await harness.call("POST", "/api/ws/connect"))["state"] == "connected"
+        answer = await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT", stream_type="ticker"))
         assert _json(answer) == {"subscribed": ["btcusdt@ticker", "ethusdt@ticker"], "streams": 2}
-        status = _json(await house.call("GET", "/api/ws/status"))
+        status = _json(await harness.call("GET", "/api/ws/status"))
         assert status["connected"] is True
         assert (status["streams"], status["subscribers"], status["reconnects"]) == (2, 0, 0)
         assert status["url"] == "ws://exchange.test:9443/stream"
@@ -43,57 +43,57 @@ async def test_connecting_twice_is_once_and_disconnecting_too(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Both are idempotent."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
         for _ in range(2):
-            assert (await house.call("POST", "/api/ws/connect")).status == 200
+            assert (await harness.call("POST", "/api/ws/connect")).status == 200
         for _ in range(2):
-            assert _json(await house.call("POST", "/api/ws/disconnect"))["state"] == "disconnected"
-        assert len(house.exchange.dialled_at) == 1
+            assert _json(await harness.call("POST", "/api/ws/disconnect"))["state"] == "disconnected"
+        assert len(harness.exchange.dialled_at) == 1
 
 
 async def test_connecting_without_a_network_says_why_and_goes_on_trying(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """502 with the reason after a bounded wait; the connection comes later by itself."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(*[REFUSED] * 6, then=obeying)
-        answer = await house.call("POST", "/api/ws/connect")
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(*[REFUSED] * 6, then=obeying)
+        answer = await harness.call("POST", "/api/ws/connect")
         assert (answer.status, answer.headers["content-type"]) == (502, "application/problem+json")
         assert _json(answer)["detail"] == "no connection within 10 s; komas goes on trying: refused"
         await trio.sleep(60)
-        assert _json(await house.call("GET", "/api/ws/status"))["connected"] is True
+        assert _json(await harness.call("GET", "/api/ws/status"))["connected"] is True
 
 
 async def test_an_exchange_that_says_nothing_is_a_504(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Connected, and the subscription is not acknowledged."""
-    async with edge_house(tmp_path) as house:
+    async with web_harness(tmp_path) as harness:
 
         async def deaf(_peer: Peer) -> None:
             await trio.sleep_forever()
 
-        house.exchange.script(deaf)
-        await house.call("POST", "/api/ws/connect")
-        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
+        harness.exchange.script(deaf)
+        await harness.call("POST", "/api/ws/connect")
+        answer = await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
         assert answer.status == 504
         assert "not acknowledged within 10 s" in str(_json(answer)["detail"])
 
 
 async def test_a_refusal_carries_the_exchanges_words(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """And the stream is not listed."""
-    async with edge_house(tmp_path) as house:
+    async with web_harness(tmp_path) as harness:
 
         async def refuse(peer: Peer) -> None:
             request = await peer.hear()
             await peer.say(json.dumps({"error": {"code": 2, "msg": "Invalid request: no"}, "id": request["id"]}))
             await peer.obey()
 
-        house.exchange.script(refuse)
-        await house.call("POST", "/api/ws/connect")
-        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
+        harness.exchange.script(refuse)
+        await harness.call("POST", "/api/ws/connect")
+        answer = await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
         assert answer.status == 502
         assert "Invalid request: no" in str(_json(answer)["detail"])
-        assert _json(await house.call("GET", "/api/ws/streams"))["count"] == 0
+        assert _json(await harness.call("GET", "/api/ws/streams"))["count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ async def test_a_wrong_field_is_named(
     body: bytes, field: str, words: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """400, a problem document, a row for each field."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("POST", "/api/ws/subscribe", body=body)
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("POST", "/api/ws/subscribe", body=body)
         problem = _json(answer)
         assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
         assert problem["title"] == "Bad Request"
@@ -130,97 +130,97 @@ async def test_a_wrong_field_is_named(
 )
 async def test_what_is_not_json_is_said(body: bytes, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Never a 500."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("POST", "/api/ws/subscribe", body=body)
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("POST", "/api/ws/subscribe", body=body)
         assert answer.status == 400
         assert "JSON" in str(_json(answer)["detail"])
 
 
 async def test_all_wrong_fields_are_named_at_once(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """So that a user mends them in one go."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("B-C", stream_type="x", interval="y"))
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("POST", "/api/ws/subscribe", body=_wish("B-C", stream_type="x", interval="y"))
         rows = cast("list[dict[str, str]]", _json(answer)["errors"])
         assert [row["field"] for row in rows] == ["symbols", "stream_type", "interval"]
 
 
 async def test_candles_of_an_interval(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Lower case, default interval, and a symbol that is not Latin."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        answer = await house.call(
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        answer = await harness.call(
             "POST", "/api/ws/subscribe", body=_wish("btcusdt", stream_type="kline", interval="1M")
         )
         assert _json(answer)["subscribed"] == ["btcusdt@kline_1M"]
-        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("币安人生usdt", stream_type="kline"))
+        answer = await harness.call("POST", "/api/ws/subscribe", body=_wish("币安人生usdt", stream_type="kline"))
         assert _json(answer)["subscribed"] == ["币安人生usdt@kline_1m"]
 
 
 async def test_unsubscribing_leaves_what_others_use(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """A stream that an SSE client still reads stays open for it."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT"))
-        async with house.stream("/api/ws/sse/prices?symbols=BTCUSDT") as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT"))
+        async with harness.stream("/api/ws/sse/prices?symbols=BTCUSDT") as events:
             await events.chunk()
-            answer = await house.call("POST", "/api/ws/unsubscribe", body=_wish("BTCUSDT", "ETHUSDT"))
+            answer = await harness.call("POST", "/api/ws/unsubscribe", body=_wish("BTCUSDT", "ETHUSDT"))
             assert _json(answer) == {"unsubscribed": ["btcusdt@ticker", "ethusdt@ticker"], "streams": 1}
-        answer = await house.call("POST", "/api/ws/unsubscribe", body=_wish("BTCUSDT"))
+        answer = await harness.call("POST", "/api/ws/unsubscribe", body=_wish("BTCUSDT"))
         assert _json(answer)["unsubscribed"] == []
 
 
 async def test_a_star_is_every_symbol_of_the_exchange(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """For tickers and mini tickers; the others would be too much of everything."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(then=obeying)
-        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("*", stream_type="mini_ticker"))
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(then=obeying)
+        answer = await harness.call("POST", "/api/ws/subscribe", body=_wish("*", stream_type="mini_ticker"))
         names = ["btcusdt@miniTicker", "ethusdt@miniTicker", "币安人生usdt@miniTicker"]
         assert _json(answer) == {"subscribed": names, "streams": 3}
-        refused = await house.call("POST", "/api/ws/subscribe", body=_wish("*", stream_type="trade"))
+        refused = await harness.call("POST", "/api/ws/subscribe", body=_wish("*", stream_type="trade"))
         assert refused.status == 400
         assert b"ticker and mini_ticker alone, not for trade" in refused.body
-        answer = await house.call("POST", "/api/ws/unsubscribe", body=_wish("*", stream_type="mini_ticker"))
+        answer = await harness.call("POST", "/api/ws/unsubscribe", body=_wish("*", stream_type="mini_ticker"))
         assert _json(answer) == {"unsubscribed": names, "streams": 0}
-        await house.call("POST", "/api/ws/subscribe", body=_wish("*"))
-        await house.call("POST", "/api/ws/quick/stop")
-        assert _json(await house.call("GET", "/api/ws/status"))["streams"] == 0
+        await harness.call("POST", "/api/ws/subscribe", body=_wish("*"))
+        await harness.call("POST", "/api/ws/quick/stop")
+        assert _json(await harness.call("GET", "/api/ws/status"))["streams"] == 0
 
 
 async def test_connections_can_be_replaced_on_demand(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """One after another dial, no reconnect."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(then=obeying)
-        await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
-        assert _json(await house.call("POST", "/api/ws/rotate")) == {"replacing": 1}
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(then=obeying)
+        await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
+        assert _json(await harness.call("POST", "/api/ws/rotate")) == {"replacing": 1}
         await trio.sleep(5)
-        status = _json(await house.call("GET", "/api/ws/status"))
+        status = _json(await harness.call("GET", "/api/ws/status"))
         assert (status["rotations"], status["reconnects"], status["connected"]) == (1, 0, True)
-        assert len(house.exchange.dialled_at) == 2
+        assert len(harness.exchange.dialled_at) == 2
 
 
 async def test_prices_are_numbers_with_all_their_digits(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Of all tickers, or of those that were asked for."""
-    async with edge_house(tmp_path) as house:
+    async with web_harness(tmp_path) as harness:
         frames = [ticker_frame("BTCUSDT", "61837.63000000"), ticker_frame("ETHUSDT", "0.00000001")]
-        house.exchange.script(saying(*frames, then=obeying))
-        await house.call("POST", "/api/ws/quick/start-prices?symbols=BTCUSDT,ETHUSDT")
+        harness.exchange.script(saying(*frames, then=obeying))
+        await harness.call("POST", "/api/ws/quick/start-prices?symbols=BTCUSDT,ETHUSDT")
         await trio.sleep(1)
-        answer = await house.call("GET", "/api/ws/prices")
+        answer = await harness.call("GET", "/api/ws/prices")
         assert b'"count":2' in answer.body
         assert b'"price":61837.63000000' in answer.body
         assert b'"price":0.00000001' in answer.body
         assert answer.body.endswith(b'"timestamp":"2026-02-02T02:40:00.000Z"}')
-        narrow = _json(await house.call("GET", "/api/ws/prices?symbols=ethusdt,XRPUSDT"))
+        narrow = _json(await harness.call("GET", "/api/ws/prices?symbols=ethusdt,XRPUSDT"))
         assert list(cast("dict[str, object]", narrow["prices"])) == ["ETHUSDT"]
-        assert (await house.call("GET", "/api/ws/prices?symbols=")).status == 400
+        assert (await harness.call("GET", "/api/ws/prices?symbols=")).status == 400
 
 
 async def test_streams_show_their_health(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Pending before the first event, live after it."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(saying(ticker_frame("BTCUSDT"), then=obeying))
-        await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT"))
-        rows = cast("list[dict[str, object]]", _json(await house.call("GET", "/api/ws/streams"))["streams"])
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(saying(ticker_frame("BTCUSDT"), then=obeying))
+        await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT"))
+        rows = cast("list[dict[str, object]]", _json(await harness.call("GET", "/api/ws/streams"))["streams"])
         assert [(row["stream"], row["health"], row["pinned"]) for row in rows] == [
             ("btcusdt@ticker", "live", True),
             ("ethusdt@ticker", "pending", True),
@@ -230,31 +230,31 @@ async def test_streams_show_their_health(autojump_clock: trio.testing.MockClock,
 
 async def test_quick_start_and_stop(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """The user's quick actions; without symbols, the configured list."""
-    async with edge_house(tmp_path, Settings(default_symbols=("ETHUSDT",))) as house:
-        house.exchange.script(then=obeying)
-        started = _json(await house.call("POST", "/api/ws/quick/start-prices"))
+    async with web_harness(tmp_path, Settings(default_symbols=("ETHUSDT",))) as harness:
+        harness.exchange.script(then=obeying)
+        started = _json(await harness.call("POST", "/api/ws/quick/start-prices"))
         assert started == {
             "status": "started",
             "symbols": ["ETHUSDT"],
             "sse_url": "/api/ws/sse/prices?symbols=ETHUSDT",
         }
-        assert _json(await house.call("POST", "/api/ws/quick/stop")) == {"status": "stopped"}
-        status = _json(await house.call("GET", "/api/ws/status"))
+        assert _json(await harness.call("POST", "/api/ws/quick/stop")) == {"status": "stopped"}
+        status = _json(await harness.call("GET", "/api/ws/status"))
         assert (status["state"], status["streams"]) == ("disconnected", 0)
-        assert _json(await house.call("POST", "/api/ws/quick/start-prices")) == started
-        status = _json(await house.call("GET", "/api/ws/status"))
+        assert _json(await harness.call("POST", "/api/ws/quick/start-prices")) == started
+        status = _json(await harness.call("GET", "/api/ws/status"))
         assert (status["state"], status["streams"]) == ("connected", 1)
 
 
 async def test_no_more_streams_than_the_exchange_takes(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """409, and what is open stays open."""
-    async with edge_house(tmp_path, Settings(max_streams=1)) as house:
-        house.exchange.script(obeying)
-        await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
-        answer = await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT"))
+    async with web_harness(tmp_path, Settings(max_streams=1)) as harness:
+        harness.exchange.script(obeying)
+        await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))
+        answer = await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT", "ETHUSDT"))
         assert answer.status == 409
         assert "at most 1" in str(_json(answer)["detail"])
-        assert (await house.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))).status == 200
+        assert (await harness.call("POST", "/api/ws/subscribe", body=_wish("BTCUSDT"))).status == 200
 
 
 @pytest.mark.parametrize(
@@ -274,8 +274,8 @@ async def test_a_wrong_call_is_a_problem(
     method: str, target: str, status: int, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """With the status that says what was wrong."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call(method, target, headers=[("Host", "localhost"), ADMIN])
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call(method, target, headers=[("Host", "localhost"), ADMIN])
         assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
         assert _json(answer)["status"] == status
 
@@ -292,16 +292,16 @@ async def test_what_is_wrong_is_named(
     target: str, words: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Nothing is read by halves, and a proxy that lets no upgrade through is found."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("GET", target, headers=[("Host", "localhost"), ADMIN])
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("GET", target, headers=[("Host", "localhost"), ADMIN])
         assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
         assert words in str(_json(answer)["detail"])
 
 
 async def test_a_body_without_end_is_refused(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """413, by what was sent and by what was announced."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("POST", "/api/ws/subscribe", body=b"x" * 100_000)
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("POST", "/api/ws/subscribe", body=b"x" * 100_000)
         assert answer.status == 413
 
 
@@ -309,17 +309,17 @@ async def test_a_bug_is_a_problem_without_details(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log has the traceback, the client has not."""
-    async with edge_house(tmp_path) as house:
-        monkeypatch.setattr(house.rooms.hub.latest, "prices", lambda _symbols: 1 // 0)
-        answer = await house.call("GET", "/api/ws/prices")
+    async with web_harness(tmp_path) as harness:
+        monkeypatch.setattr(harness.services.hub.latest, "prices", lambda _symbols: 1 // 0)
+        answer = await harness.call("GET", "/api/ws/prices")
         assert answer.status == 500
         assert b"ZeroDivision" not in answer.body
 
 
 async def test_latest_is_what_prices_shows(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Nothing before the first event."""
-    async with edge_house(tmp_path) as house:
-        assert _json(await house.call("GET", "/api/ws/prices"))["count"] == 0
-        house.rooms.hub.interest.pin([TICKER])
-        house.rooms.hub.publish(TICKER, ticker("5.10"), 0)
-        assert b'"price":5.10,' in (await house.call("GET", "/api/ws/prices")).body
+    async with web_harness(tmp_path) as harness:
+        assert _json(await harness.call("GET", "/api/ws/prices"))["count"] == 0
+        harness.services.hub.interest.pin([TICKER])
+        harness.services.hub.publish(TICKER, ticker("5.10"), 0)
+        assert b'"price":5.10,' in (await harness.call("GET", "/api/ws/prices")).body

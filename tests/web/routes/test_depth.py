@@ -14,7 +14,7 @@ import trio.testing
 from komas.model.market import Depth, Health, StreamHealth
 from komas.model.streams import Kind, Stream
 from tests.venues.exchange import Peer, listening, obeying
-from tests.web.house import Events, edge_house
+from tests.web.harness import Events, web_harness
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -34,22 +34,22 @@ async def _changing(peer: Peer) -> None:
 
 async def test_a_book_is_there_for_whoever_asks(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """The first call subscribes and waits; prices and quantities are numbers with the exchange's digits."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(listening(_changing))
-        answer = await house.call("GET", "/api/ws/depth?symbol=btcusdt")
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(listening(_changing))
+        answer = await harness.call("GET", "/api/ws/depth?symbol=btcusdt")
         assert answer.status == 200
         assert answer.body == (
             b'{"type":"depth","symbol":"BTCUSDT","update_id":11,"bids":[[100.0,1.0],[99.0,1.50]],'
             b'"asks":[[101.0,2.00]],"timestamp":1}'
         )
-        narrow = json.loads((await house.call("GET", "/api/ws/depth?symbol=BTCUSDT&limit=1")).body)
+        narrow = json.loads((await harness.call("GET", "/api/ws/depth?symbol=BTCUSDT&limit=1")).body)
         assert narrow["bids"] == [[100.0, 1.0]]
-        rows = json.loads((await house.call("GET", "/api/ws/streams")).body)["streams"]
+        rows = json.loads((await harness.call("GET", "/api/ws/streams")).body)["streams"]
         assert [(row["stream"], row["type"], row["health"]) for row in rows] == [
             ("btcusdt@depth@100ms", "depth", "live")
         ]
         await trio.sleep(31)
-        assert json.loads((await house.call("GET", "/api/ws/streams")).body)["count"] == 0
+        assert json.loads((await harness.call("GET", "/api/ws/streams")).body)["count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,20 @@ async def test_a_wrong_question_is_named(
     query: str, field: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Before anything is subscribed."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("GET", f"/api/ws/depth?{query}")
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("GET", f"/api/ws/depth?{query}")
         assert answer.status == 400
         assert [error["field"] for error in json.loads(answer.body)["errors"]] == [field]
-        assert house.exchange.dialled_at == []
+        assert harness.exchange.dialled_at == []
 
 
 async def test_a_book_that_does_not_come_is_said_in_time(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Subscribed, and no change comes: 504, and komas goes on trying."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        answer = await house.call("GET", "/api/ws/depth?symbol=BTCUSDT")
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        answer = await harness.call("GET", "/api/ws/depth?symbol=BTCUSDT")
         assert answer.status == 504
         assert b"no order book within 10 s" in answer.body
 
@@ -88,16 +88,16 @@ async def test_a_browser_sees_the_levels_that_it_asked_for_when_they_change(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """A change below them is no event for it."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(listening(_changing))
-        async with house.stream("/api/ws/sse/depth?symbol=BTCUSDT&limit=2") as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(listening(_changing))
+        async with harness.stream("/api/ws/sse/depth?symbol=BTCUSDT&limit=2") as events:
             seen: list[dict[str, object]] = []
             while len(seen) < 4:
                 lines = (await events.chunk()).split(b"\n")
                 seen += [json.loads(line[6:])["data"] for line in lines if line.startswith(b'data: {"type":"depth"')]
         assert [fact["update_id"] for fact in seen] == [11, 13, 15, 17]
         assert all(len(fact["bids"]) == 2 for fact in seen)  # type: ignore[arg-type]  # lists
-        async with house.stream("/api/ws/sse/depth?symbol=BTCUSDT&limit=1") as events:
+        async with harness.stream("/api/ws/sse/depth?symbol=BTCUSDT&limit=1") as events:
             chunk = b""
             while b'"type":"depth"' not in chunk:
                 chunk = await events.chunk()
@@ -115,7 +115,7 @@ async def test_readers_of_a_top_that_does_not_change_hear_comments(
 ) -> None:
     """However often what they are not shown changes: a silent connection would be taken for dead."""
     stream, target = Stream(Kind.DEPTH, "BTCUSDT"), "/api/ws/sse/depth?symbol=BTCUSDT&limit=1"
-    async with edge_house(tmp_path) as house, house.stream(target) as one, house.stream(target) as other:
+    async with web_harness(tmp_path) as harness, harness.stream(target) as one, harness.stream(target) as other:
         heard: list[list[float]] = [[], []]
 
         async def read(events: Events, times: list[float]) -> None:
@@ -128,7 +128,7 @@ async def test_readers_of_a_top_that_does_not_change_hear_comments(
             await trio.sleep(3)
             nursery.start_soon(read, other, heard[1])
             for number in range(1000):
-                house.rooms.hub.publish(stream, _book(number), 0)
+                harness.services.hub.publish(stream, _book(number), 0)
                 await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
         for times in heard:
@@ -140,19 +140,19 @@ async def test_who_comes_while_a_book_is_doubtful_is_shown_it_when_it_is_well(
 ) -> None:
     """Although its top is what others have seen before."""
     stream, target = Stream(Kind.DEPTH, "BTCUSDT"), "/api/ws/sse/depth?symbol=BTCUSDT&limit=1"
-    async with edge_house(tmp_path) as house, house.stream(target) as first:
-        hub = house.rooms.hub
+    async with web_harness(tmp_path) as harness, harness.stream(target) as first:
+        hub = harness.services.hub
         chunk = await first.chunk()  # it listens now
         hub.publish(stream, _book(1), 0)
         while b'"depth"' not in chunk:
             chunk = await first.chunk()
-        hub.tell(stream, StreamHealth(stream=stream.name, health=Health.RECOVERING, reason="cut"))
-        async with house.stream(target) as second, trio.open_nursery() as nursery:
+        hub.publish_health(stream, StreamHealth(stream=stream.name, health=Health.RECOVERING, reason="cut"))
+        async with harness.stream(target) as second, trio.open_nursery() as nursery:
             nursery.start_soon(_read_on, first)
             said = b""
             with trio.move_on_after(5):
                 said = await second.chunk()
-                hub.tell(stream, StreamHealth(stream=stream.name, health=Health.LIVE, reason="well"))
+                hub.publish_health(stream, StreamHealth(stream=stream.name, health=Health.LIVE, reason="well"))
                 hub.publish(stream, _book(2), 0)
                 while True:
                     said += await second.chunk()

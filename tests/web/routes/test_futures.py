@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.venues.exchange import Peer, listening, obeying
-from tests.web.house import edge_house
+from tests.web.harness import web_harness
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -32,27 +32,27 @@ async def test_mark_prices_have_a_connection_of_their_own(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Dialled when somebody wants one, on the market class's path; let go when nobody does."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(then=obeying)
-        house.futures_exchange.script(then=listening(_marking))
-        await house.call("POST", "/api/ws/connect")
-        assert house.futures_exchange.dialled_at == []
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(then=obeying)
+        harness.futures_exchange.script(then=listening(_marking))
+        await harness.call("POST", "/api/ws/connect")
+        assert harness.futures_exchange.dialled_at == []
         body = json.dumps({"symbols": ["btcusdt"], "stream_type": "mark_price"}).encode()
-        answer = await house.call("POST", "/api/ws/subscribe", body=body)
+        answer = await harness.call("POST", "/api/ws/subscribe", body=body)
         assert json.loads(answer.body) == {"subscribed": ["btcusdt@markPrice@1s"], "streams": 1}
-        assert house.futures_exchange.peers[0].path == "/market/stream?streams=btcusdt@markPrice@1s"
-        assert house.exchange.peers[0].path == "/stream"
+        assert harness.futures_exchange.peers[0].path == "/market/stream?streams=btcusdt@markPrice@1s"
+        assert harness.exchange.peers[0].path == "/stream"
         await trio.sleep(1)
-        status = json.loads((await house.call("GET", "/api/ws/status")).body)
+        status = json.loads((await harness.call("GET", "/api/ws/status")).body)
         assert [row["url"] for row in status["connections"]] == [
             "ws://exchange.test:9443/stream",
             "ws://futures.test:9443/market/stream",
         ]
-        rows = json.loads((await house.call("GET", "/api/ws/streams")).body)["streams"]
+        rows = json.loads((await harness.call("GET", "/api/ws/streams")).body)["streams"]
         assert [(row["type"], row["health"]) for row in rows] == [("mark_price", "live")]
-        await house.call("POST", "/api/ws/unsubscribe", body=body)
+        await harness.call("POST", "/api/ws/unsubscribe", body=body)
         await trio.sleep(1)
-        assert len(json.loads((await house.call("GET", "/api/ws/status")).body)["connections"]) == 1
+        assert len(json.loads((await harness.call("GET", "/api/ws/status")).body)["connections"]) == 1
 
 
 async def test_a_browser_reads_mark_price_and_funding(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -61,10 +61,10 @@ async def test_a_browser_reads_mark_price_and_funding(autojump_clock: trio.testi
     async def cut(peer: Peer) -> None:
         await peer.say(_frame(1))
 
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(then=obeying)
-        house.futures_exchange.script(cut, then=listening(_marking))
-        async with house.stream("/api/ws/sse/prices?symbols=BTCUSDT&stream_type=mark_price") as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(then=obeying)
+        harness.futures_exchange.script(cut, then=listening(_marking))
+        async with harness.stream("/api/ws/sse/prices?symbols=BTCUSDT&stream_type=mark_price") as events:
             seen = b""
             while b'"timestamp":2000}' not in seen:
                 seen += await events.chunk()
@@ -79,6 +79,6 @@ async def test_a_browser_reads_mark_price_and_funding(autojump_clock: trio.testi
 
 async def test_a_perpetual_that_is_not_listed_is_said(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """By the futures' own list."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("GET", "/api/ws/sse/prices?symbols=NOPEUSDT&stream_type=mark_price")
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("GET", "/api/ws/sse/prices?symbols=NOPEUSDT&stream_type=mark_price")
         assert answer.status == 400

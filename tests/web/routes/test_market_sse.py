@@ -15,7 +15,7 @@ from komas.model.market import Trade
 from komas.settings import Settings
 from tests.builders import KLINE, TICKER, TRADE, kline, ticker, ticker_frame, trade, trade_frame
 from tests.venues.exchange import Peer, obeying, saying
-from tests.web.house import EdgeHouse, Events, edge_house
+from tests.web.harness import Events, WebHarness, web_harness
 
 PRICES = "/api/ws/sse/prices?symbols=BTCUSDT"
 TRADES = "/api/ws/sse/trades?symbol=BTCUSDT"
@@ -31,14 +31,14 @@ async def _until(events: Events, words: bytes) -> bytes:
     return seen
 
 
-async def _connected(house: EdgeHouse) -> None:
-    house.rooms.feed.connect()
-    await house.rooms.feed.connected()
+async def _connected(harness: WebHarness) -> None:
+    harness.services.feed.connect()
+    await harness.services.feed.connected()
 
 
 async def test_headers_keep_proxies_and_caches_away(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """As the contract lists them; no length, no compression."""
-    async with edge_house(tmp_path) as house, house.stream(PRICES) as events:
+    async with web_harness(tmp_path) as harness, harness.stream(PRICES) as events:
         assert events.status == 200
         assert events.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert events.headers["cache-control"] == "no-cache, no-transform"
@@ -48,22 +48,22 @@ async def test_headers_keep_proxies_and_caches_away(autojump_clock: trio.testing
 
 async def test_opening_one_connects_and_subscribes(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Without any call before; the first dial names the stream."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(saying(ticker_frame(), then=obeying))
-        async with house.stream(PRICES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(saying(ticker_frame(), then=obeying))
+        async with harness.stream(PRICES) as events:
             seen = await _until(events, b'data: {"type"')
             assert seen.startswith(b"retry: 2000\n\n")
-            assert house.exchange.peers[0].path == "/stream?streams=btcusdt@ticker"
+            assert harness.exchange.peers[0].path == "/stream?streams=btcusdt@ticker"
 
 
 async def test_what_is_known_comes_first(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """The latest ticker, in the first chunk, before any news."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        await _connected(house)
-        house.rooms.hub.interest.pin([TICKER])
-        house.rooms.hub.publish(TICKER, ticker("5.10"), 0)
-        async with house.stream(PRICES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        await _connected(harness)
+        harness.services.hub.interest.pin([TICKER])
+        harness.services.hub.publish(TICKER, ticker("5.10"), 0)
+        async with harness.stream(PRICES) as events:
             first = await events.chunk()
             assert first.startswith(b"retry: 2000\n\ndata: ")
             assert b'"price":5.10,' in first
@@ -71,10 +71,10 @@ async def test_what_is_known_comes_first(autojump_clock: trio.testing.MockClock,
 
 async def test_silence_is_filled_with_comments(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Each fifteen seconds, for as long as nothing comes; after a minute the stream is said to be doubtful."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        await _connected(house)
-        async with house.stream(TRADES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        await _connected(harness)
+        async with harness.stream(TRADES) as events:
             await events.chunk()
             started = trio.current_time()
             for _ in range(3):
@@ -93,52 +93,52 @@ async def test_silence_is_filled_with_comments(autojump_clock: trio.testing.Mock
 
 async def test_a_stream_outlives_the_response_timeout(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Quart would cut it after a minute."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        house.app.config["RESPONSE_TIMEOUT"] = 20
-        async with house.stream(TRADES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        harness.app.config["RESPONSE_TIMEOUT"] = 20
+        async with harness.stream(TRADES) as events:
             for _ in range(20):
                 assert await events.chunk()
             assert trio.current_time() > 200
 
 
 async def test_leaving_frees_the_place_at_once(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
-    """No listener, no door place; the stream closes after lingering."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        async with house.stream(PRICES) as events:
+    """No subscriber, no door place; the stream closes after lingering."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        async with harness.stream(PRICES) as events:
             await events.chunk()
-            assert house.rooms.hub.listeners == 1
-            assert house.rooms.doors.statistics().inside == 1
-        assert house.rooms.hub.listeners == 0
-        assert house.rooms.doors.statistics().inside == 0
+            assert harness.services.hub.subscribers == 1
+            assert harness.services.limits.statistics().present == 1
+        assert harness.services.hub.subscribers == 0
+        assert harness.services.limits.statistics().present == 0
         await trio.sleep(31)
-        assert len(house.rooms.hub.interest) == 0
+        assert len(harness.services.hub.interest) == 0
 
 
 async def test_a_failing_after_request_leaves_no_listener(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """The body is never entered, so nothing was subscribed."""
-    async with edge_house(tmp_path) as house:
+    async with web_harness(tmp_path) as harness:
 
-        @house.app.after_request
+        @harness.app.after_request
         async def fail(response: object) -> object:
             raise ZeroDivisionError
 
-        answer = await house.call("GET", PRICES)
+        answer = await harness.call("GET", PRICES)
         assert answer.status == 500
-        assert house.rooms.hub.listeners == 0
+        assert harness.services.hub.subscribers == 0
 
 
 @pytest.mark.parametrize("target", [PRICES, TRADES, KLINES])
 async def test_head_returns(target: str, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """With the headers, and without a stream or a subscription."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("HEAD", target)
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("HEAD", target)
         assert (answer.status, answer.body) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")
-        assert len(house.rooms.hub.interest) == 0
+        assert len(harness.services.hub.interest) == 0
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ async def test_wrong_parameters_are_a_problem_before_any_event(
     target: str, field: str, words: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """400 is for what a retry cannot mend."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("GET", target)
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("GET", target)
         assert answer.status == 400
         rows = json.loads(answer.body)["errors"]
         assert any(row["field"] == field and words in row["message"] for row in rows), rows
@@ -172,32 +172,32 @@ async def test_wrong_parameters_are_a_problem_before_any_event(
 
 async def test_the_state_of_the_exchange_is_told(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Down and up again, by named events; the client stays connected."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(then=obeying)
-        async with house.stream(TRADES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(then=obeying)
+        async with harness.stream(TRADES) as events:
             await _until(events, b'"state":"connected"')
-            await house.call("POST", "/api/ws/disconnect")
+            await harness.call("POST", "/api/ws/disconnect")
             assert b'event: status\ndata: {"state":"disconnected"' in await _until(events, b"disconnected")
-            await house.call("POST", "/api/ws/connect")
+            await harness.call("POST", "/api/ws/connect")
             await _until(events, b'"state":"connected"')
 
 
 async def test_a_gap_is_told_in_its_place(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Between the trades around it."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(saying(trade_frame(1), trade_frame(5), then=obeying))
-        async with house.stream(TRADES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(saying(trade_frame(1), trade_frame(5), then=obeying))
+        async with harness.stream(TRADES) as events:
             seen = await _until(events, b'"trade_id":5')
             first, gap, last = (seen.index(words) for words in (b'"trade_id":1,', b"event: gap", b'"trade_id":5,'))
             assert first < gap < last
             assert b'data: {"stream":"btcusdt@trade","from":2,"to":4,"filled":false,"reason":"the exch' in seen
 
 
-async def _epoch(house: EdgeHouse, first: Trade) -> str:
+async def _epoch(harness: WebHarness, first: Trade) -> str:
     """Publish a trade; the epoch of its id, as a reader sees it."""
-    async with house.stream(TRADES) as events:
+    async with harness.stream(TRADES) as events:
         await _until(events, b"retry:")
-        house.rooms.hub.publish(TRADE, first, 0)
+        harness.services.hub.publish(TRADE, first, 0)
         found = re.search(rb"^id: (\w+)-%d$" % first.trade_id, await _until(events, b'"trade_id"'), re.MULTILINE)
     assert found is not None
     return found[1].decode()
@@ -205,15 +205,15 @@ async def _epoch(house: EdgeHouse, first: Trade) -> str:
 
 async def test_a_return_with_a_position_is_exact(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """What was missed, once and in order; a browser sends the id in a header."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        hub = house.rooms.hub
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        hub = harness.services.hub
         hub.interest.pin([TRADE])
-        epoch = await _epoch(house, trade(1))
+        epoch = await _epoch(harness, trade(1))
         for number in range(2, 6):
             hub.publish(TRADE, trade(number), 0)
         position = ("Last-Event-ID", f"{epoch}-3")
-        async with house.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
+        async with harness.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
             seen = await _until(events, b'"trade_id":5')
             assert b'"trade_id":3' not in seen
             assert seen.count(b'"trade_id":4') == seen.count(b'"trade_id":5') == 1
@@ -225,12 +225,12 @@ async def test_a_return_with_another_position_never_fails(
     position: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Another epoch is a gap notice; what komas never wrote is no position."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        hub = house.rooms.hub
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        hub = harness.services.hub
         hub.interest.pin([TRADE])
         hub.publish(TRADE, trade(7), 0)
-        async with house.stream(TRADES, headers=[("Host", "localhost"), ("Last-Event-ID", position)]) as events:
+        async with harness.stream(TRADES, headers=[("Host", "localhost"), ("Last-Event-ID", position)]) as events:
             seen = await events.chunk()
             hub.publish(TRADE, trade(8), 0)
             seen += await _until(events, b'"trade_id":8')
@@ -241,25 +241,25 @@ async def test_a_candle_listener_gets_the_current_candle(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Open candles have no id, closed ones have."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        house.rooms.hub.interest.pin([KLINE])
-        house.rooms.hub.publish(KLINE, kline(1), 0)
-        async with house.stream(KLINES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        harness.services.hub.interest.pin([KLINE])
+        harness.services.hub.publish(KLINE, kline(1), 0)
+        async with harness.stream(KLINES) as events:
             assert b"id: " not in await _until(events, b'"is_closed":false')
-            house.rooms.hub.publish(KLINE, kline(1, closed=True), 0)
+            harness.services.hub.publish(KLINE, kline(1, closed=True), 0)
             assert b"-60000\ndata: " in await _until(events, b'"is_closed":true')
 
 
 async def test_a_slow_reader_is_told_what_it_lost(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """The oldest trades go, the count is said, the newest come."""
-    async with edge_house(tmp_path, Settings(mailbox=16)) as house:
-        house.exchange.script(obeying)
-        async with house.stream(TRADES) as events:
+    async with web_harness(tmp_path, Settings(mailbox=16)) as harness:
+        harness.exchange.script(obeying)
+        async with harness.stream(TRADES) as events:
             await events.chunk()
             await trio.testing.wait_all_tasks_blocked()
             for number in range(1, 101):
-                house.rooms.hub.publish(TRADE, trade(number), 0)
+                harness.services.hub.publish(TRADE, trade(number), 0)
             seen = await _until(events, b'"trade_id":100,')
             assert b'event: lagged\ndata: {"dropped":84}\n\n' in seen
             assert b'"trade_id":84,' not in seen
@@ -267,7 +267,7 @@ async def test_a_slow_reader_is_told_what_it_lost(autojump_clock: trio.testing.M
 
 async def test_max_rate_merges(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Two events a second at most, always the newest."""
-    async with edge_house(tmp_path) as house:
+    async with web_harness(tmp_path) as harness:
 
         async def busy(peer: Peer) -> None:
             for number in range(1, 101):
@@ -275,9 +275,9 @@ async def test_max_rate_merges(autojump_clock: trio.testing.MockClock, tmp_path:
                 await trio.sleep(0.1)
             await trio.sleep_forever()
 
-        house.exchange.script(busy)
+        harness.exchange.script(busy)
         started = trio.current_time()
-        async with house.stream(f"{PRICES}&max_rate=2") as events:
+        async with harness.stream(f"{PRICES}&max_rate=2") as events:
             seen = await _until(events, b'"price":100.0,')
             assert trio.current_time() - started <= 11
             assert 15 <= seen.count(b'data: {"type"') <= 24
@@ -285,15 +285,15 @@ async def test_max_rate_merges(autojump_clock: trio.testing.MockClock, tmp_path:
 
 async def test_what_is_known_counts_as_an_event(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """The next one comes after the pause that was asked for."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        await _connected(house)
-        house.rooms.hub.interest.pin([TICKER])
-        house.rooms.hub.publish(TICKER, ticker("1.5"), 0)
-        async with house.stream(f"{PRICES}&max_rate=0.5") as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        await _connected(harness)
+        harness.services.hub.interest.pin([TICKER])
+        harness.services.hub.publish(TICKER, ticker("1.5"), 0)
+        async with harness.stream(f"{PRICES}&max_rate=0.5") as events:
             await _until(events, b'"price":1.5,')
             known_at = trio.current_time()
-            house.rooms.hub.publish(TICKER, ticker("2.5"), 0)
+            harness.services.hub.publish(TICKER, ticker("2.5"), 0)
             await _until(events, b'"price":2.5,')
             assert trio.current_time() - known_at >= 2
 
@@ -302,15 +302,15 @@ async def test_who_wants_few_events_hears_comments_as_often(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """A pause that the client asked for is no silence; events come at its end all the same."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        await _connected(house)
-        async with house.stream(f"{PRICES}&max_rate=0.1") as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        await _connected(harness)
+        async with harness.stream(f"{PRICES}&max_rate=0.1") as events:
             await events.chunk()
             await trio.sleep(9.5)
             heard: list[float] = []
             for number in range(1, 4):
-                house.rooms.hub.publish(TICKER, ticker(f"{number}.5"), 0)
+                harness.services.hub.publish(TICKER, ticker(f"{number}.5"), 0)
                 while f'"price":{number}.5,'.encode() not in await events.chunk():
                     heard.append(trio.current_time())
                 heard.append(trio.current_time())
@@ -331,30 +331,30 @@ async def test_who_cannot_be_greeted_takes_no_place(
         def __getattr__(self, _name: str) -> object:
             raise ZeroDivisionError
 
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        await _connected(house)
-        monkeypatch.setattr(house.rooms.hub.latest, "get", lambda _stream: Broken())
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        await _connected(harness)
+        monkeypatch.setattr(harness.services.hub.latest, "get", lambda _stream: Broken())
         for _ in range(2):
             with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True, allow_unwrapped=True):
-                async with house.stream(PRICES):
+                async with harness.stream(PRICES):
                     await trio.sleep(1)
-        assert house.rooms.doors.statistics().inside == 0
-        assert house.rooms.hub.listeners == 0
+        assert harness.services.limits.statistics().present == 0
+        assert harness.services.hub.subscribers == 0
 
 
 async def test_draining_ends_streams_cleanly(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """What waits is sent, then the body ends; newcomers are told to come back."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        async with house.stream(TRADES) as events:
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        async with harness.stream(TRADES) as events:
             await events.chunk()
-            house.rooms.hub.publish(TRADE, trade(1), 0)
-            house.rooms.draining.set()
-            house.rooms.hub.drain()
+            harness.services.hub.publish(TRADE, trade(1), 0)
+            harness.services.draining.set()
+            harness.services.hub.drain()
             seen = b"".join([chunk async for chunk in events.chunks()])
             assert b'"trade_id":1,' in seen
-        answer = await house.call("GET", TRADES)
+        answer = await harness.call("GET", TRADES)
         assert answer.status == 200
         assert answer.body.startswith(b"retry: ")
         assert b'event: busy\ndata: {"reason":"the server is shutting down"}' in answer.body
@@ -374,12 +374,12 @@ async def test_a_full_house_answers_200_and_busy(
     settings: Settings, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """EventSource gives up for good on any other status; the delays are spread."""
-    async with edge_house(tmp_path, settings) as house:
-        house.exchange.script(obeying)
-        async with house.stream(PRICES):
+    async with web_harness(tmp_path, settings) as harness:
+        harness.exchange.script(obeying)
+        async with harness.stream(PRICES):
             delays = set()
             for _ in range(8):
-                answer = await house.call("GET", TRADES)
+                answer = await harness.call("GET", TRADES)
                 assert answer.status == 200
                 assert b"event: busy\ndata: " in answer.body
                 delays.add(answer.body.split(b"\n")[0])
@@ -391,14 +391,14 @@ async def test_a_replay_is_cut_into_chunks_that_fit_a_write(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """A megabyte in one write would miss its deadline on a slow line."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(obeying)
-        hub = house.rooms.hub
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        hub = harness.services.hub
         hub.interest.pin([TRADE])
-        position = ("Last-Event-ID", f"{await _epoch(house, trade(1))}-1")
+        position = ("Last-Event-ID", f"{await _epoch(harness, trade(1))}-1")
         for number in range(2, 3001):
             hub.publish(TRADE, trade(number), 0)
-        async with house.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
+        async with harness.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
             sizes, seen = [], b""
             while b'"trade_id":3000,' not in seen:
                 chunk = await events.chunk()

@@ -13,32 +13,32 @@ import trio.testing
 
 from tests.builders import TICKER
 from tests.venues.exchange import REFUSED, obeying
-from tests.web.house import ADMIN, edge_house
+from tests.web.harness import ADMIN, web_harness
 
 
 async def test_liveness_and_readiness(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Ready until something is wanted and the exchange is away; then with the reason."""
-    async with edge_house(tmp_path) as house:
-        house.exchange.script(REFUSED, REFUSED, then=obeying)
-        assert (await house.call("GET", "/healthz")).body == b'{"status":"ok"}'
-        assert (await house.call("GET", "/readyz")).status == 200
-        house.rooms.hub.interest.pin([TICKER])
-        house.rooms.feed.connect()
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(REFUSED, REFUSED, then=obeying)
+        assert (await harness.call("GET", "/healthz")).body == b'{"status":"ok"}'
+        assert (await harness.call("GET", "/readyz")).status == 200
+        harness.services.hub.interest.pin([TICKER])
+        harness.services.feed.connect()
         await trio.sleep(0.5)
-        answer = await house.call("GET", "/readyz")
+        answer = await harness.call("GET", "/readyz")
         assert answer.status == 503
         assert json.loads(answer.body)["reasons"] == ["1 streams are wanted and the exchange is reconnecting: refused"]
         await trio.sleep(10)
-        assert (await house.call("GET", "/readyz")).status == 200
-        house.rooms.draining.set()
-        assert (await house.call("GET", "/readyz")).status == 503
+        assert (await harness.call("GET", "/readyz")).status == 200
+        harness.services.draining.set()
+        assert (await harness.call("GET", "/readyz")).status == 503
 
 
 async def test_metrics_are_prometheus_text(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
-    """Counters and gauges from the rooms."""
-    async with edge_house(tmp_path) as house:
-        house.rooms.hub.interest.pin([TICKER])
-        answer = await house.call("GET", "/metrics")
+    """Counters and gauges from the components."""
+    async with web_harness(tmp_path) as harness:
+        harness.services.hub.interest.pin([TICKER])
+        answer = await harness.call("GET", "/metrics")
         assert b"# TYPE komas_streams gauge\nkomas_streams 1.0" in answer.body
         assert b"# TYPE komas_published_total counter" in answer.body
         assert answer.headers["content-type"].startswith("text/plain")
@@ -46,28 +46,28 @@ async def test_metrics_are_prometheus_text(autojump_clock: trio.testing.MockCloc
 
 async def test_todays_log_is_newest_last_and_filtered(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """By level and by number."""
-    async with edge_house(tmp_path) as house:
+    async with web_harness(tmp_path) as harness:
         for level in (logging.INFO, logging.WARNING, logging.ERROR):
             record = logging.LogRecord("komas.x", level, "", 0, f"at {level}", None, None)
             record.created = time.time()
-            house.rooms.log.emit(record)
+            harness.services.log.emit(record)
         # Reading the file is a hop into a thread, which the deterministic clock cannot see.
         autojump_clock.autojump_threshold = 10
-        body = json.loads((await house.call("GET", "/api/logs/today?level=warning&limit=5", headers=[ADMIN])).body)
+        body = json.loads((await harness.call("GET", "/api/logs/today?level=warning&limit=5", headers=[ADMIN])).body)
         assert [record["event"] for record in body["records"]] == ["at 30", "at 40"]
-        body = json.loads((await house.call("GET", "/api/logs/today?limit=1", headers=[ADMIN])).body)
+        body = json.loads((await harness.call("GET", "/api/logs/today?limit=1", headers=[ADMIN])).body)
         assert [record["level"] for record in body["records"]] == ["ERROR"]
 
 
 async def test_the_description_describes_every_route(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Valid OpenAPI 3.1, and neither more nor less than there is."""
-    async with edge_house(tmp_path) as house:
-        document = json.loads((await house.call("GET", "/openapi.json")).body)
+    async with web_harness(tmp_path) as harness:
+        document = json.loads((await harness.call("GET", "/openapi.json")).body)
         openapi_spec_validator.validate(document)
         described = {(path, method.upper()) for path, calls in document["paths"].items() for method in calls}
         routes = {
             (rule.rule.replace("<path:", "<").replace("<", "{").replace(">", "}"), method)
-            for rule in house.app.url_map.iter_rules()
+            for rule in harness.app.url_map.iter_rules()
             for method in rule.methods or ()
             if method not in ("HEAD", "OPTIONS")
         }
@@ -78,8 +78,8 @@ async def test_the_page_is_html_and_may_load_nothing_from_elsewhere(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Its policy says so."""
-    async with edge_house(tmp_path) as house:
-        answer = await house.call("GET", "/")
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("GET", "/")
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert b"EventSource" in answer.body

@@ -12,19 +12,19 @@ import trio.testing
 from komas.errors import StoreUnavailable
 from komas.model.signals import DAY_S
 from komas.settings import Settings
-from komas.signals.database import Ledger
-from tests.web.house import ADMIN_TOKEN, Answer, EdgeHouse, edge_house
+from komas.signals.database import SignalDatabase
+from tests.web.harness import ADMIN_TOKEN, Answer, WebHarness, web_harness
 
 HOST = ("Host", "localhost")
 DRAFT = b'{"signal_type":"mexc_dex","data":{"coin_name":"NB","spread":8.840}}'
 
 
 async def _ask(
-    house: EdgeHouse, method: str, target: str, body: bytes = b"", token: str = "", *more: tuple[str, str]
+    harness: WebHarness, method: str, target: str, body: bytes = b"", token: str = "", *more: tuple[str, str]
 ) -> Answer:
-    await house.rooms.signals.desk.ready.wait()
+    await harness.services.signals.service.ready.wait()
     headers = [HOST, *more, *([("Authorization", f"Bearer {token}")] if token else [])]
-    return await house.call(method, target, body=body, headers=headers)
+    return await harness.call(method, target, body=body, headers=headers)
 
 
 def _problem(answer: Answer) -> dict[str, object]:
@@ -36,44 +36,47 @@ def _problem(answer: Answer) -> dict[str, object]:
 
 async def test_a_signal_is_published_updated_and_read(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """With its digits, by REST and by socket."""
-    async with edge_house(tmp_path) as house:
-        producer, vip = house.desk.token("p", vip_days=None, publishes=True), house.desk.token()
-        born = await _ask(house, "POST", "/api/signals", DRAFT, producer)
-        assert born.status == 201
-        assert json.loads(born.body)["id"] == 1
-        assert b'"spread":8.840,' in born.body
-        changed = await _ask(house, "PATCH", "/api/signals/1", b'{"data":{"spread":9.10,"coin_name":"NB"}}', producer)
+    async with web_harness(tmp_path) as harness:
+        producer, vip = harness.service.token("p", vip_days=None, publishes=True), harness.service.token()
+        create_signal = await _ask(harness, "POST", "/api/signals", DRAFT, producer)
+        assert create_signal.status == 201
+        assert json.loads(create_signal.body)["id"] == 1
+        assert b'"spread":8.840,' in create_signal.body
+        changed = await _ask(harness, "PATCH", "/api/signals/1", b'{"data":{"spread":9.10,"coin_name":"NB"}}', producer)
         assert changed.status == 200
         assert b'"spread":9.10,' in changed.body
-        listed = await _ask(house, "GET", "/api/signals?since_id=0&limit=1", b"", vip)
+        listed = await _ask(harness, "GET", "/api/signals?since_id=0&limit=1", b"", vip)
         assert listed.status == 200
         assert b'"spread":9.10,' in listed.body
         assert json.loads(listed.body)["next_since_id"] == 1
-        after = json.loads((await _ask(house, "GET", "/api/signals?since_id=1", b"", vip)).body)
+        after = json.loads((await _ask(harness, "GET", "/api/signals?since_id=1", b"", vip)).body)
         assert after == {"count": 0, "signals": [], "next_since_id": 1}
-        visit = await house.socket(f"/ws/signals?token={vip}&since_id=0")
+        visit = await harness.socket(f"/ws/signals?token={vip}&since_id=0")
         assert [m["type"] for m in visit.heard] == ["connected", "new_signal", "signal_update"]
         assert visit.heard[2]["data"] == {"spread": 9.1}
 
 
 async def test_a_text_may_look_like_a_number(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """``E-`` and ``E+`` in a text are no exponents."""
-    async with edge_house(tmp_path) as house:
-        producer, body = house.desk.token(publishes=True), b'{"signal_type":"mexc_dex","data":{"note":"BTC-E-1 E+"}}'
+    async with web_harness(tmp_path) as harness:
+        producer, body = (
+            harness.service.token(publishes=True),
+            b'{"signal_type":"mexc_dex","data":{"note":"BTC-E-1 E+"}}',
+        )
         for method, target, sent, status in (
             ("POST", "/api/signals", body, 201),
             ("PATCH", "/api/signals/1", b'{"data":{"other":"E-2"}}', 200),
             ("GET", "/api/signals", b"", 200),
         ):
-            answer = await _ask(house, method, target, sent, producer)
+            answer = await _ask(harness, method, target, sent, producer)
             assert answer.status == status
             assert b'"note":"BTC-E-1 E+"' in answer.body
 
 
 async def test_a_user_of_any_name_can_be_revoked(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Some issuers name users by their addresses."""
-    async with edge_house(tmp_path) as house:
-        answer = await _ask(house, "DELETE", "/api/vip/https%3A%2F%2Fissuer%2Fuser", b"", ADMIN_TOKEN)
+    async with web_harness(tmp_path) as harness:
+        answer = await _ask(harness, "DELETE", "/api/vip/https%3A%2F%2Fissuer%2Fuser", b"", ADMIN_TOKEN)
         assert json.loads(answer.body)["user_id"] == "https://issuer/user"
 
 
@@ -82,23 +85,23 @@ async def test_a_slash_at_the_end_makes_no_other_user(
     method: str, body: bytes, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Whoever revokes user 123 with one too many is told so."""
-    async with edge_house(tmp_path) as house:
-        answer = await _ask(house, method, "/api/vip/123/", body, ADMIN_TOKEN)
+    async with web_harness(tmp_path) as harness:
+        answer = await _ask(harness, method, "/api/vip/123/", body, ADMIN_TOKEN)
         assert answer.status == 400
         assert _problem(answer)["errors"]
 
 
 async def test_a_retry_with_a_key_gets_the_first_answer(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Byte for byte; another draft with the key is an error."""
-    async with edge_house(tmp_path) as house:
-        producer, key = house.desk.token("p", publishes=True), ("Idempotency-Key", "k-1")
-        first = await _ask(house, "POST", "/api/signals", DRAFT, producer, key)
-        again = await _ask(house, "POST", "/api/signals", DRAFT, producer, key)
+    async with web_harness(tmp_path) as harness:
+        producer, key = harness.service.token("p", publishes=True), ("Idempotency-Key", "k-1")
+        first = await _ask(harness, "POST", "/api/signals", DRAFT, producer, key)
+        again = await _ask(harness, "POST", "/api/signals", DRAFT, producer, key)
         assert (again.status, again.body) == (201, first.body)
-        other = await _ask(house, "POST", "/api/signals", DRAFT.replace(b"NB", b"XX"), producer, key)
+        other = await _ask(harness, "POST", "/api/signals", DRAFT.replace(b"NB", b"XX"), producer, key)
         assert other.status == 422
         assert _problem(other)["errors"]
-        assert house.desk.ledger.counters().position == 1
+        assert harness.service.database.counters().position == 1
 
 
 @pytest.mark.parametrize(
@@ -114,33 +117,33 @@ async def test_who_brings_no_token_or_the_wrong_one(
 ) -> None:
     """401 without a good one, 403 without the right; the query is no place for it; an admin token is none."""
     settings = Settings(admin_token="an admin token of ours")
-    async with edge_house(tmp_path, settings) as house:
-        for token in ("", "garbage", house.desk.token(ttl_s=0), "an admin token of ours"):
-            answer = await _ask(house, method, target, body, token)
+    async with web_harness(tmp_path, settings) as harness:
+        for token in ("", "garbage", harness.service.token(ttl_s=0), "an admin token of ours"):
+            answer = await _ask(harness, method, target, body, token)
             assert answer.status == 401
             assert answer.headers["www-authenticate"].startswith("Bearer")
             assert "valid access token" in str(_problem(answer)["detail"])
-        in_query = await _ask(house, method, f"{target}?token={house.desk.token(publishes=True)}", body)
+        in_query = await _ask(harness, method, f"{target}?token={harness.service.token(publishes=True)}", body)
         assert in_query.status == 401
-        answer = await _ask(house, method, target, body, house.desk.token("n", vip_days=None))
+        answer = await _ask(harness, method, target, body, harness.service.token("n", vip_days=None))
         assert answer.status == 403
         assert _problem(answer)["detail"] in (
             "this needs a token with the scope signals:publish",
             "VIP subscription required",
         )
-        assert house.desk.ledger.counters().position == 0
+        assert harness.service.database.counters().position == 0
 
 
 async def test_a_revoked_vip_reads_nothing_whatever_the_token_says(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Nor does one whose grant is over."""
-    async with edge_house(tmp_path) as house:
-        await house.rooms.signals.desk.ready.wait()
-        house.desk.ledger.revoke("123", 0)
-        house.desk.ledger.grant("124", 1, house.desk.now_s() - 2 * DAY_S)
+    async with web_harness(tmp_path) as harness:
+        await harness.services.signals.service.ready.wait()
+        harness.service.database.revoke("123", 0)
+        harness.service.database.grant("124", 1, harness.service.now_s() - 2 * DAY_S)
         for user in ("123", "124"):
-            assert (await _ask(house, "GET", "/api/signals", b"", house.desk.token(user))).status == 403
+            assert (await _ask(harness, "GET", "/api/signals", b"", harness.service.token(user))).status == 403
 
 
 @pytest.mark.parametrize(
@@ -178,29 +181,31 @@ async def test_each_wrong_request_is_named(
     tmp_path: Path,
 ) -> None:
     """And nothing is committed."""
-    async with edge_house(tmp_path) as house:
-        answer = await _ask(house, method, target, body, house.desk.token(publishes=True))
+    async with web_harness(tmp_path) as harness:
+        answer = await _ask(harness, method, target, body, harness.service.token(publishes=True))
         assert answer.status == status
         errors = _problem(answer).get("errors")
         assert (None if errors is None else errors[0]["field"]) == field  # type: ignore[index]
-        assert house.desk.ledger.counters().position == 0
+        assert harness.service.database.counters().position == 0
 
 
 async def test_vips_are_the_administrators_business(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Granted, shown, revoked; only with the admin token."""
     settings = Settings(admin_token="an admin token of ours")
-    async with edge_house(tmp_path, settings) as house:
+    async with web_harness(tmp_path, settings) as harness:
         admin = "an admin token of ours"
         for method, body in (("POST", b'{"days":30}'), ("DELETE", b""), ("GET", b"")):
-            assert (await _ask(house, method, "/api/vip/123", body)).status == 401
-            assert (await _ask(house, method, "/api/vip/123", body, house.desk.token(publishes=True))).status == 401
-        unknown = json.loads((await _ask(house, "GET", "/api/vip/123", b"", admin)).body)
+            assert (await _ask(harness, method, "/api/vip/123", body)).status == 401
+            assert (
+                await _ask(harness, method, "/api/vip/123", body, harness.service.token(publishes=True))
+            ).status == 401
+        unknown = json.loads((await _ask(harness, "GET", "/api/vip/123", b"", admin)).body)
         assert unknown == {"user_id": "123", "active": False, "revoked": False, "vip_until": None}
-        granted = json.loads((await _ask(house, "POST", "/api/vip/123", b'{"days":30}', admin)).body)
+        granted = json.loads((await _ask(harness, "POST", "/api/vip/123", b'{"days":30}', admin)).body)
         assert granted["active"]
-        assert granted["vip_until"] == house.desk.now_s() + 30 * DAY_S
-        assert json.loads((await _ask(house, "GET", "/api/vip/123", b"", admin)).body) == granted
-        revoked = json.loads((await _ask(house, "DELETE", "/api/vip/123", b"", admin)).body)
+        assert granted["vip_until"] == harness.service.now_s() + 30 * DAY_S
+        assert json.loads((await _ask(harness, "GET", "/api/vip/123", b"", admin)).body) == granted
+        revoked = json.loads((await _ask(harness, "DELETE", "/api/vip/123", b"", admin)).body)
         assert (revoked["active"], revoked["revoked"]) == (False, True)
 
 
@@ -220,16 +225,16 @@ async def test_vips_are_the_administrators_business(autojump_clock: trio.testing
 )
 async def test_wrong_days_are_named(body: bytes, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Text in place of a number, nothing, nonsense."""
-    async with edge_house(tmp_path) as house:
-        assert (await _ask(house, "POST", "/api/vip/123", body, ADMIN_TOKEN)).status == 400
-        assert house.desk.ledger.vips() == []
+    async with web_harness(tmp_path) as harness:
+        assert (await _ask(harness, "POST", "/api/vip/123", body, ADMIN_TOKEN)).status == 400
+        assert harness.service.database.vips() == []
 
 
 @pytest.mark.parametrize("user", ["a%20b", "%0a", "x" * 257, "%00"])
 async def test_a_wrong_user_is_named(user: str, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Printable, without spaces, not too long."""
-    async with edge_house(tmp_path) as house:
-        assert (await _ask(house, "POST", f"/api/vip/{user}", b'{"days":1}', ADMIN_TOKEN)).status == 400
+    async with web_harness(tmp_path) as harness:
+        assert (await _ask(harness, "POST", f"/api/vip/{user}", b'{"days":1}', ADMIN_TOKEN)).status == 400
 
 
 async def test_a_store_that_fails_is_503_and_prices_go_on(
@@ -240,21 +245,21 @@ async def test_a_store_that_fails_is_503_and_prices_go_on(
     def fail(*_: object) -> None:
         raise StoreUnavailable("database or disk is full")
 
-    async with edge_house(tmp_path) as house:
-        await house.rooms.signals.desk.ready.wait()
-        producer = house.desk.token("p", publishes=True)
+    async with web_harness(tmp_path) as harness:
+        await harness.services.signals.service.ready.wait()
+        producer = harness.service.token("p", publishes=True)
         for name in ("publish", "update", "vip", "grant", "revoke"):
-            monkeypatch.setattr(Ledger, name, fail)
+            monkeypatch.setattr(SignalDatabase, name, fail)
         calls: Sequence[tuple[str, str, bytes]] = (
             ("POST", "/api/signals", DRAFT),
             ("PATCH", "/api/signals/1", b'{"data":{"a":1}}'),
             ("GET", "/api/signals", b""),
         )
-        answers = [await _ask(house, *call, producer) for call in calls]
+        answers = [await _ask(harness, *call, producer) for call in calls]
         for method, body in (("POST", b'{"days":30}'), ("DELETE", b""), ("GET", b"")):
-            answers.append(await _ask(house, method, "/api/vip/123", body, ADMIN_TOKEN))
+            answers.append(await _ask(harness, method, "/api/vip/123", body, ADMIN_TOKEN))
         for answer in answers:
             assert answer.status == 503
             assert answer.headers["retry-after"] == "5"
             assert "disk" not in str(_problem(answer)["detail"])
-        assert (await _ask(house, "GET", "/api/ws/prices")).status == 200
+        assert (await _ask(harness, "GET", "/api/ws/prices")).status == 200

@@ -10,29 +10,29 @@ import trio
 import trio.testing
 
 from komas.errors import Closing
-from komas.model.signals import Draft
+from komas.model.signals import SignalInsert
 from komas.settings import Settings
-from tests.web.house import EdgeHouse, edge_house
+from tests.web.harness import WebHarness, web_harness
 
 HOST = ("Host", "komas.example:8000")
 UNAUTHORIZED = (1008, "Unauthorized")
 
 
-async def _ready(house: EdgeHouse) -> str:
-    await house.rooms.signals.desk.ready.wait()
-    return house.desk.token()
+async def _ready(harness: WebHarness) -> str:
+    await harness.services.signals.service.ready.wait()
+    return harness.service.token()
 
 
 async def test_a_token_comes_by_query_header_or_subprotocol(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Our subprotocol is chosen where it was offered, and no other."""
-    async with edge_house(tmp_path) as house:
-        token = await _ready(house)
-        by_query = await house.socket(f"/ws/signals?token={token}", '{"type":"ping"}')
-        by_header = await house.socket("/ws/signals", headers=[HOST, ("Authorization", f"Bearer {token}")])
-        by_subprotocol = await house.socket("/ws/signals", subprotocols=["komas.signals", f"bearer.{token}"])
-        by_other = await house.socket(f"/ws/signals?token={token}", subprotocols=["other"])
+    async with web_harness(tmp_path) as harness:
+        token = await _ready(harness)
+        by_query = await harness.socket(f"/ws/signals?token={token}", '{"type":"ping"}')
+        by_header = await harness.socket("/ws/signals", headers=[HOST, ("Authorization", f"Bearer {token}")])
+        by_subprotocol = await harness.socket("/ws/signals", subprotocols=["komas.signals", f"bearer.{token}"])
+        by_other = await harness.socket(f"/ws/signals?token={token}", subprotocols=["other"])
         assert [m["type"] for m in by_query.heard] == ["connected", "pong"]
         assert [m["type"] for visit in (by_header, by_subprotocol, by_other) for m in visit.heard] == ["connected"] * 3
         assert [visit.subprotocol for visit in (by_query, by_subprotocol, by_other)] == [None, "komas.signals", None]
@@ -43,9 +43,9 @@ async def test_a_token_comes_by_query_header_or_subprotocol(
 )
 async def test_no_good_token_is_1008(target: str, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Accepted first."""
-    async with edge_house(tmp_path) as house:
-        await _ready(house)
-        visit = await house.socket(target)
+    async with web_harness(tmp_path) as harness:
+        await _ready(harness)
+        visit = await harness.socket(target)
         assert (visit.status, visit.closed, visit.heard) == (None, UNAUTHORIZED, [])
 
 
@@ -71,12 +71,12 @@ async def test_foreign_pages_are_kept_out(
     origin: str, autojump_clock: trio.testing.MockClock, tmp_path: Path, *, is_ours: bool
 ) -> None:
     """With a list: our own, and those on it."""
-    async with edge_house(tmp_path, Settings(cors_origins=("https://app.example",))) as house:
-        token = await _ready(house)
-        visit = await house.socket(f"/ws/signals?token={token}", headers=[HOST, ("Origin", origin)])
+    async with web_harness(tmp_path, Settings(cors_origins=("https://app.example",))) as harness:
+        token = await _ready(harness)
+        visit = await harness.socket(f"/ws/signals?token={token}", headers=[HOST, ("Origin", origin)])
         assert visit.closed == (None if is_ours else (1008, "Origin not allowed"))
         assert len(visit.heard) == is_ours
-        metrics = (await house.call("GET", "/metrics")).body
+        metrics = (await harness.call("GET", "/metrics")).body
         assert b"komas_signal_origins_refused_total %d.0" % (not is_ours) in metrics
 
 
@@ -87,33 +87,33 @@ async def test_by_default_every_page_may_open_a_signal_socket(
     origin: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """The user's own React hook runs from another port; the token is the proof, and no cookie is involved."""
-    async with edge_house(tmp_path) as house:
-        token = await _ready(house)
-        visit = await house.socket(f"/ws/signals?token={token}", headers=[("Host", "localhost"), ("Origin", origin)])
+    async with web_harness(tmp_path) as harness:
+        token = await _ready(harness)
+        visit = await harness.socket(f"/ws/signals?token={token}", headers=[("Host", "localhost"), ("Origin", origin)])
         assert (visit.closed, len(visit.heard)) == (None, 1)
-        visit = await house.socket("/ws/signals?token=x", headers=[("Host", "localhost"), ("Origin", origin)])
+        visit = await harness.socket("/ws/signals?token=x", headers=[("Host", "localhost"), ("Origin", origin)])
         assert visit.closed == UNAUTHORIZED
 
 
 @pytest.mark.parametrize("since", ["-1", "x", "1.0", "", "9" * 30, "٣", "1e3"])
 async def test_a_wrong_since_id_is_said(since: str, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """Not taken for nought, nor for none."""
-    async with edge_house(tmp_path) as house:
-        token = await _ready(house)
+    async with web_harness(tmp_path) as harness:
+        token = await _ready(harness)
         for name in ("since_id", "since"):
-            visit = await house.socket(f"/ws/signals?token={token}&{name}={since}")
+            visit = await harness.socket(f"/ws/signals?token={token}&{name}={since}")
             assert (visit.closed, visit.heard) == ((1008, "Invalid since_id"), [])
 
 
 async def test_since_id_replays(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """A number beyond the last replays nothing; positions come to those who ask."""
-    async with edge_house(tmp_path) as house:
-        token = await _ready(house)
+    async with web_harness(tmp_path) as harness:
+        token = await _ready(harness)
         for number in range(3):
-            house.desk.ledger.publish(Draft("mexc_dex", {"n": number}, "p"), 0)
+            harness.service.database.publish(SignalInsert("mexc_dex", {"n": number}, "p"), 0)
         await trio.sleep(1)
         ids = {
-            since: [m["data"]["id"] for m in (await house.socket(f"/ws/signals?token={token}&{since}")).heard[1:]]
+            since: [m["data"]["id"] for m in (await harness.socket(f"/ws/signals?token={token}&{since}")).heard[1:]]
             for since in ("since_id=0", "since_id=2", "since_id=3", f"since_id={2**53}", "since=1", "")
         }
         assert ids == {
@@ -124,9 +124,9 @@ async def test_since_id_replays(autojump_clock: trio.testing.MockClock, tmp_path
             "since=1": [2, 3],
             "": [],
         }
-        beyond = await house.socket(f"/ws/signals?token={token}&since=4")
+        beyond = await harness.socket(f"/ws/signals?token={token}&since=4")
         assert beyond.closed == (1008, "Invalid since_id")
-        placed = await house.socket(f"/ws/signals?token={token}&since_id=2&positions=1")
+        placed = await harness.socket(f"/ws/signals?token={token}&since_id=2&positions=1")
         assert placed.heard[-1]["position"] == 3
 
 
@@ -135,40 +135,40 @@ async def test_sockets_are_limited_for_each_address_and_in_all(
 ) -> None:
     """From the handshake on, whatever token they bring."""
     settings = Settings(max_sockets_per_address=2, max_sockets=3)
-    async with edge_house(tmp_path, settings) as house, trio.open_nursery() as nursery:
-        token = await _ready(house)
+    async with web_harness(tmp_path, settings) as harness, trio.open_nursery() as nursery:
+        token = await _ready(harness)
 
         async def stay(address: str) -> None:
-            await house.socket(f"/ws/signals?token={token}", client=address, for_s=60)
+            await harness.socket(f"/ws/signals?token={token}", client=address, for_s=60)
 
         for address in ("1.1.1.1", "1.1.1.1", "2.2.2.2"):
             nursery.start_soon(stay, address)
         await trio.sleep(1)
         for address in ("1.1.1.1", "3.3.3.3"):
-            visit = await house.socket("/ws/signals?token=x", client=address)
+            visit = await harness.socket("/ws/signals?token=x", client=address)
             assert visit.closed == (1013, "Try again later")
         await trio.sleep(60)
-        assert (await house.socket("/ws/signals?token=x", client="1.1.1.1")).closed == UNAUTHORIZED
-        assert house.rooms.signals.register.statistics().sockets == 0
+        assert (await harness.socket("/ws/signals?token=x", client="1.1.1.1")).closed == UNAUTHORIZED
+        assert harness.services.signals.registry.statistics().sockets == 0
 
 
 async def test_a_server_that_drains_says_so(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """1001 before anything is checked."""
-    async with edge_house(tmp_path) as house:
-        await _ready(house)
-        house.rooms.draining.set()
-        assert (await house.socket("/ws/signals")).closed == (1001, "Server shutting down")
+    async with web_harness(tmp_path) as harness:
+        await _ready(harness)
+        harness.services.draining.set()
+        assert (await harness.socket("/ws/signals")).closed == (1001, "Server shutting down")
 
 
 async def test_another_path_is_no_socket(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """404, before the handshake."""
-    async with edge_house(tmp_path) as house:
-        assert (await house.socket("/ws/other")).status == 404
+    async with web_harness(tmp_path) as harness:
+        assert (await harness.socket("/ws/other")).status == 404
 
 
-def test_the_readme_has_every_close_code() -> None:
+def test_the_documents_have_every_close_code() -> None:
     """With its reason, and whether to come back."""
-    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    readme = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text("utf-8")
     rows = re.findall(r"^\| ([\d, ]+) \| (?:`(.*?)`)? ?\|.*\| (.*?) \|$", readme, re.MULTILINE)
     table = {(int(code), reason): comes_back for codes, reason, comes_back in rows for code in codes.split(",")}
     assert table.keys() == {(closing.code, closing.reason) for closing in Closing}

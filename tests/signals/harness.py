@@ -1,4 +1,4 @@
-"""The desk over a real SQLite file, without threads: virtual time does not wait for those."""
+"""The signal service over a real SQLite file, without threads: virtual time does not wait for those."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import trio
 
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
-from komas.signals.database import Ledger
-from komas.signals.database_threads import Store
-from komas.signals.services import SignalRooms, signal_rooms
+from komas.signals.database import SignalDatabase
+from komas.signals.database_threads import DatabaseThreads
+from komas.signals.services import SignalServices, signal_services
 from komas.signals.tokens import SCOPE_PUBLISH, Issuer, Keys, Rules, Verifier
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ SECRET = b"a secret of thirty-two bytes, and more"
 START_MS = 1_770_000_000_000
 
 
-class InlineStore(Store):
+class InlineStore(DatabaseThreads):
     """A store whose calls are made between two checkpoints, with nothing else running in the meantime."""
 
     async def _in_thread(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
@@ -30,16 +30,16 @@ class InlineStore(Store):
             return call()
 
 
-class SignalHouse:
-    """The desk's rooms, and tokens for them; the wall clock goes with trio's."""
+class SignalHarness:
+    """The signal service's components, and tokens for them; the wall clock goes with trio's."""
 
-    def __init__(self, ledger: Ledger, settings: Settings) -> None:
-        self.ledger = ledger
-        self.store = InlineStore(lambda: ledger)
+    def __init__(self, database: SignalDatabase, settings: Settings) -> None:
+        self.database = database
+        self.store = InlineStore(lambda: database)
         self.issuer = Issuer(SECRET, Rules())
         self._began = trio.current_time()
         authenticator = Authenticator(Verifier(Rules(), Keys.of_secret(SECRET)), None, self.clock_ms)
-        self.rooms: SignalRooms = signal_rooms(settings, self.store, authenticator, self.clock_ms)
+        self.services: SignalServices = signal_services(settings, self.store, authenticator, self.clock_ms)
 
     def clock_ms(self) -> int:
         """Milliseconds since the epoch."""
@@ -55,11 +55,11 @@ class SignalHouse:
         return self.issuer.issue(user, now_s=self.now_s(), ttl_s=ttl_s, vip_days=vip_days, scopes=scopes)
 
 
-def signal_house_over(ledger: Ledger, settings: Settings | None = None) -> SignalHouse:
-    """The desk over a ledger that the test closes."""
-    return SignalHouse(ledger, settings or Settings())
+def signal_harness_over(database: SignalDatabase, settings: Settings | None = None) -> SignalHarness:
+    """The signal service over a ledger that the test closes."""
+    return SignalHarness(database, settings or Settings())
 
 
-def signal_house(folder: Path, settings: Settings | None = None) -> SignalHouse:
-    """The desk over a file in a folder; ``rooms.desk.run`` is to be started by the test."""
-    return signal_house_over(Ledger(f"sqlite:///{folder / 'komas.db'}"), settings)
+def signal_harness(folder: Path, settings: Settings | None = None) -> SignalHarness:
+    """The signal service over a file in a folder; ``services.desk.run`` is to be started by the test."""
+    return signal_harness_over(SignalDatabase(f"sqlite:///{folder / 'komas.db'}"), settings)

@@ -1,4 +1,4 @@
-"""The edge over scripted rooms: no socket, no file of the user's, no clock but trio's."""
+"""The web layer over scripted components: no socket, no file of the user's, no clock but trio's."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from komas.hub.hub import Hub
 from komas.observability.logs import DailyLog
 from komas.settings import Settings
 from komas.venues.binance import limits, limits_usdm
-from komas.venues.binance.market import Beside, MarketLine
+from komas.venues.binance.market import Beside, BinanceMarket
 from komas.venues.core.rest import open_rest
 from komas.web.access import Access
 from komas.web.app import create_app
 from komas.web.hypercorn.request import SCOPE_LEAVING
 from komas.web.hypercorn.websocket import SCOPE_CONNECTION
-from komas.web.limits import Doors
+from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
-from komas.web.services import Rooms
-from tests.signals.house import SignalHouse, signal_house
+from komas.web.services import Services
+from tests.signals.harness import SignalHarness, signal_harness
 from tests.venues.exchange import ScriptedExchange
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
@@ -43,7 +43,7 @@ class Written:
         self._send = send
         self.chunks = 0
 
-    def write(self, data: bytes) -> int:
+    def write_nowait(self, data: bytes) -> int:
         """Take one chunk, or nothing."""
         size, _, rest = data.partition(b"\r\n")
         assert (len(rest), rest[-2:]) == (int(size, 16) + 2, b"\r\n")
@@ -59,23 +59,23 @@ class Written:
         return False
 
 
-class EdgeHouse:
-    """The application, its rooms, and the exchange behind them."""
+class WebHarness:
+    """The application, its components, and the exchange behind them."""
 
     is_direct = False  # whether SSE clients can be written to without waiting
 
     def __init__(
         self,
         app: QuartTrio,
-        rooms: Rooms,
+        services: Services,
         exchange: ScriptedExchange,
-        desk: SignalHouse,
+        service: SignalHarness,
         futures_exchange: ScriptedExchange,
     ) -> None:
         self.app = app
         self.futures_exchange = futures_exchange
-        self.desk = desk
-        self.rooms = rooms
+        self.service = service
+        self.services = services
         self.exchange = exchange
 
     async def call(
@@ -230,14 +230,14 @@ async def curl(_peer: Endpoint, _ours: Endpoint) -> bool:
 
 
 @asynccontextmanager
-async def edge_house(
+async def web_harness(
     folder: Path,
     settings: Settings | None = None,
     *,
     is_exposed: bool = False,
     speaks_for_itself: SpeaksForItself = curl,
-) -> AsyncIterator[EdgeHouse]:
-    """Open the edge; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
+) -> AsyncIterator[WebHarness]:
+    """Open the web layer; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
     settings = settings or Settings()
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -254,8 +254,8 @@ async def edge_house(
         trio.open_nursery() as nursery,
     ):
         exchange, futures_exchange = ScriptedExchange(nursery), ScriptedExchange(nursery)
-        hub = Hub(linger_s=settings.linger_s, journal_length=settings.journal)
-        spot = MarketLine(
+        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal)
+        spot = BinanceMarket(
             limits.SPOT,
             rest,
             sink=hub,
@@ -266,7 +266,7 @@ async def edge_house(
             jitter=lambda: 1.0,
         )
         futures_wishes = hub.interest.part(limits_usdm.USD_M.kinds)
-        futures = MarketLine(
+        futures = BinanceMarket(
             limits_usdm.USD_M,
             rest,
             sink=Beside(hub, futures_wishes),
@@ -280,18 +280,20 @@ async def edge_house(
         spot.start_in(nursery)
         futures.start_in(nursery)
         nursery.start_soon(hub.interest.sweep)
-        nursery.start_soon(hub.deliver, settings.heartbeat_s)
+        nursery.start_soon(hub.run, settings.heartbeat_s)
         log = DailyLog(folder, 14)
-        desk = signal_house(folder, settings)
-        nursery.start_soon(desk.rooms.desk.run)
+        service = signal_harness(folder, settings)
+        nursery.start_soon(service.services.service.run)
         access = Access(
             settings,
             settings.admin_token or ADMIN_TOKEN,
             is_exposed=lambda: is_exposed,
             speaks_for_itself=speaks_for_itself,
         )
-        rooms = Rooms(settings, access, hub, spot, futures, Doors(settings), desk.rooms, log, lambda: NOW_MS)
-        yield EdgeHouse(create_app(rooms), rooms, exchange, desk, futures_exchange)
+        services = Services(
+            settings, access, hub, spot, futures, ConnectionLimits(settings), service.services, log, lambda: NOW_MS
+        )
+        yield WebHarness(create_app(services), services, exchange, service, futures_exchange)
         log.close()
-        desk.ledger.close()
+        service.database.close()
         nursery.cancel_scope.cancel()

@@ -1,0 +1,86 @@
+"""The bytes that leave: market events and notices as Server-Sent Events, signals as WebSocket frames. Sans-I/O.
+
+An event is encoded once, whoever reads it: its envelope keeps the bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from komas.hub.overflow import Item
+from komas.model.codec import Envelope, NoticeEnvelope, encode, iso_ms
+from komas.model.market import Event, FeedStatus, Gap, Notice, StreamHealth
+from komas.model.signals import SignalEnvelope
+
+_EVENT_NAMES: Final[dict[type[Notice], str]] = {Gap: "gap", FeedStatus: "status", StreamHealth: "health"}
+
+# RFC 6455, 5.2: an unmasked text frame without fragments, which is what any server sends to any client.
+_TEXT: Final = 0x81
+_IN_TWO: Final = 126  # the length is in the next two bytes,
+_IN_EIGHT: Final = 127  # or in the next eight
+
+
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The envelope of the user's document; ``backfilled`` is there where it is true."""
+
+    type: str
+    data: Event
+    timestamp: str
+    backfilled: bool = False
+
+
+def message(envelope: Envelope) -> bytes:
+    """A market event as JSON, in the envelope of the user's document."""
+    kind = str(envelope.stream.kind)
+    return encode(_Message(kind, envelope.event, iso_ms(envelope.received_ms), envelope.backfilled))
+
+
+def server_sent_event(item: Item) -> bytes:
+    """A market event or a notice as one Server-Sent Event.
+
+    Events that a reader can resume from carry their position as ``id``; notices have names, so ``onmessage`` does not
+    see them.
+    """
+    if item.encoded is None:
+        if isinstance(item, NoticeEnvelope):
+            item.encoded = named_event(_EVENT_NAMES[type(item.notice)], item.notice)
+        else:
+            head = b"" if item.sequence is None else f"id: {item.epoch}-{item.sequence}\n".encode()
+            item.encoded = b"%bdata: %b\n\n" % (head, message(item))
+    return item.encoded
+
+
+def named_event(name: str, value: object) -> bytes:
+    """One Server-Sent Event with a name."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(value))
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A WebSocket text frame."""
+    length = len(payload)
+    if length < _IN_TWO:
+        return bytes((_TEXT, length)) + payload
+    if length < 2**16:
+        return struct.pack("!BBH", _TEXT, _IN_TWO, length) + payload
+    return struct.pack("!BBQ", _TEXT, _IN_EIGHT, length) + payload
+
+
+class SignalFrames(msgspec.Struct, frozen=True):
+    """The encoder of VIP sockets: signals as WebSocket frames, with their ``positions`` for clients that asked."""
+
+    positions: bool
+
+    @property
+    def heartbeat(self) -> bytes:
+        """Nothing: a VIP socket has pings of its own."""
+        return b""
+
+    def new_encoding(self) -> Callable[[list[SignalEnvelope]], bytes]:
+        """A function that encodes several signals as one piece."""
+        return lambda envelopes: b"".join(
+            [text_frame(envelope.text(positions=self.positions).encode()) for envelope in envelopes]
+        )
