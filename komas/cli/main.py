@@ -99,8 +99,6 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     settings = load({key: getattr(options, key) for key in FIELDS})
-    # httpx loads the command line that it has, too, where it can: a tenth of our start.
-    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # Python's own way to say that there is none
     # Imported by the verb that needs it: `komas --help` must not wait for a web server.
     with for_good():
         from komas.server import serve

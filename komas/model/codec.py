@@ -94,8 +94,8 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
     """One event on its way: what it is, where it belongs, when it came.
 
     ``sequence`` is the exchange's number of an event that must not be lost, ``None`` where the latest is enough.
-    ``received_ms`` is komas's clock at receipt, milliseconds since the epoch. ``encoded`` is kept by what encodes it, so
-    that it is encoded once for all.
+    ``received_ms`` is komas's clock at receipt, milliseconds since the epoch. ``encoded`` is kept by what encodes it,
+    so that it is encoded once for all.
     """
 
     stream: Stream

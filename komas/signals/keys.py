@@ -6,7 +6,6 @@ import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, cast
 
-import httpx
 import trio
 
 from komas.errors import SettingError
@@ -16,6 +15,8 @@ from komas.signals.tokens import Algorithm, Keys, Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    import httpx
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ class Jwks:
 
     async def _attempt(self) -> None:
         """Fetch the keys; those known stay when it fails."""
+        import httpx  # noqa: PLC0415 - only an issuer's address needs it
+
         try:
             with trio.fail_after(FETCH_S):
                 count = self._keys.replace(await self._fetch())
@@ -111,6 +114,8 @@ class Jwks:
             log.warning("keys could not be fetched", extra={"reason": str(error) or type(error).__name__})
 
     async def _fetch(self) -> bytes:
+        import httpx  # noqa: PLC0415 - as above
+
         async with (
             httpx.AsyncClient(transport=self._transport, timeout=FETCH_S) as client,
             client.stream("GET", self._url, headers={"Accept": "application/json"}) as response,

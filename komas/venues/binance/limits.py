@@ -52,10 +52,8 @@ CONNECTION_LIFE_S: Final = 86_400.0  # same page; then the server disconnects
 SHUTDOWN_STREAM: Final = "!serverShutdown"  # CHANGELOG, 2026-05-06
 SHUTDOWN_EVENT: Final = "serverShutdown"
 
-# binance-spot-api-docs, enums and general API information; an unknown symbol fails a whole call with this code.
-BAD_SYMBOL: Final = -1121
+# binance-spot-api-docs, general API information.
 EXCHANGE_INFO_PATH: Final = "/api/v3/exchangeInfo"
-EXCHANGE_INFO_WEIGHT: Final = 20
 WEIGHT_PER_MINUTE: Final = 6_000  # of one address, all programs together
 WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"
 

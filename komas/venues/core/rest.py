@@ -10,16 +10,20 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
+from http import HTTPStatus
 from importlib import import_module
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
 from komas.venues.core.retry import RETRY_AFTER_MAX_S
 from komas.venues.core.websocket import retry_after_s
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_S: Final = 10.0
 # Of what the venue allows; the rest is for whoever else is behind the same address.
@@ -52,7 +56,8 @@ class Rest:
         weight_per_minute: int,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
-        self._url = httpx.URL(base_url)
+        self._url = base_url
+        self._host = urlsplit(base_url).hostname or ""
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
         self._opening = trio.Lock()
@@ -73,7 +78,7 @@ class Rest:
         self._check_budget()
         response = await self._answer(path, params)
         self._note_weight(response)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise self._failed(response)
         try:
             return msgspec.json.decode(response.content, type=result)
@@ -83,14 +88,16 @@ class Rest:
     async def _answer(self, path: str, params: Mapping[str, str] | None) -> httpx.Response:
         # The client's own time-out is for each read: a body that drips would hold us for days.
         with trio.move_on_after(TIMEOUT_S):
+            client = await self._opened()
+            import httpx  # noqa: PLC0415 - loaded by now, in a thread
+
             try:
-                client = await self._opened()
                 return await client.get(path, params=params)
             # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 words = str(error) or type(error).__name__
-                raise VenueError(f"{self._url.host} cannot be asked: {words}", cause=Cause.NETWORK) from error
-        raise VenueError(f"{self._url.host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)
+                raise VenueError(f"{self._host} cannot be asked: {words}", cause=Cause.NETWORK) from error
+        raise VenueError(f"{self._host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)
 
     async def _opened(self) -> httpx.AsyncClient:
         """The client, made at the first question: reading whom to trust takes longer than a start may wait for it."""
@@ -99,14 +106,18 @@ class Rest:
                 try:
                     self._client = await self._make()
                 except (OSError, ValueError, ImportError) as error:  # what the environment says of trust and proxies
-                    raise VenueError(f"{self._url.host} cannot be asked: {error}", cause=Cause.NETWORK) from error
+                    raise VenueError(f"{self._host} cannot be asked: {error}", cause=Cause.NETWORK) from error
         return self._client
 
     async def _make(self) -> httpx.AsyncClient:
         if self._transport is not None:
+            import httpx  # noqa: PLC0415 - as below
+
             return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport)
         # Waited for, cancelled or not: a process that ends while a thread is inside OpenSSL ends by a signal.
         trusted = await trio.to_thread.run_sync(_prepare)
+        import httpx  # noqa: PLC0415 - loaded by now, in that thread
+
         return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted)
 
     async def aclose(self) -> None:
@@ -156,10 +167,13 @@ class Rest:
 @cache
 def read_trust_store() -> ssl.SSLContext:
     """Whom to trust, as httpx has it, read once for every host."""
+    import httpx  # noqa: PLC0415 - see _prepare()
+
     return httpx.create_ssl_context()
 
 
 def _prepare() -> ssl.SSLContext:
+    """Load the HTTP client, which takes a third of a start, and whom it trusts: prices wait for neither."""
     import_module("httpcore")  # which httpx loads with its first client
     return read_trust_store()
 
