@@ -20,6 +20,7 @@ from komas.settings import Settings
 from komas.venues.binance import limits, limits_usdm
 from komas.venues.binance.market import Beside, BinanceMarket
 from komas.venues.core.rest import open_rest
+from komas.venues.core.retry import RetryPolicy
 from komas.web.access import Access
 from komas.web.app import create_app
 from komas.web.hypercorn.request import SCOPE_LEAVING
@@ -264,6 +265,7 @@ async def web_harness(
             open_stream=exchange,
             clock_ms=lambda: NOW_MS,
             jitter=lambda: 1.0,
+            retry_policy=RetryPolicy(attempts=settings.reconnect_attempts or None),
         )
         futures_wishes = hub.interest.part(limits_usdm.USD_M.kinds)
         futures = BinanceMarket(

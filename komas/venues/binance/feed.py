@@ -126,7 +126,7 @@ class BinanceFeed:
         self._doubtful: dict[Stream, Health] = {}  # what was told of streams that are not well
         self.news = trio.lowlevel.ParkingLot()
         self.failure: VenueError | None = None
-        self.surrender: VenueError | None = None  # the failure at which the allowed attempts were used up
+        self.final_failure: VenueError | None = None  # the one at which the allowed attempts were used up
 
     # What others ask of the feed
 
@@ -139,7 +139,7 @@ class BinanceFeed:
         """Ask for the connections; they are kept until ``disconnect()``."""
         if not self._asked:
             self._asked = True
-            self.failure = self.surrender = None
+            self.failure = self.final_failure = None
             self._announce(FeedState.CONNECTING)
 
     def disconnect(self) -> None:
@@ -166,9 +166,9 @@ class BinanceFeed:
 
     async def given_up(self) -> VenueError:
         """Wait until the allowed attempts are used up; returns the last failure."""
-        while self.surrender is None:
+        while self.final_failure is None:
             await self.news.park()
-        return self.surrender
+        return self.final_failure
 
     async def acknowledged(self, streams: Iterable[Stream]) -> None:
         """Wait until the exchange has acknowledged every stream, however long that takes.
@@ -193,7 +193,7 @@ class BinanceFeed:
 
     def _check_asked(self) -> None:
         if not self._asked:
-            raise self.surrender or VenueError("the connection was let go", cause=Cause.CLOSED)
+            raise self.final_failure or VenueError("the connection was let go", cause=Cause.CLOSED)
 
     def holds(self, stream: Stream) -> bool:
         """Whether the exchange has acknowledged a stream on a connection that is up."""
@@ -359,11 +359,12 @@ class BinanceFeed:
     def _give_up(self, error: VenueError) -> None:
         log.error("feed gave up: no attempts left", extra={"reason": str(error)})
         self._asked = False
-        self.surrender = error
+        self.final_failure = error
         for link_state in self._link_states.values():
             link_state.backoff.succeeded()
         self._close_shards("the allowed attempts are used up")
-        self._announce(FeedState.DISCONNECTED, reason=str(error))
+        tries = f"{self._retry_policy.attempts} failed attempts"
+        self._announce(FeedState.DISCONNECTED, reason=f"given up after {tries}: {error}; the next connect tries again")
 
     async def _look_after(self) -> None:
         """Tell who listens when a stream becomes doubtful, and when it is well again."""

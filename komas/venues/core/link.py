@@ -77,7 +77,7 @@ class Link(Generic[L]):
         self._is_needed = is_needed
         self._news = trio.lowlevel.ParkingLot()
         self._was_up = False
-        self._surrender: VenueError | None = None
+        self._final_failure: VenueError | None = None
         self.replacing: str | None = None  # why, while a connection is to be replaced
         self.lives: list[L] = []  # the connections that are up, the youngest last
 
@@ -91,7 +91,7 @@ class Link(Generic[L]):
     async def run(self) -> None:
         """Keep connected until cancelled; raises the last ``VenueError`` when the allowed attempts are used up."""
         async with trio.open_nursery() as nursery:
-            while self._surrender is None:
+            while self._final_failure is None:
                 if self.lives and (self.replacing is None or len(self.lives) > 1):
                     await self._news.park()
                 elif (turn := self._backoff.dial_at(trio.current_time())) > trio.current_time():
@@ -99,7 +99,7 @@ class Link(Generic[L]):
                 else:
                     await self._dial(nursery)
             nursery.cancel_scope.cancel("the allowed attempts are used up")
-        raise self._surrender
+        raise self._final_failure
 
     async def _dial(self, nursery: trio.Nursery) -> None:
         self._backoff.dialled(trio.current_time())
@@ -150,7 +150,7 @@ class Link(Generic[L]):
         )
         if not self.lives:
             self._lost(error, wait_s)
-            self._surrender = error if self._backoff.exhausted and self._is_needed() else None
+            self._final_failure = error if self._backoff.exhausted and self._is_needed() else None
             self._news.unpark_all()
 
     def _left(self, error: VenueError) -> None:

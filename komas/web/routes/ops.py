@@ -76,6 +76,11 @@ def _why_not_ready(services: Services) -> list[str]:
     if wanted and state is not FeedState.CONNECTED:
         because = f": {services.hub.status.reason}" if services.hub.status.reason else ""
         reasons.append(f"{wanted} streams are wanted and the exchange is {state}{because}")
+    reasons += [
+        f"{line.venue.name}: the connection was given up: {failure}; POST /api/ws/connect tries again"
+        for line in services.lines
+        if (failure := line.feed.final_failure) is not None
+    ]
     return reasons
 
 

@@ -199,7 +199,8 @@ async def test_attempts_run_out(autojump_clock: trio.testing.MockClock) -> None:
         house.exchange.script(REFUSED, REFUSED, obeying)
         house.feed.connect()
         await trio.sleep(50)
-        assert house.hub.status == FeedStatus(state=FeedState.DISCONNECTED, reason="refused")
+        why = "given up after 2 failed attempts: refused; the next connect tries again"
+        assert house.hub.status == FeedStatus(state=FeedState.DISCONNECTED, reason=why)
         house.feed.connect()
         await house.feed.connected()
 

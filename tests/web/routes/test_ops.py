@@ -11,6 +11,7 @@ import openapi_spec_validator
 import trio
 import trio.testing
 
+from komas.settings import Settings
 from tests.builders import TICKER
 from tests.venues.exchange import REFUSED, obeying
 from tests.web.harness import ADMIN, web_harness
@@ -32,6 +33,31 @@ async def test_liveness_and_readiness(autojump_clock: trio.testing.MockClock, tm
         assert (await harness.call("GET", "/readyz")).status == 200
         harness.services.draining.set()
         assert (await harness.call("GET", "/readyz")).status == 503
+
+
+async def test_a_server_that_has_given_up_says_so_and_goes_on_at_the_next_connect(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """On /readyz, in the status, and to everybody who reads (the page shows the notice)."""
+    async with web_harness(tmp_path, Settings(reconnect_attempts=2)) as harness:
+        harness.exchange.script(REFUSED, REFUSED, then=obeying)
+        async with harness.stream("/api/ws/sse/prices?symbols=BTCUSDT") as events:
+            await trio.sleep(30)
+            assert len(harness.exchange.dialled_at) == 2
+            answer = await harness.call("GET", "/readyz")
+            assert answer.status == 503
+            reasons = json.loads(answer.body)["reasons"]
+            assert "spot: the connection was given up: refused; POST /api/ws/connect tries again" in reasons
+            status = json.loads((await harness.call("GET", "/api/ws/status")).body)
+            why = "given up after 2 failed attempts: refused; the next connect tries again"
+            assert (status["state"], status["reason"]) == ("disconnected", why)
+            seen = b""
+            while b'"state":"disconnected"' not in seen:
+                seen += await events.chunk()
+            assert why.encode() in seen
+            assert (await harness.call("POST", "/api/ws/connect")).status == 200
+            assert (await harness.call("GET", "/readyz")).status == 200
+            assert json.loads((await harness.call("GET", "/api/ws/status")).body)["reason"] is None
 
 
 async def test_metrics_are_prometheus_text(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
