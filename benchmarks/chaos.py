@@ -29,8 +29,9 @@ from komas.errors import Cause, VenueError
 from komas.hub.hub import Hub
 from komas.hub.overflow import Item, Overflow
 from komas.model.codec import Envelope
+from komas.model.kinds import Kind
 from komas.model.market import AggTrade, Depth, Gap, Kline, Trade
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.observability.logs import TextFormatter
 from komas.simulator import fault_script
 from komas.simulator.binance import make_player

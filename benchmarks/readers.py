@@ -109,8 +109,9 @@ def komas(task: Task) -> Reading:
     """Komas as it is: feed, hub, and one subscriber to both streams."""
     from komas.client.streams import open_components  # noqa: PLC0415 - a peer's process does not load komas
     from komas.model.codec import Envelope  # noqa: PLC0415
+    from komas.model.kinds import Kind  # noqa: PLC0415
     from komas.model.market import Trade  # noqa: PLC0415
-    from komas.model.streams import Kind, Stream  # noqa: PLC0415
+    from komas.model.streams import Stream  # noqa: PLC0415
     from komas.venues.core.websocket import open_tcp  # noqa: PLC0415
 
     async def run() -> Reading:

@@ -60,7 +60,8 @@ class Reading(msgspec.Struct, frozen=True):
 def read(pipe: Connection) -> None:
     """Take a port, a number of streams and of frames; answer with a ``Reading``."""
     from komas.client.streams import open_components  # noqa: PLC0415 - the exchange's process does not load komas
-    from komas.model.streams import Kind, Stream  # noqa: PLC0415
+    from komas.model.kinds import Kind  # noqa: PLC0415
+    from komas.model.streams import Stream  # noqa: PLC0415
     from komas.venues.core.websocket import open_tcp  # noqa: PLC0415
 
     async def run(port: int, count: int, wanted_frames: int) -> Reading:

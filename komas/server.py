@@ -32,7 +32,8 @@ from quart_trio import QuartTrio
 
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
 from komas.observability.logs import logging_to
 from komas.settings import Settings
 from komas.shutdown import first_signal

@@ -7,8 +7,9 @@ import json
 from decimal import Decimal
 
 from komas.model.codec import Envelope
-from komas.model.market import SEQUENCES, Event, Kline, Ticker, Trade
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import BY_EVENT, Kind
+from komas.model.market import Event, Kline, Ticker, Trade
+from komas.model.streams import Stream
 
 TICKER = Stream(Kind.TICKER, "BTCUSDT")
 TRADE = Stream(Kind.TRADE, "BTCUSDT")
@@ -69,7 +70,7 @@ def kline(minute: int, *, closed: bool = False, close: str = "1.00000000", trade
 
 def enveloped(stream: Stream, event: Event, received_ms: int, epoch: str = "", *, backfilled: bool = False) -> Envelope:
     """An event on its way, with its own number, as the hub makes it."""
-    return Envelope(stream, event, received_ms, SEQUENCES[type(event)](event), epoch, backfilled)
+    return Envelope(stream, event, received_ms, BY_EVENT[type(event)].sequence(event), epoch, backfilled)
 
 
 def trade_frame(trade_id: int, symbol: str = "BTCUSDT", event_ms: int = EVENT_MS) -> str:

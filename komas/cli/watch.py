@@ -21,7 +21,7 @@ from rich.table import Table
 
 from komas.errors import CallerError
 from komas.model.codec import iso_ms
-from komas.model.market import AggTrade, BookTicker, Depth, Event, Kline, MarkPrice, MiniTicker, Ticker, Trade
+from komas.model.market import AggTrade, AvgPrice, BookTicker, Depth, Event, Kline, MarkPrice, MiniTicker, Ticker, Trade
 
 RETRY_S: Final = 2.0
 ROWS: Final = 20  # newest trades and candles on the screen
@@ -253,10 +253,12 @@ def _cells(event: Event) -> tuple[str, ...]:
             return (moment, event.symbol, *_quote(event))
 
 
-def _quote(event: BookTicker | MarkPrice | Depth) -> tuple[str, ...]:
+def _quote(event: BookTicker | AvgPrice | MarkPrice | Depth) -> tuple[str, ...]:
     match event:
         case BookTicker():
             return _numbers(event.bid_price, event.ask_price)
+        case AvgPrice():
+            return (_number(event.price),)
         case MarkPrice():
             funding = "" if event.funding_rate is None else _number(event.funding_rate)
             return (_number(event.price), funding)

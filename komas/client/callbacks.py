@@ -15,8 +15,9 @@ from komas.errors import CallerError, KomasError, SlowConsumer, VenueError
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Overflow
 from komas.model.codec import Envelope
+from komas.model.kinds import Kind
 from komas.model.market import AggTrade, BookTicker, Depth, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
-from komas.model.streams import Kind, Stream, parse_name, stream
+from komas.model.streams import Stream, parse_name, stream
 from komas.settings import BINANCE_STREAM
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp

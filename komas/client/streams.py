@@ -18,6 +18,7 @@ from komas.errors import CallerError, Cause, VenueError
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Item, Overflow
 from komas.model.codec import Envelope
+from komas.model.kinds import Kind
 from komas.model.market import (
     AggTrade,
     BookTicker,
@@ -32,7 +33,7 @@ from komas.model.market import (
     Ticker,
     Trade,
 )
-from komas.model.streams import Kind, Stream, stream
+from komas.model.streams import Stream, stream
 from komas.settings import BINANCE_STREAM, check_base, rest_beside
 from komas.venues.binance import limits
 from komas.venues.binance.feed import BinanceFeed

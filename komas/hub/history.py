@@ -15,7 +15,7 @@ import msgspec
 from komas.hub.overflow import Item
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.market import Gap
-from komas.model.streams import Kind, Stream, next_open_ms, previous_open_ms
+from komas.model.streams import Stream, next_open_ms, previous_open_ms
 
 # Over two minutes of the busiest captured pair (9,757 trades in 346 s); a browser retries after three seconds.
 HISTORY_LENGTH = 4096
@@ -99,12 +99,12 @@ class History:
         return [notice for notice in notices if isinstance(notice, Gap)]
 
     def _following(self, number: int) -> int:
-        if self._stream.kind is Kind.KLINE and self._stream.interval is not None:
+        if self._stream.interval is not None:
             return next_open_ms(self._stream.interval, number)
         return number + 1
 
     def _preceding(self, number: int) -> int:
-        if self._stream.kind is Kind.KLINE and self._stream.interval is not None:
+        if self._stream.interval is not None:
             return previous_open_ms(self._stream.interval, number)
         return number - 1
 

@@ -23,8 +23,9 @@ from komas.hub.latest import Latest
 from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow
 from komas.hub.subscription import DirectSubscription, Subscription, Target
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
-from komas.model.market import SEQUENCES, Event, FeedState, FeedStatus, Gap, Health, StreamHealth
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import BY_EVENT, KINDS
+from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
+from komas.model.streams import Stream
 
 MarketSubscription: TypeAlias = Subscription[Item, Batch]
 _MarketTarget: TypeAlias = Target[Item, Batch]
@@ -105,7 +106,7 @@ class Hub:
             self._unwanted += len(events)
             return
         self._published += len(events)
-        sequence = SEQUENCES[type(events[0])]
+        sequence = BY_EVENT[type(events[0])].sequence
         envelopes, kept = [], []
         for event in events:
             envelope = Envelope(stream, event, received_ms, sequence(event), open_stream.epoch, backfilled)
@@ -150,14 +151,14 @@ class Hub:
         """Tell every subscriber the state of the feed; order books that are not kept any more are forgotten."""
         self.status = status
         if status.state is FeedState.DISCONNECTED:
-            self.latest.forget_all(Kind.DEPTH)
+            self.latest.forget_books()
         envelope = NoticeEnvelope(status)
         for target in self._targets:
             target.put(envelope)
 
     def publish_health(self, stream: Stream, health: StreamHealth) -> None:
         """Tell subscribers of a stream that its health changed; a doubtful order book is forgotten."""
-        if stream.kind is Kind.DEPTH and health.health is not Health.LIVE:
+        if KINDS[stream.kind].is_book and health.health is not Health.LIVE:
             self.latest.forget(stream)
         open_stream = self._open_streams.get(stream)
         if open_stream is None:
@@ -273,7 +274,7 @@ class Hub:
         latest = self.latest.get(stream)
         if since is None:
             # A past trade is no state: a new subscriber starts with the next one.
-            return [] if latest is None or stream.kind in (Kind.TRADE, Kind.AGG_TRADE) else [latest]
+            return [latest] if latest is not None and KINDS[stream.kind].is_state else []
         recovered = self._open_streams[stream].history.recover(since)
         initial: list[Item] = [] if recovered.gap is None else [NoticeEnvelope(recovered.gap, stream)]
         initial += recovered.items

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
 
 LINGER_S = 30.0
 

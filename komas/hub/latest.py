@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from komas.model.codec import Envelope
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import KINDS, Kind
+from komas.model.streams import Stream
 
 
 class Latest:
@@ -26,9 +27,9 @@ class Latest:
         """Drop what is known of a stream nobody follows any more: an old price must not pass for a new one."""
         self._envelopes.pop(stream, None)
 
-    def forget_all(self, kind: Kind) -> None:
-        """Drop what is known of every stream of a kind."""
-        for stream in [stream for stream in self._envelopes if stream.kind is kind]:
+    def forget_books(self) -> None:
+        """Drop every order book."""
+        for stream in [stream for stream in self._envelopes if KINDS[stream.kind].is_book]:
             del self._envelopes[stream]
 
     def prices(self, symbols: Iterable[str] | None = None) -> dict[str, Envelope]:

@@ -7,17 +7,15 @@ time, and a book ticker's, for which spot sends no time, is when komas received 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
-from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 
-class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
-    """What all events share: fields answer both ``fact.price`` and ``fact["price"]``.
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
+    """What all events share: fields answer both ``event.price`` and ``event["price"]``.
 
     They hold nothing that could hold them, so the garbage collector need not look at them.
     """
@@ -30,11 +28,11 @@ class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=Fals
         raise KeyError(key)
 
     def keys(self) -> tuple[str, ...]:
-        """Field names, so that ``dict(fact)`` works."""
+        """Field names, so that ``dict(event)`` works."""
         return ("type", *self.__struct_fields__)
 
 
-class Ticker(_Fact, frozen=True, kw_only=True, gc=False, tag="ticker"):
+class Ticker(_Event, frozen=True, kw_only=True, gc=False, tag="ticker"):
     """Statistics of the last 24 hours, once a second at most."""
 
     symbol: str
@@ -49,7 +47,29 @@ class Ticker(_Fact, frozen=True, kw_only=True, gc=False, tag="ticker"):
     timestamp: int
 
 
-class MiniTicker(_Fact, frozen=True, kw_only=True, gc=False, tag="mini_ticker"):
+class Ticker1h(Ticker, frozen=True, kw_only=True, gc=False, tag="ticker_1h"):
+    """Statistics of the last hour, once a second; the window begins on a whole minute."""
+
+
+class Ticker4h(Ticker, frozen=True, kw_only=True, gc=False, tag="ticker_4h"):
+    """Statistics of the last four hours, likewise."""
+
+
+class Ticker1d(Ticker, frozen=True, kw_only=True, gc=False, tag="ticker_1d"):
+    """Statistics of the last day, likewise: unlike ``Ticker``, whose window moves with each second."""
+
+
+class AvgPrice(_Event, frozen=True, kw_only=True, gc=False, tag="avg_price"):
+    """The average price of the last minutes; ``averaging_interval`` says how many (``5m``)."""
+
+    symbol: str
+    price: Decimal
+    averaging_interval: str
+    last_trade_time: int
+    timestamp: int
+
+
+class MiniTicker(_Event, frozen=True, kw_only=True, gc=False, tag="mini_ticker"):
     """The short form of the 24-hour statistics."""
 
     symbol: str
@@ -62,7 +82,7 @@ class MiniTicker(_Fact, frozen=True, kw_only=True, gc=False, tag="mini_ticker"):
     timestamp: int
 
 
-class Kline(_Fact, frozen=True, kw_only=True, gc=False, tag="kline"):
+class Kline(_Event, frozen=True, kw_only=True, gc=False, tag="kline"):
     """A candle; it is final when ``is_closed``, and ``timestamp`` is its open time."""
 
     symbol: str
@@ -78,7 +98,7 @@ class Kline(_Fact, frozen=True, kw_only=True, gc=False, tag="kline"):
     quote_volume: Decimal
 
 
-class Trade(_Fact, frozen=True, kw_only=True, gc=False, tag="trade"):
+class Trade(_Event, frozen=True, kw_only=True, gc=False, tag="trade"):
     """One trade; ``trade_id`` rises by one for each trade of the symbol."""
 
     symbol: str
@@ -89,7 +109,7 @@ class Trade(_Fact, frozen=True, kw_only=True, gc=False, tag="trade"):
     is_buyer_maker: bool
 
 
-class AggTrade(_Fact, frozen=True, kw_only=True, gc=False, tag="agg_trade"):
+class AggTrade(_Event, frozen=True, kw_only=True, gc=False, tag="agg_trade"):
     """The fills of one taker order at one price; ``trade_id`` is the aggregate's."""
 
     symbol: str
@@ -102,7 +122,7 @@ class AggTrade(_Fact, frozen=True, kw_only=True, gc=False, tag="agg_trade"):
     is_buyer_maker: bool
 
 
-class BookTicker(_Fact, frozen=True, kw_only=True, gc=False, tag="book_ticker"):
+class BookTicker(_Event, frozen=True, kw_only=True, gc=False, tag="book_ticker"):
     """Best bid and ask; ``timestamp`` is komas's time of receipt, because spot sends none."""
 
     symbol: str
@@ -114,7 +134,7 @@ class BookTicker(_Fact, frozen=True, kw_only=True, gc=False, tag="book_ticker"):
     timestamp: int
 
 
-class Depth(_Fact, frozen=True, kw_only=True, gc=False, tag="depth"):
+class Depth(_Event, frozen=True, kw_only=True, gc=False, tag="depth"):
     """The best levels of an order book, best first, as ``(price, quantity)``; ``update_id`` is the book's."""
 
     symbol: str
@@ -124,7 +144,7 @@ class Depth(_Fact, frozen=True, kw_only=True, gc=False, tag="depth"):
     timestamp: int
 
 
-class MarkPrice(_Fact, frozen=True, kw_only=True, gc=False, tag="mark_price"):
+class MarkPrice(_Event, frozen=True, kw_only=True, gc=False, tag="mark_price"):
     """A perpetual's mark price and funding, each second; ``funding_rate`` is a fraction (0.0001 is 0.01 %).
 
     ``next_funding_time`` is in milliseconds since the epoch; ``None`` where none is scheduled.
@@ -139,7 +159,20 @@ class MarkPrice(_Fact, frozen=True, kw_only=True, gc=False, tag="mark_price"):
     timestamp: int
 
 
-Event: TypeAlias = Ticker | MiniTicker | Kline | Trade | AggTrade | BookTicker | Depth | MarkPrice
+Event: TypeAlias = (
+    Ticker
+    | MiniTicker
+    | Kline
+    | Trade
+    | AggTrade
+    | BookTicker
+    | Depth
+    | AvgPrice
+    | Ticker1h
+    | Ticker4h
+    | Ticker1d
+    | MarkPrice
+)
 
 
 class DepthUpdate(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,21 +243,3 @@ class StreamHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Notice: TypeAlias = Gap | FeedStatus | StreamHealth
-
-
-def _none(_state: object) -> None:
-    """The number of a state, of which a newer one replaces an older one."""
-
-
-# The exchange's own number of an event that must not be lost, rising within its stream: trades and aggregate trades
-# count by id, a closed candle by its open time. ``None`` is for what may merge.
-SEQUENCES: Final[dict[type[Event], Callable[[Any], int | None]]] = {
-    Trade: attrgetter("trade_id"),
-    AggTrade: attrgetter("trade_id"),
-    Kline: lambda candle: candle.timestamp if candle.is_closed else None,
-    Ticker: _none,
-    MiniTicker: _none,
-    BookTicker: _none,
-    Depth: _none,
-    MarkPrice: _none,
-}

@@ -8,12 +8,12 @@ minute (binance-spot-api-docs, web-socket-streams.md, 2026-07-21).
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from komas.errors import CallerError
+from komas.model.kinds import KINDS, Kind
 
 SYMBOL_LENGTH: Final = 40  # the longest on spot in 2026 has 20 letters; room for names that are not Latin
 DEFAULT_INTERVAL: Final = "1m"
@@ -46,32 +46,8 @@ INTERVALS: Final[dict[str, int]] = {
 }
 
 
-class Kind(StrEnum):
-    """The kinds of stream, as users write them in ``stream_type``."""
-
-    TICKER = "ticker"
-    MINI_TICKER = "mini_ticker"
-    KLINE = "kline"
-    TRADE = "trade"
-    AGG_TRADE = "agg_trade"
-    BOOK_TICKER = "book_ticker"
-    DEPTH = "depth"
-    MARK_PRICE = "mark_price"
-
-
-FUTURES: Final = frozenset({Kind.MARK_PRICE})  # of perpetuals, which are another market than spot
-
-_SUFFIXES: Final[dict[Kind, str]] = {
-    Kind.TICKER: "ticker",
-    Kind.MINI_TICKER: "miniTicker",
-    Kind.KLINE: "kline_",
-    Kind.TRADE: "trade",
-    Kind.AGG_TRADE: "aggTrade",
-    Kind.BOOK_TICKER: "bookTicker",
-    Kind.DEPTH: "depth@100ms",
-    Kind.MARK_PRICE: "markPrice@1s",
-}
-_KINDS: Final[dict[str, Kind]] = {suffix: kind for kind, suffix in _SUFFIXES.items() if kind is not Kind.KLINE}
+_BY_SUFFIX: Final = {spec.suffix: kind for kind, spec in KINDS.items() if not spec.has_interval}
+_WITH_INTERVAL: Final = {spec.suffix: kind for kind, spec in KINDS.items() if spec.has_interval}
 
 
 class Stream(msgspec.Struct, frozen=True, order=True):
@@ -84,7 +60,7 @@ class Stream(msgspec.Struct, frozen=True, order=True):
     @property
     def name(self) -> str:
         """The exchange's name of the stream: ``btcusdt@kline_1m``."""
-        return f"{self.symbol.lower()}@{_SUFFIXES[self.kind]}{self.interval or ''}"
+        return f"{self.symbol.lower()}@{KINDS[self.kind].suffix}{self.interval or ''}"
 
     def __str__(self) -> str:
         return self.name
@@ -93,7 +69,7 @@ class Stream(msgspec.Struct, frozen=True, order=True):
 def stream(kind: str, symbol: str, interval: str | None = None) -> Stream:
     """Make a stream from what a user wrote; ``CallerError`` names the field that was wrong."""
     checked = parse_kind(kind)
-    if checked is Kind.KLINE:
+    if KINDS[checked].has_interval:
         return Stream(checked, parse_symbol(symbol), parse_interval(interval or DEFAULT_INTERVAL))
     if interval is not None:
         raise CallerError(f"interval is for kline alone, not for {checked}", field="interval")
@@ -140,12 +116,12 @@ def parse_name(name: str) -> Stream | None:
     symbol, at, suffix = name.partition("@")
     if not at or not symbol:
         return None
-    kline = _SUFFIXES[Kind.KLINE]
-    if suffix.startswith(kline):
-        interval = suffix.removeprefix(kline)
-        return Stream(Kind.KLINE, symbol.upper(), interval) if interval in INTERVALS else None
-    kind = _KINDS.get(suffix)
-    return None if kind is None else Stream(kind, symbol.upper())
+    for start, kind in _WITH_INTERVAL.items():
+        if suffix.startswith(start):
+            interval = suffix.removeprefix(start)
+            return Stream(kind, symbol.upper(), interval) if interval in INTERVALS else None
+    known = _BY_SUFFIX.get(suffix)
+    return None if known is None else Stream(known, symbol.upper())
 
 
 def next_open_ms(interval: str, open_ms: int) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from importlib.metadata import version
 from typing import Final, Literal
 
+import msgspec
+
+from komas.model.kinds import KINDS, Kind, kinds
 from komas.model.market import Health
-from komas.model.streams import INTERVALS, Kind
+from komas.model.streams import INTERVALS
 
 Schema = dict[str, object]
 
@@ -20,10 +24,6 @@ _FLAG: Final[Schema] = {"type": "boolean"}
 
 def _object(**properties: Schema) -> Schema:
     return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _fact(kind: Kind, **properties: Schema) -> Schema:
-    return _object(type={"const": str(kind)}, symbol=_TEXT, **properties)
 
 
 def _optional(schema: Schema) -> Schema:
@@ -58,72 +58,41 @@ _STREAM: Final = _object(
     last_event_at=_optional(_MOMENT),
 )
 
+# What a field's type does not tell.
+_TOLD: Final[dict[tuple[Kind, str], Schema]] = {
+    (Kind.KLINE, "interval"): {"enum": list(INTERVALS)},
+    (Kind.KLINE, "timestamp"): {**_MS, "description": "open time of the candle, milliseconds since the epoch"},
+    (Kind.BOOK_TICKER, "timestamp"): {**_MS, "description": "komas's time of receipt: spot sends none"},
+}
+_OF_TYPE: Final[dict[object, Schema]] = {
+    str: _TEXT,
+    bool: _FLAG,
+    int: _COUNT,
+    Decimal: _NUMBER,
+    Decimal | None: _optional(_NUMBER),
+    tuple[tuple[Decimal, Decimal], ...]: _LEVELS,
+}
+
+
+def _event(kind: Kind) -> Schema:
+    """An event's schema, made of its Struct."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(KINDS[kind].event)}
+    return _object(
+        type={"const": str(kind)}, **{name: _field(kind, name, its_type) for name, its_type in fields.items()}
+    )
+
+
+def _field(kind: Kind, name: str, its_type: object) -> Schema:
+    if (kind, name) in _TOLD:
+        return _TOLD[kind, name]
+    is_time = name == "timestamp" or name.endswith("_time")
+    if is_time:
+        return _MS if its_type is int else _optional(_MS)
+    return _OF_TYPE[its_type]
+
+
 _SCHEMAS: Final[dict[str, Schema]] = {
-    "Ticker": _fact(
-        Kind.TICKER,
-        price=_NUMBER,
-        open=_NUMBER,
-        high=_NUMBER,
-        low=_NUMBER,
-        volume=_NUMBER,
-        quote_volume=_NUMBER,
-        price_change=_NUMBER,
-        price_change_percent=_NUMBER,
-        timestamp=_MS,
-    ),
-    "MiniTicker": _fact(
-        Kind.MINI_TICKER,
-        price=_NUMBER,
-        open=_NUMBER,
-        high=_NUMBER,
-        low=_NUMBER,
-        volume=_NUMBER,
-        quote_volume=_NUMBER,
-        timestamp=_MS,
-    ),
-    "Kline": _fact(
-        Kind.KLINE,
-        interval={"enum": list(INTERVALS)},
-        timestamp={**_MS, "description": "open time of the candle, milliseconds since the epoch"},
-        open=_NUMBER,
-        high=_NUMBER,
-        low=_NUMBER,
-        close=_NUMBER,
-        volume=_NUMBER,
-        is_closed=_FLAG,
-        trades=_COUNT,
-        quote_volume=_NUMBER,
-    ),
-    "Trade": _fact(Kind.TRADE, trade_id=_COUNT, price=_NUMBER, quantity=_NUMBER, timestamp=_MS, is_buyer_maker=_FLAG),
-    "AggTrade": _fact(
-        Kind.AGG_TRADE,
-        trade_id=_COUNT,
-        price=_NUMBER,
-        quantity=_NUMBER,
-        first_trade_id=_COUNT,
-        last_trade_id=_COUNT,
-        timestamp=_MS,
-        is_buyer_maker=_FLAG,
-    ),
-    "BookTicker": _fact(
-        Kind.BOOK_TICKER,
-        bid_price=_NUMBER,
-        bid_quantity=_NUMBER,
-        ask_price=_NUMBER,
-        ask_quantity=_NUMBER,
-        update_id=_COUNT,
-        timestamp={**_MS, "description": "komas's time of receipt: spot sends none"},
-    ),
-    "Depth": _fact(Kind.DEPTH, update_id=_COUNT, bids=_LEVELS, asks=_LEVELS, timestamp=_MS),
-    "MarkPrice": _fact(
-        Kind.MARK_PRICE,
-        price=_NUMBER,
-        index_price=_optional(_NUMBER),
-        estimated_settle_price=_optional(_NUMBER),
-        funding_rate=_optional(_NUMBER),
-        next_funding_time=_optional(_MS),
-        timestamp=_MS,
-    ),
+    **{spec.event.__name__: _event(kind) for kind, spec in KINDS.items()},
     "Status": _object(
         connected=_FLAG,
         state={"enum": ["disconnected", "connecting", "connected", "reconnecting"]},
@@ -333,13 +302,13 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/ws/sse/prices": {
         "get": {
             **_call(
-                "Tickers, mini tickers or book tickers as Server-Sent Events",
+                "Prices of some kind as Server-Sent Events",
                 _TEXT,
                 query=(
                     _SYMBOLS,
                     _query(
                         "stream_type",
-                        {"enum": ["ticker", "mini_ticker", "book_ticker", "mark_price"], "default": "ticker"},
+                        {"enum": [str(kind) for kind in kinds(is_price=True)], "default": "ticker"},
                     ),
                     _query("max_rate", _RATE, meaning="events a second for each symbol, at most"),
                 ),

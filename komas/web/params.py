@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from komas.errors import CallerError
-from komas.model.streams import Kind, Stream, parse_interval, parse_kind, parse_symbol
+from komas.model.kinds import KINDS, Kind, kinds
+from komas.model.streams import Stream, parse_interval, parse_kind, parse_symbol
 from komas.venues.binance import symbol_tracker
 from komas.web.problems import FieldError, ProblemError, invalid
 
@@ -20,7 +21,7 @@ LARGEST: Final = 2**53  # of ids and positions: what JSON readers hold exactly
 
 T = TypeVar("T")
 
-_PRICE_KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER, Kind.BOOK_TICKER, Kind.MARK_PRICE)
+_PRICE_KINDS: Final = kinds(is_price=True)
 
 
 ALL: Final = "*"  # every symbol that the exchange lists
@@ -46,15 +47,17 @@ def read_wish(body: bytes, max_symbols: int) -> SubscribeRequest:
     kind = _checked(lambda: parse_kind(_text(table.get("stream_type"), "stream_type", default="ticker")), errors)
     # A form that sends its default interval along with a ticker means no harm, as long as there is such an interval.
     interval = _checked(lambda: parse_interval(_text(table.get("interval"), "interval", default="1m")), errors)
-    if is_all and kind is not None and kind not in symbol_tracker.KINDS:
+    if is_all and kind is not None and kind not in symbol_tracker.FOLLOWED:
         errors.append(
-            FieldError("symbols", f"all symbols: for {' and '.join(symbol_tracker.KINDS)} alone, not for {kind}")
+            FieldError("symbols", f"all symbols: for {' and '.join(symbol_tracker.FOLLOWED)} alone, not for {kind}")
         )
     if errors or kind is None:
         raise invalid(errors)
     if is_all:
         return SubscribeRequest((), every=kind)
-    return SubscribeRequest(tuple(Stream(kind, symbol, interval if kind is Kind.KLINE else None) for symbol in symbols))
+    return SubscribeRequest(
+        tuple(Stream(kind, symbol, interval if KINDS[kind].has_interval else None) for symbol in symbols)
+    )
 
 
 def read_symbols(text: str | None, max_symbols: int, field: str = "symbols") -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import trio
 
 from komas.hub.hub import Hub
-from komas.model.streams import FUTURES, Stream
+from komas.model.kinds import KINDS, SPOT
+from komas.model.streams import Stream
 from komas.observability.logs import DailyLog
 from komas.settings import Settings
 from komas.signals.services import SignalServices
@@ -45,7 +46,7 @@ class Services:
 
     def line_of(self, stream: Stream) -> BinanceMarket:
         """The market that a stream belongs to."""
-        return self.futures if stream.kind in FUTURES else self.spot
+        return self.spot if KINDS[stream.kind].market == SPOT else self.futures
 
     def connect(self) -> None:
         """Ask for the connections of both markets; futures have none while none of their streams is wanted."""

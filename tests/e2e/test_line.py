@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from komas.model.kinds import kinds
 from tests.e2e.processes import CAPTURE, PATIENCE_S, Server, events, serving, simulating, wait_for
 
 pytestmark = pytest.mark.usefixtures("way")
@@ -190,6 +192,18 @@ def test_a_client_that_leaves_is_gone_within_a_second(demo: Server) -> None:
             assert client.recv(4096).startswith(b"HTTP/1.1 200")
             wait_for(lambda: demo.status()["subscribers"] == int(str(before)) + 1, "subscribed")
         wait_for(lambda: demo.status()["subscribers"] == before, "left", timeout=5)
+
+
+@pytest.mark.parametrize("kind", [str(kind) for kind in kinds(is_price=True)])
+def test_every_kind_of_price_comes_through(kind: str, demo: Server) -> None:
+    """From the simulator to a reader; each event repeats its type."""
+    query = {"symbols": "BTCUSDT", "stream_type": kind}
+    with demo.http.stream("GET", "/api/ws/sse/prices", params=query) as response:
+        data = next(data for name, data, _identity in events(response) if name == "message")
+        message = json.loads(data)
+        assert (message["type"], message["data"]["type"], message["data"]["symbol"]) == (kind, kind, "BTCUSDT")
+        streams = demo.http.get("/api/ws/streams").json()["streams"]
+        assert any((row["type"], row["symbol"]) == (kind, "BTCUSDT") for row in streams)
 
 
 def test_prices_of_a_name_that_is_not_latin(demo: Server) -> None:

@@ -9,8 +9,9 @@ import trio.testing
 from komas.hub.buffer import Buffer
 from komas.hub.hub import Hub, MarketSubscription
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
+from komas.model.kinds import Kind
 from komas.model.market import FeedState, FeedStatus, Gap
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from tests.builders import KLINE, TICKER, TRADE, count_alive, kline, ticker, trade
 
 

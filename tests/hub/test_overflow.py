@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from komas.hub.overflow import BoundedQueue, ConflatingQueue, Item, Overflow
 from komas.model.codec import Envelope, NoticeEnvelope
+from komas.model.kinds import Kind
 from komas.model.market import FeedState, FeedStatus, Gap
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from tests.builders import KLINE, TICKER, TRADE, enveloped, kline, ticker, trade
 
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from komas.model.market import SEQUENCES, Gap, Kline, Ticker, Trade
-from tests.builders import kline, ticker, trade
+from komas.model.market import Gap
+from tests.builders import ticker
 
 
 def test_a_fact_answers_by_attribute_and_by_key() -> None:
@@ -23,14 +23,6 @@ def test_an_unknown_key_is_a_key_error() -> None:
     """As of any mapping."""
     with pytest.raises(KeyError):
         ticker()["prize"]
-
-
-def test_only_what_must_not_be_lost_has_a_number() -> None:
-    """Trades count by id, closed candles by open time; the rest may merge."""
-    assert SEQUENCES[Trade](trade(7)) == 7
-    assert SEQUENCES[Kline](kline(2, closed=True)) == 120_000
-    assert SEQUENCES[Kline](kline(2)) is None
-    assert SEQUENCES[Ticker](ticker()) is None
 
 
 def test_a_gap_says_from_and_to() -> None:

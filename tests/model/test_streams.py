@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komas.errors import CallerError
+from komas.model.kinds import Kind
 from komas.model.streams import (
     INTERVALS,
     MONTH,
-    Kind,
     Stream,
     next_open_ms,
     parse_interval,

@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from benchmarks import chaos
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
 from komas.simulator import fault_script
 from komas.simulator.options import SimOptions
 from komas.simulator.replay import read_captures

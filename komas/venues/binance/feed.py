@@ -17,8 +17,9 @@ from typing import Final
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.model.kinds import kinds
 from komas.model.market import FeedState, FeedStatus, Health, Incoming, StreamHealth
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.connection import Arrival, ConnectionOptions, ConnectionState, UpstreamConnection
 from komas.venues.binance.limits import MarketSpec
@@ -38,7 +39,7 @@ NEVER_S: Final = 60.0  # acknowledged, and nothing for so long: a quiet pair, or
 LOOK_EVERY_S: Final = 1.0
 BREATH: Final = 100
 QUIET_AFTER_S: Final = 10.0  # several times the pause of every kind of stream while its symbol trades
-_TRADE_BY_TRADE: Final = (Kind.TRADE, Kind.AGG_TRADE, Kind.TICKER, Kind.MINI_TICKER)  # none without a trade
+_TRADE_BY_TRADE: Final = kinds(needs_trades=True)
 # A connection is replaced at a moment between these parts of its life, so that shards do not go together.
 _RETIRE_FROM: Final = 0.90
 _RETIRE_SPREAD: Final = 0.08

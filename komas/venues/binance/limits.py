@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from komas.model.streams import FUTURES, Kind
+from komas.model.kinds import SPOT as SPOT_MARKET
+from komas.model.kinds import Kind, kinds
 
 
 class MarketSpec(msgspec.Struct, frozen=True):
@@ -64,7 +65,7 @@ DEPTH_ROWS: Final = (
 
 SPOT: Final = MarketSpec(
     name="spot",
-    kinds=frozenset(Kind) - FUTURES,
+    kinds=frozenset(kinds(market=SPOT_MARKET)),
     stream_path=STREAM_PATH,
     exchange_info_path=EXCHANGE_INFO_PATH,
     weight_per_minute=WEIGHT_PER_MINUTE,

@@ -15,8 +15,9 @@ import msgspec
 import trio
 
 from komas.errors import VenueError
+from komas.model.kinds import KINDS
 from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, Incoming, StreamHealth
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.wire import check_levels
 from komas.venues.core.order_book import Levels, OrderBook, Snapshot
@@ -125,7 +126,7 @@ class OrderBooks:
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Enter what changed in a book, and show it; pass anything else on."""
-        if stream.kind is not Kind.DEPTH:
+        if not KINDS[stream.kind].is_book:
             self._feed_sink.on_events(stream, events, received_ms)
             return
         shelf = self._shelves.setdefault(stream, _Shelf())
@@ -275,7 +276,7 @@ class OrderBooks:
 
 
 def _depth(stream: Stream, book: OrderBook, top: tuple[Levels, Levels]) -> Depth:
-    assert stream.kind is Kind.DEPTH
+    assert KINDS[stream.kind].is_book
     assert book.update_id is not None
     bids, asks = top
     return Depth(symbol=stream.symbol, update_id=book.update_id, bids=bids, asks=asks, timestamp=book.timestamp)

@@ -11,8 +11,9 @@ from typing import Final
 
 import msgspec
 
+from komas.model.kinds import Kind
 from komas.model.market import AggTrade, Event, Kline, Trade
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance.wire import Number, check
 from komas.venues.core.numbering import next_number, settled
 from komas.venues.core.rest import Rest

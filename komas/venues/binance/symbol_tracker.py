@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from komas.model.kinds import Kind, kinds
 from komas.model.market import Health, StreamHealth
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance.listings import TRADING, Listings
 from komas.venues.core.ports import FeedSink, Pins
 
 log = logging.getLogger(__name__)
 
-KINDS: Final = (Kind.TICKER, Kind.MINI_TICKER)
+FOLLOWED: Final = kinds(has_all_symbols=True)
 
 
 class SymbolTracker:

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 
 from komas.model import market
-from komas.model.streams import Kind, Stream, parse_name
+from komas.model.kinds import Kind
+from komas.model.streams import Stream, parse_name
 from komas.venues.core.ports import Unreadable
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
@@ -139,6 +140,16 @@ class _DepthUpdate(msgspec.Struct, gc=False):
     a: tuple[tuple[Decimal, Decimal], ...]
 
 
+class _AvgPrice(msgspec.Struct, gc=False):
+    """``{"e":"avgPrice","E":1693907033000,"s":"BTCUSDT","i":"5m","w":"25776.86000000","T":1693907032213}``."""
+
+    E: Number
+    s: str
+    i: str
+    w: str
+    T: Number
+
+
 class _MarkPrice(msgspec.Struct, gc=False):
     """``{"e":"markPriceUpdate","E":1562305380000,"s":"BTCUSDT","p":"11794.15","i":"11784.62","r":"0.00038167",...}``."""
 
@@ -152,6 +163,7 @@ class _MarkPrice(msgspec.Struct, gc=False):
 
 
 _P = TypeVar("_P")
+_AnyTicker = TypeVar("_AnyTicker", bound=market.Ticker)
 
 
 class _Frame(msgspec.Struct, Generic[_P], gc=False):
@@ -248,19 +260,32 @@ def _number(text: str) -> Decimal:
 # So makers are given that frame, and the event that was made of it.
 
 
-def _read_ticker(
-    frame: _Ticker, stream: Stream, _received_ms: int, before: _Ticker, last: market.Ticker
-) -> market.Ticker:
-    return market.Ticker(
+def _reads_ticker(made: type[_AnyTicker]) -> Callable[[_Ticker, Stream, int, _Ticker, _AnyTicker], _AnyTicker]:
+    def read(frame: _Ticker, stream: Stream, _received_ms: int, before: _Ticker, last: _AnyTicker) -> _AnyTicker:
+        return made(
+            symbol=stream.symbol,
+            price=last.price if frame.c == before.c else _number(frame.c),
+            open=last.open if frame.o == before.o else _number(frame.o),
+            high=last.high if frame.h == before.h else _number(frame.h),
+            low=last.low if frame.l == before.l else _number(frame.l),
+            volume=last.volume if frame.v == before.v else _number(frame.v),
+            quote_volume=last.quote_volume if frame.q == before.q else _number(frame.q),
+            price_change=last.price_change if frame.p == before.p else _number(frame.p),
+            price_change_percent=last.price_change_percent if frame.P == before.P else _number(frame.P),
+            timestamp=frame.E,
+        )
+
+    return read
+
+
+def _read_avg_price(
+    frame: _AvgPrice, stream: Stream, _received_ms: int, _before: object, _last: object
+) -> market.AvgPrice:
+    return market.AvgPrice(
         symbol=stream.symbol,
-        price=last.price if frame.c == before.c else _number(frame.c),
-        open=last.open if frame.o == before.o else _number(frame.o),
-        high=last.high if frame.h == before.h else _number(frame.h),
-        low=last.low if frame.l == before.l else _number(frame.l),
-        volume=last.volume if frame.v == before.v else _number(frame.v),
-        quote_volume=last.quote_volume if frame.q == before.q else _number(frame.q),
-        price_change=last.price_change if frame.p == before.p else _number(frame.p),
-        price_change_percent=last.price_change_percent if frame.P == before.P else _number(frame.P),
+        price=_number(frame.w),
+        averaging_interval=frame.i,
+        last_trade_time=frame.T,
         timestamp=frame.E,
     )
 
@@ -382,8 +407,18 @@ def _nothing(payload: type[msgspec.Struct]) -> Any:  # noqa: ANN401 - any payloa
 
 
 _time = attrgetter("E")
+
+
+def _ticker_format(made: type[market.Ticker]) -> _Format:
+    return _Format(msgspec.json.Decoder(_Frame[_Ticker]).decode, _reads_ticker(made), _nothing(_Ticker), _time)
+
+
 _READERS: Final = {
-    Kind.TICKER: _Format(msgspec.json.Decoder(_Frame[_Ticker]).decode, _read_ticker, _nothing(_Ticker), _time),
+    Kind.TICKER: _ticker_format(market.Ticker),
+    Kind.TICKER_1H: _ticker_format(market.Ticker1h),
+    Kind.TICKER_4H: _ticker_format(market.Ticker4h),
+    Kind.TICKER_1D: _ticker_format(market.Ticker1d),
+    Kind.AVG_PRICE: _Format(msgspec.json.Decoder(_Frame[_AvgPrice]).decode, _read_avg_price, None, _time),
     Kind.MINI_TICKER: _Format(
         msgspec.json.Decoder(_Frame[_MiniTicker]).decode, _read_mini_ticker, _nothing(_MiniTicker), _time
     ),

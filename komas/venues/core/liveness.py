@@ -11,7 +11,8 @@ import math
 from collections import deque
 from typing import Final
 
-from komas.model.streams import INTERVALS, Kind, Stream
+from komas.model.kinds import KINDS
+from komas.model.streams import INTERVALS, Stream
 
 SHORTEST_S: Final = 8.0  # a silence of less is nothing; looked at every second, so that ten are never reached
 LONGEST_S: Final = 600.0
@@ -26,12 +27,9 @@ _CANDLE_LATE_S: Final = 15.0  # a candle closes, traded or not, and the next one
 
 def promised_s(stream: Stream) -> float:
     """The longest silence that the exchange's own pace allows, whatever trades; infinite where it promises none."""
-    if stream.kind is Kind.KLINE:
-        assert stream.interval is not None  # every candle stream has one
+    if stream.interval is not None:
         return INTERVALS[stream.interval] / 1000 + _CANDLE_LATE_S
-    if stream.kind is Kind.MARK_PRICE:
-        return SHORTEST_S  # one each second, whatever trades
-    return math.inf
+    return KINDS[stream.kind].pace_s
 
 
 class LivenessTracker:

@@ -6,13 +6,14 @@ later.
 
 from __future__ import annotations
 
+from komas.model.kinds import KINDS
 from komas.model.market import AggTrade, Event, Kline, Trade
-from komas.model.streams import INTERVALS, Kind, Stream, next_open_ms, previous_open_ms
+from komas.model.streams import Stream, next_open_ms, previous_open_ms
 
 
 def can_fill(stream: Stream) -> bool:
     """Whether the exchange keeps what this stream sends."""
-    return stream.kind in (Kind.TRADE, Kind.AGG_TRADE, Kind.KLINE)
+    return KINDS[stream.kind].is_filled
 
 
 def first_after(stream: Stream, latest: Event) -> int:
@@ -28,20 +29,18 @@ def first_after(stream: Stream, latest: Event) -> int:
 
 def settled(stream: Stream, events: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
     """The events that will not change any more: of candles, the last one may be open, or still be counted."""
-    return events[:-1] if stream.kind is Kind.KLINE else events
+    return events if stream.interval is None else events[:-1]
 
 
 def next_number(stream: Stream, number: int) -> int:
     """The number that follows."""
-    if stream.kind is Kind.KLINE:
-        assert stream.interval in INTERVALS
+    if stream.interval is not None:
         return next_open_ms(stream.interval, number)
     return number + 1
 
 
 def previous_number(stream: Stream, number: int) -> int:
     """The number that goes before."""
-    if stream.kind is Kind.KLINE:
-        assert stream.interval in INTERVALS
+    if stream.interval is not None:
         return previous_open_ms(stream.interval, number)
     return number - 1

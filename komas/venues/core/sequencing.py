@@ -8,12 +8,12 @@ connection brings it again; what is missing is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from komas.model.market import AggTrade, BookTicker, Depth, Event, Gap, Kline, MarkPrice, MiniTicker, Ticker, Trade
+from komas.model.kinds import BY_EVENT, Order
+from komas.model.market import AggTrade, BookTicker, Depth, Event, Gap, Kline, Trade
 from komas.model.streams import Stream, next_open_ms, previous_open_ms
 
 
@@ -124,19 +124,7 @@ class Sequencer:
 
 def number_of(event: Event) -> int:
     """The exchange's own number of an event, rising within its stream: an id, or a time in milliseconds."""
-    return _NUMBERS[type(event)](event)
-
-
-_NUMBERS: Final[dict[type[Event], Callable[[Any], int]]] = {
-    Trade: attrgetter("trade_id"),
-    AggTrade: attrgetter("trade_id"),
-    BookTicker: attrgetter("update_id"),
-    Depth: attrgetter("update_id"),
-    Kline: attrgetter("timestamp"),
-    Ticker: attrgetter("timestamp"),
-    MiniTicker: attrgetter("timestamp"),
-    MarkPrice: attrgetter("timestamp"),
-}
+    return BY_EVENT[type(event)].number(event)
 
 
 def _counted(stream: Stream, latest: Trade | AggTrade, trade: Trade | AggTrade) -> Verdict:
@@ -152,7 +140,7 @@ def _updated(_stream: Stream, latest: BookTicker | Depth, event: BookTicker | De
     return NEXT if event.update_id > latest.update_id else SEEN
 
 
-_Timed = TypeVar("_Timed", Ticker, MiniTicker, MarkPrice)
+_Timed = TypeVar("_Timed", bound=Event)
 
 
 def _timed(_stream: Stream, latest: _Timed, event: _Timed) -> Verdict:
@@ -171,17 +159,14 @@ def _candle(stream: Stream, latest: Kline, candle: Kline) -> Verdict:
     return Verdict(is_new=True, gap=Gap(stream=stream.name, first=first_missing, last=last_missing))
 
 
-# The stream's kind decides of which type all its events are.
-_COMPARE: Final[dict[type[Event], Callable[[Stream, Any, Any], Verdict]]] = {
-    Trade: _counted,
-    AggTrade: _counted,
-    BookTicker: _updated,
-    Depth: _updated,
-    Kline: _candle,
-    Ticker: _timed,
-    MiniTicker: _timed,
-    MarkPrice: _timed,
+_RULES: Final[dict[Order, Callable[[Stream, Any, Any], Verdict]]] = {
+    Order.COUNTED: _counted,
+    Order.CANDLES: _candle,
+    Order.UPDATES: _updated,
+    Order.TIMED: _timed,
 }
+# The stream's kind decides of which type all its events are.
+_COMPARE: Final = {event: _RULES[spec.order] for event, spec in BY_EVENT.items()}
 
 
 def _goes_on(latest: Kline, candle: Kline) -> bool:

@@ -13,8 +13,9 @@ from quart import Blueprint, Request, Response, request
 
 from komas.errors import VenueError
 from komas.model.codec import encode, iso_ms
+from komas.model.kinds import Kind
 from komas.model.market import Depth, Event, FeedState, Health
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.market import BinanceMarket
 from komas.web import params

@@ -17,8 +17,9 @@ import trio.testing
 from komas.errors import Cause, VenueError
 from komas.hub.hub import Hub, MarketSubscription
 from komas.model.codec import Envelope, NoticeEnvelope
+from komas.model.kinds import Kind
 from komas.model.market import FeedState, FeedStatus, Gap, Health, StreamHealth, Ticker, Trade
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.simulator import frames
 from komas.venues.binance.feed import BinanceFeed
 from komas.venues.binance.rows import RestHistory

@@ -14,8 +14,9 @@ import trio.testing
 from komas.hub.hub import Hub
 from komas.hub.overflow import Batch
 from komas.model.codec import Envelope, NoticeEnvelope, encode
+from komas.model.kinds import Kind
 from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, StreamHealth
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance.order_books import DOUBT_S, LATE_S, OrderBooks
 from komas.venues.binance.rows import RestHistory
 from komas.venues.core.gap_fill import GapFiller

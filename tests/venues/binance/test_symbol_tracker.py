@@ -11,8 +11,9 @@ import trio.testing
 
 from komas.hub.hub import Hub
 from komas.model.codec import NoticeEnvelope
+from komas.model.kinds import Kind
 from komas.model.market import FeedStatus, Health, StreamHealth
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance.listings import FRESH_S, RETRY_S, Listings
 from komas.venues.binance.rows import RestHistory
 from komas.venues.binance.symbol_tracker import SymbolTracker

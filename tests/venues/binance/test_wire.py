@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komas.model import market
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
 from komas.venues.binance.wire import Reader, head_of, read_error, read_frame, reader_of
 from komas.venues.core.ports import Unreadable
 

@@ -16,8 +16,9 @@ import trio.testing
 
 from komas.hub.buffer import BUFFER_EVENTS
 from komas.hub.hub import Hub
+from komas.model.kinds import Kind
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, Kline, StreamHealth, Trade
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance.rows import RestHistory
 from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, PROBE_S, WAITING, GapFiller
 from komas.venues.core.rest import open_rest

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
 from komas.venues.core.liveness import FRAMES, LONGEST_S, SHORTEST_S, UNKNOWN_S, LivenessTracker, promised_s
 
 

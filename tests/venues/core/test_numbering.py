@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from komas.model.streams import Kind, Stream
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
 from komas.venues.core import numbering
 from tests.builders import KLINE, MINUTE_MS, TICKER, TRADE
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from komas.model.kinds import Kind
 from komas.model.market import BookTicker, DepthUpdate
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.binance import wire
 from komas.venues.core.order_book import EDGE, RESTART_MS, Levels, OrderBook, Snapshot
 from komas.venues.core.ports import Unreadable

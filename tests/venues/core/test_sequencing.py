@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from komas.model.kinds import Kind
 from komas.model.market import BookTicker, Event, Gap
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from komas.venues.core.sequencing import LATE_MS, RESTART, RESTART_MS, RESTART_STATES, Sequencer
 from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
 

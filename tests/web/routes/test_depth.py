@@ -11,8 +11,9 @@ import pytest
 import trio
 import trio.testing
 
+from komas.model.kinds import Kind
 from komas.model.market import Depth, Health, StreamHealth
-from komas.model.streams import Kind, Stream
+from komas.model.streams import Stream
 from tests.venues.exchange import Peer, listening, obeying
 from tests.web.harness import Events, web_harness
 
