@@ -1,8 +1,7 @@
-"""The market line from Binance's sockets to the sink: hold what is wanted, hand on what comes.
+"""One of Binance's markets as a feed: it holds the wanted streams upstream, and hands their events on.
 
-The feed is asked to connect and to disconnect; in between it spreads the wanted streams over shards, as many as it
-takes, and keeps each shard's link up (two of them where redundancy is asked for). Whether an event is the next one is
-not decided here, but by the sink.
+Between ``connect()`` and ``disconnect()`` the feed spreads the wanted streams over shards, and keeps each shard's link
+up (two links with redundancy). It does not decide whether an event is the next one: the sink does.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def wall_ms() -> int:
 
 
 class _LinkState:
-    """What a link remembers from one connection to the next."""
+    """What outlives a link: the state of its connections, and its back-off."""
 
     def __init__(self, state: ConnectionState, backoff: Backoff) -> None:
         self.state = state
@@ -137,14 +136,14 @@ class BinanceFeed:
         return self._sink.status.state
 
     def connect(self) -> None:
-        """Ask for the connections; they are kept until ``disconnect()``."""
+        """Open the connections; they are kept up until ``disconnect()``."""
         if not self._asked:
             self._asked = True
             self.failure = self.final_failure = None
             self._announce(FeedState.CONNECTING)
 
     def disconnect(self) -> None:
-        """Let the connections go and stay away; what is wanted stays wanted."""
+        """Close the connections and stay disconnected; wanted streams stay wanted."""
         self._asked = False
         self._close_shards("disconnect() was called")
         self._announce(FeedState.DISCONNECTED)
@@ -416,26 +415,26 @@ class BinanceFeed:
     # What the connections hand over
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
-        """Hand events on that came together, if they are of a stream that has its place."""
+        """Hand on events that arrived together, if their stream is assigned to a shard."""
         if stream not in self._shard_of:
-            return  # some still come after an unsubscription, and are no start of a new life
+            return  # some still come after an unsubscription, and do not start the stream again
         self._arrivals[stream] = arrival
         self._sink.on_events(stream, events, arrival.at_ms)
 
     def on_held(self, connection: UpstreamConnection, stream: Stream) -> None:
-        """Take note that a connection holds a stream; where no other one did, something may have been missed."""
+        """A connection holds a stream from now on; if no other did, events may have been missed."""
         if not self._others(connection, stream):
             self._sink.on_suspect(stream)
 
     def on_silent(self, connection: UpstreamConnection, stream: Stream) -> None:
-        """Take note that a stream is silent that should not be, unless another connection hears it."""
+        """A stream is silent on a connection and should not be; ignored if another connection delivers it."""
         now = trio.current_time()
         others = self._others(connection, stream)
         if not any(tracker.heard_at is not None and not tracker.is_stale(now) for tracker in others):
             self._sink.on_suspect(stream)
 
     def on_refusals(self, refusals: tuple[Refusal, ...]) -> None:
-        """Stop wanting what the exchange refuses."""
+        """Reject the streams that the exchange refused."""
         for refusal in refusals:
             log.warning("stream refused", extra={"stream": refusal.name, "code": refusal.code, "words": refusal.words})
             stream = next((stream for stream in self._wanted.streams() if stream.name == refusal.name), None)
@@ -444,7 +443,7 @@ class BinanceFeed:
                 self._sink.on_refused(stream, refusal.words)
 
     def on_read(self, count: int, received_ms: int) -> None:
-        """Count the data frames of a read, and let their events, which were handed on, go out."""
+        """Count the data frames of one read, and let the events they brought go out."""
         self._counts.messages += count
         self._counts.last_message_ms = received_ms
         self._flush()

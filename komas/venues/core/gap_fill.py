@@ -1,8 +1,8 @@
-"""Events as they came to events in order: each once, what is missing filled in, or declared; nothing is kept silent.
+"""Puts events in order: each once, missing ones filled in or declared.
 
-It stands between the feed and the hub. What follows a gap waits in a bounded buffer, and other streams go on; the
-missing events come late by themselves (from the other one of two connections, or reordered), or over REST, and what has
-not come by the deadline is declared with the reason.
+It stands between the feed and the hub. Events behind a gap wait in a bounded buffer, while other streams go on. Missing
+events arrive late by themselves (from the other of two connections, or reordered), or come from the venue's history;
+those that have not come by the deadline are declared, with the reason.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GapFillStatistics(msgspec.Struct, frozen=True):
 
 
 class _Fact(msgspec.Struct, frozen=True):
-    """One event that waits, since when, and the gap right before it."""
+    """One waiting event, when it arrived, and the gap right before it."""
 
     event: Event
     received_ms: int
@@ -63,7 +63,7 @@ class _Fact(msgspec.Struct, frozen=True):
 
 
 class _Filling:
-    """How far a gap is filled."""
+    """How far one gap is filled."""
 
     def __init__(self, stream: Stream, first: int, last: int) -> None:
         self.stream = stream
@@ -74,16 +74,16 @@ class _Filling:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing any more."""
+        """Whether the gap is filled completely."""
         return self.next > self.last
 
     def until(self, last: int, reason: str) -> Gap:
-        """What is missing up to a number."""
+        """The part that is missing up to a number."""
         return Gap(stream=self.stream.name, first=self.next, last=last, reason=reason)
 
 
 class _Recovery:
-    """One stream whose events wait; ``filling`` is what is asked for now, ``late`` what came late by itself."""
+    """A stream with waiting events; ``filling`` is the gap being filled, ``late`` has events that arrived late."""
 
     def __init__(self) -> None:
         self.waiting: deque[_Fact] = deque()
@@ -95,7 +95,7 @@ class _Recovery:
         self.scope = trio.CancelScope()
 
     def is_missing(self, number: int) -> bool:
-        """Whether a number is in a gap that is not filled yet."""
+        """Whether a number lies in a gap that is not filled yet."""
         if number in self.late:
             return False
         filling = self.filling
@@ -105,13 +105,13 @@ class _Recovery:
         return any(gap.first <= number <= gap.last for gap in gaps if gap.first is not None and gap.last is not None)
 
     def cut(self) -> None:
-        """Wait no longer for what is missing: too much waits behind it."""
+        """Stop waiting for missing events: too many others wait behind them."""
         self.is_crowded = True
         self.scope.cancel("too much waits behind the gap")
 
 
 class GapFiller:
-    """A ``FeedSink`` in front of a ``MarketSink``; ``run()`` it beside the feed."""
+    """A ``FeedSink`` that passes events on to a ``MarketSink``; ``run()`` it beside the feed."""
 
     def __init__(
         self, sink: MarketSink, history: EventHistory, clock_ms: Callable[[], int], *, deadline_s: float = DEADLINE_S
@@ -149,7 +149,7 @@ class GapFiller:
     # What the feed hands over
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
-        """Pass on what is the next one; let others wait behind a gap, or drop them because they were seen."""
+        """Pass on the next events; hold back those behind a gap; drop those that were seen before."""
         left: Sequence[Event] = events  # type: ignore[assignment]  # the books took everything else
         while left:
             count = 0 if stream in self._recoveries else self._continuity.follow(stream, left)
@@ -163,7 +163,7 @@ class GapFiller:
             self._take(stream, event, received_ms, self._continuity.judge(stream, event, received_ms))
 
     def on_suspect(self, stream: Stream) -> None:
-        """Ask for what a stream may have missed, unless it says so itself in a moment."""
+        """Ask for what a stream may have missed, unless its next events show it soon."""
         if numbering.can_fill(stream) and self._continuity.latest(stream) is not None:
             self._look_later(stream, PROBE_S)
 
@@ -172,7 +172,7 @@ class GapFiller:
         self._probing.unpark_all()
 
     def on_reset(self, stream: Stream) -> None:
-        """Let a stream start anew."""
+        """Start the stream from nothing."""
         self._let_go(stream)
         self._probes.pop(stream, None)
         self._continuity.forget(stream)
@@ -227,7 +227,7 @@ class GapFiller:
         return len(recovery.waiting) > WAITING or self._waiting > WAITING_IN_ALL
 
     def _came_again(self, stream: Stream, fact: _Fact) -> None:
-        """Keep what is late; drop what was seen, or is an update of a candle that is over."""
+        """Keep late events; drop repeated ones, and updates of candles that are closed."""
         recovery, event = self._recoveries.get(stream), fact.event
         is_final = not isinstance(event, Kline) or event.is_closed
         if recovery is not None and is_final and recovery.is_missing(number := number_of(event)):
@@ -249,7 +249,7 @@ class GapFiller:
                 await self._work.park()
 
     async def _recover(self, stream: Stream, recovery: _Recovery) -> None:
-        """Fill each gap, and pass on what waits behind it, until nothing waits any more."""
+        """Fill each gap, then pass on the events behind it, until none waits."""
         released = 0
         while self._recoveries.get(stream) is recovery:
             if released >= RELEASED and not self._is_too_much(recovery):  # what waits is bounded, whoever is slow
@@ -272,7 +272,7 @@ class GapFiller:
                 self._sink.publish(stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
 
     async def _fill(self, stream: Stream, gap: Gap, recovery: _Recovery, behind: _Fact) -> None:
-        """Send what is missing; declare what could not be had, and why."""
+        """Publish the missing events; declare those that could not be obtained, with the reason."""
         assert gap.first is not None  # a gap in the numbers has both ends
         assert gap.last is not None
         filling = recovery.filling = _Filling(stream, gap.first, gap.last)
@@ -295,14 +295,14 @@ class GapFiller:
         log.info("gap filled", extra={"stream": stream.name, "events": filling.count, "is_whole": is_whole})
 
     def _fill_by(self, recovery: _Recovery, missed_at: float) -> float:
-        """When a gap that was found at a time is given up."""
+        """When to give up a gap that was found at ``missed_at``."""
         if recovery.is_crowded:
             return -math.inf
         attempt_by = min(trio.current_time() + ATTEMPT_S, recovery.began_at + 2 * self._deadline_s)
         return max(missed_at + self._deadline_s, attempt_by)
 
     async def _ask(self, filling: _Filling, recovery: _Recovery) -> str:
-        """Ask page by page; returns why not everything came."""
+        """Request page after page; returns why events are still missing."""
         pages = failures = 0
         while pages < PAGES:
             before, wait_s = filling.next, RETRY_S
@@ -327,7 +327,7 @@ class GapFiller:
 
     @staticmethod
     def _again_s(error: Unreadable | VenueError, failures: int, recovery: _Recovery) -> float | None:
-        """Seconds until it is asked again after one more failure; ``None`` where that is not worth waiting for."""
+        """Seconds until the next request after a failure; ``None`` if it is not worth waiting for."""
         if isinstance(error, Unreadable) or error.cause is Cause.PROTOCOL:
             return ODD_S
         if error.cause is Cause.NETWORK:
@@ -336,7 +336,7 @@ class GapFiller:
         return wait_s if wait_s and trio.current_time() + wait_s < recovery.scope.deadline else None
 
     async def _insert_all(self, filling: _Filling, recovery: _Recovery, facts: list[tuple[int, Event]]) -> bool:
-        """Send a page, piece by piece; whether the stream still is what it was."""
+        """Publish a page, piece by piece; whether the stream was not reset meanwhile."""
         for count, (number, fact) in enumerate(facts):
             if count and count % RELEASED == 0:
                 with trio.CancelScope(shield=True):  # the rest of the page is not missing, whatever is over now
@@ -347,7 +347,7 @@ class GapFiller:
         return self._recoveries.get(filling.stream) is recovery
 
     def _insert(self, filling: _Filling, recovery: _Recovery, number: int, fact: Event) -> None:
-        """Send one event of a page, and before it what came late; declare what the page leaves out."""
+        """Publish one event of a page, after late ones before it; declare what the page leaves out."""
         if number > filling.last:
             return
         self._insert_late(filling, recovery)
@@ -360,20 +360,20 @@ class GapFiller:
         self._sink.publish(filling.stream, fact, self._clock_ms(), backfilled=True)
 
     def _insert_late(self, filling: _Filling, recovery: _Recovery) -> bool:
-        """Send what came late and is the next; whether nothing is missing any more."""
+        """Publish late events that are next; whether the gap is filled completely."""
         while filling.next in recovery.late:
             self._send_late(filling, recovery, filling.next)
         return filling.is_whole
 
     def _close_up(self, filling: _Filling, recovery: _Recovery, up_to: int, reason: str) -> None:
-        """Send everything before a number that came late, and declare what did not come."""
+        """Publish late events before a number, and declare the rest."""
         for number in sorted(number for number in recovery.late if filling.next <= number < up_to):
             self._declare_until(filling, number, reason)
             self._send_late(filling, recovery, number)
         self._declare_until(filling, up_to, reason)
 
     def _finish(self, filling: _Filling, recovery: _Recovery, reason: str) -> bool:
-        """Declare what is still missing; whether that was nothing."""
+        """Declare what is still missing; whether nothing was."""
         declared = self._declared
         self._close_up(filling, recovery, numbering.next_number(filling.stream, filling.last), reason)
         return self._declared == declared
@@ -384,7 +384,7 @@ class GapFiller:
         self._sink.publish(filling.stream, fact.event, fact.received_ms, backfilled=fact.backfilled)
 
     def _declare_until(self, filling: _Filling, number: int, reason: str) -> None:
-        """Declare what is missing before a number."""
+        """Declare the missing events before a number."""
         if filling.next < number:
             self._declare(filling.stream, filling.until(numbering.previous_number(filling.stream, number), reason))
             filling.next = number
@@ -398,7 +398,7 @@ class GapFiller:
         self._sink.publish_gap(stream, gap)
 
     def _let_go(self, stream: Stream) -> None:
-        """Pass everything on that waits, its gaps declared."""
+        """Pass on all waiting events, with their gaps declared."""
         recovery = self._recoveries.pop(stream, None)
         if recovery is None:
             return
@@ -425,7 +425,7 @@ class GapFiller:
                 await self._look(due[0])
 
     async def _look(self, stream: Stream) -> None:
-        """Ask for what came after the newest event of a stream; what fails is tried again until the stream speaks."""
+        """Ask for what came after a stream's newest event; try again until the stream itself has news."""
         del self._probes[stream]
         latest = self._continuity.latest(stream)
         if latest is None:
@@ -452,6 +452,6 @@ class GapFiller:
             self._take(stream, fact, now_ms, self._continuity.judge(stream, fact, now_ms), backfilled=True)
 
     def _look_again(self, stream: Stream, latest: Event, wait_s: float) -> None:
-        """Ask later, unless the stream has spoken in the meantime."""
+        """Ask later, unless the stream had news in the meantime."""
         if self._continuity.latest(stream) is latest:
             self._look_later(stream, wait_s)

@@ -1,4 +1,4 @@
-"""What a venue's components are handed: where events go, and what is wanted. The hub obeys both laws."""
+"""The Protocols a venue is handed: where events go, what is wanted, and where missing events are asked for."""
 
 from __future__ import annotations
 
@@ -10,105 +10,104 @@ from komas.model.streams import Stream
 
 
 class Unreadable(ValueError):
-    """What the exchange sent is not what it promises."""
+    """A frame or an answer of the exchange does not have the promised form."""
 
 
 class EventHistory(Protocol):
-    """Where events that were missed are asked for."""
+    """Where a venue gives events that were missed."""
 
     @property
     def has_room(self) -> bool:
-        """Whether what is not urgent may be asked for now."""
+        """Whether the rate limit has room for requests that are not urgent."""
 
     async def page(self, stream: Stream, first: int, last: int | None) -> list[tuple[int, Event]]:
-        """One page of events from a number on (see ``numbering``), in order, each with its number.
+        """Return one page of events from number ``first`` on (see ``numbering``), in order, each with its number.
 
-        It may hold more than was asked for, or less; without ``last``, all that came after ``first`` is asked for. Only
-        events that will not change any more are returned. Raises ``VenueError``, and ``Unreadable`` for a row that is
-        none.
+        A page may hold more or less than was asked for; without ``last`` it holds everything after ``first``. It has
+        only events that will not change any more. Raises ``VenueError``, and ``Unreadable`` for a row of the wrong form.
         """
 
 
 class FeedSink(Protocol):
-    """Where a feed leaves what came, as it came: from any connection, twice, late. Its law: it never waits."""
+    """Receives events as they arrive: from any connection, late, or twice. Law: no method waits."""
 
     @property
     def status(self) -> FeedStatus:
-        """The feed's state, as it was announced last."""
+        """The feed's last published state."""
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
-        """Take events of one stream, or changes of one order book, that came together, in order."""
+        """Events of one stream, or changes of one order book, that arrived together, in order."""
 
     def on_suspect(self, stream: Stream) -> None:
-        """Take the news that events of a stream may be missing although it says nothing: it was cut, or is silent."""
+        """Events of a stream may be missing: its connection was cut, or it is silent."""
 
     def on_reset(self, stream: Stream) -> None:
-        """Take the news that a stream is no longer wanted: it will start anew."""
+        """A stream is not wanted any more; if it is wanted again, it starts from nothing."""
 
     def on_status(self, status: FeedStatus) -> None:
-        """Take the feed's state."""
+        """The feed's state changed."""
 
     def on_health(self, stream: Stream, health: StreamHealth) -> None:
-        """Take the news that a stream is doubtful, or well again."""
+        """A stream's health changed."""
 
     def on_refused(self, stream: Stream, reason: str) -> None:
-        """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
+        """The exchange refused a stream; it is not wanted afterwards."""
 
 
 class MarketSink(Protocol):
-    """Where events and notices go. Its laws: it never waits, and takes what comes in order of each stream."""
+    """Receives events and notices in the order of each stream; the hub is one. Law: only ``settled()`` waits."""
 
     @property
     def status(self) -> FeedStatus:
-        """The feed's state, as it was announced last."""
+        """The feed's last published state."""
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        """Take one event; ``backfilled`` is one that was missed and asked for."""
+        """Publish one event; ``backfilled`` marks one that was missed and requested later."""
 
     def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
-        """Take events of one stream that came together, in order."""
+        """Publish events of one stream that arrived together, in order."""
 
     def flush(self) -> None:
-        """Take the news that all that came together was published: it may go out."""
+        """Write what was published: everything that arrived together is there."""
 
     async def settled(self) -> None:
-        """Wait, not for long, until those who take at once have taken what was published."""
+        """Wait, briefly, until fast subscribers have received what was published."""
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
-        """Take the news that events are missing before the next one."""
+        """Publish that events are missing before the next one."""
 
     def publish_status(self, status: FeedStatus) -> None:
-        """Take the feed's state."""
+        """Publish the feed's state."""
 
     def reset_sequence(self, stream: Stream, gap: Gap) -> None:
-        """Take the news that a stream's numbers have started again; what was lost before is the gap."""
+        """A stream's numbers started again; ``gap`` is what was lost before."""
 
     def publish_health(self, stream: Stream, health: StreamHealth) -> None:
-        """Take the news that a stream is doubtful, or well again."""
+        """Publish a stream's health."""
 
     def reject(self, stream: Stream, reason: str) -> None:
-        """Take the exchange's refusal of a stream; it is no longer wanted afterwards."""
+        """Publish that the exchange refused a stream, which is not wanted afterwards."""
 
 
 class Wanted(Protocol):
-    """Which streams are wanted. Its law: ``version`` differs after every change."""
+    """Which streams are wanted. Law: ``version`` differs after every change."""
 
     @property
     def version(self) -> int:
-        """A number that every change makes another."""
+        """A number that changes with every change."""
 
     def __contains__(self, stream: Stream) -> bool:
         """Whether a stream is wanted."""
 
     def streams(self) -> tuple[Stream, ...]:
-        """Every wanted stream once, in the order of the wishes."""
+        """Every wanted stream once, oldest first."""
 
     async def changed(self, seen: int) -> int:
         """Wait until ``version`` is not ``seen``; return it."""
 
 
 class Pins(Protocol):
-    """The wishes themselves, for whoever follows what the exchange lists."""
+    """The pinned streams, for the component that follows the exchange's listings."""
 
     def streams(self) -> tuple[Stream, ...]:
         """Every wanted stream once."""

@@ -1,4 +1,4 @@
-"""Is this event the next one? By the exchange's own numbers, stream by stream (sans-I/O).
+"""Whether an event is the next one of its stream, by the exchange's own numbers (sans-I/O).
 
 Trades and aggregate trades count up by one; candles open one interval after another, and within one the count of
 trades rises; a book ticker's update id and a ticker's event time only rise. What was seen before is dropped, whichever
