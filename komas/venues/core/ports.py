@@ -24,7 +24,7 @@ class EventHistory(Protocol):
         """Return one page of events from number ``first`` on (see ``numbering``), in order, each with its number.
 
         A page may hold more or less than was asked for; without ``last`` it holds everything after ``first``. It has
-        only events that will not change any more. Raises ``VenueError``, and ``Unreadable`` for a row of the wrong form.
+        only events that will not change any more. Raises ``VenueError``, and ``Unreadable`` for a malformed row.
         """
 
 
