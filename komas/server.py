@@ -70,7 +70,7 @@ class Gateway:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.app: QuartTrio = create_app(services)
-        self.serving = trio.Event()  # set by whoever serves the application: what can wait for that does
+        self.serving = trio.Event()  # set once the application is served; deferred work waits for it
 
     def drain(self) -> None:
         """Take no more subscribers and end those there are: SSE streams finish cleanly, signal sockets with 1001."""

@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        _nobody_reads()
+        _exit_on_closed_output()
     except BaseExceptionGroup as group:
         _leave_with_group(group)
 
 
-def _nobody_reads() -> NoReturn:
+def _exit_on_closed_output() -> NoReturn:
     """Whoever read our output has had enough: ``komas watch ... | head``."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
     sys.exit(0)
@@ -64,7 +64,7 @@ def _leave_with_group(group: BaseExceptionGroup[BaseException]) -> NoReturn:
     if group.subgroup(KeyboardInterrupt) is not None:
         sys.exit(INTERRUPTED)
     if group.split(BrokenPipeError)[1] is None:
-        _nobody_reads()
+        _exit_on_closed_output()
     callers, rest = group.split(CallerError)
     if rest is None and callers is not None:
         _leave(WRONG_USAGE, str(first_of(callers)))

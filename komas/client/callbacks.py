@@ -44,7 +44,7 @@ class BinanceWebSocket:
 
     ``connect()`` starts a background task that lasts until ``disconnect()`` or the end of ``trio.run()``;
     ``run_forever()`` waits for it, and stops it when cancelled. Each stream's callbacks are called in order by a task
-    of the stream's own, so a slow one delays nobody else. One that raises is reported to ``on_error`` as a
+    of the stream's own, so a slow one delays no other. One that raises is reported to ``on_error`` as a
     ``CallbackError``. Prices and quantities are ``Decimal``; an event answers ``event.price`` and ``event["price"]``.
     """
 
@@ -254,11 +254,11 @@ class BinanceWebSocket:
                     self._failure = await components.feed.given_up()
                 finally:
                     self._components = None  # while the block is being left, nothing more can be asked for,
-                    components.feed.disconnect()  # and whoever waits for the feed is told
+                    components.feed.disconnect()  # every task that waits for the feed gets the reason
                 nursery.cancel_scope.cancel("the allowed attempts are used up")
         except trio.Cancelled:
             raise  # trio.run() is ending
-        except BaseException as error:  # noqa: BLE001 - a bug, raised again by whoever waits in run_forever()
+        except BaseException as error:  # noqa: BLE001 - a bug; run_forever() raises it again
             self._failure = self._failure or error
         finally:
             if self._nursery is nursery:  # a later one may have begun
@@ -329,7 +329,7 @@ class BinanceWebSocket:
             try:
                 await _call(callback, error)
             except Exception:
-                log.exception("on_error raised")  # an error handler that fails has nobody left to tell
+                log.exception("on_error raised")  # there is no handler for the failure of the error handler
 
 
 def _is_in(nursery: trio.Nursery) -> bool:

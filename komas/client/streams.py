@@ -172,7 +172,7 @@ async def open_binance(
             except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery's group
                 failure = error
             finally:
-                feed.disconnect()  # whoever still asks for something is told
+                feed.disconnect()  # calls that still wait get an error
                 components.hub.drain()
             nursery.cancel_scope.cancel("the block was left")
     if failure is not None:
@@ -188,7 +188,7 @@ class _Hub(Hub):
         self.failure: Callable[[], VenueError | None] = lambda: None
 
     def publish_status(self, status: FeedStatus) -> None:
-        """Tell every subscriber, and whoever reads ``states``."""
+        """Put a change of state into every subscription, and into ``states``."""
         super().publish_status(status)
         with suppress(trio.WouldBlock):
             self._told.send_nowait((status, self.failure()))

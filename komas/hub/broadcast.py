@@ -165,7 +165,7 @@ class BroadcastGroup(Generic[T, B]):
         if self._pending:
             member.put_back(self._pending.peek())
         if not self._members:
-            # It was for former members alone: whoever joins now has received it, or more, as initial state.
+            # It was for former members only: a new member has received it, or more, as initial state.
             self._pending.drain()
             self._batch = None
 
@@ -183,7 +183,7 @@ class BroadcastGroup(Generic[T, B]):
         self._is_scheduled = False
         if self._pending:
             self._batch, self._unwritten = self._pending.drain(), self._members.copy()
-        # Nothing waits now: whoever is admitted here receives what is published from here on.
+        # Nothing waits now: a member admitted here receives every event published from here on.
         for member in tuple(islice(self._joining, WRITES_PER_TURN)):
             self._catch_up(member)
         if self._joining:

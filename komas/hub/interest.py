@@ -1,6 +1,6 @@
 """Which streams are wanted, by how many; pins; lingering.
 
-A stream is wanted while somebody listens, while it is pinned, and for ``linger_s`` after the last subscriber left: a
+A stream is wanted while it has a subscriber, while it is pinned, and for ``linger_s`` after the last subscriber left: a
 page reload must not cost a subscription. Nothing else opens or closes one.
 """
 
@@ -18,7 +18,7 @@ LINGER_S = 30.0
 
 
 class Part:
-    """The wishes for some kinds of stream, as whoever fulfils them sees them."""
+    """The wishes for some kinds of stream, as the feed that fulfils them sees them."""
 
     def __init__(self, interest: Interest, kinds: frozenset[Kind]) -> None:
         self._interest = interest

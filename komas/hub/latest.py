@@ -24,7 +24,7 @@ class Latest:
         return self._envelopes.get(stream)
 
     def forget(self, stream: Stream) -> None:
-        """Drop what is known of a stream nobody follows any more: an old price must not pass for a new one."""
+        """Drop the state of a stream that is no longer subscribed: an old price must not pass for a new one."""
         self._envelopes.pop(stream, None)
 
     def forget_books(self) -> None:

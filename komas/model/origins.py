@@ -78,7 +78,7 @@ class OriginList:
         self._wild = tuple(pattern.partition(_WILD)[::2] for pattern in kept if _WILD in pattern)
 
     def __contains__(self, origin: str) -> bool:
-        """Whether an ``Origin`` header is listed by its name; ``*`` lists nobody by name."""
+        """Whether an ``Origin`` header is listed by its name; ``*`` lists no name."""
         try:
             name = OPAQUE if origin == OPAQUE else str(parse_origin(origin))
         except ValueError:

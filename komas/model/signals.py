@@ -52,7 +52,7 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class SignalInsert(msgspec.Struct, frozen=True):
-    """A signal that somebody wants to publish; ``key`` makes a retry return the first answer."""
+    """A signal to be published; ``key`` makes a retry return the first answer."""
 
     signal_type: str
     data: dict[str, object]
@@ -112,7 +112,7 @@ class SignalUpdateMessage(msgspec.Struct, frozen=True, tag_field="type", tag="si
 
 
 class SignalEnvelope:
-    """One commit on its way to VIPs: encoded once for each representation, whoever listens."""
+    """One commit on its way to VIPs: encoded once for each representation, not for each session."""
 
     __slots__ = ("_texts", "event")
 

@@ -24,7 +24,7 @@ COMPLAIN_EVERY_S: Final = 60.0
 _TAIL_BYTES: Final = 8 * 2**20  # what of a day's file is read for an answer; a quiet server writes far less
 
 
-# Parts with points between them: a JSON Web Token has three. Nothing in here is looked at twice, whoever wrote it.
+# Parts with points between them: a JSON Web Token has three. Any text of that shape is masked, whatever its source.
 _PARTS: Final = re.compile(r"(?<![\w.-])[\w-]*+(?:\.[\w-]*+)+")
 _BEGIN: Final = "eyJ"  # base64 of {" at the beginning of an object
 

@@ -217,7 +217,7 @@ class SignalConnection:
         await self._act(self._session.close(Closing.SHUTTING_DOWN))
 
     def _vip_changed(self, vip: Vip) -> None:
-        """Close before anything more is told: the register calls this in the middle of whoever changed it."""
+        """Close before another message is sent: the register calls this within the call that changed it."""
         self._session.vip_changed(vip, self._now_s())
         if not self._session.is_open:
             self._scope.cancel("VIP has ended")

@@ -27,7 +27,7 @@ from komas.signals.validation import DATA_BYTES
 
 LOCK_WAIT_S: Final = 5  # for another process's transaction
 WAL_RETRY_S: Final = 0.02
-OPENING_LOCK: Final = 0x6B6F6D6173  # "komas": any number that nobody else locks
+OPENING_LOCK: Final = 0x6B6F6D6173  # "komas": any number that no other program locks
 OWN_BYTES: Final = 100  # what id and created_at take
 LATEST_S: Final = 2**53  # what JSON readers hold exactly
 
@@ -119,7 +119,7 @@ class SignalDatabase:
         return bool(version == REVISION)
 
     def close(self) -> None:
-        """Let every connection go; one that a thread still holds, which nobody waits for, when it is given back."""
+        """Let every connection go; one that an abandoned thread still holds is closed when it is given back."""
         sa.event.listen(self._engine, "checkin", _end)
         self._engine.dispose()
 
@@ -292,7 +292,7 @@ def _sqlite(file: Path) -> sa.Engine:
 
     @sa.event.listens_for(engine, "checkout")
     def check(_connection: object, record: sa.pool.ConnectionPoolEntry, _proxy: object) -> None:
-        # A connection to a file that was removed, or replaced, writes where nobody will read.
+        # A connection to a file that was removed, or replaced, writes to a file that is no longer read.
         if record.info["file"] != _identity(file):
             raise sa.exc.DisconnectionError
 

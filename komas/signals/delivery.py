@@ -66,7 +66,7 @@ class Delivery:
         return self._channel.subscribe_writer(self._capacity, self._writer, self._encoder)
 
     async def _replay(self, position: int, upto: int) -> int:
-        """Send what was committed, and told, in between; what is not yet told is nobody's to see."""
+        """Send what was committed and published in between; what is not yet published is not sent."""
         while position < upto and (page := await self._store.events_after(position, upto)):
             for event in page:
                 await self._send(SignalEnvelope(event))

@@ -74,7 +74,7 @@ def keys_of(settings: Settings) -> tuple[Keys, Jwks | None]:
 class Jwks:
     """The issuer's published keys: fetched at the start, now and then, and when a token names an unknown one.
 
-    ``run()`` alone fetches: whoever waits for keys and leaves does not take the others' answer away.
+    Only ``run()`` fetches: a cancelled caller does not cancel the fetch that others wait for.
     """
 
     def __init__(self, url: str, keys: Keys, transport: httpx.AsyncBaseTransport | None = None) -> None:

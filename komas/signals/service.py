@@ -1,6 +1,6 @@
 """The only way a signal is born or changed: authorised, committed, and only then told.
 
-The store is the truth and what is committed is told in the order of the commits, whoever committed it: another process
+The store is the truth, and commits are published in their order, also those of other processes: another process
 does, too, and so does a request whose client left while it was written. A change of VIPs that was committed before a
 signal is told before it: who was revoked does not see it.
 """
@@ -63,7 +63,7 @@ class SignalService:
         while True:
             try:
                 async with self._telling:
-                    # Read while nobody tells: what is committed now is the last position or beyond it.
+                    # Read while nothing is being published: what is committed now is at the last position or beyond it.
                     counters = await self._store.read(lambda database: database.counters())
                     self._check(counters)
                     await self._tell_upto(counters)

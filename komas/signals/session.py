@@ -7,7 +7,7 @@
 
 Invariants: ``connected`` is the first message, and what the client said before it is answered after it; a session is
 closed once; nothing is sent after that. There are two clocks: ``now_s`` is the wall clock's, in Unix seconds, by which
-tokens and grants end; ``at`` is a clock that nobody sets, in seconds, by which pings are due and messages are counted.
+tokens and grants end; ``at`` is a monotonic clock, in seconds, by which pings are due and messages are counted.
 """
 
 from __future__ import annotations

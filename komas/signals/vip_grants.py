@@ -1,4 +1,4 @@
-"""VIPs: granted and revoked in the store, and told to the sockets that are open, whoever did it."""
+"""VIPs: granted and revoked in the store, and applied to the open sockets, also when another process did it."""
 
 from __future__ import annotations
 

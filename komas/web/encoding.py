@@ -1,6 +1,6 @@
 """The bytes that leave: market events and notices as Server-Sent Events, signals as WebSocket frames. Sans-I/O.
 
-An event is encoded once, whoever reads it: its envelope keeps the bytes.
+An event is encoded once for all its subscribers: its envelope keeps the bytes.
 """
 
 from __future__ import annotations

@@ -266,7 +266,9 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("Status"), controls="market", upstream=True)},
     "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("Status"), controls="market")},
     "/api/ws/rotate": {
-        "post": _call("Replace every exchange connection, without a seam", _object(replacing=_COUNT), controls="market")
+        "post": _call(
+            "Replace every exchange connection, without losing an event", _object(replacing=_COUNT), controls="market"
+        )
     },
     "/api/ws/subscribe": {
         "post": _call(

@@ -142,7 +142,7 @@ class EventBody(ResponseBody):
         self._mailbox = mailbox
         self._show = show
         self._pause_s = 0.0 if show.max_rate is None else 1 / show.max_rate
-        self._direct = direct if show.max_rate is None else None  # whoever is shown less has a pace of its own
+        self._direct = direct if show.max_rate is None else None  # a rate-limited stream has a pace of its own
         self._events = Events(show.levels)
         self._next_at = 0.0
         self._waiting: list[bytes] = []
@@ -162,7 +162,7 @@ class EventBody(ResponseBody):
             self._waiting += _chunks(self._greeting(self._subscription))
             if self._subscription.initial:
                 self._next_at = trio.current_time() + self._pause_s
-            self._subscription.initial.clear()  # thousands of events, of somebody who stays for hours
+            self._subscription.initial.clear()  # thousands of events, of a subscription that may last for hours
         except BaseException:
             self._leave()
             raise

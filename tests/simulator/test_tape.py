@@ -93,7 +93,7 @@ def test_unknown_symbols_have_a_market_too() -> None:
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "BIFIUSDT"])
 def test_the_past_leads_up_to_the_tape(symbol: str) -> None:
-    """Bars ascend, ids and prices join without a seam, and reach back for months."""
+    """Bars ascend, ids and prices join without a gap, and reach back for months."""
     spec = spec_for(symbol)
     bars = past(spec, 1, START_MS, 10**9)
     assert bars == past(spec, 1, START_MS, 10**9)

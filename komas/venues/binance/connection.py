@@ -244,7 +244,7 @@ class UpstreamConnection:
             tracker.begin(now)
             self._feed.on_held(self, stream)
         if begun:
-            self._feed.news.unpark_all()  # whoever waits for an acknowledgement has it
+            self._feed.news.unpark_all()  # wakes the tasks that wait for an acknowledgement
         self._state.trackers = {
             name: tracker for name, tracker in self._inherited.items() if name in assigned
         } | self._trackers

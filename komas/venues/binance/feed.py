@@ -173,7 +173,7 @@ class BinanceFeed:
     async def acknowledged(self, streams: Iterable[Stream]) -> None:
         """Wait until the exchange has acknowledged every stream, however long that takes.
 
-        Raises ``VenueError`` with the exchange's words as soon as it refuses one, and when nobody wants one any more
+        Raises ``VenueError`` with the exchange's words as soon as it refuses one, and when one is no longer wanted
         or no connection is asked for.
         """
         waiting = list(streams)
@@ -303,7 +303,7 @@ class BinanceFeed:
                 shard.streams[move.stream] = None
                 self._shard_of[move.stream] = shard
         if not self._shards and self._keeps_idle:
-            self._open(0, nursery)  # somebody asked for a connection, though for no stream yet
+            self._open(0, nursery)  # a connection is wanted, though no stream yet
         for number in [number for number, shard in self._shards.items() if not shard.streams]:
             if len(self._shards) > 1 or not self._keeps_idle:
                 self._shards.pop(number).scope.cancel("its streams are not wanted any more")
@@ -461,7 +461,7 @@ class BinanceFeed:
             log.warning("unreadable frame", extra={"reason": str(error), "unreadable": self._counts.unreadable})
 
     def _prune(self, wanted: tuple[Stream, ...]) -> None:
-        """Forget streams that nobody wants: when they come back, they start anew."""
+        """Forget streams that are no longer wanted: when they come back, they start anew."""
         goal = set(wanted)
         for stream in [stream for stream in self._doubtful if stream not in goal]:
             del self._doubtful[stream]

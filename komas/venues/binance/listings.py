@@ -61,7 +61,7 @@ class Listings:
         return bool(self._symbols)
 
     async def run(self) -> None:
-        """Ask at once, then now and then, and when somebody asks for a name that is not there; until cancelled."""
+        """Fetch at once, then periodically, and when an unknown name is asked for; until cancelled."""
         while True:
             wait_s = await self._ask()
             self._answered.set()

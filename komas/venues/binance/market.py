@@ -124,7 +124,7 @@ class Beside:
         self._sink.reject(stream, reason)
 
     def publish_status(self, status: FeedStatus) -> None:
-        """Keep the state, and tell whoever listens to this market when it is cut, or given up."""
+        """Keep the state; publish it to this market's subscribers when it is cut, or given up."""
         self.status = status
         if status.state in (FeedState.RECONNECTING, FeedState.DISCONNECTED):
             reason = status.reason or f"the connection is {status.state}"

@@ -26,7 +26,7 @@ from komas.venues.core.rest import Rest
 
 log = logging.getLogger(__name__)
 
-PUBLISHED: Final = 100  # levels a side for subscribers; whoever asks over REST gets as many as are known
+PUBLISHED: Final = 100  # levels a side for subscribers; a REST call gets as many as are known
 LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
 DOUBT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing
 RETRY_S: Final = 1.0
@@ -153,7 +153,7 @@ class OrderBooks:
         self._feed_sink.on_suspect(stream)
 
     def on_reset(self, stream: Stream) -> None:
-        """Close a book that nobody wants."""
+        """Close a book that is no longer wanted."""
         self._shelves.pop(stream, None)
         self._feed_sink.on_reset(stream)
 

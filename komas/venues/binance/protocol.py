@@ -7,7 +7,7 @@ remembered twice. For each stream name:
     wanted ──next_request()──▶ asked ──ack──▶ held ──next_request()──▶ asked (to drop) ──ack──▶ gone
                                asked ──error──▶ refused, or asked again in halves until the culprit stands alone
                                asked ──no answer for ACK_TIMEOUT_S──▶ unsure: asked again, ASKS times at most
-    held ──not in LIST_SUBSCRIPTIONS──▶ wanted; not held and in it ──▶ held, so that what nobody wants is dropped
+    held ──not in LIST_SUBSCRIPTIONS──▶ wanted; not held and in it ──▶ held, so that it is dropped if it is not wanted
 
 What was asked last of a stream decides: the exchange takes requests in their order, whatever becomes of its answers.
 Requests keep within the exchange's count of messages, in a true rolling window in which pongs count too.
@@ -138,7 +138,7 @@ class SubscriptionProtocol:
     def next_request(self, wanted: Sequence[str], now: float) -> str | None:
         """The text of the next request, ``None`` when what is held or asked for is what is wanted.
 
-        Streams that nobody wants go first: they make room. The caller sends the text, and sent() counts it.
+        Unsubscriptions go first: they make room. The caller sends the text, and sent() counts it.
         """
         method, names = self._difference(wanted)
         if not names and now < self._look_at:
@@ -209,7 +209,7 @@ class SubscriptionProtocol:
                     raise VenueError(f"{request.method} was not answered {ASKS} times", cause=Cause.SILENT)
 
     def next_look(self) -> float:
-        """When there is something to do although nobody changed a wish: an unanswered request, the exchange's list."""
+        """When something is due without a change of interest: an unanswered request, the exchange's list."""
         return min([request.asked_at + ACK_TIMEOUT_S for request in self._requests.values()] + [self._look_at])
 
     def hung_up(self, words: str) -> tuple[Refusal, ...]:

@@ -1,7 +1,7 @@
 """What follows the exchange's listings: subscriptions to every symbol, and news of symbols that are gone or halted.
 
 A kind that is followed has every trading symbol pinned: a new listing is subscribed as soon as it is known. A stream
-that is wanted although its symbol is not listed (any more) is refused with words, whoever wanted it.
+that is wanted although its symbol is not listed (any more) is refused with the reason.
 """
 
 from __future__ import annotations

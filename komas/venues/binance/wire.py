@@ -204,7 +204,7 @@ class Reader:
     ) -> list[market.Incoming]:
         """Read frames that came together; those that are broken, or another symbol's, are complained of and left out.
 
-        Of states (prices, which a newer one replaces) the newest alone becomes an event: nobody can look in between.
+        Of states (prices, which a newer one replaces) only the newest becomes an event: no task runs in between.
         ``received_ms`` is komas's clock, milliseconds since the epoch, for the one kind that brings no time of its own.
         """
         decode, make, number = self._kind.decode, self._kind.make, self._kind.number

@@ -30,7 +30,7 @@ ATTEMPT_S: Final = 3.0  # for one that had to wait for another of its stream, wh
 LATE_S: Final = 0.5  # what is only late comes by itself: two connections are some tenths of a second apart
 RETRY_S: Final = 0.5  # REST answers from another database than the streams, a moment behind them
 RETRY_MAX_S: Final = 4.0  # a host that cannot be asked is asked ever more seldom
-ODD_S: Final = 2.0  # an answer that cannot be read may be another one's: whoever stands in between answers, too
+ODD_S: Final = 2.0  # an answer that cannot be read may come from a proxy in between
 PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
 PROBE_AGAIN_S: Final = 10.0  # and again where that failed,
 PROBE_SELDOM_S: Final = 60.0  # or was refused
@@ -252,7 +252,7 @@ class GapFiller:
         """Fill each gap, then pass on the events behind it, until none waits."""
         released = 0
         while self._recoveries.get(stream) is recovery:
-            if released >= RELEASED and not self._is_too_much(recovery):  # what waits is bounded, whoever is slow
+            if released >= RELEASED and not self._is_too_much(recovery):  # what waits is bounded
                 released = 0
                 await self._sink.settled()
                 continue
@@ -446,7 +446,7 @@ class GapFiller:
             self._look_again(stream, latest, max(wait_s, error.retry_after_s or 0.0))
             return
         if self._continuity.latest(stream) is None:
-            return  # nobody wants it any more
+            return  # no longer wanted
         now_ms = self._clock_ms()
         for _, fact in facts:
             self._take(stream, fact, now_ms, self._continuity.judge(stream, fact, now_ms), backfilled=True)

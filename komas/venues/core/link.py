@@ -1,7 +1,7 @@
 """One upstream link: dial, converse, back off, for ever; replace a connection before it is let go. Knows no venue.
 
 A link has one connection, or none while it dials, or two while the younger one takes over: it is up, subscribed and
-delivering before the older one is closed. A failure while another connection is up costs nobody anything.
+delivering before the older one is closed. A failure while another connection is up loses nothing.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class RollingWindow:
     def free_at(self, now: float) -> float:
         """When there is room for one more act: ``now``, or the very moment at which the oldest one leaves.
 
-        A moment, not a wait: ``now + (moment - now)`` may round to just before it, and whoever sleeps like that on a
-        clock that stands still while anybody is awake never arrives.
+        A moment, not a wait: ``now + (moment - now)`` may round to just before it, and a caller that sleeps so on a
+        test clock, which stands still while a task is awake, never arrives.
         """
         self._forget(now)
         if len(self._acts) < self._limit:

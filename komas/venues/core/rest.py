@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
 TIMEOUT_S: Final = 10.0
-# Of what the venue allows; the rest is for whoever else is behind the same address.
+# Of what the venue allows; the rest is for other programs behind the same address.
 WEIGHT_SHARE: Final = 0.8
 WEIGHT_WINDOW_S: Final = 60.0
 BANNED_FOR_S: Final = 60.0  # when a 429 or 418 does not say how long
@@ -121,7 +121,7 @@ class Rest:
         return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted)
 
     async def aclose(self) -> None:
-        """Close the client's connections; whoever asks is cancelled before."""
+        """Close the client's connections; its callers must have been cancelled before."""
         if self._client is not None:
             await self._client.aclose()
 

@@ -24,7 +24,7 @@ REFUSED_MAX_S: Final = 60.0
 DIALS: Final = 6
 DIALS_PERIOD_S: Final = 10.0
 
-# Binance takes 300 dials in 5 min from one address (docs, 2023-02-17); the rest is for whoever else is behind it.
+# Binance takes 300 dials in 5 min from one address (docs, 2023-02-17); the rest is for other programs behind it.
 DIALS_IN_ALL: Final = 240
 DIALS_IN_ALL_PERIOD_S: Final = 300.0
 
@@ -56,7 +56,7 @@ class DialBudget:
         self._dials.record(now)
 
     def wait_until(self, moment: float) -> None:
-        """Let nobody dial before a moment: the venue's words are about the address."""
+        """Allow no dial before a moment: the venue's limit is on the address."""
         self._not_before = max(self._not_before, moment)
 
 

@@ -88,7 +88,7 @@ class Sequencer:
         return count
 
     def forget(self, stream: Stream) -> None:
-        """Let a stream start anew: what comes while nobody wants it is not missing."""
+        """Let a stream start anew: what is sent while it is not wanted is not missing."""
         self._latest.pop(stream, None)
         self._runs.pop(stream, None)
 

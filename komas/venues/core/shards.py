@@ -1,8 +1,8 @@
 """Which stream goes over which connection (sans-I/O).
 
-A shard is one connection's worth of streams. A stream that has a place keeps it, for moving it costs messages and a
-seam; new ones go to the first shard with room. So the moves are as few as they can be: one for each stream that came
-or went, and one for each that no longer fits.
+A shard is one connection's worth of streams. A stream keeps its shard, because a move costs messages and a gap to
+fill; new ones go to the first shard with room. So the moves are as few as possible: one for each stream added or
+removed, and one for each that no longer fits.
 """
 
 from __future__ import annotations

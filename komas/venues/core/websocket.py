@@ -63,7 +63,7 @@ class Socket:
         return self._tap.heard_at
 
     async def receive(self) -> list[bytes]:
-        """Every message that has come, one at least; raises ``VenueError`` at the end, whoever ended it."""
+        """Every message that has come, one at least; raises ``VenueError`` at the end, whichever side closed."""
         while not self._tap.is_theirs and not self._is_due:
             odd, then = self._odd, self._then
             if then is Then.READ:
@@ -253,7 +253,7 @@ class _Tap(trio.abc.Stream):
         self.is_theirs = self.is_theirs or self._handshake is not None
 
     async def read(self, max_bytes: int | None) -> bytes:
-        """Read what the socket has; nothing is its end, whoever brought it about."""
+        """Read what the socket has; empty bytes are its end, whichever side closed."""
         try:
             data = bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -4,7 +4,7 @@ Hypercorn's Trio worker is replaced in a few places, all of them by ``install()`
 no longer there (hypercorn is pinned in pyproject.toml):
 
 * an exception in one connection's protocol code ended the whole server (hypercorn#225, #228): here it ends that
-  connection, and is logged with a limit on the rate, because whoever sends the bytes decides how often it happens;
+  connection, and is logged with a limit on the rate, because the client decides how often it happens;
 * a write to a client that stopped reading was shielded and had no deadline, so that it held up shutdown for ever: here
   it has ``SEND_DEADLINE_S``, and ``HURRIED_DEADLINE_S`` once the server drains;
 * the end of a response was cancelled together with Quart-Trio's request, so that keep-alive timeouts and
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 SEND_DEADLINE_S: Final = 10.0
 HURRIED_DEADLINE_S: Final = 1.0
-LAST_WRITE_S: Final = 0.1  # once the time for draining is over: whoever takes it at once still gets it
+LAST_WRITE_S: Final = 0.1  # once the time for draining is over: a client that reads at once still gets it
 BOOKKEEPING_S: Final = 5.0
 HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection that sends none, to the whole head
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
@@ -235,7 +235,7 @@ class Connection(TCPServer):
             is_whole = data.endswith(HEAD_END) and data.index(HEAD_END) == len(data) - len(HEAD_END)
             if not self._is_idle or not is_whole or _MAY_SWITCH.search(data) is not None:
                 return data
-            await self.protocol.handle(RawData(data))  # which waits for nobody
+            await self.protocol.handle(RawData(data))  # which does not block
         self._note_end()
         await self._say_last_words(is_owed=not self._is_idle)
         return b""
@@ -247,7 +247,9 @@ class Connection(TCPServer):
             nursery.start_soon(self._handle_data, self._taken)
             with handed:
                 while data:
-                    with suppress(trio.BrokenResourceError):  # nobody takes it any more: the client is heard out
+                    with suppress(
+                        trio.BrokenResourceError
+                    ):  # the application no longer reads: the client's input is drained
                         await handed.send(data)
                     data = await self._receive()
             self._note_end()
@@ -368,7 +370,7 @@ def is_exposed(config: Config) -> bool:
 def _is_beyond_loopback(bind: str) -> bool:
     if bind.startswith("unix:"):
         return False
-    if bind.startswith("fd://"):  # made by whoever started us, systemd as a rule
+    if bind.startswith("fd://"):  # inherited from the parent process, systemd as a rule
         with socket.socket(fileno=os.dup(int(bind.removeprefix("fd://")))) as listener:
             name = listener.getsockname()
         return listener.family != socket.AF_UNIX and not is_loopback(name[0])

@@ -4,7 +4,7 @@ Hypercorn's stream is replaced where it is wrong for us:
 
 * permessage-deflate was always negotiated: a compressor for each socket, and 256 MiB of zeros for 260 KB. Here it is
   not, and a frame is refused by its header before its payload is read;
-* a frame that is not UTF-8, too big or broken ended in a cut connection, or in an open one that nobody listened to;
+* a frame that is not UTF-8, too big or broken ended in a cut connection, or in an open one without a reader;
 * an application that left unread messages behind kept its socket open for ever;
 * a flood of pings or of empty fragments was answered as fast as it came;
 * a refused handshake left its connection open without any time-out.
@@ -118,7 +118,7 @@ class Socket(WSStream):
             return
         if message is None:
             self._is_left = True
-            self._putting.cancel()  # nobody takes what still waits to be taken
+            self._putting.cancel()  # what is queued has no reader any more
             if self.state is ASGIWebsocketState.CLOSED:
                 # The client's close frame comes before the end of the connection (RFC 6455, 7.1.1): a browser calls
                 # the close unclean otherwise, and unread bytes would make it a reset that destroys ours.
@@ -192,7 +192,7 @@ class Socket(WSStream):
             text = "".join(self._parts) if isinstance(event, TextMessage) else None
             self._parts.clear()
             self.buffer.clear()
-            # What a binary message holds is nobody's business: it ends the session.
+            # A binary message is not parsed: it ends the session.
             await self._tell({"type": "websocket.receive", "text": text, "bytes": None if text is not None else b"\0"})
 
     async def _end(self, event: CloseConnection) -> None:
