@@ -346,10 +346,25 @@ def load(
         name = ENVIRONMENT_PREFIX + key.upper()
         if environment.get(name):
             values[key] = _read(key, environment[name], name)
+    _refuse_misspelt(environment)
     for key, text in options.items():
         if text is not None:
             values[key] = _read(key, text, "--" + key.replace("_", "-"))
     return _completed(msgspec.convert(values, Settings))
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that is nearly a setting's.
+
+    Others stay: ``KOMAS_TOKEN`` is for ``komas watch``, and Kubernetes adds ``KOMAS_SERVICE_HOST`` and the like for a
+    service of this name.
+    """
+    names = [ENVIRONMENT_PREFIX + key.upper() for key in FIELDS]
+    for name in environment:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in names:
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
+            if close:
+                raise SettingError(f"{name}: unknown setting; did you mean {close[0]}?", field=name)
 
 
 def _from_file(file: Path) -> dict[str, object]:

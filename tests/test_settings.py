@@ -92,6 +92,14 @@ def test_a_demo_keeps_its_signals_apart(tmp_path: Path) -> None:
     assert load({"demo": "true", "data_dir": str(tmp_path)}, {}, folder=tmp_path).data_dir == tmp_path
 
 
+def test_a_misspelt_variable_is_refused(tmp_path: Path) -> None:
+    """With what was meant; variables of other programs are none of ours."""
+    with pytest.raises(SettingError, match=r"KOMAS_MAX_SSES: unknown setting; did you mean KOMAS_MAX_SSE\?"):
+        load({}, {"KOMAS_MAX_SSES": "3"}, folder=tmp_path)
+    others = ("KOMAS_TOKEN", "KOMAS_SERVICE_HOST", "KOMAS_SERVICE_PORT", "KOMAS_PORT", "KOMAS_PORT_8000_TCP_ADDR")
+    assert load({}, dict.fromkeys(others, "x"), folder=tmp_path) == load({}, {}, folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -29,6 +30,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_USAGE, f"{self.prog}: {message}\n")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that takes longer than all the rest of the parser."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        print("komas", metadata.version("komas"))
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,9 +88,12 @@ def _leave_with_group(group: BaseExceptionGroup[BaseException]) -> NoReturn:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="komas", description="Binance market streams to browsers over SSE, trading signals to VIPs.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
-    _add_serve(verbs.add_parser("serve", help="serve prices, candles and trades over REST and SSE"))
-    _add_simulate(verbs.add_parser("simulate", help="be a Binance spot look-alike, from a replay or a seeded market"))
+    _add_serve(
+        verbs.add_parser("serve", help="serve prices, candles and trades over REST and SSE, and signals to VIPs")
+    )
+    _add_simulate(verbs.add_parser("simulate", help="be a Binance look-alike, from a replay or a seeded market"))
     add_token(verbs.add_parser("token", help="issue and inspect access tokens"))
     add_vip(verbs.add_parser("vip", help="grant, revoke and list VIPs"))
     add_signal(verbs.add_parser("signal", help="publish and update signals"))
@@ -116,6 +130,8 @@ def _say_where(settings: Settings, binds: list[str]) -> None:
         if (token := demo_token(settings)) is not None:
             print("simulated signals, for VIPs; with this token, which is good for a day:")
             print(f"  komas watch signals --server {binds[0]} --token {token}")
+        print("for komas token, vip and signal to work on the demo's data:")
+        print(f"  export KOMAS_DATA_DIR={shlex.quote(str(settings.data_dir))}")
     sys.stdout.flush()
 
 

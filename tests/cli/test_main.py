@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,12 @@ def test_the_command_is_installed() -> None:
     """As ``python -m komas`` too."""
     run = subprocess.run([sys.executable, "-m", "komas", "--help"], capture_output=True, timeout=60, check=True)
     assert b"serve" in run.stdout
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """For a report of a bug."""
+    assert _status("--version") == 0
+    assert capsys.readouterr().out == f"komas {metadata.version('komas')}\n"
 
 
 def _komas(folder: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

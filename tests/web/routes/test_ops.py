@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from komas.settings import Settings
 from tests.builders import TICKER
 from tests.venues.exchange import REFUSED, obeying
 from tests.web.harness import ADMIN, web_harness
+
+ROOT = Path(__file__).parents[3]
 
 
 async def test_liveness_and_readiness(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -68,6 +71,9 @@ async def test_metrics_are_prometheus_text(autojump_clock: trio.testing.MockCloc
         assert b"# TYPE komas_streams gauge\nkomas_streams 1.0" in answer.body
         assert b"# TYPE komas_published_total counter" in answer.body
         assert answer.headers["content-type"].startswith("text/plain")
+        for page in ("CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/decisions/redesign.md"):
+            for name in re.findall(r"`(komas_\w+)`", (ROOT / page).read_text("utf-8")):
+                assert f"\n{name} ".encode() in answer.body, (page, name)
 
 
 async def test_todays_log_is_newest_last_and_filtered(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""What the documents name is there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import komas
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (*ROOT.glob("*.md"), *ROOT.glob("*/**/*.md")))
+PAGES = [page for page in PAGES if page.split("/")[0] in ("docs", "examples", "benchmarks") or "/" not in page]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_public_name_of_a_document_exists(page: str) -> None:
+    """``komas.Name`` in the text, as a reader would write it."""
+    text = (ROOT / page).read_text("utf-8")
+    names = re.findall(r"\bkomas\.([A-Z]\w+)", text) + re.findall(r"from komas import (\w+)", text)
+    assert [name for name in names if name not in komas.__all__] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_of_a_client_in_a_document_exists(page: str) -> None:
+    """``name=komas.Something(...)`` is an option of both clients, and what it makes can be made."""
+    for name, call in re.findall(r"`(\w+)=(komas\.\w+\([^`]*\))`", (ROOT / page).read_text("utf-8")):
+        for client in (komas.open_binance, komas.BinanceWebSocket):
+            assert name in inspect.signature(client).parameters
+        made = ast.parse(call, mode="eval").body
+        assert isinstance(made, ast.Call)
+        assert isinstance(made.func, ast.Attribute)
+        options = {str(word.arg): ast.literal_eval(word.value) for word in made.keywords}
+        assert getattr(komas, made.func.attr)(**options)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_a_file_leads_to_one(page: str) -> None:
+    """From the folder of the page."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text("utf-8"))
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
