@@ -1,7 +1,7 @@
 """``app`` for the stock command: ``hypercorn --config hypercorn.toml komas.asgi:app``.
 
-The same ``open_gateway()`` as under ``komas serve``, inside the ASGI lifespan. Settings come from ``KOMAS_*`` variables
-and ``komas.toml``.
+The same ``open_gateway()`` as under ``komas serve``, inside the ASGI lifespan. There settings are read, from
+``KOMAS_*`` variables and ``komas.toml``, and Hypercorn's parts replaced; the import of this module does nothing.
 
 Hypercorn shows a crash of its worker process as success, and lets an application crash while it goes on answering.
 So ``hypercorn.toml`` runs it in one process (``workers = 0``), this module brings the signal handling which Hypercorn
@@ -25,8 +25,8 @@ from komas.errors import SettingError
 from komas.observability.logs import make_folder
 from komas.server import Gateway, logs_of, open_gateway
 from komas.settings import Settings, load
-from komas.shutdown import first_signal
-from komas.web.hypercorn.connection import Context, install, present
+from komas.shutdown import first_signal, leave_at_once
+from komas.web.hypercorn.connection import Run, install
 
 Message: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -50,8 +50,7 @@ async def app(scope: MutableMapping[str, object], receive: Receive, send: Send) 
 
 
 async def _live(state: dict[str, object], scope: MutableMapping[str, object], receive: Receive, send: Send) -> None:
-    context = present()
-    if context is None:
+    if not trio.lowlevel.in_trio_run():
         await receive()  # Hypercorn takes a failure before its first word for an application without a lifespan
         await send(
             {"type": "lifespan.startup.failed", "message": 'komas needs worker_class = "trio" in hypercorn.toml'}
@@ -59,13 +58,14 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
         return
     if multiprocessing.parent_process() is not None:
         log.warning("started with workers: Hypercorn reports a crash of a worker as success; workers = 0 does not")
+    settings, run = _load(), install()
     try:
-        async with open_gateway(_settings) as gateway, trio.open_nursery() as nursery:
+        async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
             state[_STATE] = gateway
             gateway.serving.set()  # in a moment: Hypercorn says nothing when it listens
-            nursery.start_soon(_drain_with, context, gateway)
+            nursery.start_soon(_drain_with, run, gateway)
             if threading.current_thread() is threading.main_thread():
-                await nursery.start(first_signal, partial(_stop, context, nursery))
+                await nursery.start(first_signal, partial(_stop, run))
             await gateway.app(scope, receive, send)  # type: ignore[arg-type]  # typed by Hypercorn, structurally the same
             nursery.cancel_scope.cancel()
     except Exception as error:
@@ -73,26 +73,23 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
         raise LifespanFailureError("runtime", repr(error)) from error
 
 
-def _stop(context: Context, nursery: trio.Nursery, cause: str) -> None:
+def _stop(run: Run, cause: str) -> None:
     log.info("stopping", extra={"signal": cause})
-    nursery.start_soon(context.terminate.set)
+    run.stop()
 
 
-async def _drain_with(context: Context, gateway: Gateway) -> None:
-    await context.terminated.wait()
+async def _drain_with(run: Run, gateway: Gateway) -> None:
+    await run.draining.wait()
     gateway.drain()
 
 
 def _load() -> Settings:
+    """The settings, before anything is open; a wrong one ends the process with a line, not with a traceback."""
     try:
         settings = load({})
         assert settings.data_dir is not None  # load() completes it
         make_folder(logs_of(settings.data_dir))
     except SettingError as error:
         sys.stderr.write(f"komas: {error}\n")
-        sys.exit(WRONG_SETTING)
+        leave_at_once(WRONG_SETTING)
     return settings
-
-
-_settings = _load()
-install()

@@ -142,8 +142,8 @@ def _open_access(settings: Settings, config: Config | None) -> Access:
 
 
 def _is_exposed() -> bool:
-    context = present()
-    return context is None or context.is_exposed is not False
+    run = present()
+    return run is None or run.is_exposed is not False
 
 
 async def _run_signal_service(signals: SignalServices, serving: trio.Event) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -22,10 +22,10 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
 
 
-def leave_at_once() -> None:
-    """End the process without another word: the second Ctrl-C."""
+def leave_at_once(status: int = INTERRUPTED) -> NoReturn:
+    """End the process without another word: at the second Ctrl-C, or a wrong setting under Hypercorn."""
     sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    os._exit(status)
 
 
 async def first_signal(

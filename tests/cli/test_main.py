@@ -145,6 +145,19 @@ def test_the_stock_command_says_what_is_wrong(
     assert run.returncode == status
 
 
+def test_the_import_of_the_application_does_nothing(tmp_path: Path) -> None:
+    """No setting is read, no part of Hypercorn replaced, no folder made: all that is the lifespan's."""
+    code = (
+        "import hypercorn.trio.run as run, hypercorn.protocol.h11 as h11, hypercorn.config as config\n"
+        "before = [dict(vars(part)) for part in (run, h11, h11.H11Protocol, config.Config)]\n"
+        "import komas.asgi\n"
+        "assert before == [dict(vars(part)) for part in (run, h11, h11.H11Protocol, config.Config)]\n"
+    )
+    environment = os.environ | {"KOMAS_MAX_SSE": "wrong", "KOMAS_DATA_DIR": str(tmp_path / "data")}
+    subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=True)
+    assert not (tmp_path / "data").exists()
+
+
 def test_the_command_is_installed() -> None:
     """As ``python -m komas`` too."""
     run = subprocess.run([sys.executable, "-m", "komas", "--help"], capture_output=True, timeout=60, check=True)

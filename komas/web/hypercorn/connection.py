@@ -30,7 +30,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import h11
 import hypercorn.protocol.h11 as hypercorn_h11
@@ -40,8 +40,8 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import LifespanState
+from hypercorn.utils import ShutdownError
 
 from komas.web.access import is_beyond_loopback, is_loopback
 from komas.web.hypercorn.request import RequestStream
@@ -70,42 +70,58 @@ _CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ABORTS: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit)
 
 
-class _Terminated(EventWrapper):
-    """Hypercorn's own event of draining; setting it hurries the writes that are under way."""
+class Run:
+    """One run of the server under Hypercorn: what its connections share, and how it is stopped."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.connections: set[Connection] = set()
-        self.set_at = math.inf
-
-    async def set(self) -> None:
-        self.set_at = trio.current_time()
-        await super().set()
-        for connection in self.connections:
-            connection.hurry()
-
-
-class Context(WorkerContext):
-    """What Hypercorn keeps for one run of the server; the present one is found by ``present()``."""
-
-    def __init__(self, max_requests: int | None) -> None:
-        super().__init__(max_requests)
-        self.terminated: _Terminated = _Terminated()
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
+        self.draining = trio.Event()
+        self.draining_since = math.inf
         self.complained_at = -COMPLAIN_EVERY_S
         self.crashes = 0
-        _present.set(self)
+        self._stop = trio.Event()
+
+    def stop(self) -> None:
+        """Ask Hypercorn to stop, as its own ``shutdown_trigger`` does."""
+        self._stop.set()
+
+    def drain(self) -> None:
+        """Hypercorn has begun to stop: hurry the writes that are under way."""
+        if not self.draining.is_set():
+            self.draining_since = trio.current_time()
+            self.draining.set()
+            for connection in self.connections:
+                connection.hurry()
+
+    async def raise_shutdown(self, shutdown_event: Callable[[], Awaitable[object]]) -> NoReturn:
+        """Raise Hypercorn's ``ShutdownError`` after its own event, or after ``stop()``; then draining begins."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cancel_at_stop, nursery.cancel_scope)
+                await shutdown_event()
+                nursery.cancel_scope.cancel("the shutdown event has come")
+        finally:
+            self.drain()
+        raise ShutdownError
+
+    async def _cancel_at_stop(self, scope: trio.CancelScope) -> None:
+        await self._stop.wait()
+        scope.cancel("stop() was called")
 
 
-_present: trio.lowlevel.RunVar[Context | None] = trio.lowlevel.RunVar("komas.web.hypercorn.connection", None)
+_present: trio.lowlevel.RunVar[Run | None] = trio.lowlevel.RunVar("komas.web.hypercorn.connection", None)
 
 
-def present() -> Context | None:
-    """The context of the server that runs in this ``trio.run()``; ``None`` before one was started, or without Trio."""
-    try:
-        return _present.get()
-    except RuntimeError:
-        return None
+def present() -> Run | None:
+    """The server that runs in this ``trio.run()``; ``None`` before ``install()``."""
+    return _present.get()
+
+
+async def _raise_shutdown(shutdown_event: Callable[[], Awaitable[object]]) -> NoReturn:
+    run = _present.get()
+    assert run is not None
+    await run.raise_shutdown(shutdown_event)
 
 
 class _IdleTask:
@@ -137,12 +153,13 @@ class _IdleTask:
 class Connection(TCPServer):
     """One client's connection; the application finds it in its scope's state, where it can be written to at once."""
 
-    context: Context
-
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
-        if self.context.is_exposed is None:
-            self.context.is_exposed = is_exposed(self.config)
+        server = _present.get()
+        assert server is not None
+        self._server = server
+        if server.is_exposed is None:
+            server.is_exposed = is_exposed(self.config)
         self._is_plain = isinstance(self.stream, trio.SocketStream) and sys.platform != "win32"
         if self._is_plain:
             self.state = LifespanState({**self.state, SCOPE_CONNECTION: self})
@@ -156,7 +173,7 @@ class Connection(TCPServer):
         self._has_ended = False
         self._hearing: trio.CancelScope | None = None
         self._taken: trio.MemoryReceiveChannel[bytes] | None = None
-        self.context.terminated.connections.add(self)
+        self._server.connections.add(self)
         try:
             await super().run()
         except _ABORTS:
@@ -170,7 +187,7 @@ class Connection(TCPServer):
         except Exception as error:  # noqa: BLE001 - protocol code fails in many ways over what a client can send
             self._complain(error)
         finally:
-            self.context.terminated.connections.discard(self)
+            self._server.connections.discard(self)
 
     def write_nowait(self, data: bytes) -> int:
         """Write what the socket takes at once; returns how many bytes are left.
@@ -334,10 +351,10 @@ class Connection(TCPServer):
 
     def _by(self, seconds: float) -> float:
         """When what may take so long is given up; while the server drains, no later than that may take, or hardly."""
-        now, terminated = trio.current_time(), self.context.terminated
-        if not terminated.is_set():
+        now, server = trio.current_time(), self._server
+        if not server.draining.is_set():
             return now + seconds
-        last = max(terminated.set_at + self.config.graceful_timeout, now + LAST_WRITE_S)
+        last = max(server.draining_since + self.config.graceful_timeout, now + LAST_WRITE_S)
         return min(now + min(seconds, HURRIED_DEADLINE_S), last)
 
     async def _hear_out(self) -> None:
@@ -355,11 +372,11 @@ class Connection(TCPServer):
             await trio.sleep_forever()
 
     def _complain(self, error: BaseException) -> None:
-        self.context.crashes += 1
+        self._server.crashes += 1
         now = trio.current_time()
-        if now - self.context.complained_at >= COMPLAIN_EVERY_S:
-            self.context.complained_at = now
-            log.error("connection failed", exc_info=error, extra={"failed_in_all": self.context.crashes})
+        if now - self._server.complained_at >= COMPLAIN_EVERY_S:
+            self._server.complained_at = now
+            log.error("connection failed", exc_info=error, extra={"failed_in_all": self._server.crashes})
 
 
 def is_exposed(config: Config) -> bool:
@@ -381,11 +398,15 @@ async def _http1_only(_protocol: H11Protocol, _event: h11.Request) -> None:
     """Stay with HTTP/1.1: ``Upgrade: h2c`` is ignored (RFC 9110 allows it), HTTP/2 opens with an unknown method."""
 
 
-def install() -> None:
-    """Put our connection in Hypercorn's place; the same for ``komas serve`` and for the ``hypercorn`` command."""
+def install() -> Run:
+    """Put our parts in Hypercorn's place, for a server that is about to listen in this ``trio.run()``.
+
+    Called within the run: by ``komas serve`` before it serves, by ``komas.asgi`` when its lifespan begins. Raises
+    ``ImportError`` when Hypercorn no longer has a part that is replaced.
+    """
     for owner, name, ours in (
         (hypercorn_run, "TCPServer", Connection),
-        (hypercorn_run, "WorkerContext", Context),
+        (hypercorn_run, "raise_shutdown", _raise_shutdown),
         (H11Protocol, "_check_protocol", _http1_only),
         (hypercorn_h11, "HTTPStream", RequestStream),
         (hypercorn_h11, "WSStream", Socket),
@@ -394,3 +415,6 @@ def install() -> None:
         if not hasattr(owner, name):
             raise ImportError(f"hypercorn has changed: {owner} has no {name}; komas needs the release it pins")
         setattr(owner, name, ours)
+    run = Run()
+    _present.set(run)
+    return run

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, LifespanState, Scope
 
 from komas.web.hypercorn.connection import (
@@ -19,7 +20,6 @@ from komas.web.hypercorn.connection import (
     SEND_DEADLINE_S,
     WRITE_BYTES,
     Connection,
-    Context,
     install,
     is_exposed,
 )
@@ -100,18 +100,19 @@ async def _go_on(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCall
             await trio.sleep(0.1)
 
 
-async def _serve(stream: _SlowStream, context: Context, app: ASGIFramework = _answer) -> None:
-    install()
+async def _serve(stream: _SlowStream, app: ASGIFramework = _answer, context: WorkerContext | None = None) -> None:
     config = Config()
     config.graceful_timeout = GRACE_S
+    context = context or WorkerContext(None)
     await Connection(ASGIWrapper(app), config, context, LifespanState({}), stream).run()  # type: ignore[arg-type]
 
 
 async def test_a_client_that_takes_its_time_gets_all(autojump_clock: trio.testing.MockClock) -> None:
     """While nobody stops the server."""
-    stream, context = _SlowStream(0.8), Context(None)
+    stream = _SlowStream(0.8)
+    install()
     with trio.move_on_after(30):
-        await _serve(stream, context)
+        await _serve(stream)
     assert b"9;" in stream.taken
 
 
@@ -120,11 +121,12 @@ async def test_all_writes_after_a_stop_share_one_deadline(
     takes_s: float, autojump_clock: trio.testing.MockClock
 ) -> None:
     """However many are still to come, and however slowly each one is taken."""
-    stream, context = _SlowStream(takes_s), Context(None)
+    stream, run, context = _SlowStream(takes_s), install(), WorkerContext(None)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_serve, stream, context)
+        nursery.start_soon(_serve, stream, _answer, context)
         await trio.sleep(0.2)
-        await context.terminated.set()
+        run.drain()
+        await context.terminated.set()  # as Hypercorn does, right after
         stopped_at = trio.current_time()
     assert trio.current_time() - stopped_at <= GRACE_S + LAST_WRITE_S
     assert (b"9;" in stream.taken) == (takes_s == 0.05)
@@ -133,8 +135,9 @@ async def test_all_writes_after_a_stop_share_one_deadline(
 async def test_a_large_answer_has_its_deadline_for_each_part(autojump_clock: trio.testing.MockClock) -> None:
     """A line is slow; whoever reads on gets all."""
     stream = _SlowStream(SEND_DEADLINE_S * 0.9)
+    install()
     with trio.move_on_after(SEND_DEADLINE_S * 20):
-        await _serve(stream, Context(None), _say_much)
+        await _serve(stream, _say_much)
     assert len(stream.taken) > LARGE
     assert stream.writes >= LARGE // WRITE_BYTES
 
@@ -145,9 +148,10 @@ async def test_a_head_in_pieces_leaves_no_task(size: int, autojump_clock: trio.t
     head = b"GET /%b HTTP/1.1\r\nHost: komas.test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"
     head %= b"x" * (-len(head % b"") % size)  # the last piece is no shorter
     stream = _SlowStream(0, *(head[at : at + size] for at in range(0, len(head), size)))
+    install()
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve, stream, Context(None), _go_on)
+            nursery.start_soon(_serve, stream, _go_on)
             await trio.sleep(1)
             assert b"200" in stream.taken
             await stream.aclose()
