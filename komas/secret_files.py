@@ -30,8 +30,8 @@ def read_or_make(file: Path) -> bytes:
         mode = file.stat().st_mode
     except OSError as error:
         raise SettingError(f"data_dir: {file} cannot be read or made: {error.strerror}") from error
-    if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        log.warning("others can read %s: chmod 600 it", file)
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning("others can read or change %s: chmod 600 it", file)
     return text
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -33,8 +33,12 @@ log = logging.getLogger(__name__)
 TOKEN_FILE: Final = "admin-token"  # noqa: S105 - the file's name
 ORIGIN_SHOWN: Final = 100  # characters of a page's origin in a log line
 _FORWARDED: Final = (
-    "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via", "Cf-Connecting-Ip",
+    "Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto",
+    "X-Forwarded-Server", "X-Original-Host", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "Client-Ip", "True-Client-Ip",
+    "X-Client-Ip", "X-Cluster-Client-Ip", "Fly-Client-Ip", "Fastly-Client-Ip", "Tailscale-User-Login",
 )  # fmt: skip
+_HOST: Final = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
+_OWN_PAGE_OR_NONE: Final = ("", "none", "same-origin")  # Sec-Fetch-Site
 _NEEDS_TOKEN: Final = (
     "this call needs 'Authorization: Bearer <admin token>': the setting admin_token (KOMAS_ADMIN_TOKEN), or without one"
     f" what is in data_dir/{TOKEN_FILE}; `komas token admin` prints it"
@@ -164,6 +168,7 @@ class Access:
             and is_loopback(caller.peer)
             and not any(name in caller.headers for name in _FORWARDED)
             and is_loopback_name(_name_of(caller.headers.get("Host", "")))
+            and caller.headers.get("Sec-Fetch-Site", "") in _OWN_PAGE_OR_NONE
             and self.is_same_origin(caller)
         )
 
@@ -233,10 +238,9 @@ def _origin_of(caller: Caller) -> str | None:
 
 
 def _name_of(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None  # broken brackets
+    """The name in a ``Host`` header; ``None`` where it is not a name or an address with a port (RFC 9110, 7.2)."""
+    match = _HOST.fullmatch(host)
+    return None if match is None else match[1].strip("[]").lower()
 
 
 def _end(end: tuple[str, int | None] | None) -> Endpoint | None:

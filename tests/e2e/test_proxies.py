@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +80,22 @@ def test_an_outsider_is_kept_out_through_every_proxy(proxy: Proxy, host: str, pl
     with proxying(proxy, tmp_path, plain.port) as port:
         statuses = _statuses(f"http://127.0.0.1:{port}", calls, host)
         assert set(statuses.values()) <= {401, 403}, statuses
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows who is at the other end")
+@pytest.mark.parametrize("proxy", [*AS_THEY_COME, *OF_OURS], ids=lambda proxy: proxy.__name__)
+def test_an_outsider_that_leaves_at_once_controls_nothing(proxy: Proxy, plain: Server, tmp_path: Path) -> None:
+    """It resets its connection behind the call: its proxy may then hold nothing of it that is connected."""
+    call = b"POST /api/ws/quick/start-prices?symbols=XRPUSDT HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    with proxying(proxy, tmp_path, plain.port) as port:
+        for attempt in range(20):
+            with socket.create_connection(("127.0.0.1", port)) as outsider:
+                outsider.sendall(call)
+                time.sleep(attempt % 5 / 1000)
+                outsider.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # The look that answers this one came after theirs.
+        assert httpx.post(f"http://127.0.0.1:{port}/api/ws/connect", timeout=PATIENCE_S).status_code == 401
+    assert "xrpusdt@ticker" not in plain.http.get("/api/ws/streams").text
 
 
 def test_a_program_of_this_machine_is_let_in_meanwhile(plain: Server) -> None:

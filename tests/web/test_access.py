@@ -72,6 +72,13 @@ async def test_without_a_token_programs_on_this_machine_may_control(
         ("127.0.0.1", [("Host", "evil.example:8000"), ("Origin", "http://evil.example:8000")]),
         ("127.0.0.1", [("Host", "evil.example:8000")]),
         ("127.0.0.1", [("Host", "[")]),
+        ("127.0.0.1", [("Host", "evil@localhost")]),
+        ("127.0.0.1", [("Host", "localhost/evil")]),
+        ("127.0.0.1", [("Host", "localhost#.evil.example")]),
+        ("127.0.0.1", [("Host", "evil.example\\@localhost")]),
+        ("127.0.0.1", [("Host", "localhost:999999")]),
+        ("127.0.0.1", [LOCAL, ("Sec-Fetch-Site", "cross-site")]),
+        ("127.0.0.1", [LOCAL, ("Tailscale-User-Login", "x")]),
         ("127.0.0.1", [LOCAL, ("Authorization", "Bearer wrong")]),
     ],
 )
