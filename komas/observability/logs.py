@@ -169,6 +169,20 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
+class _OutOfFiles(logging.Filter):
+    """Trio logs ten times a second while the process has no file descriptors left; strangers can cause that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = LogLimit()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        left_out = self._limit.due(record.created)
+        record.exc_info = None  # the message says it all
+        record.not_logged = left_out
+        return left_out is not None
+
+
 @contextmanager
 def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterator[DailyLog]:
     """Send every record of the process to stderr and to the daily file while the block lasts."""
@@ -186,9 +200,12 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterato
     # These write several records for each message that passes, or each start.
     for name in ("trio-websocket", "httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    listeners, limit = logging.getLogger("trio.serve_listeners"), _OutOfFiles()
+    listeners.addFilter(limit)
     try:
         yield daily
     finally:
+        listeners.removeFilter(limit)
         for handler in (terminal, daily):
             root.removeHandler(handler)
             handler.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from komas.errors import SettingError
 from komas.observability.logs import DailyLog, JsonFormatter, TextFormatter, hide_tokens, logging_to
@@ -105,6 +108,37 @@ def test_logging_ends_with_its_block(tmp_path: Path) -> None:
         logging.getLogger("komas.x").info("hello", extra={"n": 1})
         assert log.today(now=datetime.now(UTC), limit=1)[0]["n"] == 1
     assert (root.handlers, root.level) == (before, level)
+
+
+async def test_a_server_without_file_descriptors_does_not_fill_the_log(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Trio tries again ten times a second, and strangers can keep it so; one line a minute, without a traceback."""
+    listener = _FullListener()
+    with logging_to(tmp_path / "logs", level="INFO", as_json=True, days=1), trio.move_on_after(30):
+        await trio.serve_listeners(_no_handler, [listener])
+    assert listener.tries > 100
+    (line,) = "".join(file.read_text("utf-8") for file in (tmp_path / "logs").iterdir()).splitlines()
+    assert "EMFILE" in line
+    assert "Traceback" not in line
+
+
+class _FullListener(trio.abc.Listener[trio.abc.Stream]):
+    """A listener of a process that may open no more files."""
+
+    tries = 0
+
+    async def accept(self) -> trio.abc.Stream:
+        self.tries += 1
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def _no_handler(_stream: trio.abc.Stream) -> None:
+    raise AssertionError("nothing was accepted")
 
 
 def test_a_folder_that_cannot_be_made_is_a_setting(tmp_path: Path) -> None:
