@@ -164,7 +164,7 @@ class _Network(httpx.AsyncBaseTransport):
         self._answered_at[key] = math.inf  # until it has
         if not self._is_up:
             raise httpx.ConnectError("refused")
-        answer = await self._exchange.desk.answer(asked, "komas")
+        answer = await self._exchange.http_api.answer(asked, "komas")
         if answer.status == httpx.codes.OK:
             self._answered_at[key] = trio.current_time()
         if (wait_s := dict(answer.headers).get("retry-after")) is not None:

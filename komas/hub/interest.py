@@ -67,7 +67,7 @@ class Interest:
         self._closed = closed
         self._linger_s = linger_s
         self._wanted: dict[Stream, None] = {}  # an ordered set: the order of the wishes
-        self._listeners: dict[Stream, int] = {}
+        self._subscribers: dict[Stream, int] = {}
         self._pinned: set[Stream] = set()
         self._lingering: dict[Stream, float] = {}  # deadlines on trio's clock, earliest first
         self._changes = trio.lowlevel.ParkingLot()
@@ -89,7 +89,7 @@ class Interest:
 
     def subscribers(self, stream: Stream) -> int:
         """How many subscribers a stream has now."""
-        return self._listeners.get(stream, 0)
+        return self._subscribers.get(stream, 0)
 
     def pinned(self, stream: Stream) -> bool:
         """Whether a stream is kept open without subscribers."""
@@ -110,24 +110,24 @@ class Interest:
         for stream in streams:
             if stream in self._pinned:
                 self._pinned.discard(stream)
-                if not self._listeners.get(stream):
+                if not self._subscribers.get(stream):
                     self._drop(stream)
 
     def join(self, streams: Iterable[Stream]) -> None:
         """Count one more subscriber of each stream."""
         for stream in streams:
-            self._listeners[stream] = self._listeners.get(stream, 0) + 1
+            self._subscribers[stream] = self._subscribers.get(stream, 0) + 1
             self._want(stream)
 
     def leave(self, streams: Iterable[Stream]) -> None:
         """Count one subscriber less of each stream; the last one's leaving starts the lingering."""
         deadline = trio.current_time() + self._linger_s
         for stream in streams:
-            left = self._listeners[stream] - 1
+            left = self._subscribers[stream] - 1
             if left:
-                self._listeners[stream] = left
+                self._subscribers[stream] = left
                 continue
-            del self._listeners[stream]
+            del self._subscribers[stream]
             if stream not in self._pinned:
                 self._lingering[stream] = deadline
                 self._changed()

@@ -159,7 +159,7 @@ class SignalConnection:
         delivery = Delivery(
             services.store,
             services.channel,
-            capacity=services.mailbox,
+            capacity=services.buffer_capacity,
             send=self._send_signal,
             caught_up=self._session.caught_up,
             writer=_PermittedWriter(self._socket, self._may_receive) if self._socket.is_direct else None,

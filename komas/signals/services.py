@@ -29,7 +29,7 @@ class SignalServices(msgspec.Struct, frozen=True):
     registry: ConnectionRegistry
     authenticator: Authenticator
     clock_ms: Callable[[], int]
-    mailbox: int
+    buffer_capacity: int
 
 
 def database_of(settings: Settings) -> str | Path:

@@ -24,7 +24,7 @@ from komas.simulator.options import SimOptions
 from komas.simulator.player import Player
 from komas.simulator.protocol import POLICY, Reply, RollingWindow, Session
 from komas.simulator.rest import failure, refusal
-from komas.simulator.rest_and_control import Desk, State
+from komas.simulator.rest_and_control import HttpApi, State
 from komas.simulator.streams import is_of_futures, understood
 
 Wall = Callable[[], float]
@@ -51,7 +51,7 @@ class Exchange:
         self.outage_s = 0.0
         self.state = State()
         self.saboteur = FaultInjector(self)
-        self.desk = Desk(self, self.saboteur, options, wall)
+        self.http_api = HttpApi(self, self.saboteur, options, wall)
         self.patient = math.isinf(options.speed) or not options.limits.drop_slow
         # Without a pace and without an end, only a listener keeps it from running hot.
         self._endless = math.isinf(options.speed) and (options.loop or not options.replay)
@@ -167,7 +167,7 @@ class Exchange:
                     await self._dialled(caller, request, address)
                     return
                 self._streams.pop(caller.stream, None)  # whoever asks for an outage hears that it begins
-                answer = await self.desk.answer(request, address)
+                answer = await self.http_api.answer(request, address)
                 if not await caller.answer(answer, head=request.method == "HEAD"):
                     return
                 self._streams[caller.stream] = None

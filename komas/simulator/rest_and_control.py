@@ -38,7 +38,7 @@ class State(msgspec.Struct):
     market_time_ms: int = 0
 
 
-class House(Protocol):
+class Exchange(Protocol):
     """What the desk must know of the exchange."""
 
     market: Market
@@ -51,13 +51,13 @@ class House(Protocol):
         """The counts of this moment."""
 
 
-class Desk:
+class HttpApi:
     """Answers HTTP requests."""
 
     def __init__(
-        self, house: House, saboteur: FaultInjector, options: SimOptions, wall: Callable[[], float] = time.time
+        self, exchange: Exchange, saboteur: FaultInjector, options: SimOptions, wall: Callable[[], float] = time.time
     ) -> None:
-        self.house = house
+        self.exchange = exchange
         self.saboteur = saboteur
         self.options = options
         self.wall = wall
@@ -86,7 +86,7 @@ class Desk:
             return failure(verdict.status, *refusal(verdict.status, ""), verdict.retry_after_s)
         if request.method not in {"GET", "HEAD"}:
             return failure(HTTPStatus.METHOD_NOT_ALLOWED, 0, f"Request method '{request.method}' is not supported")
-        call = Call(self.house.market, request.parameters, self.house.now_ms, self.options.limits.database_lag_ms)
+        call = Call(self.exchange.market, request.parameters, self.exchange.now_ms, self.options.limits.database_lag_ms)
         answer = answered(request.path, call)
         if request.headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND":
             answer = answer._replace(body=MILLISECONDS.sub(rb"\g<0>000", answer.body))
@@ -95,7 +95,7 @@ class Desk:
     def _control(self, request: Request) -> Answer:
         match request.method, request.path:
             case "GET", "/sim/state":
-                return Answer(HTTPStatus.OK, msgspec.json.encode(self.house.snapshot()))
+                return Answer(HTTPStatus.OK, msgspec.json.encode(self.exchange.snapshot()))
             case "POST", "/sim/faults":
                 return self._plan(request.body)
             case "DELETE", "/sim/faults":

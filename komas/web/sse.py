@@ -127,7 +127,7 @@ class EventBody(ResponseBody):
         opened: Callable[[], None],
         since: StreamPosition | None = None,
         heartbeat_s: float,
-        mailbox: int,
+        capacity: int,
         show: Show,
         direct: Writer | None = None,
     ) -> None:
@@ -139,7 +139,7 @@ class EventBody(ResponseBody):
         self._opened = opened
         self._since = since
         self._heartbeat_s = heartbeat_s
-        self._mailbox = mailbox
+        self._capacity = capacity
         self._show = show
         self._pause_s = 0.0 if show.max_rate is None else 1 / show.max_rate
         self._direct = direct if show.max_rate is None else None  # a rate-limited stream has a pace of its own
@@ -195,7 +195,7 @@ class EventBody(ResponseBody):
         return self._waiting.pop(0)
 
     def _take_place(self) -> AbstractContextManager[MarketSubscription]:
-        hub, streams, since, capacity = self._hub, self._streams, self._since, self._mailbox
+        hub, streams, since, capacity = self._hub, self._streams, self._since, self._capacity
         if self._direct is None:
             return hub.subscribe(streams, since=since, capacity=capacity)
         return hub.subscribe_writer(streams, self._direct, self._show, since=since, capacity=capacity)

@@ -61,5 +61,5 @@ def signal_harness_over(database: SignalDatabase, settings: Settings | None = No
 
 
 def signal_harness(folder: Path, settings: Settings | None = None) -> SignalHarness:
-    """The signal service over a file in a folder; ``services.desk.run`` is to be started by the test."""
+    """The signal service over a file in a folder; ``services.service.run`` is to be started by the test."""
     return signal_harness_over(SignalDatabase(f"sqlite:///{folder / 'komas.db'}"), settings)

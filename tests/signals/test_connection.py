@@ -90,17 +90,17 @@ class Line:
         self.peer = Peer()
         self.ended_at = math.inf
         self.closing: Closing | None = None
-        self._house = harness
+        self._harness = harness
         self._draining = draining
 
     async def run(self, wish: ConnectRequest) -> None:
         """Converse; the closing is kept."""
-        self.closing = await SignalConnection(self._house.services, self.peer, wish, self._draining).run()
+        self.closing = await SignalConnection(self._harness.services, self.peer, wish, self._draining).run()
         self.ended_at = trio.current_time()
 
 
 class Floor:
-    """A house and its conversations."""
+    """A harness and its conversations."""
 
     def __init__(self, harness: SignalHarness, nursery: trio.Nursery) -> None:
         self.harness = harness

@@ -385,7 +385,7 @@ async def test_reports_its_state(autojump_clock: trio.testing.MockClock) -> None
 async def test_the_control_endpoint_can_be_closed(autojump_clock: trio.testing.MockClock) -> None:
     """Without control there is nothing under /sim/."""
     async with opened() as world:
-        world.exchange.desk.options = msgspec.structs.replace(world.exchange.options, control=False)
+        world.exchange.http_api.options = msgspec.structs.replace(world.exchange.options, control=False)
         assert (await world.call("GET", "/sim/state"))[0] == 404
 
 

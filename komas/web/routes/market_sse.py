@@ -70,7 +70,7 @@ def _open(
         opened=services.connect,
         since=since,
         heartbeat_s=services.settings.heartbeat_s,
-        mailbox=services.settings.mailbox,
+        capacity=services.settings.mailbox,
         show=show,
         direct=_direct() if services.settings.direct_writes else None,
     )

@@ -31,7 +31,7 @@ from tests.builders import EVENT_MS, TICKER, TRADE, ticker_frame, trade_frame
 from tests.venues.exchange import REFUSED, Act, Peer, ScriptedExchange, listening, obeying, saying
 
 
-class House:
+class Harness:
     """A feed with its hub, and the exchange it talks to, which has no REST."""
 
     def __init__(
@@ -65,15 +65,15 @@ class House:
 
 
 @asynccontextmanager
-async def _house(
+async def _harness(
     retry_policy: RetryPolicy | None = None, *, streams_per_connection: int = 1024, redundancy: int = 1
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Harness]:
     async with _no_rest() as rest, trio.open_nursery() as nursery:
-        house = House(nursery, rest, retry_policy, streams_per_connection, redundancy)
-        await nursery.start(house.feed.run)
-        nursery.start_soon(house.gap_filler.run)
-        nursery.start_soon(house.hub.interest.sweep)
-        yield house
+        harness = Harness(nursery, rest, retry_policy, streams_per_connection, redundancy)
+        await nursery.start(harness.feed.run)
+        nursery.start_soon(harness.gap_filler.run)
+        nursery.start_soon(harness.hub.interest.sweep)
+        yield harness
         nursery.cancel_scope.cancel()
 
 
@@ -97,113 +97,113 @@ async def test_what_is_wanted_is_in_the_url_and_what_comes_is_published(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The thinnest line."""
-    async with _house() as house:
-        house.exchange.script(saying(trade_frame(1), trade_frame(2), then=obeying))
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(saying(trade_frame(1), trade_frame(2), then=obeying))
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 2) == [1, 2]
-            assert house.exchange.peers[0].path == "/stream?streams=btcusdt@trade"
-            assert house.feed.holds(TRADE)
-            assert house.feed.health(TRADE) == "live"
+            assert harness.exchange.peers[0].path == "/stream?streams=btcusdt@trade"
+            assert harness.feed.holds(TRADE)
+            assert harness.feed.health(TRADE) == "live"
 
 
 async def test_it_dials_only_when_asked(autojump_clock: trio.testing.MockClock) -> None:
     """Not before connect(), not after disconnect()."""
-    async with _house() as house:
-        house.exchange.script(then=obeying)
-        house.hub.interest.pin([TRADE])
+    async with _harness() as harness:
+        harness.exchange.script(then=obeying)
+        harness.hub.interest.pin([TRADE])
         await trio.sleep(100)
-        assert house.exchange.dialled_at == []
-        house.feed.connect()
-        await house.feed.connected()
-        house.feed.disconnect()
+        assert harness.exchange.dialled_at == []
+        harness.feed.connect()
+        await harness.feed.connected()
+        harness.feed.disconnect()
         await trio.sleep(100)
-        assert house.feed.state is FeedState.DISCONNECTED
-        assert house.exchange.dialled_at == [100]
-        house.feed.connect()
-        await house.feed.connected()
-        assert house.exchange.dialled_at == [100, 200]
+        assert harness.feed.state is FeedState.DISCONNECTED
+        assert harness.exchange.dialled_at == [100]
+        harness.feed.connect()
+        await harness.feed.connected()
+        assert harness.exchange.dialled_at == [100, 200]
 
 
 async def test_wishes_are_reconciled_while_connected(autojump_clock: trio.testing.MockClock) -> None:
     """What is wanted later is subscribed, what nobody wants is dropped, and acknowledged() waits for the ack."""
-    async with _house() as house:
-        house.exchange.script(obeying)
-        house.feed.connect()
-        await house.feed.connected()
-        house.hub.interest.pin([TRADE, TICKER])
-        await house.feed.acknowledged([TRADE, TICKER])
-        house.hub.interest.unpin([TRADE])
+    async with _harness() as harness:
+        harness.exchange.script(obeying)
+        harness.feed.connect()
+        await harness.feed.connected()
+        harness.hub.interest.pin([TRADE, TICKER])
+        await harness.feed.acknowledged([TRADE, TICKER])
+        harness.hub.interest.unpin([TRADE])
         await trio.sleep(1)
-        (peer,) = house.exchange.peers
+        (peer,) = harness.exchange.peers
         assert [(request["method"], request["params"]) for _, request in peer.requests] == [
             ("SUBSCRIBE", ["btcusdt@trade", "btcusdt@ticker"]),
             ("UNSUBSCRIBE", ["btcusdt@trade"]),
         ]
-        assert not house.feed.holds(TRADE)
+        assert not harness.feed.holds(TRADE)
 
 
 async def test_thousand_streams_go_out_within_the_budget(autojump_clock: trio.testing.MockClock) -> None:
     """In batches, never more than four messages in any second."""
-    async with _house() as house:
-        house.exchange.script(obeying)
+    async with _harness() as harness:
+        harness.exchange.script(obeying)
         streams = [Stream(Kind.TICKER, f"COIN{index}USDT") for index in range(1000)]
-        house.hub.interest.pin(streams)
-        house.feed.connect()
-        await house.feed.acknowledged(streams)
-        moments = [moment for moment, _ in house.exchange.peers[0].requests]
+        harness.hub.interest.pin(streams)
+        harness.feed.connect()
+        await harness.feed.acknowledged(streams)
+        moments = [moment for moment, _ in harness.exchange.peers[0].requests]
         assert len(moments) >= 4
         assert all(later - earlier >= 0.25 for earlier, later in itertools.pairwise(moments))
 
 
 async def test_a_cut_reconnects_at_once_and_the_gap_is_declared(autojump_clock: trio.testing.MockClock) -> None:
     """Trades that came while nobody was connected are named by their ids."""
-    async with _house() as house:
-        house.exchange.script(saying(trade_frame(1)), saying(trade_frame(5), then=obeying))
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(saying(trade_frame(1)), saying(trade_frame(5), then=obeying))
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 3) == [1, Gap(stream="btcusdt@trade", first=2, last=4), 5]
-        assert house.exchange.dialled_at == [0, 0]
-        assert house.feed.statistics().reconnects == 1
-        assert house.gap_filler.statistics().gaps == 1
+        assert harness.exchange.dialled_at == [0, 0]
+        assert harness.feed.statistics().reconnects == 1
+        assert harness.gap_filler.statistics().gaps == 1
 
 
 async def test_dials_back_off_and_data_resets_them(autojump_clock: trio.testing.MockClock) -> None:
     """A handshake alone resets nothing."""
-    async with _house() as house:
-        house.hub.interest.pin([TRADE])
-        house.exchange.script(REFUSED, REFUSED, saying(), REFUSED, saying(trade_frame(1)), REFUSED, REFUSED)
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.hub.interest.pin([TRADE])
+        harness.exchange.script(REFUSED, REFUSED, saying(), REFUSED, saying(trade_frame(1)), REFUSED, REFUSED)
+        harness.feed.connect()
         await trio.sleep(16.5)
         # The last wait is not the backoff's second: six dials in ten seconds are enough.
-        assert house.exchange.dialled_at[:7] == [0, 0, 1, 3, 7, 7, 10]
+        assert harness.exchange.dialled_at[:7] == [0, 0, 1, 3, 7, 7, 10]
 
 
 async def test_a_refusal_waits_as_long_as_the_exchange_says(autojump_clock: trio.testing.MockClock) -> None:
     """429 with Retry-After, and the reason is told."""
-    async with _house() as house:
+    async with _harness() as harness:
         body = b'{"code":-1003,"msg":"Too many requests"}'
-        house.exchange.script((429, {"Retry-After": "33"}, body), obeying)
-        house.feed.connect()
+        harness.exchange.script((429, {"Retry-After": "33"}, body), obeying)
+        harness.feed.connect()
         await trio.sleep(1)
-        assert house.feed.state is FeedState.RECONNECTING
-        assert house.hub.status.reason is not None
-        assert "Too many requests" in house.hub.status.reason
-        assert house.hub.status.retry_in_s == 33
-        await house.feed.connected()
-        assert house.exchange.dialled_at == [0, 33]
+        assert harness.feed.state is FeedState.RECONNECTING
+        assert harness.hub.status.reason is not None
+        assert "Too many requests" in harness.hub.status.reason
+        assert harness.hub.status.retry_in_s == 33
+        await harness.feed.connected()
+        assert harness.exchange.dialled_at == [0, 33]
 
 
 async def test_attempts_run_out(autojump_clock: trio.testing.MockClock) -> None:
     """Then it is disconnected, says why, and can be asked again."""
-    async with _house(RetryPolicy(attempts=2)) as house:
-        house.exchange.script(REFUSED, REFUSED, obeying)
-        house.feed.connect()
+    async with _harness(RetryPolicy(attempts=2)) as harness:
+        harness.exchange.script(REFUSED, REFUSED, obeying)
+        harness.feed.connect()
         await trio.sleep(50)
         why = "given up after 2 failed attempts: refused; the next connect tries again"
-        assert house.hub.status == FeedStatus(state=FeedState.DISCONNECTED, reason=why)
-        house.feed.connect()
-        await house.feed.connected()
+        assert harness.hub.status == FeedStatus(state=FeedState.DISCONNECTED, reason=why)
+        harness.feed.connect()
+        await harness.feed.connected()
 
 
 async def test_a_silent_stall_has_the_connection_replaced(autojump_clock: trio.testing.MockClock) -> None:
@@ -217,14 +217,14 @@ async def test_a_silent_stall_has_the_connection_replaced(autojump_clock: trio.t
             await trio.sleep(5)
             await peer.socket.ping()
 
-    async with _house() as house:
-        house.hub.interest.pin([TRADE])
-        house.exchange.script(stall, obeying)
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.hub.interest.pin([TRADE])
+        harness.exchange.script(stall, obeying)
+        harness.feed.connect()
         await trio.sleep(40)
-        assert len(house.exchange.dialled_at) == 2
+        assert len(harness.exchange.dialled_at) == 2
         last_data = 39 * 0.6
-        assert 8 <= house.exchange.dialled_at[1] - last_data < 10
+        assert 8 <= harness.exchange.dialled_at[1] - last_data < 10
 
 
 async def test_a_quiet_connection_is_left_alone(autojump_clock: trio.testing.MockClock) -> None:
@@ -235,15 +235,15 @@ async def test_a_quiet_connection_is_left_alone(autojump_clock: trio.testing.Moc
             await trio.sleep(20)
             await peer.socket.ping()
 
-    async with _house() as house:
-        house.hub.interest.pin([TRADE])
-        house.exchange.script(then=listening(quiet))
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.hub.interest.pin([TRADE])
+        harness.exchange.script(then=listening(quiet))
+        harness.feed.connect()
         await trio.sleep(500)
-        assert house.exchange.dialled_at == [0]
-        assert house.feed.health(TRADE) == "quiet"
+        assert harness.exchange.dialled_at == [0]
+        assert harness.feed.health(TRADE) == "quiet"
         await trio.sleep(500)  # but acknowledged and never delivered is not believed for ever
-        assert house.exchange.dialled_at == [0, pytest.approx(601, abs=1)]
+        assert harness.exchange.dialled_at == [0, pytest.approx(601, abs=1)]
 
 
 async def test_a_quiet_pair_does_not_cost_a_connection_each_time(autojump_clock: trio.testing.MockClock) -> None:
@@ -256,12 +256,12 @@ async def test_a_quiet_pair_does_not_cost_a_connection_each_time(autojump_clock:
                 await trio.sleep(30)
                 await peer.socket.ping()
 
-    async with _house() as house:
-        house.hub.interest.pin([TRADE])
-        house.exchange.script(listening(quiet))
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.hub.interest.pin([TRADE])
+        harness.exchange.script(listening(quiet))
+        harness.feed.connect()
         await trio.sleep(4 * 3600 - 100)
-        assert house.exchange.dialled_at == [0]
+        assert harness.exchange.dialled_at == [0]
 
 
 async def test_numbers_that_start_again_are_a_new_life(autojump_clock: trio.testing.MockClock) -> None:
@@ -273,10 +273,10 @@ async def test_numbers_that_start_again_are_a_new_life(autojump_clock: trio.test
             await peer.say(trade_frame(number, event_ms=EVENT_MS + LATE_MS + number))
         await trio.sleep_forever()
 
-    async with _house() as house:
-        house.exchange.script(wiped)
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(wiped)
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             seen = await _trades(subscription, 53)
             assert seen[:4] == [1_000_000, Gap(stream="btcusdt@trade", first=1_000_001, last=None), 50, 51]
             assert seen[-1] == 100
@@ -295,13 +295,13 @@ async def test_numbers_that_start_again_are_a_new_life(autojump_clock: trio.test
 )
 async def test_an_odd_frame_ends_nothing(frame: str, autojump_clock: trio.testing.MockClock) -> None:
     """Another interval, a time or an id beyond reason, another symbol, endless digits, an error without sense."""
-    async with _house() as house:
-        house.exchange.script(saying(trade_frame(1), frame, frame, trade_frame(2), then=obeying))
-        house.hub.interest.pin([Stream(Kind.KLINE, "BTCUSDT", "1m")])
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(saying(trade_frame(1), frame, frame, trade_frame(2), then=obeying))
+        harness.hub.interest.pin([Stream(Kind.KLINE, "BTCUSDT", "1m")])
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 2) == [1, 2]
-        assert house.exchange.dialled_at == [0]
+        assert harness.exchange.dialled_at == [0]
 
 
 async def test_a_storm_of_1008_that_is_not_about_names_costs_no_stream(autojump_clock: trio.testing.MockClock) -> None:
@@ -311,13 +311,13 @@ async def test_a_storm_of_1008_that_is_not_about_names_costs_no_stream(autojump_
         await peer.hear()
         await peer.socket.aclose(1008, "Too many requests")
 
-    async with _house() as house:
-        house.exchange.script(*[storm] * 5, then=obeying)
-        house.feed.connect()
-        await house.feed.connected()
-        house.hub.interest.pin([TRADE])
-        await house.feed.acknowledged([TRADE])
-        assert TRADE in house.hub.interest
+    async with _harness() as harness:
+        harness.exchange.script(*[storm] * 5, then=obeying)
+        harness.feed.connect()
+        await harness.feed.connected()
+        harness.hub.interest.pin([TRADE])
+        await harness.feed.acknowledged([TRADE])
+        assert TRADE in harness.hub.interest
 
 
 async def test_a_late_frame_is_no_start_of_a_new_life(autojump_clock: trio.testing.MockClock) -> None:
@@ -332,13 +332,13 @@ async def test_a_late_frame_is_no_start_of_a_new_life(autojump_clock: trio.testi
         await peer.say(trade_frame(5000))
         await trio.sleep_forever()
 
-    async with _house() as house:
-        house.exchange.script(act)
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(act)
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 1) == [1]
         await trio.sleep(40)
-        with house.hub.subscribe([TRADE]) as subscription:
+        with harness.hub.subscribe([TRADE]) as subscription:
             assert await _trades(subscription, 1) == [5000]
 
 
@@ -347,19 +347,19 @@ async def test_streams_are_spread_over_as_many_connections_as_it_takes(
 ) -> None:
     """None over its cap; those that are left keep their place; one without streams is let go."""
     streams = [Stream(Kind.TICKER, f"COIN{index}USDT") for index in range(25)]
-    async with _house(streams_per_connection=10) as house:
-        house.exchange.script(then=obeying)
-        house.hub.interest.pin(streams)
-        house.feed.connect()
-        await house.feed.acknowledged(streams)
-        assert sorted(row.streams for row in house.feed.statistics().connections) == [5, 10, 10]
-        house.hub.interest.unpin(streams[5:15])
+    async with _harness(streams_per_connection=10) as harness:
+        harness.exchange.script(then=obeying)
+        harness.hub.interest.pin(streams)
+        harness.feed.connect()
+        await harness.feed.acknowledged(streams)
+        assert sorted(row.streams for row in harness.feed.statistics().connections) == [5, 10, 10]
+        harness.hub.interest.unpin(streams[5:15])
         await trio.sleep(5)
-        assert sorted(row.streams for row in house.feed.statistics().connections) == [5, 5, 5]
-        house.hub.interest.unpin(streams[15:])
+        assert sorted(row.streams for row in harness.feed.statistics().connections) == [5, 5, 5]
+        harness.hub.interest.unpin(streams[15:])
         await trio.sleep(5)
-        assert [row.streams for row in house.feed.statistics().connections] == [5]
-        assert len(house.exchange.dialled_at) == 3
+        assert [row.streams for row in harness.feed.statistics().connections] == [5]
+        assert len(harness.exchange.dialled_at) == 3
 
 
 async def test_a_shutdown_notice_has_the_connection_replaced_without_a_seam(
@@ -380,16 +380,16 @@ async def test_a_shutdown_notice_has_the_connection_replaced_without_a_seam(
             await trio.sleep(0.1)
         await trio.sleep_forever()
 
-    async with _house() as house:
-        house.exchange.script(listening(leaving), listening(successor))
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(listening(leaving), listening(successor))
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 50) == list(range(1, 51))
-        assert house.exchange.dialled_at == [0, 0]
-        counts = house.feed.statistics()
+        assert harness.exchange.dialled_at == [0, 0]
+        counts = harness.feed.statistics()
         assert (counts.rotations, counts.reconnects, len(counts.connections)) == (1, 0, 1)
-        assert house.gap_filler.statistics().gaps == 0
-        assert house.feed.state is FeedState.CONNECTED
+        assert harness.gap_filler.statistics().gaps == 0
+        assert harness.feed.state is FeedState.CONNECTED
 
 
 async def test_the_younger_connection_may_be_ahead(autojump_clock: trio.testing.MockClock) -> None:
@@ -401,12 +401,12 @@ async def test_the_younger_connection_may_be_ahead(autojump_clock: trio.testing.
         await peer.say(trade_frame(2), trade_frame(3), trade_frame(4))
         await trio.sleep_forever()
 
-    async with _house() as house:
-        house.exchange.script(listening(old), listening(saying(trade_frame(4), trade_frame(5), then=trio_forever)))
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(listening(old), listening(saying(trade_frame(4), trade_frame(5), then=trio_forever)))
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 5) == [1, 2, 3, 4, 5]
-        assert house.gap_filler.statistics().filled == 0
+        assert harness.gap_filler.statistics().filled == 0
 
 
 async def test_a_younger_connection_that_brings_nothing_replaces_nothing(
@@ -419,16 +419,16 @@ async def test_a_younger_connection_that_brings_nothing_replaces_nothing(
             await peer.say(trade_frame(number))
             await trio.sleep(0.1)
 
-    async with _house() as house:
-        house.exchange.script(listening(lively), listening(trio_forever), listening(trio_forever))
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
-            await house.feed.acknowledged([TRADE])
-            assert house.feed.rotate() == 1
+    async with _harness() as harness:
+        harness.exchange.script(listening(lively), listening(trio_forever), listening(trio_forever))
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
+            await harness.feed.acknowledged([TRADE])
+            assert harness.feed.rotate() == 1
             assert await _trades(subscription, 600) == list(range(1, 601))
-        assert len(house.exchange.dialled_at) == 3
-        assert house.feed.state is FeedState.CONNECTED
-        assert house.feed.statistics().reconnects == 0
+        assert len(harness.exchange.dialled_at) == 3
+        assert harness.feed.state is FeedState.CONNECTED
+        assert harness.feed.statistics().reconnects == 0
 
 
 async def test_a_connection_is_replaced_before_its_day_is_over(autojump_clock: trio.testing.MockClock) -> None:
@@ -439,13 +439,13 @@ async def test_a_connection_is_replaced_before_its_day_is_over(autojump_clock: t
             await trio.sleep(100)
             await peer.say(ticker_frame(event_ms=int(trio.current_time() * 1000)))
 
-    async with _house() as house:
-        house.exchange.script(then=listening(pinging))
-        house.hub.interest.pin([TICKER])
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(then=listening(pinging))
+        harness.hub.interest.pin([TICKER])
+        harness.feed.connect()
         await trio.sleep(25 * 3600)
-        assert house.exchange.dialled_at == [0, pytest.approx(0.98 * 24 * 3600, abs=3)]
-        assert house.feed.statistics().rotations == 1
+        assert harness.exchange.dialled_at == [0, pytest.approx(0.98 * 24 * 3600, abs=3)]
+        assert harness.feed.statistics().rotations == 1
 
 
 async def test_with_redundancy_a_break_of_one_connection_is_invisible(autojump_clock: trio.testing.MockClock) -> None:
@@ -460,15 +460,15 @@ async def test_with_redundancy_a_break_of_one_connection_is_invisible(autojump_c
             await trio.sleep(0.1)
         await trio.sleep_forever()
 
-    async with _house(redundancy=2) as house:
-        house.exchange.script(living, dying, then=obeying)
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness(redundancy=2) as harness:
+        harness.exchange.script(living, dying, then=obeying)
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 99) == list(range(1, 100))
-            assert house.hub.status == FeedStatus(state=FeedState.CONNECTED)
-            assert house.gap_filler.statistics().gaps == 0
-            assert house.gap_filler.statistics().repeated == 19
-            assert len(house.feed.statistics().connections) == 2
+            assert harness.hub.status == FeedStatus(state=FeedState.CONNECTED)
+            assert harness.gap_filler.statistics().gaps == 0
+            assert harness.gap_filler.statistics().repeated == 19
+            assert len(harness.feed.statistics().connections) == 2
 
 
 async def test_the_exchanges_own_list_is_compared_with_ours(autojump_clock: trio.testing.MockClock) -> None:
@@ -483,14 +483,14 @@ async def test_the_exchanges_own_list_is_compared_with_ours(autojump_clock: trio
         await peer.say(json.dumps({"result": ["btcusdt@ticker", "oldusdt@trade"], "id": request["id"]}))
         await peer.obey()
 
-    async with _house() as house:
-        house.exchange.script(forgetful)
-        house.hub.interest.pin([TRADE, TICKER])
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(forgetful)
+        harness.hub.interest.pin([TRADE, TICKER])
+        harness.feed.connect()
         await trio.sleep(310)
-        said = [(request["method"], request.get("params")) for _, request in house.exchange.peers[0].requests]
+        said = [(request["method"], request.get("params")) for _, request in harness.exchange.peers[0].requests]
         assert said[1:] == [("UNSUBSCRIBE", ["oldusdt@trade"]), ("SUBSCRIBE", ["btcusdt@trade"])]
-        assert house.feed.holds(TRADE)
+        assert harness.feed.holds(TRADE)
 
 
 async def test_a_stream_that_alone_falls_silent_is_stale_and_gets_another_connection(
@@ -505,19 +505,19 @@ async def test_a_stream_that_alone_falls_silent_is_stale_and_gets_another_connec
             await peer.say(ticker_frame(event_ms=int(trio.current_time() * 1000)))
             await trio.sleep(0.5)
 
-    async with _house() as house:
-        house.exchange.script(then=listening(halted))
-        house.hub.interest.pin([TRADE, TICKER])
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(then=listening(halted))
+        harness.hub.interest.pin([TRADE, TICKER])
+        harness.feed.connect()
         await trio.sleep(29)
-        assert [house.feed.health(stream) for stream in (TRADE, TICKER)] == ["live", "live"]
+        assert [harness.feed.health(stream) for stream in (TRADE, TICKER)] == ["live", "live"]
         await trio.sleep(12)
-        assert [house.feed.health(stream) for stream in (TRADE, TICKER)] == ["recovering", "live"]
+        assert [harness.feed.health(stream) for stream in (TRADE, TICKER)] == ["recovering", "live"]
         await trio.sleep(27)
-        assert [house.feed.health(stream) for stream in (TRADE, TICKER)] == ["stale", "live"]
+        assert [harness.feed.health(stream) for stream in (TRADE, TICKER)] == ["stale", "live"]
         await trio.sleep(1000)
-        assert [round(at) for at in house.exchange.dialled_at] == [0, 38, 68, 128, 248, 488, 968]
-        assert house.feed.statistics().reconnects == 0
+        assert [round(at) for at in harness.exchange.dialled_at] == [0, 38, 68, 128, 248, 488, 968]
+        assert harness.feed.statistics().reconnects == 0
 
 
 async def _healths(subscription: MarketSubscription, count: int) -> list[StreamHealth]:
@@ -539,10 +539,10 @@ async def test_who_listens_is_told_when_a_stream_goes_stale_and_when_it_is_well(
                 await peer.say(trade_frame(number))
             await trio.sleep(0.5)
 
-    async with _house() as house:
-        house.exchange.script(then=listening(pausing))
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(then=listening(pausing))
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             stale, well = await _healths(subscription, 2)
             assert (stale.stream, stale.health, well.health) == ("btcusdt@trade", Health.STALE, Health.LIVE)
             assert 60 <= trio.current_time() < 62
@@ -557,12 +557,12 @@ async def test_acknowledged_and_never_delivered_is_said(autojump_clock: trio.tes
             await trio.sleep(1)
 
     quiet = Stream(Kind.TRADE, "ETHUSDT")
-    async with _house() as house:
-        house.exchange.script(then=listening(half))
-        with house.hub.subscribe([TRADE, TICKER, quiet]) as subscription:
-            house.feed.connect()
-            await house.feed.acknowledged([TRADE])
-            assert house.feed.health(TRADE) is Health.PENDING
+    async with _harness() as harness:
+        harness.exchange.script(then=listening(half))
+        with harness.hub.subscribe([TRADE, TICKER, quiet]) as subscription:
+            harness.feed.connect()
+            await harness.feed.acknowledged([TRADE])
+            assert harness.feed.health(TRADE) is Health.PENDING
             told = {health.stream: health for health in await _healths(subscription, 2)}
             assert told["ethusdt@trade"].health is Health.QUIET
             assert told["btcusdt@trade"].health is Health.STALE
@@ -579,12 +579,12 @@ async def test_quiet_streams_cost_no_connection(autojump_clock: trio.testing.Moc
             await trio.sleep(dice.expovariate(20 / 300))
             await peer.say(trade_frame(number, dice.choice(streams).symbol))
 
-    async with _house() as house:
-        house.exchange.script(then=listening(quiet))
-        house.hub.interest.pin(streams)
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(then=listening(quiet))
+        harness.hub.interest.pin(streams)
+        harness.feed.connect()
         await trio.sleep(4 * 3600)
-        assert len(house.exchange.dialled_at) <= 3
+        assert len(harness.exchange.dialled_at) <= 3
 
 
 @pytest.mark.parametrize("others", [2, 300])
@@ -598,14 +598,14 @@ async def test_a_stream_that_is_acknowledged_again_and_silent_is_found(
             await peer.say(trade_frame(number))
             await trio.sleep(0.5)
 
-    async with _house() as house:
-        house.exchange.script(listening(lively), then=obeying)
-        house.hub.interest.pin([Stream(Kind.TICKER, f"COIN{index}USDT") for index in range(others)])
-        house.hub.interest.pin([TRADE])
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(listening(lively), then=obeying)
+        harness.hub.interest.pin([Stream(Kind.TICKER, f"COIN{index}USDT") for index in range(others)])
+        harness.hub.interest.pin([TRADE])
+        harness.feed.connect()
         await trio.sleep(42)
-        assert len(house.exchange.dialled_at) == 3
-        assert 37 < house.exchange.dialled_at[2] < 41
+        assert len(harness.exchange.dialled_at) == 3
+        assert 37 < harness.exchange.dialled_at[2] < 41
 
 
 async def test_one_connection_of_two_that_fails_for_good_costs_nothing(autojump_clock: trio.testing.MockClock) -> None:
@@ -617,14 +617,14 @@ async def test_one_connection_of_two_that_fails_for_good_costs_nothing(autojump_
             await peer.say(trade_frame(number))
             await trio.sleep(0.1)
 
-    async with _house(RetryPolicy(attempts=3), redundancy=2) as house:
-        house.exchange.script(living, then=None)
-        house.exchange.script(*[refused] * 20)
-        house.hub.interest.pin([TRADE])
-        house.feed.connect()
+    async with _harness(RetryPolicy(attempts=3), redundancy=2) as harness:
+        harness.exchange.script(living, then=None)
+        harness.exchange.script(*[refused] * 20)
+        harness.hub.interest.pin([TRADE])
+        harness.feed.connect()
         await trio.sleep(60)
-        assert house.feed.state is FeedState.CONNECTED
-        assert len(house.exchange.dialled_at) > 4
+        assert harness.feed.state is FeedState.CONNECTED
+        assert len(harness.exchange.dialled_at) > 4
 
 
 async def test_a_ban_is_kept_by_all_connections(autojump_clock: trio.testing.MockClock) -> None:
@@ -634,75 +634,75 @@ async def test_a_ban_is_kept_by_all_connections(autojump_clock: trio.testing.Moc
         await peer.say(trade_frame(1))
         await trio.sleep(5)
 
-    async with _house(redundancy=2) as house:
-        house.exchange.script(cut_later, (418, {"Retry-After": "300"}, b""), then=obeying)
-        house.hub.interest.pin([TRADE])
-        house.feed.connect()
+    async with _harness(redundancy=2) as harness:
+        harness.exchange.script(cut_later, (418, {"Retry-After": "300"}, b""), then=obeying)
+        harness.hub.interest.pin([TRADE])
+        harness.feed.connect()
         await trio.sleep(299)
-        assert house.exchange.dialled_at == [0, 0]
+        assert harness.exchange.dialled_at == [0, 0]
         await trio.sleep(5)
-        assert len(house.exchange.dialled_at) == 4
+        assert len(harness.exchange.dialled_at) == 4
 
 
 async def test_letting_go_and_asking_again_at_once_is_no_connection_yet(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """What ends says nothing of what begins."""
-    async with _house(redundancy=2) as house:
-        house.exchange.script(obeying, obeying)
-        house.feed.connect()
-        await house.feed.connected()
+    async with _harness(redundancy=2) as harness:
+        harness.exchange.script(obeying, obeying)
+        harness.feed.connect()
+        await harness.feed.connected()
         await trio.sleep(1)
-        house.exchange.script(*[REFUSED] * 50)
-        house.feed.disconnect()
-        house.feed.connect()
+        harness.exchange.script(*[REFUSED] * 50)
+        harness.feed.disconnect()
+        harness.feed.connect()
         await trio.sleep(5)
-        states = [house.feed.state]
-        house.feed.disconnect()
+        states = [harness.feed.state]
+        harness.feed.disconnect()
         await trio.sleep(60)
-        assert [*states, house.feed.state] == [FeedState.RECONNECTING, FeedState.DISCONNECTED]
+        assert [*states, harness.feed.state] == [FeedState.RECONNECTING, FeedState.DISCONNECTED]
 
 
 async def test_a_stream_that_was_unwanted_while_disconnected_starts_anew(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """What came in that hour is not missing."""
-    async with _house() as house:
-        house.exchange.script(
+    async with _harness() as harness:
+        harness.exchange.script(
             saying(trade_frame(1), then=obeying), saying(trade_frame(5000), trade_frame(5001), then=obeying)
         )
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 1) == [1]
-            house.feed.disconnect()
+            harness.feed.disconnect()
         await trio.sleep(3600)
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 2) == [5000, 5001]
 
 
 async def test_nobody_waits_for_what_cannot_come(autojump_clock: trio.testing.MockClock) -> None:
     """After giving up, after letting go, after unsubscribing."""
-    async with _house(RetryPolicy(attempts=1)) as house:
-        house.exchange.script(REFUSED, then=trio_forever)
-        house.hub.interest.pin([TRADE])
-        house.feed.connect()
+    async with _harness(RetryPolicy(attempts=1)) as harness:
+        harness.exchange.script(REFUSED, then=trio_forever)
+        harness.hub.interest.pin([TRADE])
+        harness.feed.connect()
         with pytest.raises(VenueError, match="refused"):
-            await house.feed.acknowledged([TRADE])
+            await harness.feed.acknowledged([TRADE])
         with pytest.raises(VenueError, match="refused"):
-            await house.feed.connected()
-        house.feed.connect()
-        await house.feed.connected()
+            await harness.feed.connected()
+        harness.feed.connect()
+        await harness.feed.connected()
         async with trio.open_nursery() as nursery:
 
             async def wait() -> None:
                 with pytest.raises(VenueError, match="ended before it was acknowledged"):
-                    await house.feed.acknowledged([TICKER])
+                    await harness.feed.acknowledged([TICKER])
 
-            house.hub.interest.pin([TICKER])
+            harness.hub.interest.pin([TICKER])
             nursery.start_soon(wait)
             await trio.sleep(1)
-            house.hub.interest.unpin([TICKER])
+            harness.hub.interest.unpin([TICKER])
 
 
 async def trio_forever(_peer: Peer) -> None:
@@ -712,11 +712,11 @@ async def trio_forever(_peer: Peer) -> None:
 
 async def test_not_even_a_ping_is_a_dead_connection(autojump_clock: trio.testing.MockClock) -> None:
     """Half open: nothing at all for longer than the slowest ping."""
-    async with _house() as house:
-        house.exchange.script(obeying, obeying)
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(obeying, obeying)
+        harness.feed.connect()
         await trio.sleep(210)
-        assert len(house.exchange.dialled_at) == 2
+        assert len(harness.exchange.dialled_at) == 2
 
 
 NOTICE = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}'
@@ -725,12 +725,12 @@ NOTICE = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}'
 @pytest.mark.parametrize("notice", ['{"e":"serverShutdown","E":1}', NOTICE])
 async def test_a_shutdown_notice_is_acted_on_at_once(notice: str, autojump_clock: trio.testing.MockClock) -> None:
     """In both shapes: there is no promise of time after it."""
-    async with _house() as house:
-        house.exchange.script(saying(trade_frame(1), notice, then=obeying), obeying)
-        house.hub.interest.pin([TRADE])
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(saying(trade_frame(1), notice, then=obeying), obeying)
+        harness.hub.interest.pin([TRADE])
+        harness.feed.connect()
         await trio.sleep(1)
-        assert house.exchange.dialled_at == [0, 0]
+        assert harness.exchange.dialled_at == [0, 0]
 
 
 async def test_frames_that_cannot_be_read_are_counted_and_logged_once_a_minute(
@@ -750,12 +750,12 @@ async def test_frames_that_cannot_be_read_are_counted_and_logged_once_a_minute(
             await peer.say(*garbage, trade_frame(number))
             await trio.sleep(31)
 
-    async with _house() as house:
-        house.exchange.script(act)
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(act)
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 3) == [1, 2, 3]
-            counts = house.feed.statistics()
+            counts = harness.feed.statistics()
             assert (counts.unreadable, counts.unknown, counts.messages_received) == (9, 3, 9)
             assert sum(record.message == "unreadable frame" for record in caplog.records) == 2
 
@@ -768,13 +768,13 @@ async def test_data_before_and_without_an_acknowledgement_is_used(autojump_clock
         await peer.say(trade_frame(1))
         await trio.sleep_forever()
 
-    async with _house() as house:
-        house.exchange.script(act)
-        house.feed.connect()
-        await house.feed.connected()
-        with house.hub.subscribe([TRADE]) as subscription:
+    async with _harness() as harness:
+        harness.exchange.script(act)
+        harness.feed.connect()
+        await harness.feed.connected()
+        with harness.hub.subscribe([TRADE]) as subscription:
             assert await _trades(subscription, 1) == [1]
-            assert house.feed.holds(TRADE)
+            assert harness.feed.holds(TRADE)
 
 
 async def test_a_refused_stream_is_told_to_who_waits_and_who_listens(autojump_clock: trio.testing.MockClock) -> None:
@@ -787,22 +787,22 @@ async def test_a_refused_stream_is_told_to_who_waits_and_who_listens(autojump_cl
         )
         await peer.obey()
 
-    async with _house() as house:
-        house.exchange.script(act)
-        house.feed.connect()
-        await house.feed.connected()
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.hub.interest.pin([TRADE])
+    async with _harness() as harness:
+        harness.exchange.script(act)
+        harness.feed.connect()
+        await harness.feed.connected()
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.hub.interest.pin([TRADE])
             with pytest.raises(VenueError, match=r"refused btcusdt@trade: Invalid request: invalid stream") as caught:
-                await house.feed.acknowledged([TRADE])
+                await harness.feed.acknowledged([TRADE])
             assert caught.value.cause is Cause.REFUSED
             notices = [item.notice for item in (await subscription.receive()).items if isinstance(item, NoticeEnvelope)]
             assert notices[-1] == FeedStatus(
                 state=FeedState.CONNECTED, stream="btcusdt@trade", reason="Invalid request: invalid stream"
             )
         await trio.sleep(60)
-        assert len(house.exchange.peers[0].requests) == 1
-        assert not len(house.hub.interest)
+        assert len(harness.exchange.peers[0].requests) == 1
+        assert not len(harness.hub.interest)
 
 
 async def test_a_url_that_the_exchange_hangs_up_on_is_not_dialled_for_ever(
@@ -823,14 +823,14 @@ async def test_a_url_that_the_exchange_hangs_up_on_is_not_dialled_for_ever(
             await peer.say(json.dumps({"result": None, "id": request["id"]}))
 
     bad = Stream(Kind.TRADE, "BADUSDT")
-    async with _house() as house:
-        house.exchange.script(then=strict)
-        house.hub.interest.pin([TRADE, bad, TICKER])
-        house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(then=strict)
+        harness.hub.interest.pin([TRADE, bad, TICKER])
+        harness.feed.connect()
         await trio.sleep(120)
-        assert set(house.hub.interest.streams()) == {TRADE, TICKER}
-        await house.feed.acknowledged([TRADE, TICKER])
-        assert len(house.exchange.dialled_at) < 12
+        assert set(harness.hub.interest.streams()) == {TRADE, TICKER}
+        await harness.feed.acknowledged([TRADE, TICKER])
+        assert len(harness.exchange.dialled_at) < 12
 
 
 async def test_a_stream_that_was_unwanted_for_a_while_has_no_gap(autojump_clock: trio.testing.MockClock) -> None:
@@ -843,25 +843,25 @@ async def test_a_stream_that_was_unwanted_for_a_while_has_no_gap(autojump_clock:
         await peer.say(trade_frame(500))
         await trio.sleep_forever()
 
-    async with _house() as house:
-        house.exchange.script(act)
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(act)
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 1) == [1]
         await trio.sleep(5)
-        with house.hub.subscribe([TRADE]) as subscription:
+        with harness.hub.subscribe([TRADE]) as subscription:
             assert await _trades(subscription, 1) == [500]
 
 
 async def test_repeats_and_reorderings_are_dropped(autojump_clock: trio.testing.MockClock) -> None:
     """Each trade once, in order."""
     frames = [trade_frame(number) for number in (1, 2, 2, 1, 3)]
-    async with _house() as house:
-        house.exchange.script(saying(*frames, then=obeying))
-        with house.hub.subscribe([TRADE]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(saying(*frames, then=obeying))
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
             assert await _trades(subscription, 3) == [1, 2, 3]
-            assert house.gap_filler.statistics().repeated == 2
+            assert harness.gap_filler.statistics().repeated == 2
 
 
 async def test_what_comes_together_is_told_together(
@@ -885,41 +885,41 @@ async def test_what_comes_together_is_told_together(
         await peer.stream.send_all(b"".join(frames.text(frame.encode()) for frame in together))
         await peer.obey()
 
-    async with _house() as house:
-        house.exchange.script(act)
-        with house.hub.subscribe([TRADE, TICKER]) as subscription:
-            house.feed.connect()
+    async with _harness() as harness:
+        harness.exchange.script(act)
+        with harness.hub.subscribe([TRADE, TICKER]) as subscription:
+            harness.feed.connect()
             await trio.sleep(2)
-            assert house.flushed[-2:] == [2, 8]
+            assert harness.flushed[-2:] == [2, 8]
             facts = [item.event for item in (await subscription.receive()).items if isinstance(item, Envelope)]
             assert [fact["trade_id"] for fact in facts if isinstance(fact, Trade)] == [1, 2, 3, 4, 5]
             assert [str(fact["price"]) for fact in facts if isinstance(fact, Ticker)] == ["4"]
-            assert (house.feed.statistics().messages_received, house.feed.statistics().unknown) == (10, 1)
-            assert house.hub.statistics().published == 8  # the ticker of the first read, and two around the odd frame
+            assert (harness.feed.statistics().messages_received, harness.feed.statistics().unknown) == (10, 1)
+            assert harness.hub.statistics().published == 8  # the ticker of the first read, and two around the odd frame
 
 
 async def test_cancelled_anywhere_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
     """At each of the first scheduler passes of a connection's life, all streams are closed and nothing hangs."""
     for passes in range(60):
         async with _no_rest() as rest, trio.open_nursery() as nursery:
-            house = House(nursery, rest, None)
-            house.exchange.script(then=saying(trade_frame(1), then=obeying))
-            house.hub.interest.pin([TRADE])
-            await nursery.start(house.feed.run)
-            house.feed.connect()
+            harness = Harness(nursery, rest, None)
+            harness.exchange.script(then=saying(trade_frame(1), then=obeying))
+            harness.hub.interest.pin([TRADE])
+            await nursery.start(harness.feed.run)
+            harness.feed.connect()
             for _ in range(passes):
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
-        assert house.feed.statistics().connections == ()
+        assert harness.feed.statistics().connections == ()
 
 
 async def test_prices_are_exact(autojump_clock: trio.testing.MockClock) -> None:
     """The exchange's digits come out at the hub."""
-    async with _house() as house:
-        house.exchange.script(saying(ticker_frame(price="0.00000001"), then=obeying))
-        with house.hub.subscribe([TICKER]) as subscription:
-            house.feed.connect()
-            while (item := house.hub.latest.get(TICKER)) is None:
+    async with _harness() as harness:
+        harness.exchange.script(saying(ticker_frame(price="0.00000001"), then=obeying))
+        with harness.hub.subscribe([TICKER]) as subscription:
+            harness.feed.connect()
+            while (item := harness.hub.latest.get(TICKER)) is None:
                 await subscription.receive()
             assert isinstance(item.event, Ticker)
             assert str(item.event.price) == "1E-8"  # as Decimal has it: the encoder writes all digits
@@ -943,14 +943,14 @@ async def test_what_another_connection_hears_is_not_in_doubt(
 
         return talk
 
-    async with _house(redundancy=2) as house:
+    async with _harness(redundancy=2) as harness:
         doubted: list[float] = []
-        monkeypatch.setattr(house.gap_filler, "on_suspect", lambda _stream: doubted.append(trio.current_time()))
-        house.exchange.script(talking(60), talking(90 if hears else 60), then=obeying)
-        house.hub.interest.pin([TRADE])
-        house.feed.connect()
+        monkeypatch.setattr(harness.gap_filler, "on_suspect", lambda _stream: doubted.append(trio.current_time()))
+        harness.exchange.script(talking(60), talking(90 if hears else 60), then=obeying)
+        harness.hub.interest.pin([TRADE])
+        harness.feed.connect()
         await trio.sleep(30)
         doubted.clear()
         await trio.sleep(55)
-        assert len(house.exchange.dialled_at) > 2
+        assert len(harness.exchange.dialled_at) > 2
         assert bool(doubted) is not hears

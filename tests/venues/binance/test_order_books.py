@@ -50,7 +50,7 @@ class _Exchange:
         return httpx.Response(200, content=json.dumps(body), headers={"w": str(self.weight)})
 
 
-class _House:
+class _Harness:
     def __init__(self, exchange: _Exchange, hub: Hub, order_books: OrderBooks) -> None:
         self.exchange = exchange
         self.hub = hub
@@ -67,7 +67,7 @@ class _House:
 
 
 @asynccontextmanager
-async def _house() -> AsyncIterator[_House]:
+async def _harness() -> AsyncIterator[_Harness]:
     exchange, hub = _Exchange(), Hub(linger_s=0)
     transport = httpx.MockTransport(exchange.answer)
     async with (
@@ -76,7 +76,7 @@ async def _house() -> AsyncIterator[_House]:
     ):
         order_books = OrderBooks(GapFiller(hub, RestHistory(rest), lambda: 1), hub, rest, lambda: 1)
         nursery.start_soon(order_books.run)
-        yield _House(exchange, hub, order_books)
+        yield _Harness(exchange, hub, order_books)
         nursery.cancel_scope.cancel()
 
 
@@ -84,14 +84,14 @@ async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """With the exchange's digits, and again at each change; the rest passes through to the backfill."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH, TRADE]) as subscription:
-            house.update(9, 11)
-            assert house.order_books.depth(DEPTH, 10) is None
-            assert house.order_books.is_recovering(DEPTH)
-            await house.order_books.known(DEPTH, 1)
-            house.update(12, 12, "100.0", "0")
-            house.order_books.on_events(TRADE, [trade(1)], 1)
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH, TRADE]) as subscription:
+            harness.update(9, 11)
+            assert harness.order_books.depth(DEPTH, 10) is None
+            assert harness.order_books.is_recovering(DEPTH)
+            await harness.order_books.known(DEPTH, 1)
+            harness.update(12, 12, "100.0", "0")
+            harness.order_books.on_events(TRADE, [trade(1)], 1)
             items = (await subscription.receive()).items
             facts = [item for item in items if isinstance(item, Envelope)]
             assert encode(facts[0].event) == (
@@ -100,26 +100,26 @@ async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
             )
             assert facts[0].received_ms == 1
             assert facts[1].stream == TRADE
-        book = house.order_books.depth(DEPTH, 1)
+        book = harness.order_books.depth(DEPTH, 1)
         assert isinstance(book, Depth)
-        assert len(house.exchange.asked_at) == 1
-        assert house.order_books.statistics().snapshots == 1
+        assert len(harness.exchange.asked_at) == 1
+        assert harness.order_books.statistics().snapshots == 1
 
 
 async def test_a_torn_book_is_not_shown_and_mended(autojump_clock: trio.testing.MockClock) -> None:
     """After a moment in which the missing change may come by itself; who listens is told both times."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]) as subscription:
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]) as subscription:
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
             await subscription.receive()
-            house.update(20, 21)
-            assert house.order_books.depth(DEPTH, 1) is None
-            house.exchange.update_id = 20
+            harness.update(20, 21)
+            assert harness.order_books.depth(DEPTH, 1) is None
+            harness.exchange.update_id = 20
             await trio.sleep(LATE_S / 2)
-            assert len(house.exchange.asked_at) == 1
+            assert len(harness.exchange.asked_at) == 1
             await trio.sleep(LATE_S)
-            book = house.order_books.depth(DEPTH, 1)
+            book = harness.order_books.depth(DEPTH, 1)
             assert book is not None
             assert book.update_id == 21
             told = [item.notice for item in (await subscription.receive()).items if isinstance(item, NoticeEnvelope)]
@@ -128,191 +128,193 @@ async def test_a_torn_book_is_not_shown_and_mended(autojump_clock: trio.testing.
 
 async def test_a_change_that_is_only_late_costs_no_snapshot(autojump_clock: trio.testing.MockClock) -> None:
     """Two connections."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.update(13, 14)
-            house.update(12, 12)
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.update(13, 14)
+            harness.update(12, 12)
             await trio.sleep(5)
-            assert house.order_books.statistics().untrue == 0
-            assert len(house.exchange.asked_at) == 1
+            assert harness.order_books.statistics().untrue == 0
+            assert len(harness.exchange.asked_at) == 1
 
 
 async def test_a_snapshot_that_is_too_old_or_fails_is_asked_for_again(autojump_clock: trio.testing.MockClock) -> None:
     """With a pause that grows; nothing is shown in the meantime."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.exchange.update_id = 3
-            house.update(9, 11)
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.exchange.update_id = 3
+            harness.update(9, 11)
             await trio.sleep(0.5)
-            house.exchange.fails = True
+            harness.exchange.fails = True
             await trio.sleep(4)
-            assert house.exchange.asked_at == [0, 1, 3]
-            assert house.order_books.depth(DEPTH, 1) is None
-            house.exchange.fails = False
-            house.exchange.update_id = 11
-            await house.order_books.known(DEPTH, 1)
-            assert house.exchange.asked_at[3:] == [7]
+            assert harness.exchange.asked_at == [0, 1, 3]
+            assert harness.order_books.depth(DEPTH, 1) is None
+            harness.exchange.fails = False
+            harness.exchange.update_id = 11
+            await harness.order_books.known(DEPTH, 1)
+            assert harness.exchange.asked_at[3:] == [7]
 
 
 async def test_a_book_that_nobody_wants_is_closed(autojump_clock: trio.testing.MockClock) -> None:
     """Also one that the exchange refuses, and while its snapshot is under way."""
-    async with _house() as house:
-        house.update(9, 11)
-        house.order_books.on_reset(DEPTH)
-        await house.settle()
-        assert house.order_books.statistics().order_books == 0
-        house.update(9, 11)
-        house.order_books.on_refused(DEPTH, "gone")
+    async with _harness() as harness:
+        harness.update(9, 11)
+        harness.order_books.on_reset(DEPTH)
+        await harness.settle()
+        assert harness.order_books.statistics().order_books == 0
+        harness.update(9, 11)
+        harness.order_books.on_refused(DEPTH, "gone")
         await trio.sleep(1)
-        assert house.order_books.depth(DEPTH, 1) is None
+        assert harness.order_books.depth(DEPTH, 1) is None
 
 
 async def test_a_crossed_book_is_taken_anew(autojump_clock: trio.testing.MockClock) -> None:
     """It is never shown."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.update(12, 12, "105.0")
-            assert house.order_books.depth(DEPTH, 1) is None
-            house.exchange.update_id = 12
-            await house.order_books.known(DEPTH, 1)
-            assert len(house.exchange.asked_at) == 2
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.update(12, 12, "105.0")
+            assert harness.order_books.depth(DEPTH, 1) is None
+            harness.exchange.update_id = 12
+            await harness.order_books.known(DEPTH, 1)
+            assert len(harness.exchange.asked_at) == 2
 
 
 async def test_a_book_that_was_cut_is_not_shown_before_it_is_proven(autojump_clock: trio.testing.MockClock) -> None:
     """By a change that joins on, or, where none comes, by a snapshot: a quiet pair's may have moved meanwhile."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.order_books.on_suspect(DEPTH)
-            assert house.order_books.depth(DEPTH, 1) is None
-            assert house.hub.latest.get(DEPTH) is None
-            house.update(12, 12)
-            assert house.order_books.depth(DEPTH, 1) is not None
-            house.order_books.on_suspect(DEPTH)
-            house.exchange.update_id = 40
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.order_books.on_suspect(DEPTH)
+            assert harness.order_books.depth(DEPTH, 1) is None
+            assert harness.hub.latest.get(DEPTH) is None
+            harness.update(12, 12)
+            assert harness.order_books.depth(DEPTH, 1) is not None
+            harness.order_books.on_suspect(DEPTH)
+            harness.exchange.update_id = 40
             await trio.sleep(DOUBT_S * 1.5)
-            book = house.order_books.depth(DEPTH, 1)
+            book = harness.order_books.depth(DEPTH, 1)
             assert book is not None
             assert book.update_id == 40
-            assert house.hub.latest.get(DEPTH) is not None
-            house.order_books.on_status(FeedStatus(state=FeedState.DISCONNECTED))
-            assert house.order_books.depth(DEPTH, 1) is None
-            assert house.hub.latest.get(DEPTH) is None  # nor is it shown to whoever comes before the next one is known
+            assert harness.hub.latest.get(DEPTH) is not None
+            harness.order_books.on_status(FeedStatus(state=FeedState.DISCONNECTED))
+            assert harness.order_books.depth(DEPTH, 1) is None
+            assert (
+                harness.hub.latest.get(DEPTH) is None
+            )  # nor is it shown to whoever comes before the next one is known
 
 
 async def test_a_snapshot_that_was_asked_for_before_a_doubt_does_not_end_it(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """It may be older than what was missed: another one is asked for, or the next change joins on."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.exchange.takes_s = 3
-            house.update(9, 11)
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.exchange.takes_s = 3
+            harness.update(9, 11)
             await trio.sleep(1)
-            house.order_books.on_suspect(DEPTH)
+            harness.order_books.on_suspect(DEPTH)
             await trio.sleep(2.5)
-            assert house.order_books.depth(DEPTH, 1) is None
-            house.exchange.update_id = 12
-            await house.order_books.known(DEPTH, 1)
-            assert house.exchange.asked_at == [0, 4]
+            assert harness.order_books.depth(DEPTH, 1) is None
+            harness.exchange.update_id = 12
+            await harness.order_books.known(DEPTH, 1)
+            assert harness.exchange.asked_at == [0, 4]
 
 
 async def test_a_worn_book_whose_snapshots_are_late_costs_nobody_else_anything(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """It is asked for with pauses that grow, and mended by the first snapshot that joins on."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.exchange.levels = 1000
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.exchange.update_id = 5
-            house.update(12, 12, "100.0", "0")
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.exchange.levels = 1000
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.exchange.update_id = 5
+            harness.update(12, 12, "100.0", "0")
             for place in range(850):
-                house.update(13 + place, 13 + place, str(99 - place / 1000), "0")
+                harness.update(13 + place, 13 + place, str(99 - place / 1000), "0")
             await trio.sleep(0.5)
-            asked = len(house.exchange.asked_at)
+            asked = len(harness.exchange.asked_at)
             await trio.sleep(60)
-            assert len(house.exchange.asked_at) - asked < 8
-            house.exchange.update_id = 862
+            assert len(harness.exchange.asked_at) - asked < 8
+            harness.exchange.update_id = 862
             await trio.sleep(31)
-            assert house.order_books.depth(DEPTH, 1) is not None
-            asked = len(house.exchange.asked_at)
+            assert harness.order_books.depth(DEPTH, 1) is not None
+            asked = len(harness.exchange.asked_at)
             await trio.sleep(60)
-            assert len(house.exchange.asked_at) == asked
+            assert len(harness.exchange.asked_at) == asked
 
 
 async def test_an_update_of_a_far_future_does_not_cost_the_book_for_ever(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Nothing joins on to it: after some snapshots, further and further apart, the book is begun anew."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.update(10**6, 10**6)
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.update(10**6, 10**6)
             for number in range(12, 52):
-                house.exchange.update_id = number
-                house.update(number, number)
+                harness.exchange.update_id = number
+                harness.update(number, number)
                 await trio.sleep(1)
-            assert house.order_books.depth(DEPTH, 1) is not None
-            assert len(house.exchange.asked_at) < 8
+            assert harness.order_books.depth(DEPTH, 1) is not None
+            assert len(harness.exchange.asked_at) < 8
 
 
 async def test_snapshots_leave_room_for_missing_trades(autojump_clock: trio.testing.MockClock) -> None:
     """While most of the minute's weight is used, a book waits."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]):
-            house.exchange.weight = 4000
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.update(20, 21)
-            house.exchange.update_id = 21
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]):
+            harness.exchange.weight = 4000
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.update(20, 21)
+            harness.exchange.update_id = 21
             await trio.sleep(50)
-            assert len(house.exchange.asked_at) == 1
+            assert len(harness.exchange.asked_at) == 1
             await trio.sleep(15)
-            assert house.order_books.depth(DEPTH, 1) is not None
+            assert harness.order_books.depth(DEPTH, 1) is not None
 
 
 async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Whatever a snapshot says: what comes after that would be missed; what is heard again ends it."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]) as subscription:
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.order_books.on_health(DEPTH, STALE)
-            house.order_books.on_suspect(DEPTH)
-            house.exchange.update_id = 40
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]) as subscription:
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.order_books.on_health(DEPTH, STALE)
+            harness.order_books.on_suspect(DEPTH)
+            harness.exchange.update_id = 40
             await trio.sleep(60)
-            assert len(house.exchange.asked_at) == 2
-            assert house.order_books.depth(DEPTH, 1) is None
-            assert house.hub.latest.get(DEPTH) is None
+            assert len(harness.exchange.asked_at) == 2
+            assert harness.order_books.depth(DEPTH, 1) is None
+            assert harness.hub.latest.get(DEPTH) is None
             assert _told(await subscription.receive()) == [Health.STALE]
-            house.update(41, 41)
-            assert house.order_books.depth(DEPTH, 1) is not None
-            house.order_books.on_health(DEPTH, LIVE)
+            harness.update(41, 41)
+            assert harness.order_books.depth(DEPTH, 1) is not None
+            harness.order_books.on_health(DEPTH, LIVE)
             assert _told(await subscription.receive()) == [Health.LIVE]
 
 
 async def test_a_torn_book_that_is_heard_again_is_not_said_to_be_well(autojump_clock: trio.testing.MockClock) -> None:
     """Its stream was silent, and has missed something: it is well when the book is."""
-    async with _house() as house:
-        with house.hub.subscribe([DEPTH]) as subscription:
-            house.update(9, 11)
-            await house.order_books.known(DEPTH, 1)
-            house.order_books.on_health(DEPTH, STALE)
-            house.update(20, 21)
-            house.order_books.on_health(DEPTH, LIVE)
+    async with _harness() as harness:
+        with harness.hub.subscribe([DEPTH]) as subscription:
+            harness.update(9, 11)
+            await harness.order_books.known(DEPTH, 1)
+            harness.order_books.on_health(DEPTH, STALE)
+            harness.update(20, 21)
+            harness.order_books.on_health(DEPTH, LIVE)
             assert _told(await subscription.receive()) == [Health.RECOVERING]
-            house.exchange.update_id = 20
-            await house.order_books.known(DEPTH, 1)
+            harness.exchange.update_id = 20
+            await harness.order_books.known(DEPTH, 1)
             assert _told(await subscription.receive()) == [Health.LIVE]
 
 

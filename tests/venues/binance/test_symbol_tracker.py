@@ -23,7 +23,7 @@ from komas.venues.core.rest import open_rest
 OLD, NEW = Stream(Kind.TICKER, "OLDUSDT"), Stream(Kind.TICKER, "NEWUSDT")
 
 
-class _House:
+class _Harness:
     """A hub, and what follows the listings of an exchange whose symbols may change."""
 
     def __init__(self) -> None:
@@ -39,45 +39,47 @@ class _House:
 
 
 @asynccontextmanager
-async def _house() -> AsyncIterator[tuple[_House, SymbolTracker]]:
-    house = _House()
-    transport = httpx.MockTransport(house.answer)
+async def _harness() -> AsyncIterator[tuple[_Harness, SymbolTracker]]:
+    harness = _Harness()
+    transport = httpx.MockTransport(harness.answer)
     async with (
         open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
         trio.open_nursery() as nursery,
     ):
         listings = Listings(rest)
-        symbol_tracker = SymbolTracker(listings, house.hub.interest, GapFiller(house.hub, RestHistory(rest), lambda: 1))
+        symbol_tracker = SymbolTracker(
+            listings, harness.hub.interest, GapFiller(harness.hub, RestHistory(rest), lambda: 1)
+        )
         nursery.start_soon(listings.run)
         nursery.start_soon(symbol_tracker.run)
         assert await listings.answered()
-        yield house, symbol_tracker
+        yield harness, symbol_tracker
         nursery.cancel_scope.cancel()
 
 
 async def test_every_symbol_follows_listings_and_delistings(autojump_clock: trio.testing.MockClock) -> None:
     """A new one is subscribed, one that is gone is dropped, one that does not trade is left out."""
-    async with _house() as (house, symbol_tracker):
+    async with _harness() as (harness, symbol_tracker):
         assert [stream.symbol for stream in symbol_tracker.follow(Kind.TICKER)] == ["BTCUSDT", "OLDUSDT"]
-        del house.symbols["OLDUSDT"]
-        house.symbols |= {"NEWUSDT": "TRADING", "HALTUSDT": "TRADING"}
+        del harness.symbols["OLDUSDT"]
+        harness.symbols |= {"NEWUSDT": "TRADING", "HALTUSDT": "TRADING"}
         await trio.sleep(FRESH_S + RETRY_S + 1)
-        assert house.names() == {"BTCUSDT", "NEWUSDT", "HALTUSDT"}
-        house.hub.interest.pin([Stream(Kind.MINI_TICKER, "BTCUSDT")])
+        assert harness.names() == {"BTCUSDT", "NEWUSDT", "HALTUSDT"}
+        harness.hub.interest.pin([Stream(Kind.MINI_TICKER, "BTCUSDT")])
         assert len(symbol_tracker.unfollow(Kind.TICKER)) == 3
-        assert house.hub.interest.streams() == (Stream(Kind.MINI_TICKER, "BTCUSDT"),)
-        house.symbols["MOREUSDT"] = "TRADING"
+        assert harness.hub.interest.streams() == (Stream(Kind.MINI_TICKER, "BTCUSDT"),)
+        harness.symbols["MOREUSDT"] = "TRADING"
         await trio.sleep(FRESH_S + 1)
-        assert len(house.hub.interest) == 1
+        assert len(harness.hub.interest) == 1
 
 
 async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio.testing.MockClock) -> None:
     """And so is one that halts, and trades again."""
-    async with _house() as (house, _symbol_tracker):
+    async with _harness() as (harness, _symbol_tracker):
         halted = Stream(Kind.TRADE, "BTCUSDT")
-        with house.hub.subscribe([OLD, halted, Stream(Kind.TICKER, "BTCUSDT")]) as subscription:
-            del house.symbols["OLDUSDT"]
-            house.symbols["BTCUSDT"] = "HALT"
+        with harness.hub.subscribe([OLD, halted, Stream(Kind.TICKER, "BTCUSDT")]) as subscription:
+            del harness.symbols["OLDUSDT"]
+            harness.symbols["BTCUSDT"] = "HALT"
             await trio.sleep(FRESH_S + RETRY_S + 1)
             notices = [item.notice for item in (await subscription.receive()).items if isinstance(item, NoticeEnvelope)]
             *halts, refusal = notices
@@ -88,8 +90,8 @@ async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio
                 StreamHealth(stream=name, health=Health.QUIET, reason=reason)
                 for name in ("btcusdt@trade", "btcusdt@ticker")
             ]
-            assert OLD not in house.hub.interest
-            house.symbols["BTCUSDT"] = "TRADING"
+            assert OLD not in harness.hub.interest
+            harness.symbols["BTCUSDT"] = "TRADING"
             await trio.sleep(FRESH_S + 1)
             again = (await subscription.receive()).items[0]
             assert isinstance(again, NoticeEnvelope)

@@ -88,7 +88,7 @@ def _trades(request: httpx.Request, *, missing: tuple[int, ...] = ()) -> httpx.R
     return httpx.Response(200, content=json.dumps(rows))
 
 
-class _House:
+class _Harness:
     """A backfill over a scripted REST host."""
 
     def __init__(self, gap_filler: GapFiller, sink: _Sink) -> None:
@@ -114,7 +114,7 @@ class _House:
 
 
 @asynccontextmanager
-async def _house(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIterator[_House]:
+async def _harness(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIterator[_Harness]:
     sink = _Sink()
     transport = httpx.MockTransport(answer)
     async with (
@@ -123,33 +123,33 @@ async def _house(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIter
     ):
         gap_filler = GapFiller(sink, RestHistory(rest), lambda: NOW_MS)
         nursery.start_soon(gap_filler.run)
-        yield _House(gap_filler, sink)
+        yield _Harness(gap_filler, sink)
         nursery.cancel_scope.cancel()
 
 
 async def test_what_is_missing_comes_first_and_what_is_live_waits(autojump_clock: trio.testing.MockClock) -> None:
     """In order, each once, marked; other streams do not wait, and afterwards nothing does."""
-    async with _house(_trades) as house:
-        house.take(1, 2501, 2502)
-        house.gap_filler.on_events(TICKER, [ticker(timestamp=-1)], NOW_MS)
-        assert house.sink.taken == [1, -1]
-        assert house.gap_filler.is_recovering(TRADE)
-        await house.settle()
-        assert house.sink.taken == [1, -1, *range(2, 2503)]
-        assert house.sink.backfilled == list(range(2, 2501))
-        assert not house.gap_filler.is_recovering(TRADE)
-        house.take(2503, 2503, 7)
-        assert house.sink.taken[-1] == 2503
-        counts = house.gap_filler.statistics()
+    async with _harness(_trades) as harness:
+        harness.take(1, 2501, 2502)
+        harness.gap_filler.on_events(TICKER, [ticker(timestamp=-1)], NOW_MS)
+        assert harness.sink.taken == [1, -1]
+        assert harness.gap_filler.is_recovering(TRADE)
+        await harness.settle()
+        assert harness.sink.taken == [1, -1, *range(2, 2503)]
+        assert harness.sink.backfilled == list(range(2, 2501))
+        assert not harness.gap_filler.is_recovering(TRADE)
+        harness.take(2503, 2503, 7)
+        assert harness.sink.taken[-1] == 2503
+        counts = harness.gap_filler.statistics()
         assert (counts.gaps, counts.filled, counts.declared, counts.recovering, counts.repeated) == (1, 2499, 0, 0, 2)
 
 
 async def test_a_gap_behind_a_gap_is_filled_in_its_turn(autojump_clock: trio.testing.MockClock) -> None:
     """Found while the first one was asked for."""
-    async with _house(_trades) as house:
-        house.take(0, 6, 10)
-        await house.settle()
-        assert house.sink.taken == list(range(11))
+    async with _harness(_trades) as harness:
+        harness.take(0, 6, 10)
+        await harness.settle()
+        assert harness.sink.taken == list(range(11))
 
 
 async def test_what_is_only_late_is_not_asked_for(autojump_clock: trio.testing.MockClock) -> None:
@@ -158,43 +158,43 @@ async def test_what_is_only_late_is_not_asked_for(autojump_clock: trio.testing.M
     def answer(_request: httpx.Request) -> httpx.Response:
         raise AssertionError
 
-    async with _house(answer) as house:
-        house.take(1, 5, 3, 2, 3, 8, 4, 6, 7)
+    async with _harness(answer) as harness:
+        harness.take(1, 5, 3, 2, 3, 8, 4, 6, 7)
         await trio.testing.wait_all_tasks_blocked()
-        assert house.sink.taken == list(range(1, 9))
-        assert house.sink.backfilled == []
-        assert house.gap_filler.statistics().repeated == 1
+        assert harness.sink.taken == list(range(1, 9))
+        assert harness.sink.backfilled == []
+        assert harness.gap_filler.statistics().repeated == 1
 
 
 async def test_what_comes_late_by_itself_and_what_is_asked_for_are_put_together(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Each from where it came first; what neither brings is declared around them."""
-    async with _house(lambda request: _trades(request, missing=(3, 5))) as house:
-        house.take(1, 8, 3, 6)
-        await house.settle()
-        assert house.sink.taken == [1, 2, 3, 4, (5, 5), 6, 7, 8]
-        assert house.sink.backfilled == [2, 4, 6, 7]
+    async with _harness(lambda request: _trades(request, missing=(3, 5))) as harness:
+        harness.take(1, 8, 3, 6)
+        await harness.settle()
+        assert harness.sink.taken == [1, 2, 3, 4, (5, 5), 6, 7, 8]
+        assert harness.sink.backfilled == [2, 4, 6, 7]
 
 
 async def test_what_came_late_is_sent_although_nothing_can_be_asked_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Only the rest is declared."""
-    async with _house(lambda _: httpx.Response(404)) as house:
-        house.take(1, 9, 4, 5)
-        await house.settle()
-        assert house.sink.taken == [1, (2, 3), 4, 5, (6, 8), 9]
+    async with _harness(lambda _: httpx.Response(404)) as harness:
+        harness.take(1, 9, 4, 5)
+        await harness.settle()
+        assert harness.sink.taken == [1, (2, 3), 4, 5, (6, 8), 9]
 
 
 async def test_a_closing_update_may_be_late(autojump_clock: trio.testing.MockClock) -> None:
     """The other connection brings it; its earlier updates are old."""
-    async with _house(lambda _: httpx.Response(404)) as house:
+    async with _harness(lambda _: httpx.Response(404)) as harness:
         for candle in (kline(1), kline(2), kline(1, trades=4), kline(1, closed=True, trades=5), kline(2, trades=4)):
-            house.gap_filler.on_events(KLINE, [candle], NOW_MS)
-        await house.settle()
-        assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 1, 2, 2)]
-        assert house.gap_filler.statistics().declared == 0
+            harness.gap_filler.on_events(KLINE, [candle], NOW_MS)
+        await harness.settle()
+        assert harness.sink.taken == [minute * MINUTE_MS for minute in (1, 1, 2, 2)]
+        assert harness.gap_filler.statistics().declared == 0
 
 
 async def test_a_stream_that_is_heard_again_is_asked_for_although_it_says_nothing(
@@ -211,19 +211,19 @@ async def test_a_stream_that_is_heard_again_is_asked_for_although_it_says_nothin
         first = int(request.url.params["fromId"])
         return _trades(request, missing=tuple(range(max(first, 5), first + 1000)))
 
-    async with _house(answer) as house:
-        house.gap_filler.on_suspect(TRADE)  # nothing is known of it yet
-        house.take(2)
-        house.gap_filler.on_events(KLINE, [kline(1)], NOW_MS)
-        house.gap_filler.on_events(TICKER, [ticker()], NOW_MS)
+    async with _harness(answer) as harness:
+        harness.gap_filler.on_suspect(TRADE)  # nothing is known of it yet
+        harness.take(2)
+        harness.gap_filler.on_events(KLINE, [kline(1)], NOW_MS)
+        harness.gap_filler.on_events(TICKER, [ticker()], NOW_MS)
         for stream in (TRADE, KLINE, TICKER):
-            house.gap_filler.on_suspect(stream)
+            harness.gap_filler.on_suspect(stream)
         await trio.sleep(PROBE_S + 0.1)
-        assert house.sink.taken == [2, MINUTE_MS, 1, 3, 4, MINUTE_MS, 2 * MINUTE_MS]
-        assert house.sink.backfilled == [3, 4, MINUTE_MS, 2 * MINUTE_MS]
-        house.take(5)
-        assert house.sink.taken[-1] == 5
-        assert house.gap_filler.statistics().filled == 4
+        assert harness.sink.taken == [2, MINUTE_MS, 1, 3, 4, MINUTE_MS, 2 * MINUTE_MS]
+        assert harness.sink.backfilled == [3, 4, MINUTE_MS, 2 * MINUTE_MS]
+        harness.take(5)
+        assert harness.sink.taken[-1] == 5
+        assert harness.gap_filler.statistics().filled == 4
 
 
 async def test_a_stream_that_speaks_by_itself_is_not_asked_for(autojump_clock: trio.testing.MockClock) -> None:
@@ -232,18 +232,18 @@ async def test_a_stream_that_speaks_by_itself_is_not_asked_for(autojump_clock: t
     def answer(_request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("down")
 
-    async with _house(answer) as house:
-        house.take(1)
-        house.gap_filler.on_suspect(TRADE)
-        house.take(2)
+    async with _harness(answer) as harness:
+        harness.take(1)
+        harness.gap_filler.on_suspect(TRADE)
+        harness.take(2)
         await trio.sleep(PROBE_S * 2)
-        house.gap_filler.on_suspect(TRADE)
-        house.gap_filler.on_reset(TRADE)
+        harness.gap_filler.on_suspect(TRADE)
+        harness.gap_filler.on_reset(TRADE)
         await trio.sleep(PROBE_S * 2)
-        house.take(50)
-        house.gap_filler.on_suspect(TRADE)
+        harness.take(50)
+        harness.gap_filler.on_suspect(TRADE)
         await trio.sleep(PROBE_S * 2)
-        assert house.sink.taken == [1, 2, 50]
+        assert harness.sink.taken == [1, 2, 50]
 
 
 async def test_a_candle_is_not_believed_before_another_one_follows_it(
@@ -258,13 +258,13 @@ async def test_a_candle_is_not_believed_before_another_one_follows_it(
         row = ["1.0", "2.50", "0.5", "1.10", "3.0", 0, "4.0", 7 if looks < 3 else 12, "1", "1", "0"]
         return httpx.Response(200, content=json.dumps([[minute * MINUTE_MS, *row] for minute in (1, 2)[: looks - 1]]))
 
-    async with _house(answer) as house:
+    async with _harness(answer) as harness:
         for candle in (kline(1, trades=10), kline(2)):
-            house.gap_filler.on_events(KLINE, [candle], NOW_MS)
+            harness.gap_filler.on_events(KLINE, [candle], NOW_MS)
         await trio.sleep(5)
         assert looks == 3
-        assert house.sink.taken == [MINUTE_MS, MINUTE_MS, 2 * MINUTE_MS]
-        assert house.sink.facts[1]["trades"] == 12
+        assert harness.sink.taken == [MINUTE_MS, MINUTE_MS, 2 * MINUTE_MS]
+        assert harness.sink.facts[1]["trades"] == 12
 
 
 async def test_a_gap_that_had_to_wait_for_others_is_asked_for_all_the_same(
@@ -280,21 +280,21 @@ async def test_a_gap_that_had_to_wait_for_others_is_asked_for_all_the_same(
             await trio.sleep_forever()
         return _trades(request)
 
-    async with _house(answer) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        house.take(0, 3, 6)
+    async with _harness(answer) as harness:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        harness.take(0, 3, 6)
         await trio.sleep(DEADLINE_S * 2)
-        assert house.sink.taken == [0, (1, 2), 3, 4, 5, 6]
+        assert harness.sink.taken == [0, (1, 2), 3, 4, 5, 6]
 
 
 async def test_what_the_exchange_has_not_is_declared_where_it_is_missing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Between what it has."""
-    async with _house(lambda request: _trades(request, missing=(3, 4))) as house:
-        house.take(0, 7)
-        await house.settle()
-        assert house.sink.taken == [0, 1, 2, (3, 4), 5, 6, 7]
-        assert house.sink.reason == "the exchange has it not"
+    async with _harness(lambda request: _trades(request, missing=(3, 4))) as harness:
+        harness.take(0, 7)
+        await harness.settle()
+        assert harness.sink.taken == [0, 1, 2, (3, 4), 5, 6, 7]
+        assert harness.sink.reason == "the exchange has it not"
 
 
 async def test_a_refusal_that_is_over_in_time_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
@@ -305,10 +305,10 @@ async def test_a_refusal_that_is_over_in_time_is_waited_for(autojump_clock: trio
         asked_at.append(trio.current_time())
         return httpx.Response(429, headers={"Retry-After": "2"}) if len(asked_at) == 1 else _trades(request)
 
-    async with _house(answer) as house:
-        house.take(0, 4)
+    async with _harness(answer) as harness:
+        harness.take(0, 4)
         await trio.sleep(5)
-        assert house.sink.taken == [0, 1, 2, 3, 4]
+        assert harness.sink.taken == [0, 1, 2, 3, 4]
         assert asked_at[1] - asked_at[0] >= 2
 
 
@@ -324,11 +324,11 @@ async def test_a_refusal_is_declared_at_once(
     answer: Callable[[httpx.Request], httpx.Response], reason: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     """With the exchange's words; what follows goes out."""
-    async with _house(answer) as house:
-        house.take(0, 4)
-        await house.settle()
-        assert house.sink.taken == [0, (1, 3), 4]
-        assert reason in str(house.sink.reason)
+    async with _harness(answer) as harness:
+        harness.take(0, 4)
+        await harness.settle()
+        assert harness.sink.taken == [0, (1, 3), 4]
+        assert reason in str(harness.sink.reason)
 
 
 @pytest.mark.parametrize(
@@ -348,18 +348,18 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again(
     def answer(request: httpx.Request) -> httpx.Response:
         return _trades(request) if is_well else httpx.Response(200, content=content)
 
-    async with _house(answer) as house:
-        house.take(0, 4)
+    async with _harness(answer) as harness:
+        harness.take(0, 4)
         await trio.sleep(DEADLINE_S - 1)
-        assert house.sink.taken == [0]
+        assert harness.sink.taken == [0]
         await trio.sleep(2)
-        assert house.sink.taken == [0, (1, 3), 4]
-        assert reason in str(house.sink.reason)
-        house.take(8)
-        await house.settle()
+        assert harness.sink.taken == [0, (1, 3), 4]
+        assert reason in str(harness.sink.reason)
+        harness.take(8)
+        await harness.settle()
         is_well = True
         await trio.sleep(3)
-        assert house.sink.taken == [0, (1, 3), *range(4, 9)]
+        assert harness.sink.taken == [0, (1, 3), *range(4, 9)]
 
 
 async def test_rows_in_another_order_are_rows(autojump_clock: trio.testing.MockClock) -> None:
@@ -368,10 +368,10 @@ async def test_rows_in_another_order_are_rows(autojump_clock: trio.testing.MockC
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=json.dumps(_trades(request).json()[::-1]))
 
-    async with _house(answer) as house:
-        house.take(0, 4)
-        await house.settle()
-        assert house.sink.taken == [0, 1, 2, 3, 4]
+    async with _harness(answer) as harness:
+        harness.take(0, 4)
+        await harness.settle()
+        assert harness.sink.taken == [0, 1, 2, 3, 4]
 
 
 async def test_a_host_that_is_down_is_asked_again_until_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
@@ -383,20 +383,20 @@ async def test_a_host_that_is_down_is_asked_again_until_the_deadline(autojump_cl
             raise httpx.ConnectError("down")
         return _trades(request)
 
-    async with _house(answer) as house:
-        house.take(0, 4)
+    async with _harness(answer) as harness:
+        harness.take(0, 4)
         await trio.sleep(DEADLINE_S / 2)
-        assert house.sink.taken == [0]
+        assert harness.sink.taken == [0]
         is_up.set()
         await trio.sleep(1)
-        assert house.sink.taken == [0, 1, 2, 3, 4]
+        assert harness.sink.taken == [0, 1, 2, 3, 4]
         is_up = trio.Event()
         began = trio.current_time()
-        house.take(7)
-        while house.sink.taken[-1] != 7:  # noqa: ASYNC110 - what a sink took has no event
+        harness.take(7)
+        while harness.sink.taken[-1] != 7:  # noqa: ASYNC110 - what a sink took has no event
             await trio.sleep(0.1)
-        assert house.sink.taken[5:] == [(5, 6), 7]
-        assert f"within {DEADLINE_S:g} s" in str(house.sink.reason)
+        assert harness.sink.taken[5:] == [(5, 6), 7]
+        assert f"within {DEADLINE_S:g} s" in str(harness.sink.reason)
         assert DEADLINE_S <= trio.current_time() - began < DEADLINE_S + 1
 
 
@@ -409,10 +409,10 @@ async def test_an_answer_that_lags_behind_is_waited_for(autojump_clock: trio.tes
         looks += 1
         return _trades(request, missing=(3,) if looks < 4 else ())
 
-    async with _house(answer) as house:
-        house.take(0, 4)
+    async with _harness(answer) as harness:
+        harness.take(0, 4)
         await trio.sleep(5)
-        assert house.sink.taken == [0, 1, 2, 3, 4]
+        assert harness.sink.taken == [0, 1, 2, 3, 4]
 
 
 class _Writer:
@@ -430,7 +430,7 @@ class _Writer:
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "own task"])
-async def test_what_waited_is_more_than_a_mailbox_takes_and_nobody_who_reads_loses_any(
+async def test_what_waited_is_more_than_a_buffer_takes_and_no_reader_loses_any(
     autojump_clock: trio.testing.MockClock, *, direct: bool
 ) -> None:
     """It is passed on in pieces, each of which subscribers have taken before the next."""
@@ -476,14 +476,14 @@ async def test_listeners_that_cannot_follow_do_not_make_more_wait_than_may(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """What is beyond the bound goes out without a pause; the rest at their pace."""
-    async with _house(lambda _: httpx.Response(404)) as house:
-        house.sink.settles_s = 1.0
-        house.take(0, 4)
-        house.take(*range(5, WAITING + 505))
-        await house.settle()
-        assert 500 < len(house.sink.taken) < 1000
+    async with _harness(lambda _: httpx.Response(404)) as harness:
+        harness.sink.settles_s = 1.0
+        harness.take(0, 4)
+        harness.take(*range(5, WAITING + 505))
+        await harness.settle()
+        assert 500 < len(harness.sink.taken) < 1000
         await trio.sleep(3600)
-        assert house.sink.taken == [0, (1, 3), *range(4, WAITING + 505)]
+        assert harness.sink.taken == [0, (1, 3), *range(4, WAITING + 505)]
 
 
 async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.MockClock) -> None:
@@ -493,13 +493,13 @@ async def test_too_much_behind_a_gap_ends_the_wait(autojump_clock: trio.testing.
         await trio.sleep_forever()
         raise AssertionError
 
-    async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        house.take(0, 4)
+    async with _harness(never) as harness:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        harness.take(0, 4)
         await trio.sleep(1)
-        house.take(*range(5, WAITING + 5))
+        harness.take(*range(5, WAITING + 5))
         await trio.sleep(1)
-        assert house.sink.taken == [0, (1, 3), *range(4, WAITING + 5)]
-        assert house.sink.reason == "too much came in the meantime"
+        assert harness.sink.taken == [0, (1, 3), *range(4, WAITING + 5)]
+        assert harness.sink.reason == "too much came in the meantime"
 
 
 @pytest.mark.parametrize("end", ["renewed", "refused", "forgotten"])
@@ -511,24 +511,24 @@ async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: t
             await trio.sleep_forever()
         return _trades(request, missing=(3, 4, 5))
 
-    async with _house(slow) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        house.take(0, 6, 9)
+    async with _harness(slow) as harness:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        harness.take(0, 6, 9)
         await trio.sleep(1)
         match end:
             case "renewed":
                 for number in range(1, RESTART + 1):
-                    house.gap_filler.on_events(
+                    harness.gap_filler.on_events(
                         TRADE, [trade(number - 1000, event_ms=EVENT_MS + LATE_MS + number)], NOW_MS
                     )
             case "refused":
-                house.gap_filler.on_refused(TRADE, "gone")
+                harness.gap_filler.on_refused(TRADE, "gone")
             case _:
-                house.gap_filler.on_reset(TRADE)
+                harness.gap_filler.on_reset(TRADE)
         taken = [0, 1, 2, (3, 5), 6, (7, 8), 9]
-        assert house.sink.taken[:7] == taken
-        assert house.sink.taken[7:8] == ([] if end == "forgotten" else [end])
+        assert harness.sink.taken[:7] == taken
+        assert harness.sink.taken[7:8] == ([] if end == "forgotten" else [end])
         await trio.sleep(60)
-        assert house.gap_filler.statistics().recovering == 0
+        assert harness.gap_filler.statistics().recovering == 0
 
 
 async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.testing.MockClock) -> None:
@@ -545,11 +545,11 @@ async def test_candles_are_asked_for_by_their_open_times(autojump_clock: trio.te
         ]
         return httpx.Response(200, content=json.dumps(rows))
 
-    async with _house(answer) as house:
-        house.gap_filler.on_events(KLINE, [kline(1, closed=True)], NOW_MS)
-        house.gap_filler.on_events(KLINE, [kline(5)], NOW_MS)
-        await house.settle()
-        assert house.sink.taken == [minute * MINUTE_MS for minute in (1, 2, 3, 4, 5)]
+    async with _harness(answer) as harness:
+        harness.gap_filler.on_events(KLINE, [kline(1, closed=True)], NOW_MS)
+        harness.gap_filler.on_events(KLINE, [kline(5)], NOW_MS)
+        await harness.settle()
+        assert harness.sink.taken == [minute * MINUTE_MS for minute in (1, 2, 3, 4, 5)]
 
 
 async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.testing.MockClock) -> None:
@@ -562,17 +562,17 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
         row = {"a": first, "p": "1.50", "q": "2.0", "f": 100, "l": 101, "T": 5, "m": False, "M": True}
         return httpx.Response(200, content=json.dumps([row]))
 
-    async with _house(answer) as house:
-        publish = house.sink.publish
+    async with _harness(answer) as harness:
+        publish = harness.sink.publish
 
         def keep(stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
             seen.append(event)
             publish(stream, event, received_ms, backfilled=backfilled)
 
-        house.sink.publish = keep  # type: ignore[method-assign]
+        harness.sink.publish = keep  # type: ignore[method-assign]
         for number in (6, 8):
-            house.gap_filler.on_events(AGG_TRADE, [trade(number)], NOW_MS)
-        await house.settle()
+            harness.gap_filler.on_events(AGG_TRADE, [trade(number)], NOW_MS)
+        await harness.settle()
         assert seen[1] == AggTrade(
             symbol="BTCUSDT",
             trade_id=7,
@@ -588,11 +588,11 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
 
 async def test_the_state_of_the_feed_passes_through(autojump_clock: trio.testing.MockClock) -> None:
     """Both ways."""
-    async with _house(_trades) as house:
-        house.gap_filler.on_status(FeedStatus(state=FeedState.CONNECTED))
-        assert house.gap_filler.status.state is FeedState.CONNECTED
-        house.gap_filler.on_health(TRADE, StreamHealth(stream=TRADE.name, health=Health.STALE, reason=""))
-        assert house.sink.taken == ["stale"]
+    async with _harness(_trades) as harness:
+        harness.gap_filler.on_status(FeedStatus(state=FeedState.CONNECTED))
+        assert harness.gap_filler.status.state is FeedState.CONNECTED
+        harness.gap_filler.on_health(TRADE, StreamHealth(stream=TRADE.name, health=Health.STALE, reason=""))
+        assert harness.sink.taken == ["stale"]
 
 
 async def test_hundreds_of_gaps_wait_for_no_more_than_one_does(autojump_clock: trio.testing.MockClock) -> None:
@@ -610,11 +610,11 @@ async def test_hundreds_of_gaps_wait_for_no_more_than_one_does(autojump_clock: t
             asking -= 1
         raise AssertionError
 
-    async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        house.miss_one(streams)
+    async with _harness(never) as harness:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        harness.miss_one(streams)
         await trio.sleep(DEADLINE_S + 1)
-        assert house.gap_filler.statistics().recovering == 0
-        assert house.gap_filler.statistics().declared == len(streams)
+        assert harness.gap_filler.statistics().recovering == 0
+        assert harness.gap_filler.statistics().declared == len(streams)
         assert most == ASKED
 
 
@@ -629,11 +629,11 @@ async def test_too_much_in_all_streams_waits_for_nobody(
         await trio.sleep_forever()
         raise AssertionError
 
-    async with _house(never) as house:  # type: ignore[arg-type]  # MockTransport takes both kinds
-        house.miss_one(streams)
+    async with _harness(never) as harness:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        harness.miss_one(streams)
         await trio.testing.wait_all_tasks_blocked()
-        assert house.gap_filler.statistics().recovering <= 50
-        assert house.sink.reason == "too much came in the meantime"
+        assert harness.gap_filler.statistics().recovering <= 50
+        assert harness.sink.reason == "too much came in the meantime"
 
 
 async def test_a_probe_waits_for_no_later_one(autojump_clock: trio.testing.MockClock) -> None:
@@ -645,11 +645,11 @@ async def test_a_probe_waits_for_no_later_one(autojump_clock: trio.testing.MockC
         return httpx.Response(403)
 
     other = Stream(Kind.TRADE, "ETHUSDT")
-    async with _house(answer) as house:
-        house.take(1)
-        house.gap_filler.on_events(other, [msgspec.structs.replace(trade(1), symbol="ETHUSDT")], NOW_MS)
-        house.gap_filler.on_suspect(TRADE)
+    async with _harness(answer) as harness:
+        harness.take(1)
+        harness.gap_filler.on_events(other, [msgspec.structs.replace(trade(1), symbol="ETHUSDT")], NOW_MS)
+        harness.gap_filler.on_suspect(TRADE)
         await trio.sleep(PROBE_S + 1)
-        house.gap_filler.on_suspect(other)
+        harness.gap_filler.on_suspect(other)
         await trio.sleep(PROBE_S + 1)
         assert asked == [("BTCUSDT", PROBE_S), ("ETHUSDT", 2 * PROBE_S + 1)]
