@@ -60,6 +60,7 @@ HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection th
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
 COMPLAIN_EVERY_S: Final = 10.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
+ANSWER_S: Final = 5.0  # for one of these whose response has not begun: it waits for the exchange, or for a database
 READ_BYTES: Final = 2**16
 WRITE_BYTES: Final = 2**16  # within one deadline
 NOTHING: Final = memoryview(b"")  # of no chunk: a view keeps all of what it is of
@@ -226,6 +227,11 @@ class Connection(TCPServer):
         protocol = getattr(getattr(self, "protocol", None), "protocol", None)
         return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.SEND_BODY
 
+    def _is_unanswered(self) -> bool:
+        """Whether a whole request has come, and nothing of the response to it has been sent."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and protocol.connection.our_state is h11.SEND_RESPONSE
+
     def _is_switched(self) -> bool:
         """Whether it is a WebSocket by now: who has left one is owed nothing."""
         protocol = self.protocol.protocol
@@ -281,7 +287,14 @@ class Connection(TCPServer):
             self._hearing.cancel("it has ended")
 
     async def _say_last_words(self, *, is_owed: bool) -> None:
-        """Half a close comes right after a request: what was asked for is answered, if it can be soon."""
+        """Half a close comes right after a request: what was asked for is answered, if it can be soon.
+
+        A response has ``ANSWER_S`` to begin, and ``LAST_WORDS_S`` from then on, for an event stream has no end.
+        """
+        if is_owed:
+            with trio.move_on_at(self._by(ANSWER_S)):
+                while self._is_unanswered() and not self._is_lost:  # noqa: ASYNC110 - h11 has no event for it
+                    await trio.sleep(LAST_WORDS_S / 5)
         await trio.sleep(LAST_WORDS_S if is_owed and not self._is_lost else 0)
 
     async def _handle_data(self, taken: trio.MemoryReceiveChannel[bytes]) -> None:

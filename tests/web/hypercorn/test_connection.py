@@ -16,6 +16,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, LifespanState, Scope
 
 from komas.web.hypercorn.connection import (
+    ANSWER_S,
+    LAST_WORDS_S,
     LAST_WRITE_S,
     SEND_DEADLINE_S,
     WRITE_BYTES,
@@ -140,6 +142,42 @@ async def test_a_large_answer_has_its_deadline_for_each_part(autojump_clock: tri
         await _serve(stream, _say_much)
     assert len(stream.taken) > LARGE
     assert stream.writes >= LARGE // WRITE_BYTES
+
+
+class _HalfClosed(_SlowStream):
+    """A client that asks, says that it sends no more, and reads."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self._pieces.popleft() if self._pieces else b""
+
+
+@pytest.mark.parametrize(("takes_s", "is_answered"), [(0.0, True), (0.4, True), (3.0, True), (20.0, False)])
+async def test_a_client_that_sends_no_more_gets_its_answer(
+    takes_s: float,
+    is_answered: bool,  # noqa: FBT001 - a table
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As ``nc -N`` waits for it; but not for ever, for it may as well have left."""
+
+    async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assert scope["type"] == "http"
+        with cast("trio.CancelScope", scope["state"][SCOPE_LEAVING]):
+            await trio.sleep(takes_s)
+            await _answer(scope, receive, send)
+
+    stream = _HalfClosed(0)
+    install()
+    with trio.fail_after(ANSWER_S + 2 * LAST_WORDS_S):
+        await _serve(stream, answer)
+    assert (b"9;" in stream.taken) is is_answered
+
+
+async def test_a_stream_ends_soon_for_a_client_that_sends_no_more(autojump_clock: trio.testing.MockClock) -> None:
+    """It has most likely left."""
+    install()
+    with trio.fail_after(2 * LAST_WORDS_S):
+        await _serve(_HalfClosed(0), _go_on)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
