@@ -38,8 +38,8 @@ def look_at_linux(proc: Path = PROC) -> Sockets:
         for row in rows
         if len(row) > _INODE_COLUMN.get(name, _INODE_COLUMN_OF_OTHERS)
     }
-    suspects = [pid for pid, files in before.items() if not files <= inodes]
-    # A socket that was closed meanwhile is in no list either; its file is gone, too.
+    suspects = frozenset(pid for pid, files in before.items() if not files <= inodes)
+    # A socket that was closed meanwhile is in no list either, but its file is gone, too: a client's, or any other.
     unlisted = frozenset(pid for pid in suspects if before[pid] - inodes & _files_of(proc / str(pid)))
     holders = defaultdict[str, set[int]](set)
     for pid, files in before.items():
@@ -47,7 +47,7 @@ def look_at_linux(proc: Path = PROC) -> Sockets:
             holders[inode].add(pid)
     tcp = [_tcp_socket(row, holders) for name in ("tcp", "tcp6") for row in lists[name] if _is_of_interest(row)]
     low, high = (proc / "sys/net/ipv4/ip_local_port_range").read_text("ascii").split()
-    return Sockets(tcp, unlisted=unlisted, outgoing_ports=range(int(low), int(high) + 1))
+    return Sockets(tcp, unlisted=unlisted, unsure=suspects - unlisted, outgoing_ports=range(int(low), int(high) + 1))
 
 
 def _rows(file: Path) -> list[list[str]]:

@@ -29,6 +29,7 @@ SpeaksForItself: TypeAlias = Callable[[Endpoint, Endpoint], Awaitable[bool]]  # 
 
 # Times as long as a look took, until the next: strangers can cause looks, which so take a fifth of a core at most.
 REST: Final = 4.0
+LOOKS: Final = 5  # at a program that closes sockets while it is looked at, before it is refused
 ANY_PORT: Final = range(65536)
 
 
@@ -44,8 +45,8 @@ class TcpSocket(msgspec.Struct, frozen=True, gc=False):
 class Sockets:
     """The TCP sockets of this machine at one moment.
 
-    ``unlisted`` are processes that hold a socket which the system does not list, ``outgoing_ports`` those that it gives
-    to connections that programs open.
+    ``unlisted`` are processes that hold a socket which the system does not list, ``unsure`` those that closed one in
+    that moment, ``outgoing_ports`` the ports that the system gives to connections that programs open.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class Sockets:
         sockets: Iterable[TcpSocket],
         *,
         unlisted: frozenset[int] = frozenset(),
+        unsure: frozenset[int] = frozenset(),
         outgoing_ports: range = ANY_PORT,
     ) -> None:
         self._unlisted = unlisted
+        self._unsure = unsure
         self._outgoing_ports = outgoing_ports
         self._listening_ports = set[int]()
         self._serving = set[int]()  # processes that listen beyond loopback
@@ -80,8 +83,15 @@ class Sockets:
         or a socket which is not listed: a client's that has left.
         """
         peer, ours = plain(peer), plain(ours)
-        pids = self._holders.get((peer, ours), frozenset())
+        pids = self._holders_of(peer, ours)
         return (ours, peer) in self._holders and bool(pids) and not any(self._accepts(pid, own_pid) for pid in pids)
+
+    def is_sure(self, peer: Endpoint, ours: Endpoint) -> bool:
+        """Whether the program closed no socket while it was looked at, which may have been a client's."""
+        return not self._holders_of(plain(peer), plain(ours)) & self._unsure
+
+    def _holders_of(self, peer: Endpoint, ours: Endpoint) -> frozenset[int]:
+        return self._holders.get((peer, ours), frozenset())
 
     def _accepts(self, pid: int, own_pid: int) -> bool:
         return (
@@ -113,6 +123,16 @@ class LocalPrograms:
 
     async def speaks_for_itself(self, peer: Endpoint, ours: Endpoint) -> bool:
         """Whether the program at the peer's end of a connection speaks for itself; see ``Sockets``."""
+        for _ in range(LOOKS):
+            seen = await self._see()
+            if seen is None:
+                return self._may_be_blind
+            if seen.is_sure(peer, ours):
+                return seen.speaks_for_itself(peer, ours, os.getpid())
+        return False
+
+    async def _see(self) -> Sockets | None:
+        """What was seen in a look that began now, or later."""
         asked_at = trio.current_time()
         async with self._lock:
             if self._began_at < asked_at:
@@ -121,9 +141,7 @@ class LocalPrograms:
                 self._seen = await self._try_to_look()
                 ended_at = trio.current_time()
                 self._next_at = ended_at + REST * (ended_at - self._began_at)
-        if self._seen is None:
-            return self._may_be_blind
-        return self._seen.speaks_for_itself(peer, ours, os.getpid())
+            return self._seen
 
     async def _try_to_look(self) -> Sockets | None:
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,30 @@ def test_who_is_let_in(tcp: str, files: list[str], expected: bool, tmp_path: Pat
     netlink = "sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode\n0 0 0 0 0 0 0 2 0 301\n"
     proc = _proc(tmp_path, tcp, {KOMAS: ["socket:[101]"], CURL: files, 9: ["/dev/null"]}, unix=unix, netlink=netlink)
     assert look_at_linux(proc).speaks_for_itself(PEER, DOOR, KOMAS) is expected
+
+
+@pytest.mark.parametrize(("closed", "is_sure"), [((), True), (("1",), False), (("1", "0"), False)])
+def test_a_socket_that_is_closed_during_the_look_leaves_it_unsure(
+    closed: tuple[str, ...],
+    is_sure: bool,  # noqa: FBT001 - a table
+    tmp_path: Path,
+) -> None:
+    """A relay whose client resets its connection closes that one, and perhaps ours, within the moment of the look."""
+    proc = _proc(tmp_path, "", {KOMAS: ["socket:[101]"], PROXY: ["socket:[201]", "socket:[202]"]})
+    (proc / "net" / "tcp").unlink()
+    os.mkfifo(proc / "net" / "tcp")  # opened by the look when it has seen the files of the processes
+
+    def write() -> None:
+        with (proc / "net" / "tcp").open("w") as tcp:
+            for name in closed:
+                (proc / str(PROXY) / "fd" / name).unlink()
+            tcp.write(HEAD + OURS + THEIRS + ("" if closed else CLIENT))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = look_at_linux(proc)
+    writer.join()
+    assert seen.is_sure(PEER, DOOR) is is_sure
 
 
 def test_an_end_that_two_processes_share_belongs_to_both(tmp_path: Path) -> None:

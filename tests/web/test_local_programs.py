@@ -107,6 +107,20 @@ def test_a_program_with_a_socket_in_no_list_does_not_speak_for_itself() -> None:
     assert not unlisted.speaks_for_itself(PEER, DOOR, KOMAS)
 
 
+@pytest.mark.parametrize(("looks", "expected"), [("?+", True), ("?-", False), ("????+", True), ("?????+", False)])
+async def test_a_program_that_closes_a_socket_meanwhile_is_looked_at_again(looks: str, expected: bool) -> None:  # noqa: FBT001 - a table
+    """It may have been a client's, that left; a few times, for honest programs close sockets, too."""
+    to_come = iter(looks)
+
+    def look() -> Sockets:
+        what = next(to_come)
+        client = [OUTSIDER] if what == "-" else []
+        sockets = [*BASE, *_pair(PEER, DOOR, {PROXY}, {KOMAS}), *client]
+        return Sockets(sockets, unsure=frozenset({PROXY} if what == "?" else {}), outgoing_ports=OUTGOING)
+
+    assert await LocalPrograms(look).speaks_for_itself(PEER, DOOR) is expected
+
+
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ValueError("not a table")])
 async def test_a_look_that_fails_keeps_everybody_out(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """With a reason in the log, once; where the system never shows anything it proves nothing."""
