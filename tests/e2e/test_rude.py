@@ -224,6 +224,8 @@ def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp
 
     request = f"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n".encode()
     with serving(tmp_path, "--demo") as server:
+        wait_for(lambda: server.status()["connected"], "the demo's own connection")
+        wait_for(lambda: count("komas_signal_events_total") > 0, "the last part of the demo")
         before = count("komas_tasks")
         with ExitStack() as clients:
             for _ in range(20):

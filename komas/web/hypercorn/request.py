@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
+import quart.wrappers
 import trio
 from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import HTTPStream
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
 SCOPE_RECEIVE: Final = "komas.receive"  # and where a WebSocket's handler finds what gives it messages
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
+# Raised by Quart 0.23 and later, which Quart-Trio lets pass as a failure of the application.
+_CLIENT_LEFT: Final[tuple[type[Exception], ...]] = (
+    (quart.wrappers.ClientDisconnectedError,) if hasattr(quart.wrappers, "ClientDisconnectedError") else ()
+)
 _HEADERS_KEPT: Final = 256  # that were encoded before: nearly all of them are the same in every response
 
 
@@ -91,7 +96,10 @@ class RequestConnection(TrioASGIHTTPConnection):
         state = cast("dict[str, object]", self.scope.get("state") or {})
         leaving = state.get(SCOPE_LEAVING)
         if not isinstance(leaving, trio.CancelScope):
-            await super().__call__(receive, send)
+            try:
+                await super().__call__(receive, send)
+            except* _CLIENT_LEFT:  # in the moment in which its answer was ready
+                pass
             return
         with leaving:
             body = await self._begin(send)
