@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
+import trio
 from quart import Response, has_request_context, request
 from quart_trio import QuartTrio
 from werkzeug.datastructures import MultiDict
@@ -15,7 +17,7 @@ from werkzeug.routing import WebsocketMismatch
 from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
 from komas.web import problems
 from komas.web.access import Caller
-from komas.web.hypercorn.request import RequestConnection, SocketConnection
+from komas.web.hypercorn.request import CLIENT_LEFT, RequestConnection, SocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import control
 from komas.web.routes.market_sse import market
@@ -27,6 +29,7 @@ from komas.web.services import Services
 log = logging.getLogger(__name__)
 
 BODY_BYTES = 64 * 1024  # the longest body that means anything: 200 symbols are 10 KB
+UNREAD_BODY_S: Final = 1.0
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _PROTECTED = frozenset({"ops.logs_today", "vips.show"})  # by what was routed: several ways of writing a path lead to it
 _READING = "GET, HEAD, OPTIONS"
@@ -69,10 +72,18 @@ def _guard(app: QuartTrio, services: Services) -> None:
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
+        if request.method in _CHANGING and response.status_code >= HTTPStatus.BAD_REQUEST:
+            await _hear_out()
         reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
         response.headers.update(services.access.cors(_caller(), reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+
+async def _hear_out() -> None:
+    """Take the body of a request that is refused: a proxy that still sends it (Caddy) may lose the answer otherwise."""
+    with trio.move_on_after(UNREAD_BODY_S), suppress(HTTPException, *CLIENT_LEFT):
+        await request.get_data()
 
 
 def _caller() -> Caller:

@@ -67,9 +67,14 @@ def told(exchange: Exchange, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _statuses(url: str, calls: tuple[tuple[str, str, object], ...], host: str) -> dict[str, int]:
     with httpx.Client(base_url=url, timeout=PATIENCE_S, headers={"Host": host}) as outsider:
-        return {
-            f"{verb} {target}": outsider.request(verb, target, json=body).status_code for verb, target, body in calls
-        }
+        return {f"{verb} {target}": _status(outsider, verb, target, body) for verb, target, body in calls}
+
+
+def _status(outsider: httpx.Client, verb: str, target: str, body: object) -> int:
+    try:
+        return outsider.request(verb, target, json=body).status_code
+    except httpx.RemoteProtocolError:  # Caddy loses the body of one answer in some thousands, if it answers a POST
+        return outsider.request(verb, target, json=body).status_code
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "komas.example"])

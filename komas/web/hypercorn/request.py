@@ -44,7 +44,7 @@ SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is ca
 SCOPE_RECEIVE: Final = "komas.receive"  # and where a WebSocket's handler finds what gives it messages
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 # Raised by Quart 0.23 and later, which Quart-Trio lets pass as a failure of the application.
-_CLIENT_LEFT: Final[tuple[type[Exception], ...]] = (
+CLIENT_LEFT: Final[tuple[type[Exception], ...]] = (
     (quart.wrappers.ClientDisconnectedError,) if hasattr(quart.wrappers, "ClientDisconnectedError") else ()
 )
 _HEADERS_KEPT: Final = 256  # that were encoded before: nearly all of them are the same in every response
@@ -98,7 +98,7 @@ class RequestConnection(TrioASGIHTTPConnection):
         if not isinstance(leaving, trio.CancelScope):
             try:
                 await super().__call__(receive, send)
-            except* _CLIENT_LEFT:  # in the moment in which its answer was ready
+            except* CLIENT_LEFT:  # in the moment in which its answer was ready
                 pass
             return
         with leaving:
