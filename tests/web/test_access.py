@@ -16,6 +16,7 @@ from werkzeug.datastructures import Headers
 from komas.errors import SettingError
 from komas.settings import TOKEN_LENGTH, Settings
 from komas.web.access import Access, Caller, admin_token_of, is_beyond_loopback, who_may_control
+from komas.web.app import UNREAD_BODY_S
 from komas.web.local_programs import Endpoint
 from tests.venues.exchange import obeying
 from tests.web.harness import ADMIN, ADMIN_TOKEN, web_harness
@@ -367,3 +368,33 @@ async def test_a_page_that_is_not_listed_is_counted_and_logged_once_a_minute(
     await trio.sleep(60)
     assert not access.lets_page_in(caller)
     assert vars(caplog.records[-1])["not_logged"] == 999
+
+
+@pytest.mark.parametrize(("comes_after_s", "answered_after_s"), [(0.2, 0.2), (60.0, UNREAD_BODY_S)])
+async def test_a_refusal_takes_the_body_first(
+    comes_after_s: float, answered_after_s: float, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A proxy that is still sending it may lose the answer; it has a second."""
+    answers: list[tuple[float, object]] = []
+
+    async def receive() -> dict[str, object]:
+        await trio.sleep(comes_after_s)
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: dict[str, object]) -> None:
+        await trio.lowlevel.checkpoint()
+        answers.append((trio.current_time(), message.get("status")))
+
+    scope = {
+        "type": "http", "method": "POST", "scheme": "http", "path": "/api/vip/1", "raw_path": b"/api/vip/1",
+        "asgi": {}, "http_version": "1.1", "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80), "headers": [(b"host", b"localhost"), (b"content-length", b"2")],
+        "state": {}, "extensions": {},
+    }  # fmt: skip
+    async with web_harness(tmp_path) as harness:
+        began = trio.current_time()
+        app: Any = harness.app
+        await app(scope, receive, send)
+    answered_at, status = answers[0]
+    assert answered_at == pytest.approx(began + answered_after_s)
+    assert status == 401
