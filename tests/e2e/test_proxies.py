@@ -20,7 +20,7 @@ import websockets.typing
 
 from tests.e2e.browser import browsing, needs_chromium, showing
 from tests.e2e.processes import PATIENCE_S, Exchange, Server, events, serving, simulating, token_for, wait_for
-from tests.e2e.proxies import AS_THEY_COME, OF_OURS, Proxy, nginx_as_it_comes, nginx_of_ours, proxying
+from tests.e2e.proxies import AS_THEY_COME, OF_OURS, Proxy, caddy_of_ours, nginx_as_it_comes, nginx_of_ours, proxying
 
 WISH = {"symbols": ["BTCUSDT"], "stream_type": "ticker"}
 GUARDED: tuple[tuple[str, str, object], ...] = (
@@ -65,16 +65,18 @@ def told(exchange: Exchange, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield server
 
 
-def _statuses(url: str, calls: tuple[tuple[str, str, object], ...], host: str) -> dict[str, int]:
+def _statuses(url: str, calls: tuple[tuple[str, str, object], ...], host: str, tries: int = 1) -> dict[str, int]:
     with httpx.Client(base_url=url, timeout=PATIENCE_S, headers={"Host": host}) as outsider:
-        return {f"{verb} {target}": _status(outsider, verb, target, body) for verb, target, body in calls}
+        return {f"{verb} {target}": _status(outsider, verb, target, body, tries) for verb, target, body in calls}
 
 
-def _status(outsider: httpx.Client, verb: str, target: str, body: object) -> int:
+def _status(outsider: httpx.Client, verb: str, target: str, body: object, tries: int) -> int:
     try:
         return outsider.request(verb, target, json=body).status_code
-    except httpx.RemoteProtocolError:  # Caddy loses the body of one answer in some thousands, if it answers a POST
-        return outsider.request(verb, target, json=body).status_code
+    except httpx.RemoteProtocolError:
+        if tries == 1:
+            raise
+        return _status(outsider, verb, target, body, tries - 1)
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "komas.example"])
@@ -83,7 +85,9 @@ def test_an_outsider_is_kept_out_through_every_proxy(proxy: Proxy, host: str, pl
     """Also where neither side was told of the other, and whatever host the outsider writes."""
     calls = GUARDED + CONTROL if sys.platform == "linux" else GUARDED
     with proxying(proxy, tmp_path, plain.port) as port:
-        statuses = _statuses(f"http://127.0.0.1:{port}", calls, host)
+        # Caddy 2.6 closes its own connection to us under one refused POST in some thousands, and loses the answer.
+        tries = 2 if proxy is caddy_of_ours else 1
+        statuses = _statuses(f"http://127.0.0.1:{port}", calls, host, tries)
         assert set(statuses.values()) <= {401, 403}, statuses
 
 
