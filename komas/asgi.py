@@ -5,7 +5,7 @@ The same ``open_gateway()`` as under ``komas serve``, inside the ASGI lifespan. 
 
 Hypercorn shows a crash of its worker process as success, and lets an application crash while it goes on answering.
 So ``hypercorn.toml`` runs it in one process (``workers = 0``), this module brings the signal handling which Hypercorn
-leaves out there, and a bug in a room becomes the one exception that Hypercorn lets end the server.
+leaves out there, and a bug in a component becomes the one exception that Hypercorn lets end the server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import multiprocessing
 import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -23,10 +22,10 @@ from hypercorn.utils import LifespanFailureError
 
 from komas.errors import SettingError
 from komas.observability.logs import make_folder
-from komas.server import Gateway, logs_of, open_gateway
+from komas.server import logs_of, open_gateway
 from komas.settings import Settings, load
 from komas.shutdown import first_signal, leave_at_once
-from komas.web.hypercorn.connection import Run, install
+from komas.web.hypercorn.connection import install
 
 Message: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -63,24 +62,14 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
         async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
             state[_STATE] = gateway
             gateway.serving.set()  # in a moment: Hypercorn says nothing when it listens
-            nursery.start_soon(_drain_with, run, gateway)
+            nursery.start_soon(gateway.drain_with, run)
             if threading.current_thread() is threading.main_thread():
-                await nursery.start(first_signal, partial(_stop, run))
+                await nursery.start(first_signal, run.stop)
             await gateway.app(scope, receive, send)  # type: ignore[arg-type]  # typed by Hypercorn, structurally the same
             nursery.cancel_scope.cancel()
     except Exception as error:
         log.critical("a component failed", exc_info=error)
         raise LifespanFailureError("runtime", repr(error)) from error
-
-
-def _stop(run: Run, cause: str) -> None:
-    log.info("stopping", extra={"signal": cause})
-    run.stop()
-
-
-async def _drain_with(run: Run, gateway: Gateway) -> None:
-    await run.draining.wait()
-    gateway.drain()
 
 
 def _load() -> Settings:

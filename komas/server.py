@@ -48,7 +48,7 @@ from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 from komas.web.access import Access, admin_token_of, who_may_control
 from komas.web.app import create_app
-from komas.web.hypercorn.connection import install, is_exposed, present
+from komas.web.hypercorn.connection import Run, install, is_exposed, present
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import LocalPrograms
 from komas.web.services import Services
@@ -80,6 +80,11 @@ class Gateway:
             self.services.draining.set()
             self.services.hub.drain()
 
+    async def drain_with(self, run: Run) -> None:
+        """Drain once Hypercorn has begun to stop."""
+        await run.draining.wait()
+        self.drain()
+
 
 def logs_of(data_dir: Path) -> Path:
     """The folder of the daily files."""
@@ -94,7 +99,7 @@ async def open_gateway(
     open_stream: OpenStream = open_tcp,
     clock_ms: Callable[[], int] = wall_ms,
 ) -> AsyncIterator[Gateway]:
-    """Open every room; leaving the block closes them in reverse. A bug in one of them is raised from here.
+    """Open every component; leaving the block closes them in reverse. A bug in one of them is raised from here.
 
     ``config`` is Hypercorn's, where it is known before it listens.
     """
@@ -219,20 +224,14 @@ async def serve(
 
     ``ready`` is called with the addresses once they accept connections.
     """
-    install()
+    run = install()
     config = hypercorn_config(settings)
-    stop = trio.Event()
-
-    def begin_to_stop(cause: str) -> None:
-        log.info("stopping", extra={"signal": cause})
-        stop.set()
-
     async with trio.open_nursery() as signals:
-        await signals.start(first_signal, begin_to_stop, name="signals")
+        await signals.start(first_signal, run.stop, name="signals")
         async with open_gateway(settings, config=config) as gateway:
-            signals.start_soon(_drain_at, stop, gateway)
+            signals.start_soon(gateway.drain_with, run)
             async with trio.open_nursery() as edge:
-                serving = partial(hypercorn_serve, gateway.app, config, shutdown_trigger=stop.wait)
+                serving = partial(hypercorn_serve, gateway.app, config)
                 try:
                     binds = await edge.start(serving, name="edge")
                 except* OSError as group:
@@ -240,11 +239,6 @@ async def serve(
                 ready(binds)
                 gateway.serving.set()
         signals.cancel_scope.cancel("the edge has drained")
-
-
-async def _drain_at(stop: trio.Event, gateway: Gateway) -> None:
-    await stop.wait()
-    gateway.drain()
 
 
 def hypercorn_config(settings: Settings) -> Config:

@@ -15,7 +15,7 @@ import msgspec
 from komas.hub.overflow import Item
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.market import Gap
-from komas.model.streams import Stream, next_open_ms, previous_open_ms
+from komas.model.streams import Stream, next_number, previous_number
 
 # Over two minutes of the busiest captured pair (9,757 trades in 346 s); a browser retries after three seconds.
 HISTORY_LENGTH = 4096
@@ -75,7 +75,7 @@ class History:
         if self._lost is not None:
             return self._lost
         oldest = self._oldest()
-        return 0 if oldest is None else self._preceding(oldest)
+        return 0 if oldest is None else previous_number(self._stream, oldest)
 
     def _oldest(self) -> int | None:
         return next((item.sequence for item in self._items if isinstance(item, Envelope)), None)
@@ -85,28 +85,18 @@ class History:
         return newer[::-1]
 
     def _gap(self, offset: int) -> Gap:
-        first = self._following(offset)
+        first = next_number(self._stream, offset)
         oldest = self._oldest()
         if oldest is None or self._last is None or offset > self._last:
             return Gap(stream=self._stream.name, first=first, last=None)
         if oldest <= first:  # another epoch, but the numbers prove that nothing is missing up to the next known gap
             last = min((gap.first - 1 for gap in self._gaps(first) if gap.first is not None), default=self._last)
             return Gap(stream=self._stream.name, first=first, last=last, filled=True)
-        return Gap(stream=self._stream.name, first=first, last=self._preceding(oldest))
+        return Gap(stream=self._stream.name, first=first, last=previous_number(self._stream, oldest))
 
     def _gaps(self, first: int) -> list[Gap]:
         notices = [item.notice for item in self._after(first - 1) if isinstance(item, NoticeEnvelope)]
         return [notice for notice in notices if isinstance(notice, Gap)]
-
-    def _following(self, number: int) -> int:
-        if self._stream.interval is not None:
-            return next_open_ms(self._stream.interval, number)
-        return number + 1
-
-    def _preceding(self, number: int) -> int:
-        if self._stream.interval is not None:
-            return previous_open_ms(self._stream.interval, number)
-        return number - 1
 
 
 def _reached(item: Item, offset: int) -> bool:

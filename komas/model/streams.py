@@ -150,3 +150,17 @@ def _shown(text: str) -> str:
     """What a user wrote, short enough and plain enough for an error message."""
     cut = text if len(text) <= SYMBOL_LENGTH else text[:SYMBOL_LENGTH] + "…"
     return repr(cut)
+
+
+def next_number(stream: Stream, number: int) -> int:
+    """The exchange's number that follows one of a stream: of candles the next open time, else one more."""
+    if stream.interval is not None:
+        return next_open_ms(stream.interval, number)
+    return number + 1
+
+
+def previous_number(stream: Stream, number: int) -> int:
+    """The exchange's number that goes before one of a stream."""
+    if stream.interval is not None:
+        return previous_open_ms(stream.interval, number)
+    return number - 1

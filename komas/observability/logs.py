@@ -101,7 +101,7 @@ class DailyLog(logging.Handler):
         self._days = days
         self._day = ""
         self._file: TextIO | None = None
-        self._complained_at = -COMPLAIN_EVERY_S
+        self._log_limit = LogLimit()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; a full disk must not stop prices, so a failure is told on stderr, now and then."""
@@ -133,8 +133,7 @@ class DailyLog(logging.Handler):
         return [record for record in records if _level_of(record) >= lowest][-limit:]
 
     def _complain(self, now: float, error: OSError) -> None:
-        if now - self._complained_at >= COMPLAIN_EVERY_S:
-            self._complained_at = now
+        if self._log_limit.due(now) is not None:
             sys.stderr.write(f"komas: no record is written to {self._folder}: {error}\n")
 
     def _open(self, moment: datetime) -> TextIO:

@@ -71,19 +71,19 @@ def _guard(app: QuartTrio, services: Services) -> None:
         return None
 
     @app.after_request
-    async def add_headers(response: Response) -> Response:
+    async def take_unread_body(response: Response) -> Response:
+        """Of a request that is refused: a proxy that still sends it (Caddy) may lose the answer otherwise."""
         if request.method in _CHANGING and response.status_code >= HTTPStatus.BAD_REQUEST:
-            await _hear_out()
+            with trio.move_on_after(UNREAD_BODY_S), suppress(HTTPException, *CLIENT_LEFT):
+                await request.get_data()
+        return response
+
+    @app.after_request
+    async def add_headers(response: Response) -> Response:
         reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
         response.headers.update(services.access.cors(_caller(), reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
-
-
-async def _hear_out() -> None:
-    """Take the body of a request that is refused: a proxy that still sends it (Caddy) may lose the answer otherwise."""
-    with trio.move_on_after(UNREAD_BODY_S), suppress(HTTPException, *CLIENT_LEFT):
-        await request.get_data()
 
 
 def _caller() -> Caller:

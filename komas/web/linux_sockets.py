@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -32,12 +33,7 @@ def look_at_linux(proc: Path = PROC) -> Sockets:
     """The sockets now; raises ``OSError`` or ``ValueError`` where ``/proc`` cannot be read."""
     before = _socket_files(proc)
     lists = {name: _rows(proc / "net" / name) for name in _LISTS}
-    inodes = {
-        row[_INODE_COLUMN.get(name, _INODE_COLUMN_OF_OTHERS)]
-        for name, rows in lists.items()
-        for row in rows
-        if len(row) > _INODE_COLUMN.get(name, _INODE_COLUMN_OF_OTHERS)
-    }
+    inodes = {inode for name, rows in lists.items() for inode in _inodes(name, rows)}
     suspects = frozenset(pid for pid, files in before.items() if not files <= inodes)
     # A socket that was closed meanwhile is in no list either, but its file is gone, too: a client's, or any other.
     unlisted = frozenset(pid for pid in suspects if before[pid] - inodes & _files_of(proc / str(pid)))
@@ -56,6 +52,11 @@ def _rows(file: Path) -> list[list[str]]:
     except FileNotFoundError:
         return []
     return [line.split() for line in text.splitlines()[1:]]
+
+
+def _inodes(name: str, rows: list[list[str]]) -> Iterator[str]:
+    column = _INODE_COLUMN.get(name, _INODE_COLUMN_OF_OTHERS)
+    return (row[column] for row in rows if len(row) > column)
 
 
 def _socket_files(proc: Path) -> dict[int, set[str]]:

@@ -13,9 +13,9 @@ import msgspec
 
 from komas.model.kinds import Kind
 from komas.model.market import AggTrade, Event, Kline, Trade
-from komas.model.streams import Stream
+from komas.model.streams import Stream, next_number
 from komas.venues.binance.wire import Number, check
-from komas.venues.core.numbering import next_number, settled
+from komas.venues.core.numbering import settled
 from komas.venues.core.rest import Rest
 
 ROWS: Final = 1000  # of one answer, at most

@@ -18,7 +18,7 @@ import trio
 
 from komas.errors import Cause, VenueError
 from komas.model.market import Event, FeedStatus, Gap, Incoming, Kline, StreamHealth
-from komas.model.streams import Stream
+from komas.model.streams import Stream, next_number, previous_number
 from komas.venues.core import numbering
 from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
 from komas.venues.core.sequencing import Sequencer, Verdict, number_of
@@ -375,7 +375,7 @@ class GapFiller:
     def _finish(self, filling: _Filling, recovery: _Recovery, reason: str) -> bool:
         """Declare what is still missing; whether nothing was."""
         declared = self._declared
-        self._close_up(filling, recovery, numbering.next_number(filling.stream, filling.last), reason)
+        self._close_up(filling, recovery, next_number(filling.stream, filling.last), reason)
         return self._declared == declared
 
     def _send_late(self, filling: _Filling, recovery: _Recovery, number: int) -> None:
@@ -386,11 +386,11 @@ class GapFiller:
     def _declare_until(self, filling: _Filling, number: int, reason: str) -> None:
         """Declare the missing events before a number."""
         if filling.next < number:
-            self._declare(filling.stream, filling.until(numbering.previous_number(filling.stream, number), reason))
+            self._declare(filling.stream, filling.until(previous_number(filling.stream, number), reason))
             filling.next = number
 
     def _step(self, filling: _Filling, number: int) -> None:
-        filling.next = numbering.next_number(filling.stream, number)
+        filling.next = next_number(filling.stream, number)
         filling.count += 1
 
     def _declare(self, stream: Stream, gap: Gap) -> None:

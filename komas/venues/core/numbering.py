@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from komas.model.kinds import KINDS
 from komas.model.market import AggTrade, Event, Kline, Trade
-from komas.model.streams import Stream, next_open_ms, previous_open_ms
+from komas.model.streams import Stream, next_number
 
 
 def can_fill(stream: Stream) -> bool:
@@ -30,17 +30,3 @@ def first_after(stream: Stream, latest: Event) -> int:
 def settled(stream: Stream, events: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
     """The events that will not change any more: of candles, the last one may be open, or still be counted."""
     return events if stream.interval is None else events[:-1]
-
-
-def next_number(stream: Stream, number: int) -> int:
-    """The number that follows."""
-    if stream.interval is not None:
-        return next_open_ms(stream.interval, number)
-    return number + 1
-
-
-def previous_number(stream: Stream, number: int) -> int:
-    """The number that goes before."""
-    if stream.interval is not None:
-        return previous_open_ms(stream.interval, number)
-    return number - 1

@@ -43,6 +43,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import LifespanState
 from hypercorn.utils import ShutdownError
 
+from komas.observability.logs import LogLimit
 from komas.web.access import is_beyond_loopback, is_loopback
 from komas.web.hypercorn.request import RequestStream
 from komas.web.hypercorn.websocket import SCOPE_CONNECTION, AccessLog, Socket
@@ -79,12 +80,13 @@ class Run:
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
         self.draining = trio.Event()
         self.draining_since = math.inf
-        self.complained_at = -COMPLAIN_EVERY_S
+        self.log_limit = LogLimit(COMPLAIN_EVERY_S)
         self.crashes = 0
         self._stop = trio.Event()
 
-    def stop(self) -> None:
-        """Ask Hypercorn to stop, as its own ``shutdown_trigger`` does."""
+    def stop(self, cause: str) -> None:
+        """Ask Hypercorn to stop, as its own ``shutdown_trigger`` does; ``cause`` is for the log."""
+        log.info("stopping", extra={"signal": cause})
         self._stop.set()
 
     def drain(self) -> None:
@@ -386,9 +388,7 @@ class Connection(TCPServer):
 
     def _complain(self, error: BaseException) -> None:
         self._server.crashes += 1
-        now = trio.current_time()
-        if now - self._server.complained_at >= COMPLAIN_EVERY_S:
-            self._server.complained_at = now
+        if self._server.log_limit.due(trio.current_time()) is not None:
             log.error("connection failed", exc_info=error, extra={"failed_in_all": self._server.crashes})
 
 

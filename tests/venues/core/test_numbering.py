@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from komas.model.kinds import Kind
-from komas.model.streams import Stream
+from komas.model.streams import Stream, next_number, previous_number
 from komas.venues.core import numbering
 from tests.builders import KLINE, MINUTE_MS, TICKER, TRADE
 
@@ -25,8 +25,8 @@ DAY_MS = 86_400_000
 )
 def test_numbers_follow_each_other(stream: Stream, number: int, following: int) -> None:
     """Ids by one, candles by their interval, a month by the calendar."""
-    assert numbering.next_number(stream, number) == following
-    assert numbering.previous_number(stream, following) == number
+    assert next_number(stream, number) == following
+    assert previous_number(stream, following) == number
 
 
 def test_what_the_exchange_does_not_keep_cannot_be_filled() -> None:
