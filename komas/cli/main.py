@@ -1,4 +1,4 @@
-"""The command line: ``komas serve|simulate|token|vip|signal|watch``. Thin: a verb reads options and calls a room."""
+"""The command line: ``komas serve|simulate|token|vip|signal|watch``. Thin: a verb reads its options."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_on_closed_output() -> NoReturn:
-    """Whoever read our output has had enough: ``komas watch ... | head``."""
+    """The reader of our output has ended: ``komas watch ... | head``."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
     sys.exit(0)
 

@@ -153,18 +153,18 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _grant(options: argparse.Namespace) -> None:
-    with _ledger(options) as ledger:
-        _print_vip(ledger.grant(_user(options.user_id), options.days, int(time.time())))
+    with _open_database(options) as database:
+        _print_vip(database.grant(_user(options.user_id), options.days, int(time.time())))
 
 
 def _revoke(options: argparse.Namespace) -> None:
-    with _ledger(options) as ledger:
-        _print_vip(ledger.revoke(_user(options.user_id), int(time.time())))
+    with _open_database(options) as database:
+        _print_vip(database.revoke(_user(options.user_id), int(time.time())))
 
 
 def _list(options: argparse.Namespace) -> None:
-    with _ledger(options) as ledger:
-        for vip in ledger.vips():
+    with _open_database(options) as database:
+        for vip in database.vips():
             _print_vip(vip)
 
 
@@ -175,8 +175,8 @@ def _publish(options: argparse.Namespace) -> None:
     settings = _settings(options)
     signal_type = check_type(options.type, settings.signal_types)
     draft = SignalInsert(signal_type, check_data(_data(options.data)), PUBLISHER, check_key(options.key))
-    with _ledger(options) as ledger:
-        event, _ = ledger.publish(draft, time.time_ns() // 10**6)
+    with _open_database(options) as database:
+        event, _ = database.publish(draft, time.time_ns() // 10**6)
     print(bytes(event.data).decode())
 
 
@@ -184,28 +184,28 @@ def _update(options: argparse.Namespace) -> None:
     from komas.signals.validation import check_data
 
     changes = check_data(_data(options.data))
-    with _ledger(options) as ledger:
-        done = ledger.update(options.id, changes, time.time_ns() // 10**6)
+    with _open_database(options) as database:
+        done = database.update(options.id, changes, time.time_ns() // 10**6)
     if done is None:
         raise CallerError(f"there is no signal {options.id}")
     print(bytes(done[0].data).decode())
 
 
 @contextmanager
-def _ledger(options: argparse.Namespace) -> Iterator[SignalDatabase]:
+def _open_database(options: argparse.Namespace) -> Iterator[SignalDatabase]:
     from komas.signals.database import SignalDatabase
     from komas.signals.services import database_of
 
-    place = database_of(_settings(options))
-    ledger = SignalDatabase(place)
+    location = database_of(_settings(options))
+    database = SignalDatabase(location)
     try:
-        ledger.open()
-        yield ledger
+        database.open()
+        yield database
     except StoreUnavailable as error:
-        named = place if isinstance(place, Path) else "database_url"  # which may hold a password
+        named = location if isinstance(location, Path) else "database_url"  # which may hold a password
         raise StoreUnavailable(f"{named}: {error}") from error
     finally:
-        ledger.close()
+        database.close()
 
 
 def _data(text: str) -> object:

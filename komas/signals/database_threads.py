@@ -1,4 +1,4 @@
-"""The store of signals and VIPs: the ledger, run in threads, so that no query holds up the loop.
+"""The store of signals and VIPs: ``SignalDatabase``, run in threads, so that no query holds up the loop.
 
 SQLAlchemy is loaded by the first of them, where the place is a file: it takes a third of a start.
 """
@@ -32,7 +32,7 @@ COMPLAIN_EVERY_S: Final = 60.0
 
 
 class DatabaseThreads:
-    """Access to the ledger. What it is asked is done or ``StoreUnavailable``, and that is logged, now and then.
+    """Access to the database. What it is asked is done or ``StoreUnavailable``, and that is logged, now and then.
 
     A call that is cancelled, or takes longer than ``WAIT_S``, may be carried out all the same: the caller learns
     nothing of it, the signal service's watch does.

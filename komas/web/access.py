@@ -106,7 +106,7 @@ class Access:
         With the admin token, from anywhere. Without a token, a program of this machine that speaks for itself, while
         nothing says that others reach us: no proxy is trusted and nothing is bound beyond loopback, the peer is
         loopback and calls us by a loopback name (a web page that was rebound to 127.0.0.1 does not), no header tells
-        of a proxy, and not for a web page of another origin. A token that the setting names closes this door.
+        of a proxy, and not for a web page of another origin. With the setting ``admin_token`` the token is needed.
         """
         if "Authorization" not in caller.headers and self._is_local(caller) and caller.ours is not None:
             peer = caller.peer, caller.peer_port

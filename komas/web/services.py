@@ -21,7 +21,7 @@ from komas.web.limits import ConnectionLimits
 
 @dataclass(frozen=True)
 class Services:
-    """Every room that a request can reach; ``clock_ms`` is the wall clock, milliseconds since the epoch."""
+    """Every component that a request can reach; ``clock_ms`` is the wall clock, milliseconds since the epoch."""
 
     settings: Settings
     access: Access

@@ -1,4 +1,4 @@
-"""One of Binance's markets from its sockets to the sink: every room of it, opened together."""
+"""One of Binance's markets from its sockets to the sink: all its components, opened together."""
 
 from __future__ import annotations
 
