@@ -41,7 +41,10 @@ async def watch_signals(server: str, token: str, since_id: str = "", console: Co
             if "position" in message:
                 place.clear()
                 place["since"] = str(message.pop("position"))
-            screen.show(message)
+            if message.get("type") == "connected":
+                screen.note(f"{server}: connected")
+            else:
+                screen.show(message)
 
         while True:
             try:
@@ -65,7 +68,7 @@ async def _converse(server: str, query: dict[str, str], show: Callable[[dict[str
                     for message in map(read_object, await socket.receive()):
                         if message.get("type") == "ping":
                             await socket.send(PONG)
-                        elif message.get("type") != "connected":
+                        else:
                             show(message)
             finally:
                 await socket.close()

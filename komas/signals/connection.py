@@ -137,7 +137,8 @@ class SignalConnection:
                 # What is published from here on comes after the greeting, however long that takes to be sent.
                 position = self._services.channel.position if position is None else position
                 window.deadline = float("inf")
-                await self._act(self._session.admitted(principal, known, self._now_s()))
+                told = position if self._request.positions else None
+                await self._act(self._session.admitted(principal, known, self._now_s(), told))
                 if self._session.is_open:
                     self._look_again()
                     await self._deliver(position)

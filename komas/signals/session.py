@@ -137,8 +137,13 @@ class Session:
 
     # From outside
 
-    def admitted(self, principal: Principal, known: Vip | None, now_s: float) -> list[Action]:
-        """Greet a user whose token was verified and of whom the store knows this."""
+    def admitted(
+        self, principal: Principal, known: Vip | None, now_s: float, position: int | None = None
+    ) -> list[Action]:
+        """Greet a user whose token was verified and of whom the store knows this.
+
+        Who asked for positions is told the one that its signals come after: it can come back before the first of them.
+        """
         if not self.is_open:
             return []
         self._principal = principal
@@ -147,7 +152,8 @@ class Session:
             return self.close(closing)
         self._revocations = 0 if self._known is None else self._known.revoked_version
         self._move(On.ADMITTED)
-        greeting: Action = _message(type="connected", message=GREETING, user_id=principal.user_id)
+        where = {} if position is None else {"position": position}
+        greeting: Action = _message(type="connected", message=GREETING, user_id=principal.user_id, **where)
         early, self._early = self._early, []
         return [greeting, *(action for text in early for action in self._answer(text))]
 

@@ -89,7 +89,7 @@ def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
         token = token_for(tmp_path, *VIP, "--scope", "signals:publish")
         watch = running(komas("watch", "signals", "--server", server.url), {"KOMAS_TOKEN": token})
         with watch as watching:
-            wait_for(lambda: "komas_signal_sockets 1.0" in server.http.get("/metrics").text, "the watcher")
+            watching.line("connected$")
             server.publish(token, number=1)
             numbers.append(int(watching.line(r'^\{"type":"new_signal".*"number":(\d+)')[1]))
             os.kill(server.process.pid, signal.SIGKILL)

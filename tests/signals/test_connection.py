@@ -304,6 +304,21 @@ async def test_a_reader_too_slow_is_told_to_come_back(
         assert seen + [message["position"] for message in again.peer.heard[1:]] == list(range(1, 26))
 
 
+async def test_who_was_cut_off_before_the_first_signal_misses_none(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """The greeting says where to come back to, to those who ask for positions; others get the user's document's."""
+    async with floor(sqlite) as harness:
+        await harness.publish(3)
+        line = await harness.open(ConnectRequest(harness.harness.token(), positions=True))
+        other = await harness.open()
+        assert line.peer.heard[0]["position"] == 3
+        assert other.peer.heard[0].keys() == {"type", "message", "user_id"}
+        await harness.publish(2)
+        again = await harness.open(ConnectRequest(harness.harness.token(), since=3, positions=True))
+        assert [message["position"] for message in again.peer.heard] == [3, 4, 5]
+
+
 async def test_a_session_is_refreshed_in_place(autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase) -> None:
     """By the same user's token alone."""
     async with floor(sqlite) as harness:
@@ -502,4 +517,4 @@ async def test_who_is_ahead_of_this_process_hears_nothing_twice(
         for event in sqlite.events_after(0, 2, 10):
             harness.harness.services.channel.publish(SignalEnvelope(event))
         await harness.publish()
-        assert [message["position"] for message in line.peer.heard if "position" in message] == [3]
+        assert [message["position"] for message in line.peer.heard[1:]] == [3]
