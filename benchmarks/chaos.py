@@ -30,7 +30,7 @@ from komas.hub.hub import Hub
 from komas.hub.overflow import Item, Overflow
 from komas.model.codec import Envelope
 from komas.model.kinds import Kind
-from komas.model.market import AggTrade, Depth, Gap, Kline, Trade
+from komas.model.market import BOOK_LEVELS_PUBLISHED, AggTrade, Depth, Gap, Kline, Trade
 from komas.model.streams import Stream
 from komas.observability.logs import TextFormatter
 from komas.simulator import fault_script
@@ -40,8 +40,7 @@ from komas.simulator.http_connection import Request
 from komas.simulator.market import Event
 from komas.simulator.options import Limits, SimOptions
 from komas.venues.binance import limits
-from komas.venues.binance.market import BinanceMarket
-from komas.venues.binance.order_books import PUBLISHED
+from komas.venues.binance.market import BinanceMarket, MarketOptions
 from komas.venues.core.rest import Rest, open_rest
 
 log = logging.getLogger("chaos")
@@ -195,7 +194,7 @@ class Truth:
         symbol, _, kind = event.stream.partition("@")
         if kind == "depth@100ms":
             book = self._exchange.market.pairs[symbol.upper()].book
-            self.books[symbol.upper(), book.update_id] = book.best(PUBLISHED)
+            self.books[symbol.upper(), book.update_id] = book.best(BOOK_LEVELS_PUBLISHED)
         self._publish(event)
 
     async def run(self) -> None:
@@ -423,11 +422,7 @@ class World:
 
     def open(self, rest: Rest, jitter: Callable[[], float], redundancy: int) -> None:
         """Furnish komas."""
-        self.line = BinanceMarket(
-            limits.SPOT,
-            rest,
-            sink=self.hub,
-            wishes=self.hub.interest.part(limits.SPOT.kinds),
+        options = MarketOptions(
             url="ws://exchange.test:9443",
             streams_per_connection=6,
             redundancy=redundancy,
@@ -435,7 +430,8 @@ class World:
             clock_ms=wall_ms,
             jitter=jitter,
         )
-        self.feed, self.gap_filler = self.line.feed, self.line.gap_filler
+        self.market = BinanceMarket(limits.SPOT, rest, sink=self.hub, interest=self.hub.interest, options=options)
+        self.feed, self.gap_filler = self.market.feed, self.market.gap_filler
 
     def strike(self, fault: fault_script.AnyFault | None) -> None:
         """Let one fault begin, or a rotation."""
@@ -478,7 +474,7 @@ async def open_world(
             nursery.start_soon(world.network.run)
             nursery.start_soon(world.truth.run)
             nursery.start_soon(world.hub.interest.sweep)
-            world.line.start_in(nursery)
+            world.market.start_in(nursery)
             await nursery.start(world.listen, streams)
             world.feed.connect()
             yield world

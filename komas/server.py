@@ -32,17 +32,17 @@ from quart_trio import QuartTrio
 
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
-from komas.model.kinds import Kind
+from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
 from komas.observability.logs import logging_to
 from komas.settings import Settings
 from komas.shutdown import first_signal
 from komas.signals.demo import publish_demo_signals
 from komas.signals.services import SignalServices, open_signals
-from komas.venues.binance import limits, limits_usdm
-from komas.venues.binance.feed import wall_ms
+from komas.venues.binance import hosts, limits, limits_usdm
+from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
-from komas.venues.binance.market import Beside, BinanceMarket
+from komas.venues.binance.market import BinanceMarket, MarketOptions, wall_ms
 from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
@@ -51,6 +51,7 @@ from komas.web.app import create_app
 from komas.web.hypercorn.connection import Run, install, is_exposed, present
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import LocalPrograms
+from komas.web.markets import Markets
 from komas.web.services import Services
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ ACCESS_LOG = "%(h)s %(m)s %(s)s %(B)s bytes %(L)s s"
 
 # Where its own file says nothing else; the same stands in hypercorn.toml.
 HYPERCORN = {"backlog": 1024, "keep_alive_timeout": 75, "shutdown_timeout": 10, "startup_timeout": 20}
+MARKETS = (limits.SPOT, limits_usdm.USD_M)  # the first is the primary one
 OPEN_FILES = 65_536  # more than the defaults of all limits of clients together
 
 
@@ -116,24 +118,25 @@ async def open_gateway(
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
-            spot, futures = [
+            opened = [
                 await stack.enter_async_context(
-                    _open_market(venue, settings, hub, open_stream=open_stream, clock_ms=clock_ms)
+                    _open_market(spec, settings, hub, open_stream=open_stream, clock_ms=clock_ms)
                 )
-                for venue in (limits.SPOT, limits_usdm.USD_M)
+                for spec in MARKETS
             ]
-            for line in (spot, futures):
-                line.start_in(work)
+            for market in opened:
+                market.start_in(work)
+            markets = Markets(opened)
             work.start_soon(hub.interest.sweep, name="interest sweeper")
             work.start_soon(hub.run, settings.heartbeat_s, name="broadcaster")
             work.start_soon(signals.channel.run, name="signal broadcaster")
             work.start_soon(signals.authenticator.run, name="token keys")
             if settings.demo:
                 work.start_soon(publish_demo_signals, signals.service, settings.signal_types, name="simulated signals")
-                hub.interest.pin([Stream(Kind.TICKER, symbol) for symbol in settings.default_symbols])
-                spot.feed.connect()
+                hub.interest.pin([Stream.of(Kind.TICKER, symbol) for symbol in settings.default_symbols])
+                markets.primary.feed.connect()
             gateway = Gateway(
-                Services(settings, access, hub, spot, futures, ConnectionLimits(settings), signals, daily, clock_ms)
+                Services(settings, access, hub, markets, ConnectionLimits(settings), signals, daily, clock_ms)
             )
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
@@ -159,27 +162,32 @@ async def _run_signal_service(signals: SignalServices, serving: trio.Event) -> N
 
 @asynccontextmanager
 async def _open_market(
-    venue: MarketSpec, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
+    spec: MarketSpec, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
 ) -> AsyncIterator[BinanceMarket]:
-    """One of the exchange's markets: everybody is told the state of spot; futures are connected while wanted."""
-    is_spot, wishes = venue is limits.SPOT, hub.interest.part(venue.kinds)
-    rest_url = settings.rest_upstream if is_spot else settings.futures_rest_upstream
-    header, weight = limits.WEIGHT_HEADER, venue.weight_per_minute
-    async with open_rest(rest_url, weight_header=header, weight_per_minute=weight) as rest:
-        yield BinanceMarket(
-            venue,
-            rest,
-            sink=hub if is_spot else Beside(hub, wishes),
-            wishes=wishes,
-            url=settings.upstream if is_spot else settings.futures_upstream,
-            keeps_idle=is_spot,
-            backfill_s=settings.backfill_s,
-            retry_policy=_retry_policy(settings),
-            streams_per_connection=settings.streams_per_connection,
-            redundancy=settings.redundancy,
-            open_stream=open_stream,
-            clock_ms=clock_ms,
-        )
+    """One of the exchange's markets."""
+    own = _hosts(settings)[spec.venue]
+    header, weight = limits.WEIGHT_HEADER, spec.weight_per_minute
+    options = MarketOptions(
+        url=own.stream,
+        is_primary=spec is MARKETS[0],
+        backfill_s=settings.backfill_s,
+        retry_policy=_retry_policy(settings),
+        streams_per_connection=settings.streams_per_connection,
+        redundancy=settings.redundancy,
+        open_stream=open_stream,
+        clock_ms=clock_ms,
+    )
+    async with open_rest(own.rest, weight_header=header, weight_per_minute=weight) as rest:
+        yield BinanceMarket(spec, rest, sink=hub, interest=hub.interest, options=options)
+
+
+def _hosts(settings: Settings) -> dict[Venue, Hosts]:
+    return hosts.complete(
+        {
+            Venue.BINANCE: Hosts(settings.binance_upstream, settings.binance_rest_upstream),
+            Venue.BINANCE_USDM: Hosts(settings.binance_usdm_upstream, settings.binance_usdm_rest_upstream),
+        }
+    )
 
 
 def _allow_many_sockets() -> None:
@@ -208,10 +216,10 @@ async def _simulated(settings: Settings, nursery: trio.Nursery) -> Settings:
     )
     return msgspec.structs.replace(
         settings,
-        upstream=simulator.ws_url,
-        rest_upstream=simulator.rest_url,
-        futures_upstream=simulator.ws_url,
-        futures_rest_upstream=simulator.rest_url,
+        binance_upstream=simulator.ws_url,
+        binance_rest_upstream=simulator.rest_url,
+        binance_usdm_upstream=simulator.ws_url,
+        binance_usdm_rest_upstream=simulator.rest_url,
     )
 
 

@@ -30,18 +30,23 @@ ENVIRONMENT_PREFIX: Final = "KOMAS_"
 TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
 SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 
-BINANCE_STREAM: Final = "wss://stream.binance.com:9443"
-BINANCE_REST: Final = "https://api.binance.com"
+# What a setting was called before there were several markets; both names are read.
+ALIASES: Final = {
+    "upstream": "binance_upstream",
+    "rest_upstream": "binance_rest_upstream",
+    "futures_upstream": "binance_usdm_upstream",
+    "futures_rest_upstream": "binance_usdm_rest_upstream",
+}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one komas process was told. Times are in seconds."""
 
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
-    upstream: str = BINANCE_STREAM
-    rest_upstream: str = ""
-    futures_upstream: str = ""
-    futures_rest_upstream: str = ""
+    binance_upstream: str = ""
+    binance_rest_upstream: str = ""
+    binance_usdm_upstream: str = ""
+    binance_usdm_rest_upstream: str = ""
     data_dir: Path | None = None
     demo: bool = False
     config: Path | None = None
@@ -236,19 +241,27 @@ _HOUR_S: Final = 3600.0
 
 FIELDS: Final[dict[str, Field]] = {
     "bind": Field(_some(_address), "host:port, several with commas", "where to listen"),
-    "upstream": Field(_url("ws", "wss"), "ws://host:port or wss://host:port", "the exchange's stream host"),
-    "rest_upstream": Field(
-        _url("http", "https"),
-        "http://host:port or https://host:port",
-        "the exchange's REST host (default: Binance's; beside another upstream, the same host and port)",
-    ),
-    "futures_upstream": Field(
+    "binance_upstream": Field(
         _url("ws", "wss"),
         "ws://host:port or wss://host:port",
-        "the stream host of USD-M futures (default: Binance's; beside another upstream, the same host and port)",
+        "Binance's stream host (default: wss://stream.binance.com:9443; `upstream` is its older name)",
     ),
-    "futures_rest_upstream": Field(
-        _url("http", "https"), "http://host:port or https://host:port", "the REST host of USD-M futures, likewise"
+    "binance_rest_upstream": Field(
+        _url("http", "https"),
+        "http://host:port or https://host:port",
+        "Binance's REST host (default: the stream host's own; beside a host that is not Binance's, the same host and"
+        " port; older name `rest_upstream`)",
+    ),
+    "binance_usdm_upstream": Field(
+        _url("ws", "wss"),
+        "ws://host:port or wss://host:port",
+        "the stream host of Binance's USD-M futures (default: the one that belongs to `binance_upstream`; older name"
+        " `futures_upstream`)",
+    ),
+    "binance_usdm_rest_upstream": Field(
+        _url("http", "https"),
+        "http://host:port or https://host:port",
+        "the REST host of USD-M futures, likewise (older name `futures_rest_upstream`)",
     ),
     "data_dir": Field(
         _path,
@@ -342,15 +355,29 @@ def load(
     file = (folder or Path.cwd()) / SETTINGS_FILE
     if file.is_file():
         values |= _from_file(file)
-    for key in FIELDS:
-        name = ENVIRONMENT_PREFIX + key.upper()
-        if environment.get(name):
-            values[key] = _read(key, environment[name], name)
+    variables = {key: environment.get(variable_of(key)) or None for key in (*FIELDS, *ALIASES)}
+    values |= _read_all(variables, variable_of)
     _refuse_misspelt(environment)
-    for key, text in options.items():
-        if text is not None:
-            values[key] = _read(key, text, "--" + key.replace("_", "-"))
+    values |= _read_all(options, lambda key: "--" + key.replace("_", "-"))
     return _completed(msgspec.convert(values, Settings))
+
+
+def variable_of(key: str) -> str:
+    """The environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + key.upper()
+
+
+def _read_all(given: Mapping[str, str | None], named: Callable[[str], str]) -> dict[str, object]:
+    """Read what one source says, older names as the present ones; ``named`` is how a key is written there."""
+    values: dict[str, object] = {}
+    for key, text in given.items():
+        if text is None:
+            continue
+        known = ALIASES.get(key, key)
+        if known in values:
+            raise SettingError(f"{named(key)} and {named(known)} are the same setting: give one of them", field=known)
+        values[known] = _read(known, text, named(key))
+    return values
 
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
@@ -359,7 +386,7 @@ def _refuse_misspelt(environment: Mapping[str, str]) -> None:
     Others stay: ``KOMAS_TOKEN`` is for ``komas watch``, and Kubernetes adds ``KOMAS_SERVICE_HOST`` and the like for a
     service of this name.
     """
-    names = [ENVIRONMENT_PREFIX + key.upper() for key in FIELDS]
+    names = [variable_of(key) for key in (*FIELDS, *ALIASES)]
     for name in environment:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in names:
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
@@ -372,7 +399,7 @@ def _from_file(file: Path) -> dict[str, object]:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"{file.name} cannot be read: {error}") from error
-    return {key: _read(key, _as_text(key, value), f"{file.name}: {key}") for key, value in table.items()}
+    return _read_all({key: _as_text(key, value) for key, value in table.items()}, lambda key: f"{file.name}: {key}")
 
 
 def _as_text(key: str, value: object) -> str:
@@ -404,53 +431,8 @@ def _read(key: str, text: str, named: str) -> object:
 
 def _completed(settings: Settings) -> Settings:
     """Fill in what depends on other settings or on the machine."""
-    rest = settings.rest_upstream or rest_beside(settings.upstream)
-    futures = settings.futures_upstream or futures_beside(settings.upstream)
-    futures_rest = settings.futures_rest_upstream or rest_beside(futures)
     folder = settings.data_dir
     if folder is None:
         folder = Path(platformdirs.user_data_dir("komas", appauthor=False))
         folder = folder / "demo" if settings.demo else folder  # no simulated signal among real ones
-    return msgspec.structs.replace(
-        settings, rest_upstream=rest, futures_upstream=futures, futures_rest_upstream=futures_rest, data_dir=folder
-    )
-
-
-# binance-spot-api-docs, 2026-07-21: which REST host belongs to which stream host.
-_REST_HOSTS: Final = {
-    "stream.binance.com": BINANCE_REST,
-    "data-stream.binance.vision": "https://data-api.binance.vision",
-    "stream.testnet.binance.vision": "https://testnet.binance.vision",
-    "demo-stream.binance.com": "https://demo-api.binance.com",
-    "stream.binance.us": "https://api.binance.us",
-    "fstream.binance.com": "https://fapi.binance.com",
-    "demo-fstream.binance.com": "https://demo-fapi.binance.com",
-    "fstream.binancefuture.com": "https://testnet.binancefuture.com",
-}
-BINANCE_FUTURES: Final = "wss://fstream.binance.com"
-_FUTURES_HOSTS: Final = {
-    "stream.testnet.binance.vision": "wss://fstream.binancefuture.com",
-    "demo-stream.binance.com": "wss://demo-fstream.binance.com",
-}
-
-
-def check_base(url: str) -> None:
-    """Raise ``CallerError`` for what is no stream host: its path is the venue's to name."""
-    field = FIELDS["upstream"]
-    try:
-        field.parse(url)
-    except ValueError:
-        raise CallerError(f"{url!r} is not a WebSocket address; accepted: {field.accepts}, without a path") from None
-
-
-def rest_beside(upstream: str) -> str:
-    """The REST host that belongs to an upstream; an exchange double serves both on one port."""
-    parts = urlsplit(upstream)
-    known = _REST_HOSTS.get(parts.hostname or "")
-    return known or f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
-
-
-def futures_beside(upstream: str) -> str:
-    """The stream host of USD-M futures that belongs to a spot upstream; a double serves all on one port."""
-    host = urlsplit(upstream).hostname or ""
-    return _FUTURES_HOSTS.get(host, BINANCE_FUTURES) if host in _REST_HOSTS else upstream
+    return msgspec.structs.replace(settings, data_dir=folder)

@@ -9,7 +9,9 @@ import pytest
 from hypercorn.config import Config
 
 from komas.errors import SettingError
-from komas.settings import FIELDS, Settings, load, rest_beside
+from komas.model.kinds import Venue
+from komas.settings import ALIASES, FIELDS, Settings, load
+from komas.venues.binance.hosts import Hosts, complete, rest_beside
 
 ROOT = Path(__file__).parents[1]
 
@@ -147,6 +149,37 @@ def test_every_setting_can_be_read_and_is_documented() -> None:
 def test_the_rest_host_follows_the_stream_host(upstream: str, rest: str) -> None:
     """Binance's own pairs; anything else is a double, which serves both on one port."""
     assert rest_beside(upstream) == rest
+
+
+def test_a_setting_that_was_renamed_is_read_by_both_names(tmp_path: Path) -> None:
+    """From every source; one that is given twice is refused, and an option beats a variable, however called."""
+    assert set(ALIASES.values()) <= set(FIELDS)
+    for older, key in ALIASES.items():
+        url = "https://x.test" if "rest" in key else "wss://x.test"
+        for given in (older, key):
+            assert getattr(load({given: url}, {}, folder=tmp_path), key) == url
+            assert getattr(load({}, {f"KOMAS_{given.upper()}": url}, folder=tmp_path), key) == url
+        with pytest.raises(SettingError, match="are the same setting"):
+            load({older: url, key: url}, {}, folder=tmp_path)
+    (tmp_path / "komas.toml").write_text('upstream = "wss://file.test"\n')
+    assert load({}, {}, folder=tmp_path).binance_upstream == "wss://file.test"
+    variables = {"KOMAS_BINANCE_UPSTREAM": "wss://variable.test"}
+    assert load({}, variables, folder=tmp_path).binance_upstream == "wss://variable.test"
+    assert load({"upstream": "wss://option.test"}, variables, folder=tmp_path).binance_upstream == "wss://option.test"
+
+
+def test_hosts_that_are_not_named_follow_those_that_are() -> None:
+    """Binance's own belong together; a double serves every market on one port."""
+    spot, usdm = Venue.BINANCE, Venue.BINANCE_USDM
+    known = complete({spot: Hosts(), usdm: Hosts()})
+    assert known[spot] == Hosts("wss://stream.binance.com:9443", "https://api.binance.com")
+    assert known[usdm] == Hosts("wss://fstream.binance.com", "https://fapi.binance.com")
+    double = complete({spot: Hosts("ws://127.0.0.1:1"), usdm: Hosts()})
+    assert set(double.values()) == {Hosts("ws://127.0.0.1:1", "http://127.0.0.1:1")}
+    testnet = complete({spot: Hosts("wss://stream.testnet.binance.vision"), usdm: Hosts()})
+    assert testnet[usdm] == Hosts("wss://fstream.binancefuture.com", "https://testnet.binancefuture.com")
+    named = complete({spot: Hosts(rest="https://r.test"), usdm: Hosts("wss://f.test", "https://fr.test")})
+    assert (named[spot].rest, named[usdm]) == ("https://r.test", Hosts("wss://f.test", "https://fr.test"))
 
 
 def test_the_data_folder_may_be_this_one(tmp_path: Path) -> None:

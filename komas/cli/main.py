@@ -18,7 +18,7 @@ from komas.cli.loading import for_good
 from komas.cli.signals import add_signal, add_token, add_vip, demo_token
 from komas.errors import CallerError, KomasError, first_of
 from komas.model.streams import INTERVALS
-from komas.settings import FIELDS, Settings, load
+from komas.settings import ALIASES, FIELDS, Settings, load
 from komas.shutdown import INTERRUPTED, first_signal
 
 WRONG_USAGE: Final = 2
@@ -108,11 +108,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(name, action="store_const", const="true", help=field.meaning)
         else:
             parser.add_argument(name, metavar="VALUE", help=f"{field.meaning} ({field.accepts})".replace("%", "%%"))
+    for older, key in ALIASES.items():
+        parser.add_argument(
+            "--" + older.replace("_", "-"), metavar="VALUE", help=f"the older name of --{key.replace('_', '-')}"
+        )
     parser.set_defaults(run=_serve)
 
 
 def _serve(options: argparse.Namespace) -> None:
-    settings = load({key: getattr(options, key) for key in FIELDS})
+    settings = load({key: getattr(options, key) for key in (*FIELDS, *ALIASES)})
     # Imported by the verb that needs it: `komas --help` must not wait for a web server.
     with for_good():
         from komas.server import serve

@@ -17,8 +17,9 @@ from komas.hub.overflow import Overflow
 from komas.model.codec import Envelope
 from komas.model.kinds import Kind
 from komas.model.market import AggTrade, BookTicker, Depth, Event, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
-from komas.model.streams import Stream, parse_name, stream
-from komas.settings import BINANCE_STREAM
+from komas.model.streams import Stream, stream
+from komas.venues.binance.hosts import SPOT_STREAM
+from komas.venues.binance.names import parse_name
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 
@@ -50,7 +51,7 @@ class BinanceWebSocket:
 
     def __init__(
         self,
-        url: str = BINANCE_STREAM,
+        url: str = SPOT_STREAM,
         *,
         rest_url: str | None = None,
         retry_policy: RetryPolicy | None = None,

@@ -34,11 +34,12 @@ from komas.model.market import (
     Trade,
 )
 from komas.model.streams import Stream, stream
-from komas.settings import BINANCE_STREAM, check_base, rest_beside
 from komas.venues.binance import limits
-from komas.venues.binance.feed import BinanceFeed
+from komas.venues.binance.connection import BinanceConnection
+from komas.venues.binance.hosts import SPOT_STREAM, check_base, rest_beside
 from komas.venues.binance.listings import Listings
-from komas.venues.binance.market import BinanceMarket
+from komas.venues.binance.market import BinanceMarket, MarketOptions
+from komas.venues.core.feed import Feed
 from komas.venues.core.rest import Rest, open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
@@ -83,7 +84,7 @@ class Events(Generic[E]):
 class Binance:
     """An open conversation with Binance; made by ``open_binance()``."""
 
-    def __init__(self, hub: Hub, feed: BinanceFeed, listings: Listings) -> None:
+    def __init__(self, hub: Hub, feed: Feed[BinanceConnection], listings: Listings) -> None:
         self._hub = hub
         self._feed = feed
         self._listings = listings
@@ -137,7 +138,7 @@ class Binance:
 
 @asynccontextmanager
 async def open_binance(
-    url: str = BINANCE_STREAM,
+    url: str = SPOT_STREAM,
     *,
     rest_url: str | None = None,
     retry_policy: RetryPolicy | None = None,
@@ -200,23 +201,20 @@ class Components:
     def __init__(self, rest: Rest, url: str, retry_policy: RetryPolicy | None, open_stream: OpenStream) -> None:
         self.hub = _Hub()
         self.was_connected = False  # as far as callbacks have been told
-        spot = limits.SPOT
-        self._line = BinanceMarket(
-            spot,
+        self._market = BinanceMarket(
+            limits.SPOT,
             rest,
             sink=self.hub,
-            wishes=self.hub.interest.part(spot.kinds),
-            url=url,
-            retry_policy=retry_policy,
-            open_stream=open_stream,
+            interest=self.hub.interest,
+            options=MarketOptions(url=url, retry_policy=retry_policy or RetryPolicy(), open_stream=open_stream),
         )
-        self.listings = self._line.listings
-        self.feed = self._line.feed
+        self.listings = self._market.listings
+        self.feed = self._market.feed
         self.hub.failure = lambda: self.feed.failure
 
     def start_in(self, nursery: trio.Nursery) -> None:
         """Start what runs behind."""
-        self._line.start_in(nursery)
+        self._market.start_in(nursery)
         nursery.start_soon(self.hub.interest.sweep, name="interest sweeper")
 
 

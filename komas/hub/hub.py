@@ -24,7 +24,7 @@ from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow
 from komas.hub.subscription import DirectSubscription, Subscription, Target
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.kinds import BY_EVENT, KINDS
-from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
+from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, HealthNotice
 from komas.model.streams import Stream
 
 MarketSubscription: TypeAlias = Subscription[Item, Batch]
@@ -156,9 +156,9 @@ class Hub:
         for target in self._targets:
             target.put(envelope)
 
-    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
+    def publish_health(self, stream: Stream, health: HealthNotice) -> None:
         """Tell subscribers of a stream that its health changed; a doubtful order book is forgotten."""
-        if KINDS[stream.kind].is_book and health.health is not Health.LIVE:
+        if KINDS[stream.kind].is_book and health.health in (Health.STALE, Health.RECOVERING):
             self.latest.forget(stream)
         open_stream = self._open_streams.get(stream)
         if open_stream is None:

@@ -11,46 +11,10 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from komas.model.kinds import Kind
+from komas.model.kinds import Venue
 from komas.model.streams import Stream
 
 LINGER_S = 30.0
-
-
-class Part:
-    """The wishes for some kinds of stream, as the feed that fulfils them sees them."""
-
-    def __init__(self, interest: Interest, kinds: frozenset[Kind]) -> None:
-        self._interest = interest
-        self._kinds = kinds
-
-    @property
-    def version(self) -> int:
-        """Differs after every change, of other kinds too."""
-        return self._interest.version
-
-    def __contains__(self, stream: Stream) -> bool:
-        return stream in self._interest
-
-    def streams(self) -> tuple[Stream, ...]:
-        """The wanted streams of these kinds, in the order of the wishes."""
-        return tuple(stream for stream in self._interest.streams() if stream.kind in self._kinds)
-
-    def pinned(self, stream: Stream) -> bool:
-        """Whether a stream is kept open without subscribers."""
-        return self._interest.pinned(stream)
-
-    def pin(self, streams: Iterable[Stream]) -> None:
-        """Keep streams open until they are unpinned."""
-        self._interest.pin(streams)
-
-    def unpin(self, streams: Iterable[Stream]) -> None:
-        """Let pinned streams go."""
-        self._interest.unpin(streams)
-
-    async def changed(self, seen: int) -> int:
-        """Wait until ``version`` is not ``seen``, and return it."""
-        return await self._interest.changed(seen)
 
 
 class Interest:
@@ -79,13 +43,11 @@ class Interest:
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def streams(self) -> tuple[Stream, ...]:
-        """The wanted streams, in the order in which they were first wanted."""
-        return tuple(self._wanted)
-
-    def part(self, kinds: frozenset[Kind]) -> Part:
-        """The wishes for some kinds of stream alone."""
-        return Part(self, kinds)
+    def streams(self, venue: Venue | None = None) -> tuple[Stream, ...]:
+        """The wanted streams, of one venue or of all, in the order in which they were first wanted."""
+        if venue is None:
+            return tuple(self._wanted)
+        return tuple(stream for stream in self._wanted if stream.venue is venue)
 
     def subscribers(self, stream: Stream) -> int:
         """How many subscribers a stream has now."""

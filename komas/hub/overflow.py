@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import Gap, Kline, StreamHealth
+from komas.model.market import Gap, HealthNotice, Kline
 
 Item = Envelope | NoticeEnvelope
 
@@ -188,6 +188,6 @@ def _merged(before: NoticeEnvelope, after: NoticeEnvelope) -> NoticeEnvelope:
 
 def _conflation_key(item: NoticeEnvelope) -> object | None:
     """The key of a notice that replaces an older one; ``None`` for a notice that must be kept."""
-    if isinstance(item.notice, StreamHealth):
-        return StreamHealth, item.stream
+    if isinstance(item.notice, HealthNotice):
+        return HealthNotice, item.stream
     return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS

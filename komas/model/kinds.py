@@ -15,9 +15,14 @@ import msgspec
 
 from komas.model import market
 
-SPOT: Final = "spot"
-USD_M: Final = "usd-m futures"
 EACH_SECOND_S: Final = 8.0  # the longest silence of what comes each second, whatever trades
+
+
+class Venue(StrEnum):
+    """The markets that komas knows, each with symbols, hosts and limits of its own."""
+
+    BINANCE = "binance"
+    BINANCE_USDM = "binance-usdm"
 
 
 class Kind(StrEnum):
@@ -52,7 +57,7 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``suffix`` ends the stream's name (a candle's interval follows it). ``number`` is the exchange's own number of an
     event, rising within its stream. ``sequence`` is that number for events that must not be lost, ``None`` for states,
     of which a newer one replaces an older one. ``pace_s`` is the longest silence that the exchange promises, whatever
-    trades.
+    trades. ``venues`` are those that have it; the first is meant where a user names none.
     """
 
     event: type[market.Event]
@@ -60,7 +65,7 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     number: Callable[[Any], int]
     order: Order
     sequence: Callable[[Any], int | None] = lambda _state: None
-    market: str = SPOT
+    venues: tuple[Venue, ...] = (Venue.BINANCE,)
     pace_s: float = math.inf
     has_interval: bool = False
     is_filled: bool = False  # the exchange keeps what was missed, and gives it over REST
@@ -125,7 +130,7 @@ KINDS: Final[dict[Kind, KindSpec]] = {
         suffix="markPrice@1s",
         number=_time,
         order=Order.TIMED,
-        market=USD_M,
+        venues=(Venue.BINANCE_USDM,),
         pace_s=EACH_SECOND_S,
         is_price=True,
     ),
@@ -139,3 +144,8 @@ def kinds(**wanted: object) -> tuple[Kind, ...]:
     return tuple(
         kind for kind, spec in KINDS.items() if all(getattr(spec, key) == value for key, value in wanted.items())
     )
+
+
+def kinds_of(venue: Venue) -> frozenset[Kind]:
+    """The kinds that a venue has."""
+    return frozenset(kind for kind, spec in KINDS.items() if venue in spec.venues)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
+
+BOOK_LEVELS_PUBLISHED: Final = 100  # of an order book, a side, to subscribers
+BOOK_LEVELS_ASKED: Final = 1_000  # a side, that a REST call may ask for
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
@@ -234,7 +237,7 @@ class Health(StrEnum):
     RECOVERING = "recovering"  # cut, or waiting behind a gap
 
 
-class StreamHealth(msgspec.Struct, frozen=True, kw_only=True):
+class HealthNotice(msgspec.Struct, frozen=True, kw_only=True):
     """A stream has become doubtful, or is well again; ``reason`` says why."""
 
     stream: str
@@ -242,4 +245,4 @@ class StreamHealth(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-Notice: TypeAlias = Gap | FeedStatus | StreamHealth
+Notice: TypeAlias = Gap | FeedStatus | HealthNotice

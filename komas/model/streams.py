@@ -1,8 +1,6 @@
-"""A stream's name: parse it, render it, validate it; the catalogue of kinds and of candle intervals. Sans-I/O.
+"""A stream, and what a user may write for its parts; the catalogue of candle intervals. Sans-I/O.
 
-A ``Stream`` is one kind of event about one symbol. Inside komas the symbol is upper case; Binance's stream name
-has it in lower case, with a suffix that is case-sensitive: ``btcusdt@kline_1M`` is a month, ``btcusdt@kline_1m`` a
-minute (binance-spot-api-docs, web-socket-streams.md, 2026-07-21).
+A ``Stream`` is one kind of event about one symbol of one venue. Its symbol is upper case.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from typing import Final
 import msgspec
 
 from komas.errors import CallerError
-from komas.model.kinds import KINDS, Kind
+from komas.model.kinds import KINDS, Kind, Venue
 
 SYMBOL_LENGTH: Final = 40  # the longest on spot in 2026 has 20 letters; room for names that are not Latin
 DEFAULT_INTERVAL: Final = "1m"
@@ -46,20 +44,25 @@ INTERVALS: Final[dict[str, int]] = {
 }
 
 
-_BY_SUFFIX: Final = {spec.suffix: kind for kind, spec in KINDS.items() if not spec.has_interval}
-_WITH_INTERVAL: Final = {spec.suffix: kind for kind, spec in KINDS.items() if spec.has_interval}
+class Stream(msgspec.Struct, frozen=True, order=True, cache_hash=True):
+    """One kind of event about one symbol; ``interval`` belongs to candles alone.
 
-
-class Stream(msgspec.Struct, frozen=True, order=True):
-    """One kind of event about one symbol; ``interval`` belongs to candles alone."""
+    ``of()`` makes one of the venue that is meant where a user names none.
+    """
 
     kind: Kind
     symbol: str
     interval: str | None = None
+    venue: Venue = Venue.BINANCE
+
+    @classmethod
+    def of(cls, kind: Kind, symbol: str, interval: str | None = None) -> Stream:
+        """A stream of the first venue that has its kind."""
+        return cls(kind, symbol, interval, KINDS[kind].venues[0])
 
     @property
     def name(self) -> str:
-        """The exchange's name of the stream: ``btcusdt@kline_1m``."""
+        """How komas writes a stream: ``btcusdt@kline_1m``, where case matters (``1M`` is a month, ``1m`` a minute)."""
         return f"{self.symbol.lower()}@{KINDS[self.kind].suffix}{self.interval or ''}"
 
     def __str__(self) -> str:
@@ -70,10 +73,10 @@ def stream(kind: str, symbol: str, interval: str | None = None) -> Stream:
     """Make a stream from what a user wrote; ``CallerError`` names the field that was wrong."""
     checked = parse_kind(kind)
     if KINDS[checked].has_interval:
-        return Stream(checked, parse_symbol(symbol), parse_interval(interval or DEFAULT_INTERVAL))
+        return Stream.of(checked, parse_symbol(symbol), parse_interval(interval or DEFAULT_INTERVAL))
     if interval is not None:
         raise CallerError(f"interval is for kline alone, not for {checked}", field="interval")
-    return Stream(checked, parse_symbol(symbol))
+    return Stream.of(checked, parse_symbol(symbol))
 
 
 def parse_kind(text: str) -> Kind:
@@ -109,19 +112,6 @@ def parse_symbol(text: str) -> str:
     if not symbol.isalnum() or symbol.lower().upper() != symbol:
         raise CallerError(f"symbol {_shown(symbol)} is not made of letters and digits alone", field="symbols")
     return symbol
-
-
-def parse_name(name: str) -> Stream | None:
-    """Read the exchange's name of a stream; ``None`` for a stream that komas does not know."""
-    symbol, at, suffix = name.partition("@")
-    if not at or not symbol:
-        return None
-    for start, kind in _WITH_INTERVAL.items():
-        if suffix.startswith(start):
-            interval = suffix.removeprefix(start)
-            return Stream(kind, symbol.upper(), interval) if interval in INTERVALS else None
-    known = _BY_SUFFIX.get(suffix)
-    return None if known is None else Stream(known, symbol.upper())
 
 
 def next_open_ms(interval: str, open_ms: int) -> int:

@@ -13,10 +13,10 @@ import msgspec
 
 from komas.hub.overflow import Item
 from komas.model.codec import Envelope, NoticeEnvelope, encode, iso_ms
-from komas.model.market import Event, FeedStatus, Gap, Notice, StreamHealth
+from komas.model.market import Event, FeedStatus, Gap, HealthNotice, Notice
 from komas.model.signals import SignalEnvelope
 
-_EVENT_NAMES: Final[dict[type[Notice], str]] = {Gap: "gap", FeedStatus: "status", StreamHealth: "health"}
+_EVENT_NAMES: Final[dict[type[Notice], str]] = {Gap: "gap", FeedStatus: "status", HealthNotice: "health"}
 
 # RFC 6455, 5.2: an unmasked text frame without fragments, which is what any server sends to any client.
 _TEXT: Final = 0x81

@@ -12,7 +12,6 @@ import msgspec
 from komas.errors import CallerError
 from komas.model.kinds import KINDS, Kind, kinds
 from komas.model.streams import Stream, parse_interval, parse_kind, parse_symbol
-from komas.venues.binance import symbol_tracker
 from komas.web.problems import FieldError, ProblemError, invalid
 
 MIN_RATE: Final = 0.1  # events a second; slower than that a client should ask GET /api/ws/prices now and then
@@ -22,6 +21,7 @@ LARGEST: Final = 2**53  # of ids and positions: what JSON readers hold exactly
 T = TypeVar("T")
 
 _PRICE_KINDS: Final = kinds(is_price=True)
+_FOLLOWED: Final = kinds(has_all_symbols=True)
 
 
 ALL: Final = "*"  # every symbol that the exchange lists
@@ -47,16 +47,14 @@ def read_wish(body: bytes, max_symbols: int) -> SubscribeRequest:
     kind = _checked(lambda: parse_kind(_text(table.get("stream_type"), "stream_type", default="ticker")), errors)
     # A form that sends its default interval along with a ticker means no harm, as long as there is such an interval.
     interval = _checked(lambda: parse_interval(_text(table.get("interval"), "interval", default="1m")), errors)
-    if is_all and kind is not None and kind not in symbol_tracker.FOLLOWED:
-        errors.append(
-            FieldError("symbols", f"all symbols: for {' and '.join(symbol_tracker.FOLLOWED)} alone, not for {kind}")
-        )
+    if is_all and kind is not None and kind not in _FOLLOWED:
+        errors.append(FieldError("symbols", f"all symbols: for {' and '.join(_FOLLOWED)} alone, not for {kind}"))
     if errors or kind is None:
         raise invalid(errors)
     if is_all:
         return SubscribeRequest((), every=kind)
     return SubscribeRequest(
-        tuple(Stream(kind, symbol, interval if KINDS[kind].has_interval else None) for symbol in symbols)
+        tuple(Stream.of(kind, symbol, interval if KINDS[kind].has_interval else None) for symbol in symbols)
     )
 
 
@@ -78,7 +76,7 @@ def read_price_streams(query: Mapping[str, str], max_symbols: int) -> tuple[Stre
         errors.append(FieldError("stream_type", f"{kind} has an endpoint of its own; here: {' '.join(_PRICE_KINDS)}"))
     if errors or kind is None:
         raise invalid(errors)
-    return tuple(Stream(kind, symbol) for symbol in symbols)
+    return tuple(Stream.of(kind, symbol) for symbol in symbols)
 
 
 def read_kline_stream(query: Mapping[str, str]) -> Stream:
@@ -88,7 +86,7 @@ def read_kline_stream(query: Mapping[str, str]) -> Stream:
     interval = _checked(lambda: parse_interval(query.get("interval", "1m")), errors)
     if errors:
         raise invalid(errors)
-    return Stream(Kind.KLINE, symbols[0], interval)
+    return Stream.of(Kind.KLINE, symbols[0], interval)
 
 
 def read_trade_stream(query: Mapping[str, str]) -> Stream:
@@ -98,7 +96,7 @@ def read_trade_stream(query: Mapping[str, str]) -> Stream:
     aggregate = _checked(lambda: _boolean(query.get("aggregate", "false")), errors)
     if errors:
         raise invalid(errors)
-    return Stream(Kind.AGG_TRADE if aggregate else Kind.TRADE, symbols[0])
+    return Stream.of(Kind.AGG_TRADE if aggregate else Kind.TRADE, symbols[0])
 
 
 def read_depth(query: Mapping[str, str], *, default: int, most: int) -> tuple[Stream, int]:
@@ -107,7 +105,7 @@ def read_depth(query: Mapping[str, str], *, default: int, most: int) -> tuple[St
     symbols = _one_symbol(query, errors)
     if errors:
         raise invalid(errors)
-    return Stream(Kind.DEPTH, symbols[0]), read_count(query.get("limit"), "limit", default=default, most=most)
+    return Stream.of(Kind.DEPTH, symbols[0]), read_count(query.get("limit"), "limit", default=default, most=most)
 
 
 def read_rate(text: str | None) -> float | None:

@@ -15,15 +15,15 @@ from komas.model.streams import (
     next_open_ms,
     parse_interval,
     parse_kind,
-    parse_name,
     parse_symbol,
     previous_open_ms,
     stream,
 )
+from komas.venues.binance.names import parse_name
 
 SYMBOLS = st.text("ABCXYZ0189币安人生", min_size=1, max_size=20)
 STREAMS = st.builds(
-    lambda kind, symbol, interval: Stream(kind, symbol, interval if kind is Kind.KLINE else None),
+    lambda kind, symbol, interval: Stream.of(kind, symbol, interval if kind is Kind.KLINE else None),
     st.sampled_from(Kind),
     SYMBOLS,
     st.sampled_from(tuple(INTERVALS)),
@@ -51,7 +51,7 @@ def test_names_are_the_exchanges(wanted: Stream, name: str) -> None:
 @given(STREAMS)
 def test_every_name_reads_back(wanted: Stream) -> None:
     """What is written can be read."""
-    assert parse_name(wanted.name) == wanted
+    assert parse_name(wanted.name, wanted.venue) == wanted
 
 
 @pytest.mark.parametrize("name", ["", "@", "@trade", "btcusdt", "btcusdt@", "btcusdt@kline_7m", "btcusdt@depth5"])

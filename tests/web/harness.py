@@ -18,7 +18,7 @@ from komas.hub.hub import Hub
 from komas.observability.logs import DailyLog
 from komas.settings import Settings
 from komas.venues.binance import limits, limits_usdm
-from komas.venues.binance.market import Beside, BinanceMarket
+from komas.venues.binance.market import BinanceMarket, MarketOptions
 from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.web.access import Access
@@ -27,6 +27,7 @@ from komas.web.hypercorn.request import SCOPE_LEAVING
 from komas.web.hypercorn.websocket import SCOPE_CONNECTION
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
+from komas.web.markets import Markets
 from komas.web.services import Services
 from tests.signals.harness import SignalHarness, signal_harness
 from tests.venues.exchange import ScriptedExchange
@@ -260,24 +261,27 @@ async def web_harness(
             limits.SPOT,
             rest,
             sink=hub,
-            wishes=hub.interest.part(limits.SPOT.kinds),
-            url="ws://exchange.test:9443",
-            open_stream=exchange,
-            clock_ms=lambda: NOW_MS,
-            jitter=lambda: 1.0,
-            retry_policy=RetryPolicy(attempts=settings.reconnect_attempts or None),
+            interest=hub.interest,
+            options=MarketOptions(
+                url="ws://exchange.test:9443",
+                open_stream=exchange,
+                clock_ms=lambda: NOW_MS,
+                jitter=lambda: 1.0,
+                retry_policy=RetryPolicy(attempts=settings.reconnect_attempts or None),
+            ),
         )
-        futures_wishes = hub.interest.part(limits_usdm.USD_M.kinds)
         futures = BinanceMarket(
             limits_usdm.USD_M,
             rest,
-            sink=Beside(hub, futures_wishes),
-            wishes=futures_wishes,
-            url="ws://futures.test:9443",
-            keeps_idle=False,
-            open_stream=futures_exchange,
-            clock_ms=lambda: NOW_MS,
-            jitter=lambda: 1.0,
+            sink=hub,
+            interest=hub.interest,
+            options=MarketOptions(
+                url="ws://futures.test:9443",
+                is_primary=False,
+                open_stream=futures_exchange,
+                clock_ms=lambda: NOW_MS,
+                jitter=lambda: 1.0,
+            ),
         )
         spot.start_in(nursery)
         futures.start_in(nursery)
@@ -293,7 +297,14 @@ async def web_harness(
             speaks_for_itself=speaks_for_itself,
         )
         services = Services(
-            settings, access, hub, spot, futures, ConnectionLimits(settings), service.services, log, lambda: NOW_MS
+            settings,
+            access,
+            hub,
+            Markets([spot, futures]),
+            ConnectionLimits(settings),
+            service.services,
+            log,
+            lambda: NOW_MS,
         )
         yield WebHarness(create_app(services), services, exchange, service, futures_exchange)
         log.close()

@@ -6,18 +6,17 @@ from typing import Final
 
 import msgspec
 
-from komas.model.kinds import SPOT as SPOT_MARKET
-from komas.model.kinds import Kind, kinds
+from komas.model.kinds import Venue
 
 
 class MarketSpec(msgspec.Struct, frozen=True):
-    """One of Binance's markets: where its streams and its symbols are, and which kinds of stream it has.
+    """One of Binance's markets: where its streams and its symbols are.
 
     ``silence_s`` is how long nothing at all may come, not even a ping.
     """
 
+    venue: Venue
     name: str
-    kinds: frozenset[Kind]
     stream_path: str
     exchange_info_path: str
     weight_per_minute: int
@@ -64,8 +63,8 @@ DEPTH_ROWS: Final = (
 )
 
 SPOT: Final = MarketSpec(
+    venue=Venue.BINANCE,
     name="spot",
-    kinds=frozenset(kinds(market=SPOT_MARKET)),
     stream_path=STREAM_PATH,
     exchange_info_path=EXCHANGE_INFO_PATH,
     weight_per_minute=WEIGHT_PER_MINUTE,

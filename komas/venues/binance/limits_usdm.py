@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from komas.model.kinds import USD_M as USD_M_MARKET
-from komas.model.kinds import kinds
+from komas.model.kinds import Venue
 from komas.venues.binance.limits import MarketSpec
 
 # Since 2026-04-23 (Binance's notice of 2026-03-06) streams are split by class; one that is subscribed on the wrong
@@ -22,8 +21,8 @@ WEIGHT_PER_MINUTE: Final = 2_400  # shared with COIN-M since 2026-06-30 (ccxt#28
 # message, the most that was seen to pass on futures (2026-10).
 
 USD_M: Final = MarketSpec(
+    venue=Venue.BINANCE_USDM,
     name="usd-m futures",
-    kinds=frozenset(kinds(market=USD_M_MARKET)),
     stream_path=STREAM_PATH,
     exchange_info_path=EXCHANGE_INFO_PATH,
     weight_per_minute=WEIGHT_PER_MINUTE,

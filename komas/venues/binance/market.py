@@ -3,131 +3,121 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import time
+from collections.abc import Callable
+from functools import partial
 
+import msgspec
 import trio
 
-from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, StreamHealth
-from komas.model.streams import Stream
+from komas.model.market import FeedState, FeedStatus
 from komas.venues.binance import limits
-from komas.venues.binance.feed import BinanceFeed, wall_ms
+from komas.venues.binance.connection import BinanceConnection, BinanceDialer, ConnectionOptions
 from komas.venues.binance.limits import MarketSpec
 from komas.venues.binance.listings import Listings
 from komas.venues.binance.order_books import OrderBooks
 from komas.venues.binance.rows import RestHistory
 from komas.venues.binance.symbol_tracker import SymbolTracker
+from komas.venues.core.feed import Feed, FeedOptions
+from komas.venues.core.feed_input import FeedInput
 from komas.venues.core.gap_fill import DEADLINE_S, GapFiller
-from komas.venues.core.ports import MarketSink, Pins, Wanted
+from komas.venues.core.health import StreamHealth
+from komas.venues.core.ports import Interest, MarketSink
 from komas.venues.core.rest import Rest
 from komas.venues.core.retry import RetryPolicy
-from komas.venues.core.websocket import OpenStream, open_tcp
+from komas.venues.core.shards import Shards
+from komas.venues.core.websocket import OpenStream, check_url, open_tcp
 
 
-class Wishes(Pins, Wanted, Protocol):
-    """Which of a market's streams are wanted, to be read and to be changed."""
+def wall_ms() -> int:
+    """Milliseconds since the epoch, by the machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+class MarketOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a market is opened; ``url`` is its host, ``wss://host:port``.
+
+    The state of a ``is_primary`` market is everybody's to hear, and it is connected without a wanted stream. Of any
+    other one the readers of its streams hear, as the health of each, and it is connected while one is wanted.
+    ``streams_per_connection`` bounds each shard, ``redundancy`` is how many connections hold the same streams,
+    ``backfill_s`` how long live events wait for missing ones.
+    """
+
+    url: str
+    is_primary: bool = True
+    backfill_s: float = DEADLINE_S
+    retry_policy: RetryPolicy = RetryPolicy()
+    streams_per_connection: int = limits.STREAMS_PER_CONNECTION
+    redundancy: int = 1
+    open_stream: OpenStream = open_tcp
+    clock_ms: Callable[[], int] = wall_ms
+    jitter: Callable[[], float] = random.random
 
 
 class BinanceMarket:
     """The components of one market; ``start_in()`` a nursery, then ``feed.connect()``."""
 
     def __init__(
-        self,
-        venue: MarketSpec,
-        rest: Rest,
-        *,
-        sink: MarketSink,
-        wishes: Wishes,
-        url: str,
-        keeps_idle: bool = True,
-        backfill_s: float = DEADLINE_S,
-        retry_policy: RetryPolicy | None = None,
-        streams_per_connection: int = limits.STREAMS_PER_CONNECTION,
-        redundancy: int = 1,
-        open_stream: OpenStream = open_tcp,
-        clock_ms: Callable[[], int] = wall_ms,
-        jitter: Callable[[], float] = random.random,
+        self, spec: MarketSpec, rest: Rest, *, sink: MarketSink, interest: Interest, options: MarketOptions
     ) -> None:
-        self.venue = venue
-        self.listings = Listings(rest, venue.exchange_info_path)
-        self.gap_filler = GapFiller(sink, RestHistory(rest), clock_ms, deadline_s=backfill_s)
-        self.order_books = OrderBooks(self.gap_filler, sink, rest, clock_ms)
-        self.symbol_tracker = SymbolTracker(self.listings, wishes, self.gap_filler)
-        self.feed = BinanceFeed(
-            sink=self.order_books,
+        check_url(options.url)
+        self.venue = spec.venue
+        self.name = spec.name
+        self._sink = sink
+        self._interest = interest
+        self._is_primary = options.is_primary
+        shards: Shards[BinanceConnection] = Shards(options.streams_per_connection)
+        self.health = StreamHealth(shards, interest, sink, tells_outages=not options.is_primary)
+        self.listings = Listings(rest, spec.exchange_info_path)
+        self.gap_filler = GapFiller(
+            sink, RestHistory(rest), self.health, options.clock_ms, deadline_s=options.backfill_s
+        )
+        self.order_books = OrderBooks(sink, rest, self.health, options.clock_ms)
+        connections = ConnectionOptions(
+            options.url.rstrip("/"), spec, options.open_stream, options.clock_ms, options.streams_per_connection
+        )
+        feed_input = FeedInput(
+            spec.venue,
+            interest,
+            shards,
+            health=self.health,
+            events=self.gap_filler,
+            order_books=self.order_books,
             flush=sink.flush,
-            wanted=wishes,
-            url=url,
-            venue=venue,
-            keeps_idle=keeps_idle,
-            retry_policy=retry_policy,
-            streams_per_connection=streams_per_connection,
-            redundancy=redundancy,
-            open_stream=open_stream,
-            clock_ms=clock_ms,
-            jitter=jitter,
+        )
+        self.symbol_tracker = SymbolTracker(spec.venue, self.listings, interest, self.health, refuse=feed_input.refuse)
+        self.feed: Feed[BinanceConnection] = Feed(
+            FeedOptions(
+                venue=spec.venue,
+                url=connections.url,
+                connection_life_s=limits.CONNECTION_LIFE_S,
+                keeps_idle=options.is_primary,
+                redundancy=options.redundancy,
+                retry_policy=options.retry_policy,
+                jitter=options.jitter,
+            ),
+            interest,
+            shards,
+            feed_input,
+            new_dialer=partial(BinanceDialer, connections, feed_input),
+            on_status=self._on_status,
         )
 
     def start_in(self, nursery: trio.Nursery) -> None:
         """Start what runs behind."""
         for name, task in (
             ("feed", self.feed.run),
-            ("backfill", self.gap_filler.run),
+            ("stream health", self.health.run),
+            ("gap filler", self.gap_filler.run),
             ("order books", self.order_books.run),
             ("listings", self.listings.run),
-            ("universe", self.symbol_tracker.run),
+            ("symbol tracker", self.symbol_tracker.run),
         ):
-            nursery.start_soon(task, name=f"{self.venue.name} {name}")
+            nursery.start_soon(task, name=f"{self.name} {name}")
 
-
-class Beside:
-    """A ``MarketSink`` for a second market: events go where those of the first one go, its state to its own.
-
-    What everybody is told of the exchange is the first market's state.
-    """
-
-    def __init__(self, sink: MarketSink, wanted: Wanted) -> None:
-        self._sink = sink
-        self._wanted = wanted
-        self.status = FeedStatus(state=FeedState.DISCONNECTED)
-
-    def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
-        """Pass one event on."""
-        self._sink.publish(stream, event, received_ms, backfilled=backfilled)
-
-    def publish_all(self, stream: Stream, events: Sequence[Event], received_ms: int) -> None:
-        """Pass events on that came together."""
-        self._sink.publish_all(stream, events, received_ms)
-
-    def flush(self) -> None:
-        """Pass on that all was published that came together."""
-        self._sink.flush()
-
-    async def settled(self) -> None:
-        """Wait until those who take at once have what was published."""
-        await self._sink.settled()
-
-    def publish_gap(self, stream: Stream, gap: Gap) -> None:
-        """Pass a gap on."""
-        self._sink.publish_gap(stream, gap)
-
-    def reset_sequence(self, stream: Stream, gap: Gap) -> None:
-        """Pass a new epoch of a stream on."""
-        self._sink.reset_sequence(stream, gap)
-
-    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
-        """Pass the health of a stream on."""
-        self._sink.publish_health(stream, health)
-
-    def reject(self, stream: Stream, reason: str) -> None:
-        """Pass a refusal on."""
-        self._sink.reject(stream, reason)
-
-    def publish_status(self, status: FeedStatus) -> None:
-        """Keep the state; publish it to this market's subscribers when it is cut, or given up."""
-        self.status = status
-        if status.state in (FeedState.RECONNECTING, FeedState.DISCONNECTED):
-            reason = status.reason or f"the connection is {status.state}"
-            for stream in self._wanted.streams():
-                told = StreamHealth(stream=stream.name, health=Health.RECOVERING, reason=reason)
-                self._sink.publish_health(stream, told)
+    def _on_status(self, status: FeedStatus) -> None:
+        if status.state is FeedState.DISCONNECTED:
+            self.order_books.close_all()
+        self.health.on_status(status, self._interest.streams(self.venue))
+        if self._is_primary:
+            self._sink.publish_status(status)

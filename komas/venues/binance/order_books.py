@@ -1,6 +1,6 @@
 """Order books: what changed goes in, the best levels come out; a torn book is mended before it is shown again.
 
-It stands between the feed and the backfill, and passes on whatever is no change of a book.
+It takes what the feed brings of streams that are kept as books.
 """
 
 from __future__ import annotations
@@ -16,31 +16,28 @@ import trio
 
 from komas.errors import VenueError
 from komas.model.kinds import KINDS
-from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, Incoming, StreamHealth
+from komas.model.market import BOOK_LEVELS_PUBLISHED, Depth, DepthUpdate, Health, Incoming
 from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.wire import check_levels
+from komas.venues.core.health import Cause, Condition, StreamHealth
 from komas.venues.core.order_book import Levels, OrderBook, Snapshot
-from komas.venues.core.ports import FeedSink, MarketSink, Unreadable
+from komas.venues.core.ports import MarketSink, Unreadable
 from komas.venues.core.rest import Rest
+from komas.venues.core.statistics import OrderBookStatistics
 
 log = logging.getLogger(__name__)
 
-PUBLISHED: Final = 100  # levels a side for subscribers; a REST call gets as many as are known
 LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
 DOUBT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: what is known is dropped
-_TORN: Final = "something may be missing in the order book; it is taken anew"
-
-
-class OrderBookStatistics(msgspec.Struct, frozen=True):
-    """Order books now, those of them that are not true, and the snapshots that were taken since the start."""
-
-    order_books: int
-    untrue: int
-    snapshots: int
+_NEW: Final = Condition(Health.PENDING, "the order book has no snapshot yet")
+_TORN: Final = Condition(
+    Health.RECOVERING, "something may be missing in the order book; it is taken anew", is_doubtful=True
+)
+_TRUE: Final = "the order book is true"
 
 
 class _DepthSnapshot(msgspec.Struct):
@@ -59,20 +56,14 @@ class _Shelf:
         self.due_at: float | None = None  # when to ask for a snapshot, unless the book mends itself
         self.failures = 0
         self.is_doubtful = False  # something may have been missed
-        self.is_stale = False  # its stream is silent that should not be: no snapshot tells what is missed from then on
         self.doubts = 0
-        self.was_true = False
-        self.was_told = False  # who listens knows that it is not true
+        self.was_whole = False  # at some time
+        self.is_reported = False  # that it is not whole
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is known to be missing."""
         return self.book.is_true and not self.is_doubtful
-
-    @property
-    def is_true(self) -> bool:
-        """Whether the book may be shown."""
-        return self.is_whole and not self.is_stale
 
     def retry_at(self, now: float) -> float:
         """When to ask again after one more failure: the pause grows."""
@@ -81,25 +72,20 @@ class _Shelf:
 
 
 class OrderBooks:
-    """A ``FeedSink`` in front of another one; ``run()`` it beside the feed."""
+    """A ``FeedSink`` for the streams of order books; ``run()`` it beside the feed."""
 
-    def __init__(self, feed_sink: FeedSink, sink: MarketSink, rest: Rest, clock_ms: Callable[[], int]) -> None:
-        self._feed_sink = feed_sink
+    def __init__(self, sink: MarketSink, rest: Rest, health: StreamHealth, clock_ms: Callable[[], int]) -> None:
         self._sink = sink
         self._rest = rest
+        self._health = health
         self._clock_ms = clock_ms
         self._shelves: dict[Stream, _Shelf] = {}
         self._news = trio.lowlevel.ParkingLot()
         self._snapshots = 0
 
-    @property
-    def status(self) -> FeedStatus:
-        """The feed's state, as it was announced."""
-        return self._feed_sink.status
-
     def statistics(self) -> OrderBookStatistics:
         """Counts, for metrics."""
-        untrue = sum(not shelf.is_true for shelf in self._shelves.values())
+        untrue = sum(not self._is_true(stream, shelf) for stream, shelf in self._shelves.items())
         return OrderBookStatistics(len(self._shelves), untrue, self._snapshots)
 
     # What is asked of the books
@@ -107,14 +93,13 @@ class OrderBooks:
     def depth(self, stream: Stream, levels: int) -> Depth | None:
         """The best levels of a book; ``None`` while it is not known to be true."""
         shelf = self._shelves.get(stream)
-        if shelf is None or not shelf.is_true:
+        if shelf is None or not self._is_true(stream, shelf):
             return None
         return _depth(stream, shelf.book, shelf.book.top(levels))
 
-    def is_recovering(self, stream: Stream) -> bool:
-        """Whether a book waits for a snapshot, or for an update that is missing."""
-        shelf = self._shelves.get(stream)
-        return shelf is not None and not shelf.is_whole
+    def _is_true(self, stream: Stream, shelf: _Shelf) -> bool:
+        """Whether a book may be shown: no snapshot tells what is missed while its stream is silent."""
+        return shelf.is_whole and self._health.of(stream).health is not Health.STALE
 
     async def known(self, stream: Stream, levels: int) -> Depth:
         """Wait until a book is true; returns its best levels."""
@@ -125,18 +110,16 @@ class OrderBooks:
     # What the feed hands over
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
-        """Enter what changed in a book, and show it; pass anything else on."""
-        if not KINDS[stream.kind].is_book:
-            self._feed_sink.on_events(stream, events, received_ms)
-            return
-        shelf = self._shelves.setdefault(stream, _Shelf())
+        """Enter what changed in a book, and show it."""
+        shelf = self._shelves.get(stream)
+        if shelf is None:
+            shelf = self._shelves[stream] = _Shelf()
         for event in events:
             assert isinstance(event, DepthUpdate)  # of such a stream there is nothing else
             self._enter(stream, shelf, event, received_ms)
 
     def _enter(self, stream: Stream, shelf: _Shelf, event: DepthUpdate, received_ms: int) -> None:
         has_changed = shelf.book.take(event)
-        shelf.is_stale = False
         if has_changed or event.last == shelf.book.update_id:
             shelf.is_doubtful = False  # it joins on: nothing is missing
         if has_changed:
@@ -150,42 +133,32 @@ class OrderBooks:
             shelf.is_doubtful = True
             shelf.doubts += 1
             self._look_after(stream, shelf)
-        self._feed_sink.on_suspect(stream)
 
     def on_reset(self, stream: Stream) -> None:
         """Close a book that is no longer wanted."""
-        self._shelves.pop(stream, None)
-        self._feed_sink.on_reset(stream)
-
-    def on_status(self, status: FeedStatus) -> None:
-        """Pass the feed's state on; once it was let go, every book is a thing of the past."""
-        if status.state is FeedState.DISCONNECTED:
-            self._shelves.clear()
-        self._feed_sink.on_status(status)
-
-    def on_health(self, stream: Stream, health: StreamHealth) -> None:
-        """Pass the health of a stream on; a book is shown no more while its stream is silent that should not be."""
-        shelf = self._shelves.get(stream)
-        if shelf is not None and health.health is Health.STALE:
-            shelf.is_stale, shelf.was_true = True, False
-        elif shelf is not None and health.health is Health.LIVE and not shelf.is_true:
-            shelf.was_told = True
-            self._tell(stream, Health.RECOVERING, _TORN)
-            return
-        self._feed_sink.on_health(stream, health)
+        self._close(stream)
 
     def on_refused(self, stream: Stream, reason: str) -> None:
         """Close the book of a stream that the exchange refuses."""
-        self._shelves.pop(stream, None)
-        self._feed_sink.on_refused(stream, reason)
+        self._close(stream)
+        self._sink.reject(stream, reason)
+
+    def close_all(self) -> None:
+        """Close every book: the feed was let go, and they are things of the past."""
+        for stream in tuple(self._shelves):
+            self._close(stream)
+
+    def _close(self, stream: Stream) -> None:
+        if self._shelves.pop(stream, None) is not None:
+            self._health.clear(stream, Cause.ORDER_BOOK)
 
     def _show(self, stream: Stream, shelf: _Shelf, received_ms: int) -> None:
         book = shelf.book
         if book.is_crossed:
             log.error("order book crossed", extra={"stream": stream.name, "update_id": book.update_id})
             book.tear()
-        if shelf.is_true:
-            self._sink.publish(stream, _depth(stream, book, book.top(PUBLISHED)), received_ms)
+        if self._is_true(stream, shelf):
+            self._sink.publish(stream, _depth(stream, book, book.top(BOOK_LEVELS_PUBLISHED)), received_ms)
             self._news.unpark_all()
 
     def _look_after(self, stream: Stream, shelf: _Shelf) -> None:
@@ -196,16 +169,13 @@ class OrderBooks:
         elif shelf.due_at is None:
             shelf.due_at = now + (LATE_S if book.is_torn else DOUBT_S if shelf.is_doubtful else 0.0)
             self._news.unpark_all()
-        if shelf.was_true and not shelf.is_true:
-            shelf.was_told = True
-            self._tell(stream, Health.RECOVERING, _TORN)
-        elif shelf.was_told and shelf.is_true:
-            shelf.was_told = False
-            self._tell(stream, Health.LIVE, "the order book is true")
-        shelf.was_true = shelf.is_true
-
-    def _tell(self, stream: Stream, health: Health, reason: str) -> None:
-        self._sink.publish_health(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+        if shelf.is_whole:
+            shelf.was_whole = True
+            self._health.clear(stream, Cause.ORDER_BOOK, _TRUE)
+            shelf.is_reported = False
+        elif not shelf.is_reported:
+            self._health.report(stream, Cause.ORDER_BOOK, _TORN if shelf.was_whole else _NEW)
+            shelf.is_reported = True
 
     # What runs behind
 

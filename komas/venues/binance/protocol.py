@@ -25,6 +25,7 @@ import msgspec
 from komas.errors import Cause, VenueError
 from komas.venues.binance import limits
 from komas.venues.binance.wire import Combined, is_error, read_error, read_list
+from komas.venues.core.connection import Refusal
 from komas.venues.core.rate_window import RollingWindow
 
 ACK_TIMEOUT_S: Final = 10.0
@@ -57,14 +58,6 @@ class _Request(msgspec.Struct):
     method: str
     names: tuple[str, ...]
     asked_at: float
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """The exchange's answer to a stream that it does not give: its code and its words."""
-
-    name: str
-    code: int | None
-    words: str
 
 
 class Quarantine:

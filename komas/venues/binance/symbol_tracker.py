@@ -7,26 +7,38 @@ that is wanted although its symbol is not listed (any more) is refused with the 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Callable
 
-from komas.model.kinds import Kind, kinds
-from komas.model.market import Health, StreamHealth
+from komas.model.kinds import Kind, Venue
+from komas.model.market import Health
 from komas.model.streams import Stream
 from komas.venues.binance.listings import TRADING, Listings
-from komas.venues.core.ports import FeedSink, Pins
+from komas.venues.core.health import Cause, Condition, StreamHealth
+from komas.venues.core.ports import Pins
 
 log = logging.getLogger(__name__)
 
-FOLLOWED: Final = kinds(has_all_symbols=True)
-
 
 class SymbolTracker:
-    """All symbols, for some kinds of stream; ``run()`` beside the listings."""
+    """All symbols, for some kinds of stream; ``run()`` beside the listings.
 
-    def __init__(self, listings: Listings, pins: Pins, sink: FeedSink) -> None:
+    ``refuse`` is called, with the reason, for a wanted stream whose symbol is not listed.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        listings: Listings,
+        pins: Pins,
+        health: StreamHealth,
+        *,
+        refuse: Callable[[Stream, str], None],
+    ) -> None:
+        self._venue = venue
+        self._health = health
         self._listings = listings
         self._pins = pins
-        self._sink = sink
+        self._refuse = refuse
         self._followed: set[Kind] = set()
         self._statuses: dict[str, str] = {}  # of the wanted symbols, as they were at the last look
 
@@ -40,13 +52,14 @@ class SymbolTracker:
     def unfollow(self, kind: Kind) -> tuple[Stream, ...]:
         """Let all symbols of a kind go; returns the streams that were pinned."""
         self._followed.discard(kind)
-        pinned = tuple(stream for stream in self._pins.streams() if stream.kind is kind and self._pins.pinned(stream))
+        wanted = self._pins.streams(self._venue)
+        pinned = tuple(stream for stream in wanted if stream.kind is kind and self._pins.pinned(stream))
         self._pins.unpin(pinned)
         return pinned
 
     def streams(self, kind: Kind) -> tuple[Stream, ...]:
         """Every trading symbol, as streams of a kind."""
-        return tuple(Stream(kind, symbol) for symbol in self._listings.trading())
+        return tuple(Stream(kind, symbol, venue=self._venue) for symbol in self._listings.trading())
 
     async def run(self) -> None:
         """Follow the listings until cancelled."""
@@ -59,16 +72,16 @@ class SymbolTracker:
 
     def _check(self) -> None:
         """Say what has become of the symbols of wanted streams."""
-        wanted = self._pins.streams()
+        wanted = self._pins.streams(self._venue)
         now = {stream.symbol: self._listings.status(stream.symbol) for stream in wanted}
         for stream in wanted:
             status = now[stream.symbol]
             if status is None:
                 log.warning("symbol not listed", extra={"stream": stream.name})
-                self._sink.on_refused(stream, f"{stream.symbol} is not listed by the exchange")
+                self._refuse(stream, f"{stream.symbol} is not listed by the exchange")
             elif status != self._statuses.get(stream.symbol, TRADING):
                 log.warning("symbol status", extra={"stream": stream.name, "status": status})
                 health = Health.PENDING if status == TRADING else Health.QUIET
-                reason = f"{stream.symbol} is in status {status}"
-                self._sink.on_health(stream, StreamHealth(stream=stream.name, health=health, reason=reason))
+                condition = Condition(health, f"{stream.symbol} is in status {status}", is_doubtful=True)
+                self._health.report(stream, Cause.LISTING, condition)
         self._statuses = {symbol: status for symbol, status in now.items() if status is not None}

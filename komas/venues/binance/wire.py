@@ -15,8 +15,9 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 
 from komas.model import market
-from komas.model.kinds import Kind
-from komas.model.streams import Stream, parse_name
+from komas.model.kinds import Kind, Venue
+from komas.model.streams import Stream
+from komas.venues.binance.names import parse_name
 from komas.venues.core.ports import Unreadable
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
@@ -240,9 +241,9 @@ class Reader:
         return events
 
 
-def reader_of(name: str) -> Reader | None:
-    """Who reads a stream; ``None`` for one that komas does not know."""
-    stream = parse_name(name)
+def reader_of(name: str, venue: Venue = Venue.BINANCE) -> Reader | None:
+    """Who reads a stream; ``None`` for one that komas does not know there."""
+    stream = parse_name(name, venue)
     return None if stream is None else Reader(stream)
 
 

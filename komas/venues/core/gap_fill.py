@@ -17,11 +17,14 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
-from komas.model.market import Event, FeedStatus, Gap, Incoming, Kline, StreamHealth
+from komas.model.market import Event, Gap, Health, Incoming, Kline
 from komas.model.streams import Stream, next_number, previous_number
 from komas.venues.core import numbering
+from komas.venues.core.health import Cause as HealthCause
+from komas.venues.core.health import Condition, StreamHealth
 from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
 from komas.venues.core.sequencing import Sequencer, Verdict, number_of
+from komas.venues.core.statistics import GapFillStatistics
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +43,8 @@ PAGES: Final = 20  # of one gap: a stream that was away for longer has other gap
 RELEASED: Final = 128  # of what waited, at one go: a subscriber that reads at once can take it
 ASKED: Final = 8  # gaps that are asked for beside each other
 PROBES: Final = 4  # and streams that are only doubted
-
-
-class GapFillStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start: events that came again, gaps, events filled in, gaps (or parts) declared; waiting now."""
-
-    repeated: int
-    gaps: int
-    filled: int
-    declared: int
-    recovering: int
+_MISSING: Final = Condition(Health.RECOVERING, "events wait behind missing ones, which are asked for", is_doubtful=True)
+_WHOLE: Final = "nothing is waited for any more"
 
 
 class _Fact(msgspec.Struct, frozen=True):
@@ -114,9 +109,16 @@ class GapFiller:
     """A ``FeedSink`` that passes events on to a ``MarketSink``; ``run()`` it beside the feed."""
 
     def __init__(
-        self, sink: MarketSink, history: EventHistory, clock_ms: Callable[[], int], *, deadline_s: float = DEADLINE_S
+        self,
+        sink: MarketSink,
+        history: EventHistory,
+        health: StreamHealth,
+        clock_ms: Callable[[], int],
+        *,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self._sink = sink
+        self._health = health
         self._history = history
         self._clock_ms = clock_ms
         self._deadline_s = deadline_s
@@ -133,18 +135,9 @@ class GapFiller:
         self._filled = 0
         self._declared = 0
 
-    @property
-    def status(self) -> FeedStatus:
-        """The feed's state, as it was announced."""
-        return self._sink.status
-
     def statistics(self) -> GapFillStatistics:
         """Counts, for metrics."""
         return GapFillStatistics(self._repeated, self._gaps, self._filled, self._declared, len(self._recoveries))
-
-    def is_recovering(self, stream: Stream) -> bool:
-        """Whether events of a stream wait behind a gap."""
-        return stream in self._recoveries
 
     # What the feed hands over
 
@@ -177,14 +170,6 @@ class GapFiller:
         self._probes.pop(stream, None)
         self._continuity.forget(stream)
 
-    def on_status(self, status: FeedStatus) -> None:
-        """Pass the feed's state on."""
-        self._sink.publish_status(status)
-
-    def on_health(self, stream: Stream, health: StreamHealth) -> None:
-        """Pass the health of a stream on."""
-        self._sink.publish_health(stream, health)
-
     def on_refused(self, stream: Stream, reason: str) -> None:
         """Pass a refusal on, after what waits."""
         self._let_go(stream)
@@ -216,6 +201,7 @@ class GapFiller:
         recovery = self._recoveries.get(stream)
         if recovery is None:
             recovery = self._recoveries[stream] = _Recovery()
+            self._health.report(stream, HealthCause.GAP, _MISSING, at_once=False)
             self._pending.append((stream, recovery))
             self._work.unpark()
         recovery.waiting.append(fact)
@@ -259,6 +245,7 @@ class GapFiller:
             if not recovery.waiting:
                 # No await since the look at what waits: the next event passes through again, in order.
                 del self._recoveries[stream]
+                self._health.clear(stream, HealthCause.GAP, _WHOLE)
                 return
             fact = recovery.waiting[0]
             if fact.gap is not None:
@@ -402,6 +389,7 @@ class GapFiller:
         recovery = self._recoveries.pop(stream, None)
         if recovery is None:
             return
+        self._health.clear(stream, HealthCause.GAP)
         recovery.scope.cancel("the stream ended")
         self._waiting -= len(recovery.waiting)
         if recovery.filling is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from komas.model.market import Event, FeedStatus, Gap, Incoming, StreamHealth
+from komas.model.kinds import Venue
+from komas.model.market import Event, FeedStatus, Gap, HealthNotice, Incoming
 from komas.model.streams import Stream
 
 
@@ -31,10 +32,6 @@ class EventHistory(Protocol):
 class FeedSink(Protocol):
     """Receives events as they arrive: from any connection, late, or twice. Law: no method waits."""
 
-    @property
-    def status(self) -> FeedStatus:
-        """The feed's last published state."""
-
     def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:
         """Events of one stream, or changes of one order book, that arrived together, in order."""
 
@@ -44,22 +41,12 @@ class FeedSink(Protocol):
     def on_reset(self, stream: Stream) -> None:
         """A stream is not wanted any more; if it is wanted again, it starts from nothing."""
 
-    def on_status(self, status: FeedStatus) -> None:
-        """The feed's state changed."""
-
-    def on_health(self, stream: Stream, health: StreamHealth) -> None:
-        """A stream's health changed."""
-
     def on_refused(self, stream: Stream, reason: str) -> None:
         """The exchange refused a stream; it is not wanted afterwards."""
 
 
 class MarketSink(Protocol):
     """Receives events and notices in the order of each stream; the hub is one. Law: only ``settled()`` waits."""
-
-    @property
-    def status(self) -> FeedStatus:
-        """The feed's last published state."""
 
     def publish(self, stream: Stream, event: Event, received_ms: int, *, backfilled: bool = False) -> None:
         """Publish one event; ``backfilled`` marks one that was missed and requested later."""
@@ -82,7 +69,7 @@ class MarketSink(Protocol):
     def reset_sequence(self, stream: Stream, gap: Gap) -> None:
         """A stream's numbers started again; ``gap`` is what was lost before."""
 
-    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
+    def publish_health(self, stream: Stream, health: HealthNotice) -> None:
         """Publish a stream's health."""
 
     def reject(self, stream: Stream, reason: str) -> None:
@@ -90,7 +77,7 @@ class MarketSink(Protocol):
 
 
 class Wanted(Protocol):
-    """Which streams are wanted. Law: ``version`` differs after every change."""
+    """Which streams are wanted. Law: ``version`` differs after every change, of any venue's streams."""
 
     @property
     def version(self) -> int:
@@ -99,8 +86,8 @@ class Wanted(Protocol):
     def __contains__(self, stream: Stream) -> bool:
         """Whether a stream is wanted."""
 
-    def streams(self) -> tuple[Stream, ...]:
-        """Every wanted stream once, oldest first."""
+    def streams(self, venue: Venue | None = None) -> tuple[Stream, ...]:
+        """Every wanted stream once, of one venue or of all, oldest first."""
 
     async def changed(self, seen: int) -> int:
         """Wait until ``version`` is not ``seen``; return it."""
@@ -109,8 +96,8 @@ class Wanted(Protocol):
 class Pins(Protocol):
     """The pinned streams, for the component that follows the exchange's listings."""
 
-    def streams(self) -> tuple[Stream, ...]:
-        """Every wanted stream once."""
+    def streams(self, venue: Venue | None = None) -> tuple[Stream, ...]:
+        """Every wanted stream once, of one venue or of all."""
 
     def pinned(self, stream: Stream) -> bool:
         """Whether a stream is kept open without subscribers."""
@@ -120,3 +107,7 @@ class Pins(Protocol):
 
     def unpin(self, streams: Iterable[Stream]) -> None:
         """Let pinned streams go."""
+
+
+class Interest(Pins, Wanted, Protocol):
+    """Which streams are wanted, to be read and to be changed."""

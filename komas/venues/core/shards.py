@@ -1,4 +1,4 @@
-"""Which stream goes over which connection (sans-I/O).
+"""Which stream goes over which connection.
 
 A shard is one connection's worth of streams. A stream keeps its shard, because a move costs messages and a gap to
 fill; new ones go to the first shard with room. So the moves are as few as possible: one for each stream added or
@@ -12,6 +12,11 @@ from itertools import count
 from typing import Generic, TypeVar
 
 import msgspec
+import trio
+
+from komas.model.streams import Stream
+from komas.venues.core.connection import C
+from komas.venues.core.link import Link
 
 T = TypeVar("T")
 
@@ -59,3 +64,98 @@ def _room(fill: dict[int, int], most: int) -> Iterator[int]:
         if shard not in fill:
             for _ in range(most):
                 yield shard
+
+
+class Shard(Generic[C]):
+    """Streams that share connections, and the links that hold them: one, or two of the same."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.streams: dict[Stream, None] = {}
+        self.links: list[Link[C]] = []
+        self.scope = trio.CancelScope()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether one of its links has a connection."""
+        return any(link.lives for link in self.links)
+
+    def assigned(self) -> tuple[Stream, ...]:
+        """The streams that each of its connections is to hold."""
+        return tuple(self.streams)
+
+    def connections(self) -> Iterator[C]:
+        """Its connections that are up."""
+        for link in self.links:
+            yield from link.lives
+
+
+class Shards(Generic[C]):
+    """Every placed stream on its shard; ``most`` streams go on one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._shards: dict[int, Shard[C]] = {}
+        self._shard_of: dict[Stream, Shard[C]] = {}
+
+    def __iter__(self) -> Iterator[Shard[C]]:
+        return iter(tuple(self._shards.values()))
+
+    def __contains__(self, stream: Stream) -> bool:
+        """Whether a stream has a place."""
+        return stream in self._shard_of
+
+    def place(self, wanted: Sequence[Stream], *, keeps_idle: bool) -> list[Shard[C]]:
+        """Give every wanted stream its place, and close shards without any; returns the shards that are new.
+
+        With ``keeps_idle`` one shard stays although no stream is wanted.
+        """
+        new: list[Shard[C]] = []
+        present = {number: shard.streams for number, shard in self._shards.items()}
+        for move in plan(wanted, present, self._most):
+            if move.source is not None:
+                self._shards[move.source].streams.pop(move.stream)
+                self._shard_of.pop(move.stream, None)
+            if move.target is not None:
+                shard = self._shards.get(move.target) or self._add(move.target, new)
+                shard.streams[move.stream] = None
+                self._shard_of[move.stream] = shard
+        if not self._shards and keeps_idle:
+            self._add(0, new)
+        for number in [number for number, shard in self._shards.items() if not shard.streams]:
+            if len(self._shards) > 1 or not keeps_idle:
+                self._shards.pop(number).scope.cancel("its streams are not wanted any more")
+        return new
+
+    def clear(self) -> None:
+        """Forget every shard; its connections are the caller's to end."""
+        self._shards.clear()
+        self._shard_of.clear()
+
+    def is_known(self, shard: Shard[C]) -> bool:
+        """Whether a shard has not been closed."""
+        return self._shards.get(shard.number) is shard
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be connected for."""
+        return not self._shards
+
+    @property
+    def is_up(self) -> bool:
+        """Whether every shard has a connection, and there is one."""
+        return bool(self._shards) and all(shard.is_up for shard in self._shards.values())
+
+    def streams(self) -> tuple[Stream, ...]:
+        """Every stream that has a place."""
+        return tuple(self._shard_of)
+
+    def holders(self, stream: Stream) -> list[C]:
+        """The connections that are up and on which the exchange has acknowledged a stream."""
+        shard = self._shard_of.get(stream)
+        return [] if shard is None else [each for each in shard.connections() if each.tracker(stream) is not None]
+
+    def _add(self, number: int, new: list[Shard[C]]) -> Shard[C]:
+        shard = self._shards[number] = Shard(number)
+        new.append(shard)
+        return shard

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -14,12 +13,11 @@ from quart import Blueprint, Request, Response, request
 from komas.errors import VenueError
 from komas.model.codec import encode, iso_ms
 from komas.model.kinds import Kind
-from komas.model.market import Depth, Event, FeedState, Health
+from komas.model.market import BOOK_LEVELS_ASKED, Depth, Event, FeedState, Health
 from komas.model.streams import Stream
-from komas.venues.binance import limits
-from komas.venues.binance.market import BinanceMarket
 from komas.web import params
 from komas.web.access import Caller
+from komas.web.markets import Market
 from komas.web.problems import FieldError, ProblemError, from_venue, invalid
 from komas.web.services import Services
 
@@ -91,9 +89,8 @@ def json_response(body: object, status: int = HTTPStatus.OK) -> Response:
 async def check_listed(services: Services, streams: Sequence[Stream], field: str = "symbols") -> None:
     """Raise 400 for symbols that the exchange does not list, as far as it answers."""
     missing: list[str] = []
-    for line in services.lines:
-        symbols = {stream.symbol: None for stream in streams if services.line_of(stream) is line}
-        missing += await line.listings.unknown(symbols) if symbols else []
+    for market, own in services.markets.split(streams).items():
+        missing += await market.listings.unknown(dict.fromkeys(stream.symbol for stream in own))
     if missing:
         raise invalid(FieldError(field, f"{symbol} is not a symbol of the exchange") for symbol in missing)
 
@@ -130,12 +127,12 @@ def _connection_routes(routes: Blueprint, services: Services) -> None:
 
     @routes.post("/disconnect")
     async def disconnect() -> Response:
-        services.disconnect()
+        services.markets.disconnect()
         return json_response(_status(services))
 
     @routes.post("/rotate")
     async def rotate() -> Response:
-        return json_response({"replacing": sum(line.feed.rotate() for line in services.lines)})
+        return json_response({"replacing": sum(market.feed.rotate() for market in services.markets)})
 
 
 def _stream_routes(routes: Blueprint, services: Services) -> None:
@@ -151,7 +148,7 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     async def unsubscribe() -> Response:
         wish = params.read_wish(await body_of(request), services.settings.max_symbols)
         if wish.every is not None:
-            pinned = list(services.spot.symbol_tracker.unfollow(wish.every))
+            pinned = list(services.markets.with_kind(wish.every).symbol_tracker.unfollow(wish.every))
         else:
             pinned = [stream for stream in wish.streams if services.hub.interest.pinned(stream)]
             services.hub.interest.unpin(pinned)
@@ -175,7 +172,7 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
 def _depth_routes(routes: Blueprint, services: Services) -> None:
     @routes.get("/depth")
     async def depth() -> Response:
-        stream, levels = params.read_depth(request.args, default=DEPTH_LEVELS, most=limits.DEPTH_ROWS)
+        stream, levels = params.read_depth(request.args, default=DEPTH_LEVELS, most=BOOK_LEVELS_ASKED)
         await check_listed(services, [stream], "symbol")
         check_room(services, [stream])
         address = services.access.address(Caller.of(request.scope, request.headers))
@@ -189,14 +186,16 @@ async def _book(services: Services, stream: Stream, levels: int) -> Depth:
     """A book, once the exchange sends what changes in it and it is true; it is wanted as by a subscriber until then."""
     found: list[Depth] = []
 
+    market = services.markets.of(stream)
+
     async def wait() -> None:
-        await services.feed.acknowledged([stream])
-        found.append(await services.spot.order_books.known(stream, levels))
+        await market.feed.acknowledged([stream])
+        found.append(await market.order_books.known(stream, levels))
 
     services.hub.interest.join([stream])  # it is kept for a while, so that the next call is quick
     try:
-        services.connect()
-        await _within_bounds(services, wait, "no order book", [services.spot])
+        services.markets.connect()
+        await _within_bounds(services, wait, "no order book", [market])
     finally:
         services.hub.interest.leave([stream])
     return found[0]
@@ -208,16 +207,17 @@ def _quick_routes(routes: Blueprint, services: Services) -> None:
         text = request.args.get("symbols")
         known = services.settings.default_symbols
         symbols = known if text is None else params.read_symbols(text, services.settings.max_symbols)
-        await _pin(services, [Stream(Kind.TICKER, symbol) for symbol in symbols])
+        await _pin(services, [Stream.of(Kind.TICKER, symbol) for symbol in symbols])
         url = f"/api/ws/sse/prices?symbols={quote(','.join(symbols), safe=',')}"
         return json_response({"status": "started", "symbols": symbols, "sse_url": url})
 
     @routes.post("/quick/stop")
     async def stop() -> Response:
-        for kind in Kind:
-            services.spot.symbol_tracker.unfollow(kind)
+        for market in services.markets:
+            for kind in Kind:
+                market.symbol_tracker.unfollow(kind)
         services.hub.interest.unpin(services.hub.interest.pins())
-        services.disconnect()
+        services.markets.disconnect()
         return json_response({"status": "stopped"})
 
 
@@ -229,16 +229,18 @@ async def body_of(request: Request) -> bytes:
 
 async def _connect(services: Services) -> None:
     """Ask for the connection and wait for it, within bounds; it is tried on behind the answer."""
-    services.connect()
-    await _within_bounds(services, services.feed.connected, "no connection", [services.spot])
+    services.markets.connect()
+    primary = services.markets.primary
+    await _within_bounds(services, primary.feed.connected, "no connection", [primary])
 
 
 async def _every(services: Services, kind: Kind) -> tuple[Stream, ...]:
     """Every trading symbol, as streams of a kind; 502 while the exchange has not told its symbols."""
-    if not await services.spot.listings.answered():
+    market = services.markets.with_kind(kind)
+    if not await market.listings.answered():
         raise ProblemError(HTTPStatus.BAD_GATEWAY, "the exchange has not told its symbols yet; komas goes on asking")
-    check_room(services, services.spot.symbol_tracker.streams(kind))
-    return services.spot.symbol_tracker.follow(kind)
+    check_room(services, market.symbol_tracker.streams(kind))
+    return market.symbol_tracker.follow(kind)
 
 
 async def _pin(services: Services, streams: Sequence[Stream]) -> None:
@@ -246,23 +248,22 @@ async def _pin(services: Services, streams: Sequence[Stream]) -> None:
     await check_listed(services, streams)
     check_room(services, streams)
     services.hub.interest.pin(streams)
-    services.connect()
-    lines = [line for line in services.lines if any(services.line_of(stream) is line for stream in streams)]
-    await _within_bounds(services, partial(_acknowledged, services, streams), "not acknowledged", lines)
+    services.markets.connect()
+    concerned = services.markets.split(streams)
 
+    async def wait() -> None:
+        for market, own in concerned.items():
+            await market.feed.acknowledged(own)
 
-async def _acknowledged(services: Services, streams: Sequence[Stream]) -> None:
-    for line in services.lines:
-        if own := [stream for stream in streams if services.line_of(stream) is line]:
-            await line.feed.acknowledged(own)
+    await _within_bounds(services, wait, "not acknowledged", list(concerned))
 
 
 async def _within_bounds(
-    services: Services, wait: Callable[[], Awaitable[None]], what: str, lines: Sequence[BinanceMarket]
+    services: Services, wait: Callable[[], Awaitable[None]], what: str, markets: Sequence[Market]
 ) -> None:
     """Wait for the exchange, but not for ever, and not when the server is about to stop.
 
-    ``lines`` are those whose failure may be the reason.
+    ``markets`` are those whose failure may be the reason.
     """
     failure: VenueError | None = None
     done = False
@@ -285,49 +286,49 @@ async def _within_bounds(
     if services.draining.is_set() and not done:
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down")
     if not done:
-        raise _why_not(lines, f"{what} within {services.settings.connect_wait_s:g} s; komas goes on trying")
+        raise _why_not(markets, f"{what} within {services.settings.connect_wait_s:g} s; komas goes on trying")
 
 
-def _why_not(lines: Sequence[BinanceMarket], what: str) -> ProblemError:
-    failures = [line.feed.failure for line in lines if line.feed.failure is not None]
+def _why_not(markets: Sequence[Market], what: str) -> ProblemError:
+    failures = [market.feed.failure for market in markets if market.feed.failure is not None]
     if not failures:
         return ProblemError(HTTPStatus.GATEWAY_TIMEOUT, what)
     return ProblemError(HTTPStatus.BAD_GATEWAY, f"{what}: {failures[0]}")
 
 
 def _status(services: Services) -> StatusBody:
-    spot, futures = (line.feed.statistics() for line in services.lines)
+    primary = services.markets.primary.feed
+    counts = [market.feed.statistics() for market in services.markets]
     rows = tuple(
         ConnectionRow(row.url, row.shard, row.streams, iso_ms(row.connected_at_ms), row.uptime_s, row.messages_received)
-        for row in (*spot.connections, *futures.connections)
+        for each in counts
+        for row in each.connections
     )
-    newest_ms = max(spot.last_message_ms or 0, futures.last_message_ms or 0) or None
     return StatusBody(
-        connected=services.feed.state is FeedState.CONNECTED,
-        state=services.feed.state,
-        url=services.feed.url + limits.STREAM_PATH,
+        connected=services.markets.is_connected,
+        state=primary.status.state,
+        url=primary.url,
         streams=len(services.hub.interest),
         subscribers=services.hub.subscribers,
-        messages_received=spot.messages_received + futures.messages_received,
-        reconnects=spot.reconnects + futures.reconnects,
-        rotations=spot.rotations + futures.rotations,
-        last_message_at=_iso(newest_ms),
-        uptime_seconds=rows[0].uptime_seconds if spot.connections else 0.0,
-        reason=services.hub.status.reason,
+        messages_received=sum(each.messages_received for each in counts),
+        reconnects=sum(each.reconnects for each in counts),
+        rotations=sum(each.rotations for each in counts),
+        last_message_at=_iso(max((each.last_message_ms or 0 for each in counts), default=0) or None),
+        uptime_seconds=rows[0].uptime_seconds if counts[0].connections else 0.0,
+        reason=primary.status.reason,
         connections=rows,
     )
 
 
 def _row(services: Services, stream: Stream) -> StreamRow:
-    line = services.line_of(stream)
-    arrival = line.feed.arrival(stream)
-    is_recovering = line.gap_filler.is_recovering(stream) or line.order_books.is_recovering(stream)
+    health = services.markets.of(stream).health
+    arrival = health.arrival(stream)
     return StreamRow(
         stream=stream.name,
         type=stream.kind,
         symbol=stream.symbol,
         interval=stream.interval,
-        health=Health.RECOVERING if is_recovering else line.feed.health(stream),
+        health=health.of(stream).health,
         subscribers=services.hub.interest.subscribers(stream),
         pinned=services.hub.interest.pinned(stream),
         last_event_at=None if arrival is None else iso_ms(arrival.at_ms),

@@ -11,8 +11,8 @@ from quart import Blueprint, Response, request
 from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub
 from komas.model.codec import StreamPosition
+from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
-from komas.venues.binance import order_books
 from komas.web import params, sse
 from komas.web.access import Caller
 from komas.web.hypercorn.websocket import SCOPE_CONNECTION
@@ -47,7 +47,7 @@ def market(services: Services) -> Blueprint:
 
     @routes.get("/depth")
     async def depth() -> Response:
-        stream, levels = params.read_depth(request.args, default=DEPTH_SHOWN, most=order_books.PUBLISHED)
+        stream, levels = params.read_depth(request.args, default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
         show = sse.Show(levels, params.read_rate(request.args.get("max_rate")))
         await check_listed(services, [stream], "symbol")
         return _open(services, [stream], show)
@@ -67,7 +67,7 @@ def _open(
         streams,
         address=address,
         why_busy=partial(_why_busy, services, streams, address),
-        opened=services.connect,
+        opened=services.markets.connect,
         since=since,
         heartbeat_s=services.settings.heartbeat_s,
         capacity=services.settings.mailbox,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -11,9 +12,10 @@ import trio
 from prometheus_client import CONTENT_TYPE_LATEST
 from quart import Blueprint, Response, request
 
-from komas.model.market import FeedState
+from komas.model.market import FeedState, Health
 from komas.observability.metrics import Sample, render
 from komas.web import openapi, params
+from komas.web.markets import Markets
 from komas.web.problems import FieldError, invalid
 from komas.web.routes.control import json_response
 from komas.web.services import Services
@@ -21,6 +23,7 @@ from komas.web.services import Services
 LOG_LIMIT = 1000
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+_NOT_CURRENT = frozenset({Health.STALE, Health.RECOVERING})
 _PAGE = Path(__file__).parents[1] / "static" / "index.html"
 
 
@@ -71,53 +74,65 @@ def ops(services: Services) -> Blueprint:
 def _why_not_ready(services: Services) -> list[str]:
     """Reasons for which no load balancer should send clients here."""
     reasons = ["the server is shutting down"] if services.draining.is_set() else []
-    wanted = sum(services.line_of(stream) is services.spot for stream in services.hub.interest.streams())
-    state = services.feed.state
-    if wanted and state is not FeedState.CONNECTED:
-        because = f": {services.hub.status.reason}" if services.hub.status.reason else ""
-        reasons.append(f"{wanted} streams are wanted and the exchange is {state}{because}")
+    for market, wanted in services.markets.split(services.hub.interest.streams()).items():
+        status, failure = market.feed.status, market.feed.final_failure
+        if failure is not None:
+            continue  # said below, whether or not a stream is wanted
+        if status.state is not FeedState.CONNECTED:
+            because = f": {status.reason}" if status.reason else ""
+            told = f"{len(wanted)} streams are wanted and the exchange is {status.state}{because}"
+            reasons.append(f"{market.name}: {told}")
+        elif market.health.totals and set(market.health.totals) <= _NOT_CURRENT:
+            reasons.append(f"{market.name}: none of {len(wanted)} streams is current")
     reasons += [
-        f"{line.venue.name}: the connection was given up: {failure}; POST /api/ws/connect tries again"
-        for line in services.lines
-        if (failure := line.feed.final_failure) is not None
+        f"{market.name}: the connection was given up: {failure}; POST /api/ws/connect tries again"
+        for market in services.markets
+        if (failure := market.feed.final_failure) is not None
     ]
     return reasons
 
 
 def _samples(services: Services) -> Iterable[Sample]:
-    feed, futures = (line.feed.statistics() for line in services.lines)
+    yield from _market_samples(services.markets)
+    yield from _subscriber_samples(services)
+    yield from _signal_samples(services)
+
+
+def _market_samples(markets: Markets) -> Iterable[Sample]:
+    feeds = [market.feed.statistics() for market in markets]
+    fills = [market.gap_filler.statistics() for market in markets]
+    books = [market.order_books.statistics() for market in markets]
+    totals = sum((Counter(market.health.totals) for market in markets), Counter[Health]())
+    yield Sample("upstream_connected", "1 while the exchange connection is up", markets.is_connected)
+    for name, meaning, values in (
+        ("upstream_messages", "Data frames received", [feed.messages_received for feed in feeds]),
+        ("upstream_unreadable", "Frames that could not be read", [feed.unreadable for feed in feeds]),
+        ("upstream_unknown", "Frames of unknown streams", [feed.unknown for feed in feeds]),
+        ("upstream_reconnects", "Connections made because one was lost", [feed.reconnects for feed in feeds]),
+        ("upstream_rotations", "Connections replaced without a gap", [feed.rotations for feed in feeds]),
+        ("upstream_repeated", "Events received more than once", [fill.repeated for fill in fills]),
+        ("upstream_gaps", "Runs of missing trades or candles", [fill.gaps for fill in fills]),
+        ("upstream_backfilled", "Missing events asked for and sent", [fill.filled for fill in fills]),
+        ("upstream_gaps_declared", "Gaps, or parts, not filled", [fill.declared for fill in fills]),
+        ("order_book_snapshots", "Snapshots taken", [book.snapshots for book in books]),
+    ):
+        yield Sample(name, meaning, sum(values), is_counter=True)
+    yield Sample(
+        "upstream_connections", "Connections to the exchange now", sum(len(feed.connections) for feed in feeds)
+    )
+    yield Sample("order_books", "Order books kept now", sum(book.order_books for book in books))
+    yield Sample(
+        "order_books_untrue",
+        "Of them, waiting for a snapshot or a missing update",
+        sum(book.untrue for book in books),
+    )
+    for health in Health:
+        yield Sample(f"streams_{health}", f"Streams whose health is {health}", totals[health])
+
+
+def _subscriber_samples(services: Services) -> Iterable[Sample]:
     hub, limits = services.hub.statistics(), services.limits.statistics()
-    fill, order_books = services.spot.gap_filler.statistics(), services.spot.order_books.statistics()
-    channel, sockets = services.signals.channel.statistics(), services.signals.registry.statistics()
-    yield Sample(
-        "upstream_connected", "1 while the exchange connection is up", services.feed.state is FeedState.CONNECTED
-    )
-    yield Sample(
-        "upstream_messages", "Data frames received", feed.messages_received + futures.messages_received, is_counter=True
-    )
-    yield Sample(
-        "upstream_unreadable", "Frames that could not be read", feed.unreadable + futures.unreadable, is_counter=True
-    )
-    yield Sample("upstream_unknown", "Frames of unknown streams", feed.unknown + futures.unknown, is_counter=True)
-    yield Sample("upstream_repeated", "Events received more than once", fill.repeated, is_counter=True)
-    yield Sample("upstream_gaps", "Runs of missing trades or candles", fill.gaps, is_counter=True)
-    yield Sample("upstream_backfilled", "Missing events asked for and sent", fill.filled, is_counter=True)
-    yield Sample("upstream_gaps_declared", "Gaps, or parts, not filled", fill.declared, is_counter=True)
-    yield Sample("streams_recovering", "Streams that wait behind a gap", fill.recovering)
-    yield Sample("order_books", "Order books kept now", order_books.order_books)
-    yield Sample("order_books_untrue", "Of them, waiting for a snapshot or a missing update", order_books.untrue)
-    yield Sample("order_book_snapshots", "Snapshots taken", order_books.snapshots, is_counter=True)
     yield Sample("tasks", "Tasks of the process now", trio.lowlevel.current_statistics().tasks_living)
-    yield Sample("upstream_connections", "Connections to the exchange now", len(feed.connections + futures.connections))
-    yield Sample(
-        "upstream_reconnects",
-        "Connections made because one was lost",
-        feed.reconnects + futures.reconnects,
-        is_counter=True,
-    )
-    yield Sample(
-        "upstream_rotations", "Connections replaced without a gap", feed.rotations + futures.rotations, is_counter=True
-    )
     yield Sample("streams", "Streams wanted now", hub.streams)
     yield Sample("published", "Events published", hub.published, is_counter=True)
     yield Sample("history_events", "Events kept for clients that come back", hub.history_events)
@@ -125,6 +140,10 @@ def _samples(services: Services) -> Iterable[Sample]:
     yield Sample("sse_clients", "SSE clients now", limits.present)
     yield Sample("sse_admitted", "SSE clients since the start", limits.admitted, is_counter=True)
     yield Sample("sse_refused", "SSE clients refused", limits.refused, is_counter=True)
+
+
+def _signal_samples(services: Services) -> Iterable[Sample]:
+    channel, sockets = services.signals.channel.statistics(), services.signals.registry.statistics()
     yield Sample("signal_sockets", "Signal sockets now", sockets.sockets)
     yield Sample("signal_users", "Users with a signal socket now", sockets.users)
     yield Sample("signal_sockets_admitted", "Signal sockets since the start", sockets.admitted, is_counter=True)

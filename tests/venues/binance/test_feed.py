@@ -18,17 +18,28 @@ from komas.errors import Cause, VenueError
 from komas.hub.hub import Hub, MarketSubscription
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.kinds import Kind
-from komas.model.market import FeedState, FeedStatus, Gap, Health, StreamHealth, Ticker, Trade
+from komas.model.market import FeedState, FeedStatus, Gap, Health, HealthNotice, Ticker, Trade
 from komas.model.streams import Stream
 from komas.simulator import frames
-from komas.venues.binance.feed import BinanceFeed
-from komas.venues.binance.rows import RestHistory
-from komas.venues.core.gap_fill import GapFiller
+from komas.venues.binance import limits
+from komas.venues.binance.market import BinanceMarket, MarketOptions
 from komas.venues.core.rest import Rest, open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.sequencing import LATE_MS
 from tests.builders import EVENT_MS, TICKER, TRADE, ticker_frame, trade_frame
 from tests.venues.exchange import REFUSED, Act, Peer, ScriptedExchange, listening, obeying, saying
+
+
+class _RecordingHub(Hub):
+    """Notes how much was published each time that all that came together was there."""
+
+    def __init__(self) -> None:
+        super().__init__(linger_s=0)
+        self.flushed: list[int] = []
+
+    def flush(self) -> None:
+        self.flushed.append(self.statistics().published)
+        super().flush()
 
 
 class Harness:
@@ -43,25 +54,22 @@ class Harness:
         redundancy: int = 1,
     ) -> None:
         self.exchange = ScriptedExchange(nursery)
-        self.hub = Hub(linger_s=0)
-        self.gap_filler = GapFiller(self.hub, RestHistory(rest), lambda: 1_770_000_000_000)
-        self.feed = BinanceFeed(
-            sink=self.gap_filler,
-            flush=self._flush,
-            wanted=self.hub.interest,
+        self.hub = _RecordingHub()
+        options = MarketOptions(
             url="ws://exchange.test:9443",
-            retry_policy=retry_policy,
+            retry_policy=retry_policy or RetryPolicy(),
             open_stream=self.exchange,
             clock_ms=lambda: 1_770_000_000_000,
             jitter=lambda: 1.0,
             streams_per_connection=streams_per_connection,
             redundancy=redundancy,
         )
-        self.flushed: list[int] = []  # how much was published each time
+        self.market = BinanceMarket(limits.SPOT, rest, sink=self.hub, interest=self.hub.interest, options=options)
+        self.feed = self.market.feed
 
-    def _flush(self) -> None:
-        self.flushed.append(self.hub.statistics().published)
-        self.hub.flush()
+    def health(self, stream: Stream) -> Health:
+        """One word on a stream."""
+        return self.market.health.of(stream).health
 
 
 @asynccontextmanager
@@ -71,7 +79,8 @@ async def _harness(
     async with _no_rest() as rest, trio.open_nursery() as nursery:
         harness = Harness(nursery, rest, retry_policy, streams_per_connection, redundancy)
         await nursery.start(harness.feed.run)
-        nursery.start_soon(harness.gap_filler.run)
+        nursery.start_soon(harness.market.gap_filler.run)
+        nursery.start_soon(harness.market.health.run)
         nursery.start_soon(harness.hub.interest.sweep)
         yield harness
         nursery.cancel_scope.cancel()
@@ -104,7 +113,7 @@ async def test_what_is_wanted_is_in_the_url_and_what_comes_is_published(
             assert await _trades(subscription, 2) == [1, 2]
             assert harness.exchange.peers[0].path == "/stream?streams=btcusdt@trade"
             assert harness.feed.holds(TRADE)
-            assert harness.feed.health(TRADE) == "live"
+            assert harness.health(TRADE) == "live"
 
 
 async def test_it_dials_only_when_asked(autojump_clock: trio.testing.MockClock) -> None:
@@ -165,7 +174,7 @@ async def test_a_cut_reconnects_at_once_and_the_gap_is_declared(autojump_clock: 
             assert await _trades(subscription, 3) == [1, Gap(stream="btcusdt@trade", first=2, last=4), 5]
         assert harness.exchange.dialled_at == [0, 0]
         assert harness.feed.statistics().reconnects == 1
-        assert harness.gap_filler.statistics().gaps == 1
+        assert harness.market.gap_filler.statistics().gaps == 1
 
 
 async def test_dials_back_off_and_data_resets_them(autojump_clock: trio.testing.MockClock) -> None:
@@ -241,7 +250,7 @@ async def test_a_quiet_connection_is_left_alone(autojump_clock: trio.testing.Moc
         harness.feed.connect()
         await trio.sleep(500)
         assert harness.exchange.dialled_at == [0]
-        assert harness.feed.health(TRADE) == "quiet"
+        assert harness.health(TRADE) == "quiet"
         await trio.sleep(500)  # but acknowledged and never delivered is not believed for ever
         assert harness.exchange.dialled_at == [0, pytest.approx(601, abs=1)]
 
@@ -388,7 +397,7 @@ async def test_a_shutdown_notice_has_the_connection_replaced_without_a_seam(
         assert harness.exchange.dialled_at == [0, 0]
         counts = harness.feed.statistics()
         assert (counts.rotations, counts.reconnects, len(counts.connections)) == (1, 0, 1)
-        assert harness.gap_filler.statistics().gaps == 0
+        assert harness.market.gap_filler.statistics().gaps == 0
         assert harness.feed.state is FeedState.CONNECTED
 
 
@@ -406,7 +415,7 @@ async def test_the_younger_connection_may_be_ahead(autojump_clock: trio.testing.
         with harness.hub.subscribe([TRADE]) as subscription:
             harness.feed.connect()
             assert await _trades(subscription, 5) == [1, 2, 3, 4, 5]
-        assert harness.gap_filler.statistics().filled == 0
+        assert harness.market.gap_filler.statistics().filled == 0
 
 
 async def test_a_younger_connection_that_brings_nothing_replaces_nothing(
@@ -466,8 +475,8 @@ async def test_with_redundancy_a_break_of_one_connection_is_invisible(autojump_c
             harness.feed.connect()
             assert await _trades(subscription, 99) == list(range(1, 100))
             assert harness.hub.status == FeedStatus(state=FeedState.CONNECTED)
-            assert harness.gap_filler.statistics().gaps == 0
-            assert harness.gap_filler.statistics().repeated == 19
+            assert harness.market.gap_filler.statistics().gaps == 0
+            assert harness.market.gap_filler.statistics().repeated == 19
             assert len(harness.feed.statistics().connections) == 2
 
 
@@ -510,21 +519,21 @@ async def test_a_stream_that_alone_falls_silent_is_stale_and_gets_another_connec
         harness.hub.interest.pin([TRADE, TICKER])
         harness.feed.connect()
         await trio.sleep(29)
-        assert [harness.feed.health(stream) for stream in (TRADE, TICKER)] == ["live", "live"]
+        assert [harness.health(stream) for stream in (TRADE, TICKER)] == ["live", "live"]
         await trio.sleep(12)
-        assert [harness.feed.health(stream) for stream in (TRADE, TICKER)] == ["recovering", "live"]
+        assert [harness.health(stream) for stream in (TRADE, TICKER)] == ["recovering", "live"]
         await trio.sleep(27)
-        assert [harness.feed.health(stream) for stream in (TRADE, TICKER)] == ["stale", "live"]
+        assert [harness.health(stream) for stream in (TRADE, TICKER)] == ["stale", "live"]
         await trio.sleep(1000)
         assert [round(at) for at in harness.exchange.dialled_at] == [0, 38, 68, 128, 248, 488, 968]
         assert harness.feed.statistics().reconnects == 0
 
 
-async def _healths(subscription: MarketSubscription, count: int) -> list[StreamHealth]:
-    told: list[StreamHealth] = []
+async def _healths(subscription: MarketSubscription, count: int) -> list[HealthNotice]:
+    told: list[HealthNotice] = []
     while len(told) < count:
         items = [item for item in (await subscription.receive()).items if isinstance(item, NoticeEnvelope)]
-        told += [item.notice for item in items if isinstance(item.notice, StreamHealth)]
+        told += [item.notice for item in items if isinstance(item.notice, HealthNotice)]
     return told
 
 
@@ -562,7 +571,7 @@ async def test_acknowledged_and_never_delivered_is_said(autojump_clock: trio.tes
         with harness.hub.subscribe([TRADE, TICKER, quiet]) as subscription:
             harness.feed.connect()
             await harness.feed.acknowledged([TRADE])
-            assert harness.feed.health(TRADE) is Health.PENDING
+            assert harness.health(TRADE) is Health.PENDING
             told = {health.stream: health for health in await _healths(subscription, 2)}
             assert told["ethusdt@trade"].health is Health.QUIET
             assert told["btcusdt@trade"].health is Health.STALE
@@ -861,7 +870,7 @@ async def test_repeats_and_reorderings_are_dropped(autojump_clock: trio.testing.
         with harness.hub.subscribe([TRADE]) as subscription:
             harness.feed.connect()
             assert await _trades(subscription, 3) == [1, 2, 3]
-            assert harness.gap_filler.statistics().repeated == 2
+            assert harness.market.gap_filler.statistics().repeated == 2
 
 
 async def test_what_comes_together_is_told_together(
@@ -890,7 +899,7 @@ async def test_what_comes_together_is_told_together(
         with harness.hub.subscribe([TRADE, TICKER]) as subscription:
             harness.feed.connect()
             await trio.sleep(2)
-            assert harness.flushed[-2:] == [2, 8]
+            assert harness.hub.flushed[-2:] == [2, 8]
             facts = [item.event for item in (await subscription.receive()).items if isinstance(item, Envelope)]
             assert [fact["trade_id"] for fact in facts if isinstance(fact, Trade)] == [1, 2, 3, 4, 5]
             assert [str(fact["price"]) for fact in facts if isinstance(fact, Ticker)] == ["4"]
@@ -945,7 +954,9 @@ async def test_what_another_connection_hears_is_not_in_doubt(
 
     async with _harness(redundancy=2) as harness:
         doubted: list[float] = []
-        monkeypatch.setattr(harness.gap_filler, "on_suspect", lambda _stream: doubted.append(trio.current_time()))
+        monkeypatch.setattr(
+            harness.market.gap_filler, "on_suspect", lambda _stream: doubted.append(trio.current_time())
+        )
         harness.exchange.script(talking(60), talking(90 if hears else 60), then=obeying)
         harness.hub.interest.pin([TRADE])
         harness.feed.connect()

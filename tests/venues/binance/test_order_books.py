@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -15,16 +16,14 @@ from komas.hub.hub import Hub
 from komas.hub.overflow import Batch
 from komas.model.codec import Envelope, NoticeEnvelope, encode
 from komas.model.kinds import Kind
-from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, StreamHealth
+from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
 from komas.venues.binance.order_books import DOUBT_S, LATE_S, OrderBooks
-from komas.venues.binance.rows import RestHistory
-from komas.venues.core.gap_fill import GapFiller
+from komas.venues.core.health import StreamHealth
 from komas.venues.core.rest import open_rest
-from tests.builders import TRADE, trade
+from tests.venues.holders import AllWanted, Holding, HoldingConnection
 
 DEPTH = Stream(Kind.DEPTH, "BTCUSDT")
-STALE, LIVE = (StreamHealth(stream=DEPTH.name, health=health, reason="x") for health in (Health.STALE, Health.LIVE))
 
 
 class _Exchange:
@@ -51,7 +50,16 @@ class _Exchange:
 
 
 class _Harness:
-    def __init__(self, exchange: _Exchange, hub: Hub, order_books: OrderBooks) -> None:
+    def __init__(
+        self,
+        exchange: _Exchange,
+        hub: Hub,
+        order_books: OrderBooks,
+        connection: HoldingConnection,
+        health: StreamHealth,
+    ) -> None:
+        self.connection = connection
+        self.health = health
         self.exchange = exchange
         self.hub = hub
         self.order_books = order_books
@@ -60,6 +68,7 @@ class _Harness:
         """One change of the book, as the feed hands it over."""
         bids = ((Decimal(bid), Decimal(size)),)
         event = DepthUpdate(symbol="BTCUSDT", first=first, last=last, bids=bids, asks=(), timestamp=5)
+        self.connection.hear(DEPTH)
         self.order_books.on_events(DEPTH, [event], 1)
 
     async def settle(self) -> None:
@@ -67,31 +76,35 @@ class _Harness:
 
 
 @asynccontextmanager
-async def _harness() -> AsyncIterator[_Harness]:
+async def _harness(promised_s: float = math.inf) -> AsyncIterator[_Harness]:
     exchange, hub = _Exchange(), Hub(linger_s=0)
     transport = httpx.MockTransport(exchange.answer)
     async with (
         open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
         trio.open_nursery() as nursery,
     ):
-        order_books = OrderBooks(GapFiller(hub, RestHistory(rest), lambda: 1), hub, rest, lambda: 1)
+        connection = HoldingConnection(promised_s)
+        holding = Holding(connection)
+        holding.placed.append(DEPTH)
+        health = StreamHealth(holding, AllWanted(), hub)
+        order_books = OrderBooks(hub, rest, health, lambda: 1)
         nursery.start_soon(order_books.run)
-        yield _Harness(exchange, hub, order_books)
+        nursery.start_soon(health.run)
+        yield _Harness(exchange, hub, order_books, connection, health)
         nursery.cancel_scope.cancel()
 
 
 async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """With the exchange's digits, and again at each change; the rest passes through to the backfill."""
+    """With the exchange's digits, and again at each change."""
     async with _harness() as harness:
-        with harness.hub.subscribe([DEPTH, TRADE]) as subscription:
+        with harness.hub.subscribe([DEPTH]) as subscription:
             harness.update(9, 11)
             assert harness.order_books.depth(DEPTH, 10) is None
-            assert harness.order_books.is_recovering(DEPTH)
+            assert harness.health.of(DEPTH).health is Health.PENDING
             await harness.order_books.known(DEPTH, 1)
             harness.update(12, 12, "100.0", "0")
-            harness.order_books.on_events(TRADE, [trade(1)], 1)
             items = (await subscription.receive()).items
             facts = [item for item in items if isinstance(item, Envelope)]
             assert encode(facts[0].event) == (
@@ -99,7 +112,6 @@ async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
                 b'"asks":[[101.0,2.0]],"timestamp":5}'
             )
             assert facts[0].received_ms == 1
-            assert facts[1].stream == TRADE
         book = harness.order_books.depth(DEPTH, 1)
         assert isinstance(book, Depth)
         assert len(harness.exchange.asked_at) == 1
@@ -123,7 +135,7 @@ async def test_a_torn_book_is_not_shown_and_mended(autojump_clock: trio.testing.
             assert book is not None
             assert book.update_id == 21
             told = [item.notice for item in (await subscription.receive()).items if isinstance(item, NoticeEnvelope)]
-            assert [notice.health for notice in told if isinstance(notice, StreamHealth)] == [Health.LIVE]
+            assert [notice.health for notice in told if isinstance(notice, HealthNotice)] == [Health.LIVE]
 
 
 async def test_a_change_that_is_only_late_costs_no_snapshot(autojump_clock: trio.testing.MockClock) -> None:
@@ -200,7 +212,8 @@ async def test_a_book_that_was_cut_is_not_shown_before_it_is_proven(autojump_clo
             assert book is not None
             assert book.update_id == 40
             assert harness.hub.latest.get(DEPTH) is not None
-            harness.order_books.on_status(FeedStatus(state=FeedState.DISCONNECTED))
+            harness.order_books.close_all()
+            harness.hub.publish_status(FeedStatus(state=FeedState.DISCONNECTED))
             assert harness.order_books.depth(DEPTH, 1) is None
             assert (
                 harness.hub.latest.get(DEPTH) is None
@@ -285,11 +298,11 @@ async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Whatever a snapshot says: what comes after that would be missed; what is heard again ends it."""
-    async with _harness() as harness:
+    async with _harness(promised_s=10) as harness:
         with harness.hub.subscribe([DEPTH]) as subscription:
             harness.update(9, 11)
             await harness.order_books.known(DEPTH, 1)
-            harness.order_books.on_health(DEPTH, STALE)
+            await trio.sleep(11)
             harness.order_books.on_suspect(DEPTH)
             harness.exchange.update_id = 40
             await trio.sleep(60)
@@ -299,19 +312,19 @@ async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
             assert _told(await subscription.receive()) == [Health.STALE]
             harness.update(41, 41)
             assert harness.order_books.depth(DEPTH, 1) is not None
-            harness.order_books.on_health(DEPTH, LIVE)
+            await trio.sleep(1.5)
             assert _told(await subscription.receive()) == [Health.LIVE]
 
 
 async def test_a_torn_book_that_is_heard_again_is_not_said_to_be_well(autojump_clock: trio.testing.MockClock) -> None:
     """Its stream was silent, and has missed something: it is well when the book is."""
-    async with _harness() as harness:
+    async with _harness(promised_s=10) as harness:
         with harness.hub.subscribe([DEPTH]) as subscription:
             harness.update(9, 11)
             await harness.order_books.known(DEPTH, 1)
-            harness.order_books.on_health(DEPTH, STALE)
+            await trio.sleep(11.5)
+            assert _told(await subscription.receive()) == [Health.STALE]
             harness.update(20, 21)
-            harness.order_books.on_health(DEPTH, LIVE)
             assert _told(await subscription.receive()) == [Health.RECOVERING]
             harness.exchange.update_id = 20
             await harness.order_books.known(DEPTH, 1)
@@ -321,4 +334,4 @@ async def test_a_torn_book_that_is_heard_again_is_not_said_to_be_well(autojump_c
 def _told(batch: Batch) -> list[Health]:
     """The words on the stream's health, as they were heard."""
     notices = [item.notice for item in batch.items if isinstance(item, NoticeEnvelope)]
-    return [notice.health for notice in notices if isinstance(notice, StreamHealth)]
+    return [notice.health for notice in notices if isinstance(notice, HealthNotice)]

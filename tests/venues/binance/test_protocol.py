@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from komas.errors import VenueError
 from komas.venues.binance import limits
-from komas.venues.binance.protocol import ACK_TIMEOUT_S, Quarantine, Refusal, SubscriptionProtocol
+from komas.venues.binance.protocol import ACK_TIMEOUT_S, Quarantine, SubscriptionProtocol
 from komas.venues.binance.wire import read_frame
+from komas.venues.core.connection import Refusal
 
 INVALID = {"code": 2, "msg": "Invalid request: invalid stream"}
 

@@ -11,14 +11,17 @@ import trio.testing
 
 from komas.hub.hub import Hub
 from komas.model.codec import NoticeEnvelope
-from komas.model.kinds import Kind
-from komas.model.market import FeedStatus, Health, StreamHealth
+from komas.model.kinds import Kind, Venue
+from komas.model.market import FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
 from komas.venues.binance.listings import FRESH_S, RETRY_S, Listings
 from komas.venues.binance.rows import RestHistory
 from komas.venues.binance.symbol_tracker import SymbolTracker
+from komas.venues.core.connection import Connection
 from komas.venues.core.gap_fill import GapFiller
+from komas.venues.core.health import StreamHealth
 from komas.venues.core.rest import open_rest
+from komas.venues.core.shards import Shards
 
 OLD, NEW = Stream(Kind.TICKER, "OLDUSDT"), Stream(Kind.TICKER, "NEWUSDT")
 
@@ -47,9 +50,10 @@ async def _harness() -> AsyncIterator[tuple[_Harness, SymbolTracker]]:
         trio.open_nursery() as nursery,
     ):
         listings = Listings(rest)
-        symbol_tracker = SymbolTracker(
-            listings, harness.hub.interest, GapFiller(harness.hub, RestHistory(rest), lambda: 1)
-        )
+        interest = harness.hub.interest
+        health = StreamHealth(Shards[Connection](1024), interest, harness.hub)
+        gap_filler = GapFiller(harness.hub, RestHistory(rest), health, lambda: 1)
+        symbol_tracker = SymbolTracker(Venue.BINANCE, listings, interest, health, refuse=gap_filler.on_refused)
         nursery.start_soon(listings.run)
         nursery.start_soon(symbol_tracker.run)
         assert await listings.answered()
@@ -87,7 +91,7 @@ async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio
             assert (refusal.stream, refusal.reason) == (OLD.name, "OLDUSDT is not listed by the exchange")
             reason = "BTCUSDT is in status HALT"
             assert halts == [
-                StreamHealth(stream=name, health=Health.QUIET, reason=reason)
+                HealthNotice(stream=name, health=Health.QUIET, reason=reason)
                 for name in ("btcusdt@trade", "btcusdt@ticker")
             ]
             assert OLD not in harness.hub.interest
@@ -95,5 +99,5 @@ async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio
             await trio.sleep(FRESH_S + 1)
             again = (await subscription.receive()).items[0]
             assert isinstance(again, NoticeEnvelope)
-            assert isinstance(again.notice, StreamHealth)
+            assert isinstance(again.notice, HealthNotice)
             assert again.notice.reason == "BTCUSDT is in status TRADING"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komas.model import market
-from komas.model.kinds import Kind
+from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
 from komas.venues.binance.wire import Reader, head_of, read_error, read_frame, reader_of
 from komas.venues.core.ports import Unreadable
@@ -53,13 +53,15 @@ PAYLOADS = {
     },
 }  # fmt: skip
 
+_VENUES = {"btcusdt@markPrice@1s": Venue.BINANCE_USDM}
+
 
 def _event(name: str, payload: object) -> market.Incoming:
     return _read(name, json.dumps(payload))
 
 
 def _read(name: str, payload: str) -> market.Incoming:
-    reader = reader_of(name)
+    reader = reader_of(name, _VENUES.get(name, Venue.BINANCE))
     assert reader is not None
     return _one(reader, f'{{"stream":"{name}","data":{payload}}}'.encode())
 
@@ -137,7 +139,7 @@ def test_a_number_that_is_none_is_unreadable(name: str, bad: object) -> None:
 @pytest.mark.parametrize("name", ["btcusdt@depth20@100ms", "!miniTicker@arr", "btcusdt@news", "x"])
 def test_streams_that_komas_does_not_know_are_nothing(name: str) -> None:
     """Counted, not fatal."""
-    assert reader_of(name) is None
+    assert reader_of(name, _VENUES.get(name, Venue.BINANCE)) is None
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_a_candle_that_has_not_begun_is_garbage() -> None:
 @pytest.mark.parametrize("name", ["btcusdt@ticker", "btcusdt@miniTicker", "btcusdt@bookTicker", "btcusdt@markPrice@1s"])
 def test_of_states_that_came_together_the_newest_is_a_fact(name: str) -> None:
     """By the exchange's own number, and the later of two that share it; a broken one gives way to the one before."""
-    reader, complaints = reader_of(name), list[Unreadable]()
+    reader, complaints = reader_of(name, _VENUES.get(name, Venue.BINANCE)), list[Unreadable]()
     assert reader is not None
     number, price = ("u", "b") if name == "btcusdt@bookTicker" else ("E", "p" if "p" in PAYLOADS[name] else "c")
     rows = [(7, "1.0"), (9, "2.0"), (9, "3.0"), (8, "4.0"), (10, "NaN"), (2, "NaN")]

@@ -17,14 +17,16 @@ import trio.testing
 from komas.hub.buffer import BUFFER_EVENTS
 from komas.hub.hub import Hub
 from komas.model.kinds import Kind
-from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, Kline, StreamHealth, Trade
+from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, HealthNotice, Kline, Trade
 from komas.model.streams import Stream
 from komas.venues.binance.rows import RestHistory
 from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, PROBE_S, WAITING, GapFiller
+from komas.venues.core.health import StreamHealth
 from komas.venues.core.rest import open_rest
 from komas.venues.core.sequencing import LATE_MS, RESTART
 from komas.web.sse import Show
 from tests.builders import EVENT_MS, KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
+from tests.venues.holders import AllWanted, Holding, HoldingConnection
 
 AGG_TRADE = Stream(Kind.AGG_TRADE, "BTCUSDT")
 NOW_MS = 1_770_000_000_000
@@ -62,7 +64,7 @@ class _Sink:
         self.taken.append((gap.first, gap.last))
         self.reason = gap.reason
 
-    def publish_health(self, stream: Stream, health: StreamHealth) -> None:
+    def publish_health(self, stream: Stream, health: HealthNotice) -> None:
         self.taken.append(health.health)
 
     def publish_status(self, status: FeedStatus) -> None:
@@ -91,8 +93,9 @@ def _trades(request: httpx.Request, *, missing: tuple[int, ...] = ()) -> httpx.R
 class _Harness:
     """A backfill over a scripted REST host."""
 
-    def __init__(self, gap_filler: GapFiller, sink: _Sink) -> None:
+    def __init__(self, gap_filler: GapFiller, sink: _Sink, health: StreamHealth) -> None:
         self.gap_filler = gap_filler
+        self.health = health
         self.sink = sink
 
     def take(self, *numbers: int) -> None:
@@ -121,9 +124,12 @@ async def _harness(answer: Callable[[httpx.Request], httpx.Response]) -> AsyncIt
         open_rest("http://x.test", weight_header="w", weight_per_minute=6000, transport=transport) as rest,
         trio.open_nursery() as nursery,
     ):
-        gap_filler = GapFiller(sink, RestHistory(rest), lambda: NOW_MS)
+        connection = HoldingConnection()
+        connection.hear(TRADE)
+        health = StreamHealth(Holding(connection), AllWanted(), sink)
+        gap_filler = GapFiller(sink, RestHistory(rest), health, lambda: NOW_MS)
         nursery.start_soon(gap_filler.run)
-        yield _Harness(gap_filler, sink)
+        yield _Harness(gap_filler, sink, health)
         nursery.cancel_scope.cancel()
 
 
@@ -133,11 +139,11 @@ async def test_what_is_missing_comes_first_and_what_is_live_waits(autojump_clock
         harness.take(1, 2501, 2502)
         harness.gap_filler.on_events(TICKER, [ticker(timestamp=-1)], NOW_MS)
         assert harness.sink.taken == [1, -1]
-        assert harness.gap_filler.is_recovering(TRADE)
+        assert harness.health.of(TRADE).health is Health.RECOVERING
         await harness.settle()
         assert harness.sink.taken == [1, -1, *range(2, 2503)]
         assert harness.sink.backfilled == list(range(2, 2501))
-        assert not harness.gap_filler.is_recovering(TRADE)
+        assert harness.health.of(TRADE).health is Health.LIVE
         harness.take(2503, 2503, 7)
         assert harness.sink.taken[-1] == 2503
         counts = harness.gap_filler.statistics()
@@ -454,7 +460,8 @@ async def test_what_waited_is_more_than_a_buffer_takes_and_no_reader_loses_any(
         ) as rest,
         trio.open_nursery() as nursery,
     ):
-        gap_filler = GapFiller(hub, RestHistory(rest), lambda: NOW_MS)
+        health = StreamHealth(Holding(HoldingConnection()), AllWanted(), hub)
+        gap_filler = GapFiller(hub, RestHistory(rest), health, lambda: NOW_MS)
         nursery.start_soon(gap_filler.run)
         nursery.start_soon(hub.run)
         nursery.start_soon(listen)
@@ -584,15 +591,6 @@ async def test_aggregate_trades_are_asked_for_by_their_ids(autojump_clock: trio.
             is_buyer_maker=False,
         )
         assert not isinstance(seen[1], Kline)
-
-
-async def test_the_state_of_the_feed_passes_through(autojump_clock: trio.testing.MockClock) -> None:
-    """Both ways."""
-    async with _harness(_trades) as harness:
-        harness.gap_filler.on_status(FeedStatus(state=FeedState.CONNECTED))
-        assert harness.gap_filler.status.state is FeedState.CONNECTED
-        harness.gap_filler.on_health(TRADE, StreamHealth(stream=TRADE.name, health=Health.STALE, reason=""))
-        assert harness.sink.taken == ["stale"]
 
 
 async def test_hundreds_of_gaps_wait_for_no_more_than_one_does(autojump_clock: trio.testing.MockClock) -> None:

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from komas.model.kinds import Kind
-from komas.model.market import Depth, Health, StreamHealth
+from komas.model.market import Depth, Health, HealthNotice
 from komas.model.streams import Stream
 from tests.venues.exchange import Peer, listening, obeying
 from tests.web.harness import Events, web_harness
@@ -147,13 +147,13 @@ async def test_who_comes_while_a_book_is_doubtful_is_shown_it_when_it_is_well(
         hub.publish(stream, _book(1), 0)
         while b'"depth"' not in chunk:
             chunk = await first.chunk()
-        hub.publish_health(stream, StreamHealth(stream=stream.name, health=Health.RECOVERING, reason="cut"))
+        hub.publish_health(stream, HealthNotice(stream=stream.name, health=Health.RECOVERING, reason="cut"))
         async with harness.stream(target) as second, trio.open_nursery() as nursery:
             nursery.start_soon(_read_on, first)
             said = b""
             with trio.move_on_after(5):
                 said = await second.chunk()
-                hub.publish_health(stream, StreamHealth(stream=stream.name, health=Health.LIVE, reason="well"))
+                hub.publish_health(stream, HealthNotice(stream=stream.name, health=Health.LIVE, reason="well"))
                 hub.publish(stream, _book(2), 0)
                 while True:
                     said += await second.chunk()

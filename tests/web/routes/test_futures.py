@@ -10,7 +10,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.venues.exchange import Peer, listening, obeying
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
+from tests.venues.exchange import REFUSED, Peer, listening, obeying
 from tests.web.harness import web_harness
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -82,3 +84,42 @@ async def test_a_perpetual_that_is_not_listed_is_said(autojump_clock: trio.testi
     async with web_harness(tmp_path) as harness:
         answer = await harness.call("GET", "/api/ws/sse/prices?symbols=NOPEUSDT&stream_type=mark_price")
         assert answer.status == 400
+
+
+async def test_readiness_and_metrics_speak_of_every_market(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Futures that are wanted and cannot be had are a reason; their streams are counted by their health."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(then=obeying)
+        harness.futures_exchange.script(REFUSED, REFUSED, then=listening(_marking))
+        harness.services.hub.interest.pin([Stream.of(Kind.MARK_PRICE, "BTCUSDT")])
+        harness.services.markets.connect()
+        await trio.sleep(0.1)
+        answer = await harness.call("GET", "/readyz")
+        reason = "usd-m futures: 1 streams are wanted and the exchange is reconnecting: refused"
+        assert (answer.status, json.loads(answer.body)["reasons"]) == (503, [reason])
+        await trio.sleep(10)
+        assert (await harness.call("GET", "/readyz")).status == 200
+        metrics = (await harness.call("GET", "/metrics")).body
+        assert b"komas_streams_live 1.0" in metrics
+        assert b"komas_upstream_connections 2.0" in metrics
+
+
+async def test_a_perpetual_that_is_heard_again_is_said_to_be_well(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Its readers were told that it was cut: the doubt has an end."""
+
+    async def cut(peer: Peer) -> None:
+        await peer.say(_frame(1))
+
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(then=obeying)
+        harness.futures_exchange.script(cut, then=listening(_marking))
+        async with harness.stream("/api/ws/sse/prices?symbols=BTCUSDT&stream_type=mark_price") as events:
+            seen = b""
+            with trio.fail_after(30):
+                while b'"health":"live"' not in seen:
+                    seen += await events.chunk()
+        assert seen.index(b'"health":"recovering"') < seen.index(b'"health":"live"')

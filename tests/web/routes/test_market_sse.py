@@ -32,8 +32,8 @@ async def _until(events: Events, words: bytes) -> bytes:
 
 
 async def _connected(harness: WebHarness) -> None:
-    harness.services.feed.connect()
-    await harness.services.feed.connected()
+    harness.services.markets.primary.feed.connect()
+    await harness.services.markets.primary.feed.connected()
 
 
 async def test_headers_keep_proxies_and_caches_away(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

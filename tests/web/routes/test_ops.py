@@ -27,11 +27,13 @@ async def test_liveness_and_readiness(autojump_clock: trio.testing.MockClock, tm
         assert (await harness.call("GET", "/healthz")).body == b'{"status":"ok"}'
         assert (await harness.call("GET", "/readyz")).status == 200
         harness.services.hub.interest.pin([TICKER])
-        harness.services.feed.connect()
+        harness.services.markets.primary.feed.connect()
         await trio.sleep(0.5)
         answer = await harness.call("GET", "/readyz")
         assert answer.status == 503
-        assert json.loads(answer.body)["reasons"] == ["1 streams are wanted and the exchange is reconnecting: refused"]
+        assert json.loads(answer.body)["reasons"] == [
+            "spot: 1 streams are wanted and the exchange is reconnecting: refused"
+        ]
         await trio.sleep(10)
         assert (await harness.call("GET", "/readyz")).status == 200
         harness.services.draining.set()

@@ -1,0 +1,74 @@
+"""Takes apart what one read of a connection to Binance brought: data frames to their streams, answers to who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from komas.model.kinds import Venue
+from komas.venues.binance import limits, wire
+from komas.venues.binance.subscriptions import Subscriptions
+from komas.venues.core.connection import Arrival, ConnectionSink
+from komas.venues.core.ports import Unreadable
+
+
+class FrameRouter:
+    """``leave`` is called, with the reason, when the exchange announces that it will end the connection."""
+
+    def __init__(
+        self, venue: Venue, sink: ConnectionSink, subscriptions: Subscriptions, leave: Callable[[str], None]
+    ) -> None:
+        self._venue = venue
+        self._sink = sink
+        self._subscriptions = subscriptions
+        self._leave = leave
+        self._readers: dict[bytes, wire.Reader] = {}  # of the streams that have delivered, by how their frames begin
+        self.frames = 0  # data frames since the connection was made
+
+    def take(self, messages: list[bytes], arrival: Arrival) -> None:
+        """Take what one read brought; frames of one stream go on together, and none passes an answer."""
+        known: dict[bytes, list[bytes]] = {}
+        head: bytes | tuple[bytes, ...] = ()  # nothing begins with this
+        texts: list[bytes] = []
+        for text in messages:
+            if text.startswith(head):
+                texts.append(text)
+            elif (begin := wire.head_of(text)) in self._readers:
+                head, texts = begin, known.setdefault(begin, [])
+                texts.append(text)
+            else:
+                self._take_known(known, arrival)
+                self._take_apart(text, arrival)
+                head = ()
+        self._take_known(known, arrival)
+
+    def _take_known(self, known: dict[bytes, list[bytes]], arrival: Arrival) -> None:
+        for head, texts in known.items():
+            self._deliver(self._readers[head], texts, arrival)
+        known.clear()
+
+    def _take_apart(self, text: bytes, arrival: Arrival) -> None:
+        """Take a frame that is an answer, or the first of its stream, or written in another way than usual."""
+        try:
+            frame = wire.read_frame(text)
+        except Unreadable as error:
+            self._sink.on_unreadable(error)
+            return
+        if frame.e == limits.SHUTDOWN_EVENT or frame.stream == limits.SHUTDOWN_STREAM:
+            self._leave("the exchange announced that this server shuts down")
+        elif frame.stream is None:
+            self._subscriptions.answered(frame)
+        elif (reader := wire.reader_of(frame.stream, self._venue)) is not None:
+            # Whoever makes up names fills no table.
+            if reader.name == frame.stream and reader.stream in self._subscriptions.assigned():
+                self._readers[reader.head] = reader
+            self._deliver(reader, [text], arrival)
+        else:
+            self.frames += 1
+            self._sink.on_unknown()
+
+    def _deliver(self, reader: wire.Reader, texts: list[bytes], arrival: Arrival) -> None:
+        self.frames += len(texts)
+        events = reader.read(texts, arrival.at_ms, self._sink.on_unreadable)
+        if events:
+            self._subscriptions.heard(reader.name, arrival.at_s, len(texts))
+            self._sink.on_events(reader.stream, events, arrival)

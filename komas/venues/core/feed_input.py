@@ -1,0 +1,118 @@
+"""What the connections of a feed hand over, handed on to those whom it concerns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, Generic
+
+import trio
+
+from komas.model.kinds import KINDS, Venue
+from komas.model.market import Incoming
+from komas.model.streams import Stream
+from komas.venues.core.acknowledgements import Acknowledgements
+from komas.venues.core.connection import Arrival, C, Connection, Refusal
+from komas.venues.core.health import StreamHealth
+from komas.venues.core.liveness import LivenessTracker
+from komas.venues.core.ports import FeedSink, Unreadable, Wanted
+from komas.venues.core.shards import Shards
+from komas.venues.core.statistics import FrameCounts
+
+log = logging.getLogger(__name__)
+
+COMPLAIN_EVERY_S: Final = 60.0  # unreadable frames are counted each, and logged together
+
+
+class FeedInput(Generic[C]):
+    """A ``ConnectionSink``: changes of order books go to ``order_books``, everything else to ``events``.
+
+    ``flush`` is called when all that came together is there.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        wanted: Wanted,
+        shards: Shards[C],
+        *,
+        health: StreamHealth,
+        events: FeedSink,
+        order_books: FeedSink,
+        flush: Callable[[], None],
+    ) -> None:
+        self._venue = venue
+        self._wanted = wanted
+        self._shards = shards
+        self._health = health
+        self._events = events
+        self._order_books = order_books
+        self._flush = flush
+        self._complained_at = -COMPLAIN_EVERY_S
+        self.news = trio.lowlevel.ParkingLot()
+        self.counts = FrameCounts()
+        self.acknowledgements = Acknowledgements(shards, wanted, self.news)
+
+    def on_events(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
+        """Hand on events that arrived together, if their stream is assigned to a shard."""
+        if stream not in self._shards:
+            return  # some still come after an unsubscription, and do not start the stream again
+        self._health.arrived(stream, arrival)
+        self._sink_of(stream).on_events(stream, events, arrival.at_ms)
+
+    def on_read(self, frames: int, received_ms: int) -> None:
+        """Count the data frames of one read, and let the events they brought go out."""
+        self.counts.messages += frames
+        self.counts.last_message_ms = received_ms
+        self._flush()
+
+    def on_held(self, connection: Connection, stream: Stream) -> None:
+        """If no other connection holds the stream, events may have been missed."""
+        if not self._other_trackers(connection, stream):
+            self._sink_of(stream).on_suspect(stream)
+
+    def on_silent(self, connection: Connection, stream: Stream) -> None:
+        """Events may be missing, unless another connection delivers them."""
+        now = trio.current_time()
+        others = self._other_trackers(connection, stream)
+        if not any(tracker.heard_at is not None and not tracker.is_stale(now) for tracker in others):
+            self._sink_of(stream).on_suspect(stream)
+
+    def on_refusals(self, refusals: Sequence[Refusal]) -> None:
+        """Reject the streams that the exchange refused."""
+        for refusal in refusals:
+            log.warning("stream refused", extra={"stream": refusal.name, "code": refusal.code, "words": refusal.words})
+            wanted = self._wanted.streams(self._venue)
+            stream = next((stream for stream in wanted if stream.name == refusal.name), None)
+            if stream is not None:
+                self.acknowledgements.refused(stream, refusal)
+                self.refuse(stream, refusal.words)
+
+    def refuse(self, stream: Stream, reason: str) -> None:
+        """A stream is not given: it is not wanted afterwards."""
+        self._sink_of(stream).on_refused(stream, reason)
+
+    def on_unknown(self) -> None:
+        """Count one frame of a stream that komas does not know."""
+        self.counts.unknown += 1
+
+    def on_unreadable(self, error: Unreadable) -> None:
+        """Count one frame that cannot be read, and log one now and then."""
+        self.counts.unreadable += 1
+        now = trio.current_time()
+        if now - self._complained_at >= COMPLAIN_EVERY_S:
+            self._complained_at = now
+            log.warning("unreadable frame", extra={"reason": str(error), "unreadable": self.counts.unreadable})
+
+    def prune(self, wanted: Sequence[Stream]) -> None:
+        """Forget streams that are no longer wanted: when they come back, they start anew."""
+        for stream in self._health.forget_all_but(frozenset(wanted)):
+            self._sink_of(stream).on_reset(stream)
+
+    def _sink_of(self, stream: Stream) -> FeedSink:
+        return self._order_books if KINDS[stream.kind].is_book else self._events
+
+    def _other_trackers(self, connection: Connection, stream: Stream) -> list[LivenessTracker]:
+        """The rhythms of a stream on every other connection that holds it."""
+        holders = [each for each in self._shards.holders(stream) if each is not connection]
+        return [tracker for each in holders if (tracker := each.tracker(stream)) is not None]

@@ -1,0 +1,188 @@
+"""The markets, as the web layer sees them: it knows no exchange by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from komas.errors import VenueError
+from komas.model.kinds import KINDS, Kind, Venue
+from komas.model.market import Depth, FeedState, FeedStatus, Health
+from komas.model.streams import Stream
+from komas.venues.core.connection import Arrival
+from komas.venues.core.health import Condition
+from komas.venues.core.statistics import FeedStatistics, GapFillStatistics, OrderBookStatistics
+
+
+class MarketFeed(Protocol):
+    """The connections of a market."""
+
+    @property
+    def url(self) -> str:
+        """Where it connects to."""
+
+    @property
+    def status(self) -> FeedStatus:
+        """Where the conversation with the exchange stands, and why."""
+
+    @property
+    def failure(self) -> VenueError | None:
+        """Why there is no connection, while there should be one."""
+
+    @property
+    def final_failure(self) -> VenueError | None:
+        """Why it was given up."""
+
+    def connect(self) -> None:
+        """Ask for the connections."""
+
+    def disconnect(self) -> None:
+        """Let the connections go."""
+
+    def rotate(self) -> int:
+        """Replace every connection without a gap; returns how many."""
+
+    async def connected(self) -> None:
+        """Wait for the connections; raises ``VenueError`` once they are let go, or given up."""
+
+    async def acknowledged(self, streams: Iterable[Stream]) -> None:
+        """Wait until the exchange has acknowledged streams; raises ``VenueError`` when it refuses one."""
+
+    def statistics(self) -> FeedStatistics:
+        """Counts since the start."""
+
+
+class MarketHealth(Protocol):
+    """How the streams of a market are."""
+
+    def of(self, stream: Stream) -> Condition:
+        """The health of a stream now."""
+
+    def arrival(self, stream: Stream) -> Arrival | None:
+        """When the stream's newest event came; ``None`` before its first."""
+
+    @property
+    def totals(self) -> Mapping[Health, int]:
+        """How many streams were how at the last look."""
+
+
+class SymbolList(Protocol):
+    """The symbols that a market lists."""
+
+    async def answered(self) -> bool:
+        """Wait for the exchange's list, within bounds; whether it is known."""
+
+    async def unknown(self, symbols: Iterable[str]) -> list[str]:
+        """Those of the symbols that the exchange does not list, as far as it answers."""
+
+
+class SymbolFollower(Protocol):
+    """Subscriptions to every symbol of a kind."""
+
+    def follow(self, kind: Kind) -> tuple[Stream, ...]:
+        """Pin every trading symbol from now on; returns the streams of this moment."""
+
+    def unfollow(self, kind: Kind) -> tuple[Stream, ...]:
+        """Let all symbols of a kind go; returns the streams that were pinned."""
+
+    def streams(self, kind: Kind) -> tuple[Stream, ...]:
+        """Every trading symbol, as streams of a kind."""
+
+
+class BookKeeper(Protocol):
+    """The order books of a market."""
+
+    async def known(self, stream: Stream, levels: int) -> Depth:
+        """Wait until a book is true; returns its best levels."""
+
+    def statistics(self) -> OrderBookStatistics:
+        """Counts, for metrics."""
+
+
+class GapCounter(Protocol):
+    """What was missed, and what became of it."""
+
+    def statistics(self) -> GapFillStatistics:
+        """Counts, for metrics."""
+
+
+class Market(Protocol):
+    """One market of one exchange."""
+
+    @property
+    def venue(self) -> Venue:
+        """Which one."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in texts for people."""
+
+    @property
+    def feed(self) -> MarketFeed:
+        """Its connections."""
+
+    @property
+    def health(self) -> MarketHealth:
+        """How its streams are."""
+
+    @property
+    def listings(self) -> SymbolList:
+        """The symbols that it lists."""
+
+    @property
+    def symbol_tracker(self) -> SymbolFollower:
+        """Subscriptions to all of them."""
+
+    @property
+    def order_books(self) -> BookKeeper:
+        """Its order books."""
+
+    @property
+    def gap_filler(self) -> GapCounter:
+        """What was missed there."""
+
+
+class Markets:
+    """Every market; the first is the primary one, whose state ``GET /api/ws/status`` and ``event: status`` tell."""
+
+    def __init__(self, markets: Sequence[Market]) -> None:
+        self._markets = tuple(markets)
+        self._by_venue = {market.venue: market for market in markets}
+
+    def __iter__(self) -> Iterator[Market]:
+        return iter(self._markets)
+
+    @property
+    def primary(self) -> Market:
+        """The market that is connected whether or not one of its streams is wanted."""
+        return self._markets[0]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the primary market is."""
+        return self.primary.feed.status.state is FeedState.CONNECTED
+
+    def of(self, stream: Stream) -> Market:
+        """The market that a stream belongs to."""
+        return self._by_venue[stream.venue]
+
+    def with_kind(self, kind: Kind) -> Market:
+        """The market that is meant where a user names a kind alone."""
+        return self._by_venue[KINDS[kind].venues[0]]
+
+    def split(self, streams: Iterable[Stream]) -> dict[Market, list[Stream]]:
+        """Streams by the market that they belong to."""
+        found: dict[Market, list[Stream]] = {}
+        for stream in streams:
+            found.setdefault(self.of(stream), []).append(stream)
+        return found
+
+    def connect(self) -> None:
+        """Ask for the connections of all markets."""
+        for market in self._markets:
+            market.feed.connect()
+
+    def disconnect(self) -> None:
+        """Let the connections of all markets go."""
+        for market in self._markets:
+            market.feed.disconnect()
