@@ -20,8 +20,9 @@ from komas.model.kinds import Kind
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, HealthNotice, Kline, Trade
 from komas.model.streams import Stream
 from komas.venues.binance.rows import RestHistory
-from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, PROBE_S, WAITING, GapFiller
+from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, WAITING, GapFiller
 from komas.venues.core.health import StreamHealth
+from komas.venues.core.prober import PROBE_S
 from komas.venues.core.rest import open_rest
 from komas.venues.core.sequencing import LATE_MS, RESTART
 from komas.web.sse import Show
