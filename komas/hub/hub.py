@@ -17,18 +17,18 @@ import trio
 
 from komas.hub.broadcast import Broadcaster, Encoder, Writer
 from komas.hub.buffer import BUFFER_EVENTS, Buffer
-from komas.hub.history import HISTORY_LENGTH, History
+from komas.hub.history import HISTORY_LENGTH
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.latest import Latest
+from komas.hub.open_streams import OpenStreams
 from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow
-from komas.hub.subscription import DirectSubscription, Subscription, Target
+from komas.hub.subscription import DirectSubscription, Subscription
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.kinds import BY_EVENT, KINDS
 from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, HealthNotice
 from komas.model.streams import Stream
 
 MarketSubscription: TypeAlias = Subscription[Item, Batch]
-_MarketTarget: TypeAlias = Target[Item, Batch]
 
 
 class HubStatistics(msgspec.Struct, frozen=True):
@@ -40,17 +40,6 @@ class HubStatistics(msgspec.Struct, frozen=True):
     subscribers: int
     history_events: int
     dropped: int
-
-
-class _OpenStream:
-    """One epoch of one stream: what receives its events, and its history."""
-
-    __slots__ = ("epoch", "history", "targets")
-
-    def __init__(self, stream: Stream, epoch: str, history_length: int, targets: dict[_MarketTarget, None]) -> None:
-        self.epoch = epoch
-        self.targets = targets
-        self.history = History(stream, epoch, history_length)
 
 
 def new_epoch() -> str:
@@ -68,21 +57,15 @@ class Hub:
         history_length: int = HISTORY_LENGTH,
         epoch: Callable[[], str] = new_epoch,
     ) -> None:
-        self._open_streams: dict[Stream, _OpenStream] = {}
-        self._detached: dict[
-            Stream, dict[_MarketTarget, None]
-        ] = {}  # subscribers of streams that are not wanted any more
-        self._targets: dict[_MarketTarget, None] = {}
+        self._open_streams = OpenStreams(history_length, epoch)
         self._buffers: dict[Buffer[Item, Batch], None] = {}
         self._broadcaster: Broadcaster[Item, Batch] = Broadcaster()
-        self._history_length = history_length
-        self._epoch = epoch
         self._published = 0
         self._unwanted = 0
         self._dropped = 0
         self.drained = trio.Event()
         self.latest = Latest()
-        self.interest = Interest(opened=self._open, closed=self._close, linger_s=linger_s)
+        self.interest = Interest(opened=self._open_streams.open, closed=self._close, linger_s=linger_s)
         self.status = FeedStatus(state=FeedState.DISCONNECTED)
 
     @property
@@ -137,14 +120,12 @@ class Hub:
             return
         envelope = NoticeEnvelope(gap, stream)
         open_stream.history.append(envelope)
-        for target in open_stream.targets:
-            target.put(envelope)
+        self._open_streams.put(stream, envelope)
 
     def reset_sequence(self, stream: Stream, gap: Gap) -> None:
         """Begin a new epoch of a stream whose numbers started again: positions of the old one are void."""
-        open_stream = self._open_streams.get(stream)
-        if open_stream is not None:
-            self._open_streams[stream] = _OpenStream(stream, self._epoch(), self._history_length, open_stream.targets)
+        if self._open_streams.get(stream) is not None:
+            self._open_streams.renew(stream)
             self.publish_gap(stream, gap)
 
     def publish_status(self, status: FeedStatus) -> None:
@@ -152,29 +133,18 @@ class Hub:
         self.status = status
         if status.state is FeedState.DISCONNECTED:
             self.latest.forget_books()
-        envelope = NoticeEnvelope(status)
-        for target in self._targets:
-            target.put(envelope)
+        self._open_streams.put_to_all(NoticeEnvelope(status))
 
     def publish_health(self, stream: Stream, health: HealthNotice) -> None:
         """Tell subscribers of a stream that its health changed; a doubtful order book is forgotten."""
         if KINDS[stream.kind].is_book and health.health in (Health.STALE, Health.RECOVERING):
             self.latest.forget(stream)
-        open_stream = self._open_streams.get(stream)
-        if open_stream is None:
-            return
-        envelope = NoticeEnvelope(health, stream)
-        for target in open_stream.targets:
-            target.put(envelope)
+        self._open_streams.put(stream, NoticeEnvelope(health, stream))
 
     def reject(self, stream: Stream, reason: str) -> None:
         """Tell subscribers of a stream why the exchange refused it, and stop wanting it."""
-        open_stream = self._open_streams.get(stream)
-        if open_stream is None:
-            return
-        envelope = NoticeEnvelope(FeedStatus(state=self.status.state, stream=stream.name, reason=reason), stream)
-        for target in open_stream.targets:
-            target.put(envelope)
+        refusal = FeedStatus(state=self.status.state, stream=stream.name, reason=reason)
+        self._open_streams.put(stream, NoticeEnvelope(refusal, stream))
         self.interest.abandon(stream)
 
     @contextmanager
@@ -212,7 +182,7 @@ class Hub:
         try:
             buffer, initial = self._add(streams, since, ConflatingQueue(capacity))
             try:
-                replace_target = partial(self._replace_target, streams)
+                replace_target = partial(self._open_streams.replace, streams)
                 yield DirectSubscription(
                     buffer, initial, group=group, writer=writer, encoder=encoder, replace_target=replace_target
                 )
@@ -232,7 +202,7 @@ class Hub:
         except BaseException:
             self.interest.leave(streams)
             raise
-        self._add_target(streams, buffer)
+        self._open_streams.replace(streams, None, buffer)
         self._buffers[buffer] = None
         if self.drained.is_set():
             buffer.close()
@@ -240,7 +210,7 @@ class Hub:
 
     def _remove(self, streams: Sequence[Stream], buffer: Buffer[Item, Batch]) -> None:
         self._buffers.pop(buffer, None)
-        self._remove_target(streams, buffer)
+        self._open_streams.replace(streams, buffer, None)
         self._dropped += buffer.statistics().dropped
         buffer.close()
         self.interest.leave(streams)
@@ -264,7 +234,7 @@ class Hub:
             unwanted=self._unwanted,
             streams=len(self._open_streams),
             subscribers=len(self._buffers),
-            history_events=sum(len(open_stream.history) for open_stream in self._open_streams.values()),
+            history_events=self._open_streams.history_events,
             dropped=self._dropped
             + self._broadcaster.dropped
             + sum(buffer.statistics().dropped for buffer in self._buffers),
@@ -275,42 +245,15 @@ class Hub:
         if since is None:
             # A past trade is no state: a new subscriber starts with the next one.
             return [latest] if latest is not None and KINDS[stream.kind].is_state else []
-        recovered = self._open_streams[stream].history.recover(since)
+        open_stream = self._open_streams.get(stream)
+        assert open_stream is not None  # its subscriber has just wanted it
+        recovered = open_stream.history.recover(since)
         initial: list[Item] = [] if recovered.gap is None else [NoticeEnvelope(recovered.gap, stream)]
         initial += recovered.items
         if latest is not None and latest.sequence is None:
             initial.append(latest)
         return initial
 
-    def _replace_target(self, streams: Sequence[Stream], old: _MarketTarget | None, new: _MarketTarget | None) -> None:
-        if new is not None:
-            self._add_target(streams, new)
-        if old is not None:
-            self._remove_target(streams, old)
-
-    def _add_target(self, streams: Sequence[Stream], target: _MarketTarget) -> None:
-        self._targets[target] = None
-        for stream in streams:
-            open_stream = self._open_streams.get(stream)
-            targets = self._detached.setdefault(stream, {}) if open_stream is None else open_stream.targets
-            targets[target] = None
-
-    def _remove_target(self, streams: Sequence[Stream], target: _MarketTarget) -> None:
-        self._targets.pop(target, None)
-        for stream in streams:
-            if (open_stream := self._open_streams.get(stream)) is not None:
-                open_stream.targets.pop(target, None)
-            if (detached := self._detached.get(stream)) is not None:
-                detached.pop(target, None)
-                if not detached:
-                    del self._detached[stream]
-
-    def _open(self, stream: Stream) -> None:
-        detached = self._detached.pop(stream, {})
-        self._open_streams[stream] = _OpenStream(stream, self._epoch(), self._history_length, detached)
-
     def _close(self, stream: Stream) -> None:
-        open_stream = self._open_streams.pop(stream)
-        if open_stream.targets:
-            self._detached[stream] = open_stream.targets
+        self._open_streams.close(stream)
         self.latest.forget(stream)
