@@ -10,7 +10,7 @@ import trio
 
 from komas.model.market import Incoming
 from komas.model.streams import Stream
-from komas.venues.core.link import Life
+from komas.venues.core.link import LinkedConnection
 from komas.venues.core.liveness import LivenessTracker
 from komas.venues.core.ports import Unreadable
 
@@ -30,7 +30,7 @@ class Refusal(msgspec.Struct, frozen=True):
     words: str
 
 
-class Connection(Life, Protocol):
+class Connection(LinkedConnection, Protocol):
     """One connection to an exchange, as its feed sees it."""
 
     @property

@@ -117,10 +117,10 @@ class Feed(Generic[C]):
 
     def rotate(self) -> int:
         """Replace every connection by a new one, without a gap; returns how many."""
-        lives = [link for shard in self._shards for link in shard.links if link.lives]
-        for link in lives:
+        links = [link for shard in self._shards for link in shard.links if link.connections]
+        for link in links:
             link.replace("asked for")
-        return len(lives)
+        return len(links)
 
     async def connected(self) -> None:
         """Wait for the connections, however long it takes; ``failure`` says why it takes so long.

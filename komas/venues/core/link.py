@@ -23,7 +23,7 @@ LOOK_EVERY_S: Final = 0.25
 LINGER_S: Final = 1.0  # what the older one has on the way comes in, and is dropped as seen where it was seen
 
 
-class Life(Protocol):
+class LinkedConnection(Protocol):
     """One connection. Its law: ``run()`` calls ``up`` once, when it can deliver, and ends with ``VenueError``."""
 
     async def run(self, up: Callable[[], None], healthy: Callable[[], None]) -> None:
@@ -50,10 +50,10 @@ class Tally(Protocol):
     rotations: int
 
 
-L = TypeVar("L", bound=Life)
+C = TypeVar("C", bound=LinkedConnection)
 
 
-class Link(Generic[L]):
+class Link(Generic[C]):
     """Keeps one connection up; ``make`` makes the next one, to be dialled.
 
     While it is not needed, because another link does the same, it does not give up however often it fails.
@@ -61,7 +61,7 @@ class Link(Generic[L]):
 
     def __init__(
         self,
-        make: Callable[[], L],
+        make: Callable[[], C],
         *,
         backoff: Backoff,
         tally: Tally,
@@ -79,11 +79,11 @@ class Link(Generic[L]):
         self._was_up = False
         self._final_failure: VenueError | None = None
         self.replacing: str | None = None  # why, while a connection is to be replaced
-        self.lives: list[L] = []  # the connections that are up, the youngest last
+        self.connections: list[C] = []  # the connections that are up, the youngest last
 
     def replace(self, reason: str) -> None:
         """Put a new connection into the place of the one there is, without a gap; a dial under way is not hurried."""
-        if self.lives and self.replacing is None:
+        if self.connections and self.replacing is None:
             log.info("replacing connection", extra={"reason": reason})
             self.replacing = reason
             self._news.unpark_all()
@@ -92,7 +92,7 @@ class Link(Generic[L]):
         """Keep connected until cancelled; raises the last ``VenueError`` when the allowed attempts are used up."""
         async with trio.open_nursery() as nursery:
             while self._final_failure is None:
-                if self.lives and (self.replacing is None or len(self.lives) > 1):
+                if self.connections and (self.replacing is None or len(self.connections) > 1):
                     await self._news.park()
                 elif (turn := self._backoff.dial_at(trio.current_time())) > trio.current_time():
                     await trio.sleep_until(turn)
@@ -103,41 +103,42 @@ class Link(Generic[L]):
 
     async def _dial(self, nursery: trio.Nursery) -> None:
         self._backoff.dialled(trio.current_time())
-        life = self._make()
+        connection = self._make()
         try:
-            await nursery.start(self._live, life)
+            await nursery.start(self._run, connection)
         except VenueError as error:
             self._failed(error)
             return
-        if older := self.lives[:-1]:
-            nursery.start_soon(self._hand_over, older, life)
+        if older := self.connections[:-1]:
+            nursery.start_soon(self._hand_over, older, connection)
 
-    async def _live(self, life: L, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _run(self, connection: C, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         def up() -> None:
-            self._tally.rotations += bool(self.lives)
-            self._tally.reconnects += self._was_up and not self.lives
+            self._tally.rotations += bool(self.connections)
+            self._tally.reconnects += self._was_up and not self.connections
             self._was_up = True
-            self.lives.append(life)
+            self.connections.append(connection)
             self._changed()
             task_status.started()
 
         try:
-            await life.run(up, self._backoff.succeeded)
+            await connection.run(up, self._backoff.succeeded)
         except VenueError as error:
-            if life not in self.lives:
+            if connection not in self.connections:
                 raise
-            is_older = life is not self.lives[-1] or (self.replacing is not None and len(self.lives) == 1)
-            self._over(life)
+            is_being_replaced = self.replacing is not None and len(self.connections) == 1
+            is_older = connection is not self.connections[-1] or is_being_replaced
+            self._over(connection)
             (self._left if is_older else self._failed)(error)
         finally:
-            if life in self.lives:
-                self._over(life)
+            if connection in self.connections:
+                self._over(connection)
 
-    def _over(self, life: L) -> None:
+    def _over(self, connection: C) -> None:
         """A connection has ended; when an older one did, the younger one has replaced it, or will."""
-        if life is not self.lives[-1] or len(self.lives) == 1:
+        if connection is not self.connections[-1] or len(self.connections) == 1:
             self.replacing = None
-        self.lives.remove(life)
+        self.connections.remove(connection)
         self._changed()
         self._news.unpark_all()
 
@@ -145,10 +146,10 @@ class Link(Generic[L]):
         """A dial or the youngest connection failed: wait before the next one, and tell, if it was the last."""
         wait_s = self._backoff.failed(error, trio.current_time())
         log.warning(
-            "link lost" if not self.lives else "connection not replaced",
+            "link lost" if not self.connections else "connection not replaced",
             extra={"reason": str(error), "failures": self._backoff.failures, "retry_in_s": round(wait_s, 3)},
         )
-        if not self.lives:
+        if not self.connections:
             self._lost(error, wait_s)
             self._final_failure = error if self._backoff.exhausted and self._is_needed() else None
             self._news.unpark_all()
@@ -156,28 +157,28 @@ class Link(Generic[L]):
     def _left(self, error: VenueError) -> None:
         """A connection ended that was being replaced: what is under way is its successor, and is not hurried."""
         log.info("older connection lost", extra={"reason": str(error)})
-        if not self.lives:
+        if not self.connections:
             now = trio.current_time()
             self._lost(error, max(0.0, self._backoff.dial_at(now) - now))
 
-    async def _hand_over(self, older: list[L], life: L) -> None:
+    async def _hand_over(self, older: list[C], connection: C) -> None:
         """Let the older connections go once the younger one carries what they do."""
         with trio.move_on_after(OVERLAP_S) as overlap:
-            while life in self.lives and not all(life.carries(old, RECENT_S) for old in self._alive(older)):  # noqa: ASYNC110 - any frame may be the awaited one
+            while connection in self.connections and not self._carries(connection, older, RECENT_S):  # noqa: ASYNC110 - any frame may be the awaited one
                 await trio.sleep(LOOK_EVERY_S)
-        is_idle = overlap.cancelled_caught and not life.is_delivering
-        if is_idle and not all(life.carries(old, 0) for old in self._alive(older)):
+        is_idle = overlap.cancelled_caught and not connection.is_delivering
+        if is_idle and not self._carries(connection, older, 0):
             log.warning("younger connection delivers nothing")
             self._failed(VenueError(f"no data came for {OVERLAP_S:g} s", cause=Cause.SILENT))
-            life.retire()
+            connection.retire()
             return
         await trio.sleep(LINGER_S)
-        if life in self.lives:
+        if connection in self.connections:
             for old in older:
                 old.retire()
 
-    def _alive(self, lives: list[L]) -> list[L]:
-        return [life for life in lives if life in self.lives]
+    def _carries(self, connection: C, older: list[C], recent_s: float) -> bool:
+        return all(connection.carries(old, recent_s) for old in older if old in self.connections)
 
 
 async def together(*tasks: Callable[[], Awaitable[None]]) -> None:

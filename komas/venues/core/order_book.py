@@ -1,16 +1,16 @@
-"""One order book, kept true from a snapshot and what changed since (sans-I/O).
+"""One order book, kept in sync from a snapshot and the changes since (sans-I/O).
 
 binance-spot-api-docs, web-socket-streams.md, "How to manage a local order book correctly", as corrected on 2025-11-12:
 what changes is buffered; a snapshot is asked for; what it holds already is dropped; what follows must join on, each
 update's first id at most one past the last. A real capture has a first kept update that begins exactly one past the
 snapshot, so joining on is ``first <= last + 1``, not "contains".
 
-    empty ──update──▶ buffering ──load()──▶ true ──update that joins on──▶ true
-                          ▲                   └──update beyond the next──▶ torn (kept, in case the missing one is late)
-                          └───────────────────────load() of a newer snapshot, or tear() ◀──┘
+    empty ──update──▶ syncing ──load()──▶ synced ──update that joins on──▶ synced
+                         ▲                   └──update beyond the next──▶ gapped (kept: the missing one may be late)
+                         └──────────────────────load() of a newer snapshot, or discard() ◀──┘
 
 A snapshot is the best thousand levels a side. Beyond its worst price nothing is known but what has changed since, so
-levels there are not shown; when the price has wandered near that edge, ``is_worn`` asks for another one.
+levels there are not shown; when the price has wandered near that edge, ``needs_refresh`` asks for another one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Side:
         return len(self._keys) if self._edge is None else bisect_right(self._keys, self._edge)
 
     @property
-    def is_worn(self) -> bool:
+    def needs_refresh(self) -> bool:
         return self._edge is not None and self.known < EDGE
 
     @property
@@ -86,31 +86,31 @@ class _Side:
 
 
 class OrderBook:
-    """One symbol's book; feed it with ``take()``, and with ``load()`` while it is not true, or worn."""
+    """One symbol's book; feed it with ``take()``, and with ``load()`` while it is not synced, or needs a refresh."""
 
     def __init__(self) -> None:
         self._bids = _Side((), -1, is_cut=False)
         self._asks = _Side((), 1, is_cut=False)
         self._pending: deque[DepthUpdate] = deque(maxlen=BUFFERED)  # not in the book yet
-        self._recent: deque[DepthUpdate] | None = None  # since a snapshot was asked for, while the book is true
+        self._recent: deque[DepthUpdate] | None = None  # since a snapshot was asked for, while the book is synced
         self.update_id: int | None = None
         self.timestamp = 0
         self._heard_ms: int | None = None  # the exchange's clock at the newest update; a snapshot does not tell
 
     @property
-    def is_true(self) -> bool:
+    def is_synced(self) -> bool:
         """Whether the book is what the exchange has, as far as it was heard."""
         return self.update_id is not None and not self._pending and not (self._bids.is_lost or self._asks.is_lost)
 
     @property
-    def is_torn(self) -> bool:
+    def is_gapped(self) -> bool:
         """Whether an update is missing between the book and what came since."""
         return self.update_id is not None and bool(self._pending)
 
     @property
-    def is_worn(self) -> bool:
+    def needs_refresh(self) -> bool:
         """Whether the price has wandered so far that too few levels are known on one side."""
-        return self.update_id is not None and (self._bids.is_worn or self._asks.is_worn)
+        return self.update_id is not None and (self._bids.needs_refresh or self._asks.needs_refresh)
 
     @property
     def is_crossed(self) -> bool:
@@ -127,12 +127,12 @@ class OrderBook:
                 self._heard_ms = update.timestamp
             if update.timestamp - self._heard_ms < RESTART_MS:
                 return False
-            self.tear()  # the ids have started again: a testnet was wiped
+            self.discard()  # the ids have started again: a testnet was wiped
         self._pending.append(update)
         return self._join()
 
-    def tear(self) -> None:
-        """Give the book up: from now on it waits for a snapshot."""
+    def discard(self) -> None:
+        """Empty the book: it waits for a snapshot."""
         self.update_id = None
         self._recent = None
         self._pending.clear()

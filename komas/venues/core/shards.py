@@ -78,7 +78,7 @@ class Shard(Generic[C]):
     @property
     def is_up(self) -> bool:
         """Whether one of its links has a connection."""
-        return any(link.lives for link in self.links)
+        return any(link.connections for link in self.links)
 
     def assigned(self) -> tuple[Stream, ...]:
         """The streams that each of its connections is to hold."""
@@ -87,7 +87,7 @@ class Shard(Generic[C]):
     def connections(self) -> Iterator[C]:
         """Its connections that are up."""
         for link in self.links:
-            yield from link.lives
+            yield from link.connections
 
 
 class Shards(Generic[C]):

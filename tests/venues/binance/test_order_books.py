@@ -18,7 +18,7 @@ from komas.model.codec import Envelope, NoticeEnvelope, encode
 from komas.model.kinds import Kind
 from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
-from komas.venues.binance.order_books import DOUBT_S, LATE_S, OrderBooks
+from komas.venues.binance.order_books import LATE_S, SUSPECT_S, OrderBooks
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.rest import open_rest
 from tests.venues.holders import AllWanted, Holding, HoldingConnection
@@ -118,7 +118,7 @@ async def test_the_first_change_asks_for_a_snapshot_and_then_the_book_is_shown(
         assert harness.order_books.statistics().snapshots == 1
 
 
-async def test_a_torn_book_is_not_shown_and_mended(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_gapped_book_is_not_shown_and_mended(autojump_clock: trio.testing.MockClock) -> None:
     """After a moment in which the missing change may come by itself; who listens is told both times."""
     async with _harness() as harness:
         with harness.hub.subscribe([DEPTH]) as subscription:
@@ -207,7 +207,7 @@ async def test_a_book_that_was_cut_is_not_shown_before_it_is_proven(autojump_clo
             assert harness.order_books.depth(DEPTH, 1) is not None
             harness.order_books.on_suspect(DEPTH)
             harness.exchange.update_id = 40
-            await trio.sleep(DOUBT_S * 1.5)
+            await trio.sleep(SUSPECT_S * 1.5)
             book = harness.order_books.depth(DEPTH, 1)
             assert book is not None
             assert book.update_id == 40
@@ -237,7 +237,7 @@ async def test_a_snapshot_that_was_asked_for_before_a_doubt_does_not_end_it(
             assert harness.exchange.asked_at == [0, 4]
 
 
-async def test_a_worn_book_whose_snapshots_are_late_costs_nobody_else_anything(
+async def test_a_book_that_needs_a_refresh_whose_snapshots_are_late_costs_nobody_else_anything(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """It is asked for with pauses that grow, and mended by the first snapshot that joins on."""
@@ -316,7 +316,7 @@ async def test_a_book_whose_stream_is_silent_that_should_not_be_is_not_shown(
             assert _told(await subscription.receive()) == [Health.LIVE]
 
 
-async def test_a_torn_book_that_is_heard_again_is_not_said_to_be_well(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_gapped_book_that_is_heard_again_is_not_said_to_be_well(autojump_clock: trio.testing.MockClock) -> None:
     """Its stream was silent, and has missed something: it is well when the book is."""
     async with _harness(promised_s=10) as harness:
         with harness.hub.subscribe([DEPTH]) as subscription:

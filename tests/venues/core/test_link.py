@@ -92,7 +92,7 @@ async def test_a_replaced_connection_ends_when_the_younger_one_delivers(autojump
         await trio.sleep(100)
         line.link.replace("old")
         await trio.sleep(0.5)
-        assert len(line.link.lives) == 2
+        assert len(line.link.connections) == 2
         line.link.replace("old")
         await trio.sleep(50)
         assert line.dialled_at == [0, 100]
@@ -130,7 +130,7 @@ async def test_a_replacement_may_come_too_late(autojump_clock: trio.testing.Mock
         assert line.told == [1.5]
         assert line.link.replacing is None
         await trio.sleep(1.1)
-        assert len(line.link.lives) == 1
+        assert len(line.link.connections) == 1
         nursery.cancel_scope.cancel()
 
 

@@ -35,9 +35,9 @@ def test_what_changes_is_buffered_until_there_is_a_snapshot() -> None:
     """What the snapshot holds already is dropped, what follows is entered; zero removes."""
     book = OrderBook()
     assert not any(book.take(update) for update in (_update(8, 9, (98, 9)), _update(10, 12, (99, 0), (97, 5))))
-    assert not book.is_true
+    assert not book.is_synced
     assert book.load(SNAPSHOT)
-    assert book.is_true
+    assert book.is_synced
     assert book.update_id == 12
     assert book.top(9) == (_levels((100, 1), (97, 5)), _levels((101, 3)))
     assert book.top(1) == (_levels((100, 1)), _levels((101, 3)))
@@ -56,7 +56,7 @@ def test_a_snapshot_older_than_what_is_known_is_refused() -> None:
     book = OrderBook()
     book.take(_update(12, 13))
     assert not book.load(SNAPSHOT)
-    assert not book.is_true
+    assert not book.is_synced
 
 
 def test_an_update_beyond_the_next_tears_the_book_until_the_missing_one_comes() -> None:
@@ -64,14 +64,14 @@ def test_an_update_beyond_the_next_tears_the_book_until_the_missing_one_comes() 
     book = OrderBook()
     book.load(SNAPSHOT)
     assert not book.take(_update(14, 15, (96, 1)))
-    assert book.is_torn
-    assert not book.is_true
+    assert book.is_gapped
+    assert not book.is_synced
     assert book.take(_update(11, 13, (96, 7)))
-    assert book.is_true
+    assert book.is_synced
     assert book.update_id == 15
     assert book.top(9)[0][-1] == (96, 1)
     assert not book.take(_update(11, 13, (96, 7)))
-    assert book.is_true
+    assert book.is_synced
 
 
 def test_a_torn_book_is_mended_by_a_snapshot() -> None:
@@ -82,7 +82,7 @@ def test_a_torn_book_is_mended_by_a_snapshot() -> None:
     book.begin_snapshot()
     book.take(_update(22, 23, (99, 0)))
     assert book.load(Snapshot(21, _levels((100, 4), (99, 1)), ()))
-    assert book.is_true
+    assert book.is_synced
     assert book.top(9)[0] == _levels((100, 4))
 
 
@@ -105,12 +105,12 @@ def test_beyond_the_snapshot_nothing_is_shown() -> None:
     book = OrderBook()
     bids = _levels(*((1000 - place, 1) for place in range(EDGE + 1)))
     book.load(Snapshot(10, bids, _levels((2000, 1)), bids_cut=True))
-    assert not book.is_worn
+    assert not book.needs_refresh
     book.take(_update(11, 11, (1000, 0), (1, 5)))
-    assert not book.is_worn
+    assert not book.needs_refresh
     assert book.top(9999)[0] == bids[1:]
     book.take(_update(12, 12, (999, 0)))
-    assert book.is_worn
+    assert book.needs_refresh
 
 
 def test_a_book_whose_price_has_left_the_snapshot_is_not_true() -> None:
@@ -119,12 +119,12 @@ def test_a_book_whose_price_has_left_the_snapshot_is_not_true() -> None:
     bids = _levels(*((1000 - place, 1) for place in range(EDGE + 1)))
     book.load(Snapshot(10, bids, _levels((2000, 1)), bids_cut=True))
     book.take(_update(11, 11, *((int(price), 0) for price, _ in bids[1:]), (1, 5)))
-    assert book.is_true
+    assert book.is_synced
     book.take(_update(12, 12, (1000, 0)))
-    assert not book.is_true
+    assert not book.is_synced
     book.begin_snapshot()
     assert book.load(Snapshot(12, _levels((1, 5)), _levels((2000, 1))))
-    assert book.is_true
+    assert book.is_synced
 
 
 def test_a_snapshot_may_be_older_than_its_question() -> None:
@@ -148,9 +148,9 @@ def test_ids_that_start_again_empty_the_book() -> None:
     book.load(SNAPSHOT)
     book.take(_update(11, 12, at=1000))
     book.take(_update(1, 2, at=1001))
-    assert book.is_true
+    assert book.is_synced
     book.take(_update(3, 4, at=1000 + RESTART_MS))
-    assert not book.is_true
+    assert not book.is_synced
     assert book.load(Snapshot(3, (), ()))
     assert book.update_id == 4
 
@@ -162,8 +162,8 @@ def test_a_crossed_book_is_seen() -> None:
     assert not book.is_crossed
     book.take(_update(2, 2, (6, 1)))
     assert book.is_crossed
-    book.tear()
-    assert not book.is_true
+    book.discard()
+    assert not book.is_synced
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -186,11 +186,11 @@ def test_whatever_is_lost_repeated_or_late_a_true_book_is_the_exchanges(seed: in
             deliveries[place : place + 2] = deliveries[place : place + 2][::-1]
     book, was_true = OrderBook(), 0
     for update in deliveries:
-        if not book.is_true and dice.random() < 0.3:
+        if not book.is_synced and dice.random() < 0.3:
             at = dice.choice([known for known in truth if known <= update.last])
             book.load(Snapshot(at, tuple(truth[at].items()), ()))
         book.take(update)
-        if book.is_true:
+        if book.is_synced:
             was_true += 1
             assert book.update_id is not None
             assert dict(book.top(99)[0]) == truth[book.update_id]
@@ -228,7 +228,7 @@ def test_the_capture_agrees_with_its_own_snapshot_and_its_book_tickers() -> None
             (update,) = wire.Reader(Stream(Kind.DEPTH, "BTCUSDT")).read([line.raw], 0, complaints.append)
             assert isinstance(update, DepthUpdate)
             book.take(update)
-            is_known = book.is_true and not book.is_worn  # the price wanders off, and the file has one snapshot
+            is_known = book.is_synced and not book.needs_refresh  # the price wanders off, and the file has one snapshot
             if is_known and book.update_id is not None and ids[0] <= book.update_id <= ids[-1]:
                 bids, asks = book.top(1)
                 assert (*bids[0], *asks[0]) == tops[ids[bisect_right(ids, book.update_id) - 1]]
@@ -246,9 +246,9 @@ def test_a_snapshot_throws_no_book_back() -> None:
     book.take(_update(14, 20, (100, 7)))
     book.begin_snapshot()
     assert book.take(_update(12, 13))
-    assert (book.is_true, book.update_id) == (True, 20)
+    assert (book.is_synced, book.update_id) == (True, 20)
     assert book.load(Snapshot(12, _levels((100, 1)), _levels((101, 3))))
-    assert (book.is_true, book.update_id) == (True, 20)
+    assert (book.is_synced, book.update_id) == (True, 20)
     assert book.top(1)[0] == _levels((100, 7))
     book.begin_snapshot()
     assert not book.load(Snapshot(19, _levels((100, 1)), _levels((101, 3))))
@@ -263,6 +263,6 @@ def test_what_a_snapshot_held_already_is_no_new_count() -> None:
     book.begin_snapshot()
     assert book.load(Snapshot(15, _levels((100, 1)), _levels((101, 3))))
     assert not book.take(_update(12, 15, at=1 + 2 * RESTART_MS))
-    assert (book.is_true, book.update_id) == (True, 15)
+    assert (book.is_synced, book.update_id) == (True, 15)
     assert not book.take(_update(1, 2, at=1 + 4 * RESTART_MS))
-    assert not book.is_true  # that is one
+    assert not book.is_synced  # that is one
