@@ -17,10 +17,11 @@ from komas.model.streams import Stream
 
 
 class _Dispatcher:
-    """One stream's callbacks, and the scope of the task that calls them."""
+    """One stream's callbacks, how many calls of ``add()`` rely on it, and the scope of its task."""
 
     def __init__(self) -> None:
         self.callbacks: list[EventCallback] = []
+        self.callers = 0  # more than callbacks: a program may have on_message alone
         self.scope = trio.CancelScope()
 
 
@@ -41,29 +42,39 @@ class Dispatchers:
         # No await until the dispatcher is asked for: two callers of one stream share it.
         is_new = wanted not in self._dispatchers
         dispatcher = self._dispatchers.setdefault(wanted, _Dispatcher())
+        dispatcher.callers += 1
         if callback is not None:
             dispatcher.callbacks.append(callback)
         # By the subscription itself: its dispatcher listens a little later.
         self._components.hub.interest.pin([wanted])
         try:
             if is_new:
-                await self._nursery.start(self._dispatch, wanted, dispatcher)
+                # A caller that was cancelled in here would take with it the task that others share by now. It is a
+                # few scheduler passes, and no wait on the outside.
+                with trio.CancelScope(shield=True):
+                    await self._nursery.start(self._dispatch, wanted, dispatcher)
             await self._components.feed.acknowledged([wanted])
         except BaseException:
+            dispatcher.callers -= 1
             if callback is not None and callback in dispatcher.callbacks:
                 dispatcher.callbacks.remove(callback)
-            if not dispatcher.callbacks and self._dispatchers.get(wanted) is dispatcher:
+            if not dispatcher.callers and self._dispatchers.get(wanted) is dispatcher:
                 self.end(wanted)
             raise
 
     def end(self, wanted: Stream) -> bool:
         """End one stream with all its callbacks; returns whether it was subscribed."""
-        dispatcher = self._dispatchers.pop(wanted, None)
+        dispatcher = self._dispatchers.get(wanted)
         if dispatcher is None:
             return False
+        self._forget(wanted, dispatcher)
         dispatcher.scope.cancel("unsubscribed")
-        self._components.hub.interest.unpin([wanted])
         return True
+
+    def _forget(self, wanted: Stream, dispatcher: _Dispatcher) -> None:
+        if self._dispatchers.get(wanted) is dispatcher:  # the stream may have been subscribed to again
+            del self._dispatchers[wanted]
+            self._components.hub.interest.unpin([wanted])
 
     async def _dispatch(
         self,
@@ -73,17 +84,19 @@ class Dispatchers:
     ) -> None:
         hub, registry = self._components.hub, self._registry
         with dispatcher.scope:
-            while True:
-                with hub.subscribe([wanted], capacity=BACKLOG, overflow=Overflow.DISCONNECT) as subscription:
-                    task_status.started()
-                    task_status = trio.TASK_STATUS_IGNORED
-                    try:
-                        await self._deliver(wanted, dispatcher, subscription)
-                    except SlowConsumer as error:
-                        await registry.call(registry.on_error, CallbackError(wanted.name, error))
-                    except VenueError as error:
-                        self.end(wanted)
-                        await registry.call(registry.on_error, error)
+            try:
+                while True:
+                    with hub.subscribe([wanted], capacity=BACKLOG, overflow=Overflow.DISCONNECT) as subscription:
+                        task_status.started()
+                        task_status = trio.TASK_STATUS_IGNORED
+                        try:
+                            await self._deliver(wanted, dispatcher, subscription)
+                        except SlowConsumer as error:
+                            await registry.call(registry.on_error, CallbackError(wanted.name, error))
+            except VenueError as error:
+                # Not by end(): a coroutine function of on_error would be cancelled at its first await.
+                self._forget(wanted, dispatcher)
+                await registry.call(registry.on_error, error)
 
     async def _deliver(self, wanted: Stream, dispatcher: _Dispatcher, subscription: MarketSubscription) -> None:
         registry = self._registry

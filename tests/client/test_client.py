@@ -12,7 +12,7 @@ import trio.testing
 
 import komas
 from komas import BinanceWebSocket, CallbackError, CallerError, Gap, VenueError, open_binance
-from komas.errors import Cause, KomasError
+from komas.errors import KomasError
 from komas.model.market import Trade
 from komas.venues.core.retry import RetryPolicy
 from tests.builders import ticker_frame, trade_frame
@@ -20,18 +20,6 @@ from tests.venues.exchange import REFUSED, Peer, ScriptedExchange, obeying, sayi
 
 URL = "ws://exchange.test:9443"
 ONCE = RetryPolicy(attempts=1)
-
-
-@pytest.fixture
-def exchange(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> ScriptedExchange:
-    """A scripted exchange; the REST host does not answer."""
-
-    async def refused(*_: object) -> None:
-        await trio.lowlevel.checkpoint()
-        raise VenueError("no such endpoint", cause=Cause.REFUSED)
-
-    monkeypatch.setattr("komas.venues.core.rest.Rest.get", refused)
-    return ScriptedExchange(nursery)
 
 
 async def _wait_for(condition: object) -> None:

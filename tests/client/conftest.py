@@ -1,0 +1,21 @@
+"""The exchange that both ways of the client are tested against."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from komas.errors import Cause, VenueError
+from tests.venues.exchange import ScriptedExchange
+
+
+@pytest.fixture
+def exchange(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> ScriptedExchange:
+    """A scripted exchange; the REST host does not answer."""
+
+    async def refused(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise VenueError("no such endpoint", cause=Cause.REFUSED)
+
+    monkeypatch.setattr("komas.venues.core.rest.Rest.get", refused)
+    return ScriptedExchange(nursery)
