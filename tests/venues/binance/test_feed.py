@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -440,8 +441,19 @@ async def test_a_younger_connection_that_brings_nothing_replaces_nothing(
         assert harness.feed.statistics().reconnects == 0
 
 
+async def _pass_in_steps(clock: trio.testing.MockClock, until: float, step_s: float) -> None:
+    """Let time pass, and what is due within one step happen at its end: a quiet day is few moments then, and short."""
+    clock.autojump_threshold = math.inf
+    await trio.testing.wait_all_tasks_blocked()  # what happens now takes no time, and no step may cut it short
+    while (left_s := until - trio.current_time()) > 0:
+        clock.jump(min(step_s, left_s))
+        await trio.testing.wait_all_tasks_blocked()
+    clock.autojump_threshold = 0
+
+
 async def test_a_connection_is_replaced_before_its_day_is_over(autojump_clock: trio.testing.MockClock) -> None:
     """At a moment of its own, so that shards do not go together."""
+    retired_at = 0.98 * 24 * 3600
 
     async def pinging(peer: Peer) -> None:
         while True:
@@ -452,8 +464,11 @@ async def test_a_connection_is_replaced_before_its_day_is_over(autojump_clock: t
         harness.exchange.script(then=listening(pinging))
         harness.hub.interest.pin([TICKER])
         harness.feed.connect()
-        await trio.sleep(25 * 3600)
-        assert harness.exchange.dialled_at == [0, pytest.approx(0.98 * 24 * 3600, abs=3)]
+        await trio.sleep(600)
+        await _pass_in_steps(autojump_clock, retired_at - 600, step_s=20)
+        await trio.sleep(1200)  # to the second: here it happens
+        await _pass_in_steps(autojump_clock, 25 * 3600, step_s=20)
+        assert harness.exchange.dialled_at == [0, pytest.approx(retired_at, abs=3)]
         assert harness.feed.statistics().rotations == 1
 
 
