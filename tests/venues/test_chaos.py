@@ -12,7 +12,10 @@ import trio
 import trio.testing
 
 from benchmarks import chaos
+from komas.hub.hub import Hub
+from komas.model.codec import Envelope
 from komas.model.kinds import Kind
+from komas.model.market import FeedState, FeedStatus, Trade
 from komas.model.streams import Stream
 from komas.simulator import fault_script
 from komas.simulator.options import SimOptions
@@ -36,6 +39,40 @@ def test_a_seed_replays_exactly() -> None:
     first, second = (chaos.run(40, 7) for _ in range(2))
     assert first == second
     assert first.digest != chaos.run(40, 8).digest
+
+
+async def test_an_outage_of_forty_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    """With the default waits between dials: whoever listens stays, is told, and gets the trades that were missed."""
+    trades = Stream(Kind.TRADE, "BTCUSDT")
+    dice = random.Random(1)
+    states: list[FeedState] = []
+    heard: list[Envelope] = []
+
+    async def listen(hub: Hub) -> None:
+        with hub.subscribe([trades]) as subscription:
+            while True:
+                for item in (await subscription.receive()).items:
+                    if isinstance(item, Envelope):
+                        heard.append(item)
+                    elif isinstance(item.notice, FeedStatus):
+                        states.append(item.notice.state)
+
+    async with chaos.open_world(SimOptions(symbols=("BTCUSDT",)), [trades], dice.random) as world:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen, world.hub)
+            await trio.sleep(10)
+            world.strike(fault_script.Outage(seconds=40))
+            await trio.sleep(60)
+            nursery.cancel_scope.cancel("by the test")
+        report = world.report(1)
+    assert FeedState.RECONNECTING in states
+    assert states[-1] is FeedState.CONNECTED
+    missed_ms = [item.event.timestamp for item in heard if item.backfilled and isinstance(item.event, Trade)]
+    assert missed_ms[-1] - missed_ms[0] > 38_000
+    assert not heard[-1].backfilled
+    numbers = [item.event.trade_id for item in heard if isinstance(item.event, Trade)]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert (report.lost, report.doubled, report.declared, report.reconnects) == (0, 0, 0, 1)
 
 
 @pytest.mark.skipif(not CAPTURE.exists(), reason="the capture is not beside the project")
