@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import signal
 import socket
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from komas.model.kinds import kinds
-from tests.e2e.processes import CAPTURE, PATIENCE_S, Server, events, serving, simulating, wait_for
+from tests.e2e.processes import CAPTURE, PATIENCE_S, ROOT, Server, events, serving, simulating, wait_for
 
 pytestmark = pytest.mark.usefixtures("way")
 
@@ -160,7 +161,8 @@ def test_a_crash_of_the_feed_ends_the_process(stock: bool, tmp_path: Path) -> No
         "    raise ZeroDivisionError('the feed crashed')\n"
         "feed.Feed.run = run\n"
     )
-    with serving(tmp_path, stock=stock, PYTHONPATH=str(tmp_path), KOMAS_UPSTREAM="ws://127.0.0.1:1") as server:
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))  # the komas that is broken is the one that is tested
+    with serving(tmp_path, stock=stock, PYTHONPATH=path, KOMAS_UPSTREAM="ws://127.0.0.1:1") as server:
         assert server.process.ended() != 0
         assert any("the feed crashed" in line for line in server.process.output)
 
