@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import Server, events, serving, wait_for
+from tests.e2e.processes import Server, events, serving, simulating, wait_for
 
 pytestmark = pytest.mark.usefixtures("way")
 
@@ -223,9 +223,9 @@ def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     request = f"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n".encode()
-    with serving(tmp_path, "--demo") as server:
-        wait_for(lambda: server.status()["connected"], "the demo's own connection")
-        wait_for(lambda: count("komas_signal_events_total") > 0, "the last part of the demo")
+    # Not the demo: parts of it start ten seconds later, with tasks of their own.
+    with simulating() as exchange, serving(tmp_path, "--upstream", exchange.ws_url) as server:
+        wait_for(lambda: server.http.post("/api/ws/connect").status_code == 200, "the connection to the exchange")
         before = count("komas_tasks")
         with ExitStack() as clients:
             for _ in range(20):
