@@ -1,0 +1,59 @@
+"""How callbacks are called, whatever they do."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from komas.client.callback_registry import CallbackError, CallbackRegistry
+
+
+async def test_callbacks_are_called_one_after_the_other(autojump_clock: trio.testing.MockClock) -> None:
+    """Plain functions and coroutine functions; one that is added meanwhile is called from the next time on."""
+    registry = CallbackRegistry()
+    heard: list[str] = []
+
+    async def slow() -> None:
+        await trio.sleep(1)
+        heard.append("slow")
+        registry.on_connect.append(lambda: heard.append("added"))
+
+    registry.on_connect += [slow, lambda: heard.append("plain")]
+    await registry.call(registry.on_connect)
+    assert heard == ["slow", "plain"]
+    await registry.call(registry.on_connect)
+    assert heard == ["slow", "plain", "slow", "plain", "added"]
+
+
+async def test_what_a_callback_raises_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """With its stream and its cause, to every handler of errors; one that raises itself is logged, and no more."""
+    registry = CallbackRegistry()
+    errors: list[Exception] = []
+
+    def fail(*_given: object) -> None:
+        raise KeyError("mine")
+
+    registry.on_error += [fail, errors.append]
+    await registry.call([fail], 1, name="btcusdt@trade")
+    await registry.call([fail])
+    assert [str(error) for error in errors] == [
+        "a callback for btcusdt@trade raised KeyError: 'mine'",
+        "a callback for the connection raised KeyError: 'mine'",
+    ]
+    [first, _] = errors
+    assert isinstance(first, CallbackError)
+    assert (first.stream, type(first.__cause__)) == ("btcusdt@trade", KeyError)
+    assert [record.message for record in caplog.records] == ["on_error raised"] * 2
+
+
+async def test_a_cancelled_callback_is_no_error() -> None:
+    """Its cancellation goes on up."""
+    registry = CallbackRegistry()
+    errors: list[Exception] = []
+    registry.on_error.append(errors.append)
+    with trio.CancelScope() as scope:
+        scope.cancel("by the test")
+        await registry.call([trio.lowlevel.checkpoint])
+    assert scope.cancelled_caught
+    assert errors == []
