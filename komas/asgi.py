@@ -25,7 +25,7 @@ from komas.observability.logs import make_folder
 from komas.server import logs_of, open_gateway
 from komas.settings import Settings, load
 from komas.shutdown import first_signal, leave_at_once
-from komas.web.hypercorn.connection import install
+from komas.web.hypercorn.install import install
 
 Message: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

@@ -48,7 +48,9 @@ from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 from komas.web.access import Access, admin_token_of, who_may_control
 from komas.web.app import create_app
-from komas.web.hypercorn.connection import Run, install, is_exposed, present
+from komas.web.hypercorn.exposure import is_exposed
+from komas.web.hypercorn.install import install
+from komas.web.hypercorn.shutdown import Run, present
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import LocalPrograms
 from komas.web.markets import Markets

@@ -17,7 +17,7 @@ from werkzeug.routing import WebsocketMismatch
 from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
 from komas.web import problems
 from komas.web.access import Caller
-from komas.web.hypercorn.request import CLIENT_LEFT, RequestConnection, SocketConnection
+from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import control
 from komas.web.routes.market_sse import market
@@ -42,7 +42,7 @@ def create_app(services: Services) -> QuartTrio:
     """Build the ASGI application over open components."""
     app = QuartTrio(__name__, static_folder=None)
     app.asgi_http_class = RequestConnection
-    app.asgi_websocket_class = SocketConnection
+    app.asgi_websocket_class = WebSocketConnection
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect with an address made of what the client sent

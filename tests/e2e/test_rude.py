@@ -69,6 +69,17 @@ def test_no_packet_costs_more_than_its_connection(packet: bytes, demo: Server) -
     assert not any("connection failed" in line for line in demo.process.output)
 
 
+def test_a_failure_of_protocol_code_costs_one_connection(tmp_path: Path) -> None:
+    """Hypercorn decodes the Host header where it compares it, and a client may write any byte there."""
+    config = tmp_path / "hypercorn.toml"
+    config.write_text('server_names = ["komas.test"]\n')
+    with serving(tmp_path, "--demo", "--config", str(config)) as server:
+        assert b"200" not in _send(server, b"GET /healthz HTTP/1.1\r\nHost: \xff\r\n\r\n")
+        answer = _send(server, b"GET /healthz HTTP/1.1\r\nHost: komas.test\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")
+    assert any("connection failed" in line for line in server.process.output)
+
+
 def test_a_body_of_ten_megabytes_is_refused_and_the_refusal_is_read(demo: Server) -> None:
     """413, also to a client that sends on."""
     answer = demo.http.post("/api/ws/subscribe", content=b"x" * 10_000_000)

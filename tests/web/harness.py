@@ -23,8 +23,8 @@ from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.web.access import Access
 from komas.web.app import create_app
-from komas.web.hypercorn.request import SCOPE_LEAVING
-from komas.web.hypercorn.websocket import SCOPE_CONNECTION
+from komas.web.hypercorn.http_stream import SCOPE_LEAVING
+from komas.web.hypercorn.socket_writer import SCOPE_CONNECTION
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
 from komas.web.markets import Markets

@@ -15,7 +15,7 @@ from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
 from komas.web import params, sse
 from komas.web.access import Caller
-from komas.web.hypercorn.websocket import SCOPE_CONNECTION
+from komas.web.hypercorn.socket_writer import SCOPE_CONNECTION
 from komas.web.routes.control import check_listed
 from komas.web.services import Services
 

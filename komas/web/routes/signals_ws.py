@@ -19,9 +19,8 @@ from komas.web import params
 from komas.web.access import Caller
 from komas.web.bearer import SUBPROTOCOL, token_of
 from komas.web.encoding import SignalFrames
-from komas.web.hypercorn import websocket as edge_socket
-from komas.web.hypercorn.request import SCOPE_RECEIVE
-from komas.web.hypercorn.websocket import SCOPE_STATE
+from komas.web.hypercorn.quart_connections import SCOPE_RECEIVE
+from komas.web.hypercorn.websocket_stream import SCOPE_STATE, WebSocketStream
 from komas.web.problems import ProblemError
 from komas.web.services import Services
 
@@ -42,7 +41,7 @@ class _Socket:
     def __init__(self, *, may_be_direct: bool) -> None:
         self._receive: Callable[[], Awaitable[str | bytes | None]] = websocket.scope["state"][SCOPE_RECEIVE]
         # Hypercorn's, or none in front of another ASGI server.
-        self._ours: edge_socket.Socket | None = websocket.scope["state"].get(SCOPE_STATE)
+        self._ours: WebSocketStream | None = websocket.scope["state"].get(SCOPE_STATE)
         self.is_direct = may_be_direct and self._ours is not None and self._ours.is_direct
 
     async def receive(self) -> str | bytes | None:

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
-from komas.web.hypercorn.request import RequestConnection
+from komas.web.hypercorn.quart_connections import RequestConnection
 
 SCOPE: Any = {
     "type": "http",

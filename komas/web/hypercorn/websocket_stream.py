@@ -8,6 +8,17 @@ Hypercorn's stream is replaced where it is wrong for us:
 * an application that left unread messages behind kept its socket open for ever;
 * a flood of pings or of empty fragments was answered as fast as it came;
 * a refused handshake left its connection open without any time-out.
+
+Replaces: ``hypercorn.protocol.ws_stream.WSStream``, as ``hypercorn.protocol.h11`` knows it.
+Upstream: https://github.com/pgjones/hypercorn/issues/307 (compression cannot be turned off),
+https://github.com/pgjones/hypercorn/issues/225 (bytes that come before the handshake is answered). Of the others, none
+is known to us.
+Goes when these pass without it:
+    tests/e2e/test_signals.py::test_compression_is_not_negotiated
+    tests/e2e/test_signals.py::test_a_breach_of_the_protocol_is_answered_by_its_code
+    tests/e2e/test_signals.py::test_a_bomb_costs_no_memory
+    tests/e2e/test_signals.py::test_a_flood_and_a_close_in_one_breath_leave_nothing_behind
+    tests/e2e/test_rude.py::test_a_refused_handshake_is_closed
 """
 
 from __future__ import annotations
@@ -17,7 +28,6 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from hypercorn.logging import Logger
 from hypercorn.protocol.events import Body, Data, EndData, Event, Request, StreamClosed
 from hypercorn.protocol.events import Response as ResponseEvent
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
@@ -30,25 +40,21 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 from komas.errors import Closing
 from komas.hub.broadcast import Writer
-from komas.observability.logs import hide_tokens
 from komas.signals.session import MESSAGE_BYTES, Bucket
+from komas.web.hypercorn.socket_writer import SCOPE_CONNECTION
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
         ASGISendEvent,
-        ResponseSummary,
         WebsocketAcceptEvent,
         WebsocketDisconnectEvent,
         WebsocketReceiveEvent,
-        WWWScope,
     )
 
-SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket,
-SCOPE_CONNECTION: Final = "komas.connection"  # and where its connection, if it can be written to without waiting
+SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket
 FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a session allows
 FRAMES_AT_ONCE: Final = 200.0
 LINGER_S: Final = 2.0  # for the client's close frame
-_SECRET_HEADERS: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", b"referer"})
 _BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
 _ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 
@@ -77,8 +83,8 @@ class _SizeLimit(Extension):
         return RsvBits(rsv1=False, rsv2=False, rsv3=False)
 
 
-class Socket(WSStream):
-    """One client's WebSocket; the application finds it in ``scope["state"][SCOPE_STATE]``."""
+class WebSocketStream(WSStream):
+    """One client's WebSocket, as Hypercorn sees it; a ``Writer`` of frames."""
 
     connection: Connection
     _came_early = False
@@ -106,7 +112,7 @@ class Socket(WSStream):
         self._parts: list[str] = []
         self._putting = trio.CancelScope()  # around what waits for room in the application's queue
         self._gone = trio.Event()
-        self._direct: Writer | None = event.state.get(SCOPE_CONNECTION)
+        self._writer: Writer | None = event.state.get(SCOPE_CONNECTION)
         # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
         headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
         return dataclasses.replace(event, headers=headers, state=ConnectionState({**event.state, SCOPE_STATE: self}))
@@ -140,18 +146,18 @@ class Socket(WSStream):
     def write_nowait(self, frame: bytes) -> int:
         """Write as much of a frame as the connection takes at once; returns how many bytes are left."""
         is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
-        if self._direct is None or not is_open or self.connection.state is not Phase.OPEN:
+        if self._writer is None or not is_open or self.connection.state is not Phase.OPEN:
             return len(frame)
-        return self._direct.write_nowait(frame)
+        return self._writer.write_nowait(frame)
 
     @property
     def is_direct(self) -> bool:
         """Whether ``write_nowait()`` ever writes."""
-        return self._direct is not None
+        return self._writer is not None
 
     async def flush(self) -> bool:
         """Write the rest of what ``write_nowait()`` has begun; whether there was one."""
-        return self._direct is not None and await self._direct.flush()
+        return self._writer is not None and await self._writer.flush()
 
     async def ping(self) -> None:
         """Send a ping of the protocol, which every client answers by itself."""
@@ -216,22 +222,3 @@ class Socket(WSStream):
     async def _send_error_response(self, status_code: int) -> None:
         await super()._send_error_response(status_code)
         await self.send(StreamClosed(stream_id=self.stream_id))
-
-
-class AccessLog(Logger):
-    """Hypercorn's log without what may hold a token, whatever format was configured.
-
-    The query and some headers are left out; what looks like a token elsewhere is hidden.
-    """
-
-    async def access(self, request: WWWScope, response: ResponseSummary, request_time: float) -> None:
-        """Write one line, where there is a log."""
-        if self.access_logger is None:
-            return
-        headers = [
-            (name, hide_tokens(value.decode("latin-1")).encode("latin-1"))
-            for name, value in request["headers"]
-            if name.lower() not in _SECRET_HEADERS
-        ]
-        shown = {**request, "path": hide_tokens(request["path"]), "query_string": b"", "headers": headers}
-        await super().access(shown, response, request_time)  # type: ignore[arg-type]  # the same scope, less of it

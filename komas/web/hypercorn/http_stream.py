@@ -1,0 +1,64 @@
+"""A request without a body has one task, which is cancelled when its client leaves.
+
+Hypercorn starts a queue for each request, for a body and for the news that the client has left; Quart-Trio starts two
+tasks and a nursery to read from it. Together that is most of what an idle subscriber costs. A request without a body
+needs none of it: here the stream cancels the application itself (``SCOPE_LEAVING``).
+
+Replaces: ``hypercorn.protocol.http_stream.HTTPStream``, as ``hypercorn.protocol.h11`` knows it.
+Upstream: none is known to us.
+Goes when these pass without it:
+    tests/web/hypercorn/test_http_stream.py::test_a_request_without_a_body_is_one_task
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import trio
+from hypercorn.protocol.events import Event, Request, StreamClosed
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.task_group import _handle as handle_app
+from hypercorn.typing import ConnectionState
+
+if TYPE_CHECKING:
+    from hypercorn.config import Config
+    from hypercorn.typing import AppWrapper, ASGIReceiveEvent, Scope, TaskGroup
+
+SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
+_OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class RequestStream(HTTPStream):
+    """One request and its response, as Hypercorn sees them."""
+
+    _leaving: trio.CancelScope | None = None
+
+    async def handle(self, event: Event) -> None:
+        """Take what the client sent, or the news that it has left."""
+        if isinstance(event, Request) and not any(name.lower() in _OF_A_BODY for name, _ in event.headers):
+            self._leaving = trio.CancelScope()
+            self.task_group = cast("TaskGroup", _Lone(self.task_group))
+            event = dataclasses.replace(event, state=ConnectionState({**event.state, SCOPE_LEAVING: self._leaving}))
+        await super().handle(event)
+        if isinstance(event, StreamClosed) and self._leaving is not None:
+            self._leaving.cancel("the client has left, or has its response")
+
+
+class _Lone:
+    """Starts an application that is told nothing after its request: there is no body, and it is cancelled."""
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+
+    async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Any) -> Any:  # noqa: ANN401 - hypercorn's
+        """Start it; returns what takes messages to it."""
+        nothing = trio.sleep_forever
+        self._tasks.spawn(handle_app, app, config, scope, nothing, send, trio.to_thread.run_sync, trio.from_thread.run)
+        return _drop
+
+
+async def _drop(_message: ASGIReceiveEvent) -> None:
+    """There is nobody to take it."""

@@ -1,0 +1,108 @@
+"""How a connection is written to: with a deadline, and without waiting for those who framed their bytes already.
+
+* A write to a client that stopped reading was shielded and had no deadline, so that it held up shutdown for ever: here
+  it has ``SEND_DEADLINE_S``, and less once the server drains.
+* Each write went through Hypercorn's whole protocol, which costs thirty times the system call: here the application is
+  offered the connection itself.
+
+Replaces: writing in ``hypercorn.trio.tcp_server.TCPServer``.
+Upstream: https://github.com/pgjones/hypercorn/pull/262 (a ``write_timeout``, withdrawn by its author). Of writing past
+the protocol, none is known to us.
+Goes when these pass without it:
+    tests/e2e/test_line.py::test_it_stops_whatever_clients_do
+    tests/e2e/test_signals.py::test_a_drain_is_1001_also_beside_those_who_do_not_read
+and when ``python -m benchmarks fanout`` is as fast without it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import trio
+from hypercorn.events import Closed
+from hypercorn.trio.tcp_server import TCPServer
+
+from komas.web.hypercorn.shutdown import present
+
+if TYPE_CHECKING:
+    from hypercorn.config import Config
+    from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.typing import AppWrapper, LifespanState
+
+SCOPE_CONNECTION: Final = "komas.connection"  # where the application finds this, if nothing stands between
+SEND_DEADLINE_S: Final = 10.0
+BOOKKEEPING_S: Final = 5.0
+WRITE_BYTES: Final = 2**16  # within one deadline
+CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+_NOTHING: Final = memoryview(b"")  # of no chunk: a view keeps all of what it is of
+
+
+class SocketWriter(TCPServer):
+    """A connection as a ``Writer``."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        stream: trio.SSLStream[trio.SocketStream],
+    ) -> None:
+        super().__init__(app, config, context, state, stream)
+        run = present()
+        assert run is not None  # install() began it
+        self._run = run
+        self._is_plain = isinstance(self.stream, trio.SocketStream) and sys.platform != "win32"
+        self._rest = _NOTHING
+        self._sending: trio.CancelScope | None = None
+        self._is_lost = False
+
+    def write_nowait(self, data: bytes) -> int:
+        """Write what the socket takes at once; returns how many bytes are left.
+
+        Nothing is taken while something else is being written. A rest of what was begun is kept, and goes before
+        everything else: with the next write of anybody, or with ``flush()``.
+        """
+        if self._rest or self.send_lock.locked():
+            return len(data)
+        try:
+            # Asked for each time: a closed socket has none, and its old one may be another client's by now.
+            written = os.write(self.stream.socket.fileno(), data)
+        except OSError:
+            return len(data)  # it takes nothing now, or is gone, which the next waiting write finds out
+        left = len(data) - written
+        self._rest = memoryview(data)[written:] if left else _NOTHING
+        return left
+
+    async def flush(self) -> bool:
+        """Write the rest of what was begun, as any other write; whether there was one."""
+        if not self._rest:
+            return False
+        await self.write(b"")
+        return True
+
+    async def write(self, data: bytes) -> None:
+        """Write all, in parts that have a deadline each; a connection that does not take one is lost."""
+        written = False
+        async with self.send_lock:
+            with trio.move_on_at(self._by(SEND_DEADLINE_S), shield=True) as scope, suppress(*CLIENT_LEFT):
+                self._sending = scope
+                for waiting in (self._rest, memoryview(data)):
+                    for begin in range(0, len(waiting), WRITE_BYTES):
+                        await self.stream.send_all(waiting[begin : begin + WRITE_BYTES])
+                        scope.deadline = self._by(SEND_DEADLINE_S)
+                self._rest = _NOTHING
+                written = True
+            self._sending = None
+        if not written:
+            # Half of it may be out: nothing that follows could be understood.
+            self._is_lost = True
+            await trio.aclose_forcefully(self.stream)
+            with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
+                await self.protocol.handle(Closed())
+
+    def _by(self, seconds: float) -> float:
+        return self._run.deadline(seconds, self.config.graceful_timeout)

@@ -1,0 +1,265 @@
+"""One client's connection: its failure is its own, its end is seen at once, and what is owed to it is answered.
+
+* An exception in one connection's protocol code ended the whole server: here it ends that connection, and is logged.
+* The end of a response was cancelled together with Quart-Trio's request, so that keep-alive timeouts and
+  ``Connection: close`` did nothing: here the end of a response is shielded, and bounded.
+* A client that had left kept its socket until the keep-alive time was over, and was not noticed at all behind a
+  pipelined request: here the end of a connection is seen at once.
+* A client that was answered while it still sent lost the answer to a reset: here it is heard out for a while.
+* The head of a request could come a byte at a time, for as long as the keep-alive time: here within ``HEAD_S``.
+* What every connection keeps while nothing comes (a lock around its idle task, five steps of a read) is less.
+
+Replaces: ``hypercorn.trio.tcp_server.TCPServer``, as ``hypercorn.trio.run`` knows it, but for how it writes
+(``socket_writer.py``).
+Upstream: https://github.com/pgjones/hypercorn/issues/225 (a failure ends the server) and
+https://github.com/pgjones/hypercorn/pull/228 (its remedy: merged, and not in 0.18.0). Of the others, none is known to
+us.
+Goes when these pass without it:
+    tests/e2e/test_rude.py::test_a_failure_of_protocol_code_costs_one_connection
+    tests/e2e/test_rude.py::test_connection_close_closes_and_keep_alive_keeps
+    tests/e2e/test_rude.py::test_an_idle_connection_is_closed_on_time
+    tests/e2e/test_rude.py::test_a_client_that_has_left_keeps_no_socket_open
+    tests/e2e/test_rude.py::test_an_early_answer_is_read_by_a_client_that_sends_on
+    tests/e2e/test_rude.py::test_what_was_asked_right_before_half_a_close_is_answered
+    tests/e2e/test_rude.py::test_the_head_of_a_request_has_five_seconds
+    tests/e2e/test_rude.py::test_who_offered_another_protocol_and_leaves_keeps_no_task
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import h11
+import trio
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import LifespanState
+
+from komas.web.hypercorn.exposure import is_exposed
+from komas.web.hypercorn.socket_writer import (
+    BOOKKEEPING_S,
+    CLIENT_LEFT,
+    SCOPE_CONNECTION,
+    SEND_DEADLINE_S,
+    SocketWriter,
+)
+
+if TYPE_CHECKING:
+    from hypercorn.typing import TaskGroup
+
+HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection that sends none, to the whole head
+LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
+LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
+ANSWER_S: Final = 5.0  # for one of these whose response has not begun: it waits for the exchange, or for a database
+READ_BYTES: Final = 2**16
+HEAD_END: Final = b"\r\n\r\n"
+_MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
+_ABORTS: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit)
+
+
+class _IdleTask:
+    """The task that ends an idle connection, as Hypercorn starts and stops it."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self) -> None:
+        self._scope: trio.CancelScope | None = None
+
+    async def restart(self, tasks: TaskGroup, action: Callable[[], Awaitable[None]]) -> None:
+        """Begin anew."""
+        await self.stop()
+        self._scope = trio.CancelScope()
+        tasks.spawn(self._run, self._scope, action)
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._scope is not None:
+            self._scope.cancel("the connection is not idle any more")
+            self._scope = None
+
+    @staticmethod
+    async def _run(scope: trio.CancelScope, action: Callable[[], Awaitable[None]]) -> None:
+        with scope:
+            await action()
+
+
+class TCPConnection(SocketWriter):
+    """One client's connection, from its first byte to its end."""
+
+    async def run(self) -> None:
+        """Serve the connection; whatever goes wrong in it stays in it."""
+        run = self._run
+        if run.is_exposed is None:
+            run.is_exposed = is_exposed(self.config)
+        if self._is_plain:
+            self.state = LifespanState({**self.state, SCOPE_CONNECTION: self})
+        self.idle_task = _IdleTask()  # type: ignore[assignment]  # Hypercorn's has a lock, to wait for what need not wait
+        self._has_left = False
+        self._is_idle = True
+        self._head_by = math.inf
+        self._has_ended = False
+        self._hearing: trio.CancelScope | None = None
+        self._taken: trio.MemoryReceiveChannel[bytes] | None = None
+        run.connections.add(self)
+        try:
+            await super().run()
+        except _ABORTS:
+            raise
+        except BaseExceptionGroup as group:
+            aborts, failures = group.split(_ABORTS)
+            if failures is not None:
+                run.complain(failures)
+            if aborts is not None:
+                raise aborts from None
+        except Exception as error:  # noqa: BLE001 - protocol code fails in many ways over what a client can send
+            run.complain(error)
+        finally:
+            run.connections.discard(self)
+
+    def hurry(self) -> None:
+        """Give the write that is under way, or the request that is still being sent, little more time."""
+        soon = self._by(SEND_DEADLINE_S)
+        for scope in (self._sending, self._hearing):
+            if scope is not None:
+                scope.deadline = min(scope.deadline, soon)
+        if self._is_half_asked() and self._task_group._nursery is not None:  # noqa: SLF001 - hypercorn offers no other way
+            self._task_group._nursery.cancel_scope.deadline = soon  # noqa: SLF001
+
+    def _is_half_asked(self) -> bool:
+        protocol = getattr(getattr(self, "protocol", None), "protocol", None)
+        return isinstance(protocol, H11Protocol) and protocol.connection.their_state is h11.SEND_BODY
+
+    def _is_unanswered(self) -> bool:
+        """Whether a whole request has come, and nothing of the response to it has been sent."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and protocol.connection.our_state is h11.SEND_RESPONSE
+
+    def _is_switched(self) -> bool:
+        """Whether it is a WebSocket by now: who has left one is owed nothing."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and not isinstance(protocol.connection, h11.Connection)
+
+    async def _read_data(self) -> None:
+        """Read until the client has left, and say so at once, also while an earlier request of it is still answered.
+
+        Hypercorn reads nothing while a pipelined request waits for the response before it, so a client that left was
+        noticed at the next write. (One that has sent more than two reads ahead still is: it is not read any further.)
+        And Hypercorn kept the socket of a client that had left until the keep-alive time was over.
+        """
+        self._head_by = trio.current_time() + HEAD_S  # a TLS handshake has had its own time
+        if data := await self._read_requests():
+            await self._read_on(data)
+        self._has_left = True
+        with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
+            await self.protocol.handle(Closed())
+        await self.idle_task.stop()
+
+    async def _read_requests(self) -> bytes:
+        """Read whole requests, each after the response to the one before; returns what is something else."""
+        while data := await self._receive():
+            is_whole = data.endswith(HEAD_END) and data.index(HEAD_END) == len(data) - len(HEAD_END)
+            if not self._is_idle or not is_whole or _MAY_SWITCH.search(data) is not None:
+                return data
+            await self.protocol.handle(RawData(data))  # which does not block
+        self._note_end()
+        await self._say_last_words(is_owed=not self._is_idle)
+        return b""
+
+    async def _read_on(self, data: bytes) -> None:
+        """Read anything: a task of its own hands it on, and may have to wait."""
+        handed, self._taken = trio.open_memory_channel[bytes](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._handle_data, self._taken)
+            with handed:
+                while data:
+                    with suppress(
+                        trio.BrokenResourceError
+                    ):  # the application no longer reads: the client's input is drained
+                        await handed.send(data)
+                    data = await self._receive()
+            self._note_end()
+            waits = self._taken.statistics().current_buffer_used > 0
+            await self._say_last_words(is_owed=not self._is_switched() and (waits or not self._is_idle))
+            nursery.cancel_scope.cancel("the client has left")
+
+    def _note_end(self) -> None:
+        """The client sends no more."""
+        self._has_ended = True
+        if self._hearing is not None:
+            self._hearing.cancel("it has ended")
+
+    async def _say_last_words(self, *, is_owed: bool) -> None:
+        """Half a close comes right after a request: what was asked for is answered, if it can be soon.
+
+        A response has ``ANSWER_S`` to begin, and ``LAST_WORDS_S`` from then on, for an event stream has no end.
+        """
+        if is_owed:
+            with trio.move_on_at(self._by(ANSWER_S)):
+                while self._is_unanswered() and not self._is_lost:  # noqa: ASYNC110 - h11 has no event for it
+                    await trio.sleep(LAST_WORDS_S / 5)
+        await trio.sleep(LAST_WORDS_S if is_owed and not self._is_lost else 0)
+
+    async def _handle_data(self, taken: trio.MemoryReceiveChannel[bytes]) -> None:
+        while True:
+            try:
+                data = await taken.receive()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                return
+            await self.protocol.handle(RawData(data))
+
+    async def _receive(self) -> bytes:
+        """Some bytes; none at the end, or when the head of a request takes too long."""
+        while trio.current_time() < self._head_by:
+            if self._head_by == math.inf:
+                data = await self._read_some()
+                if self._is_idle:
+                    self._head_by = trio.current_time() + HEAD_S  # which is put off once the head is whole
+                return data
+            with trio.move_on_at(self._head_by):
+                return await self._read_some()
+        return b""
+
+    async def _read_some(self) -> bytes:
+        with suppress(*CLIENT_LEFT, OSError):
+            if not self._is_plain:
+                return bytes(await self.stream.receive_some(READ_BYTES))
+            # As the stream would, in fewer steps, all of which are kept while nothing comes.
+            while (number := self.stream.socket.fileno()) >= 0:
+                await trio.lowlevel.wait_readable(number)
+                with suppress(BlockingIOError, InterruptedError):
+                    return os.read(self.stream.socket.fileno(), READ_BYTES)
+        return b""
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
+        if isinstance(event, RawData):
+            await self.write(event.data)
+            return
+        if isinstance(event, Updated):
+            self._is_idle = event.idle
+            self._head_by = math.inf
+            if self._has_left:
+                return  # a response that ended after its client had left would start the keep-alive time anew
+        with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
+            if isinstance(event, Closed):
+                await self._hear_out()
+            await super().protocol_send(event)
+
+    async def _hear_out(self) -> None:
+        """Read on from a client that is answered while it still sends: closing at once would destroy the answer.
+
+        TCP resets a connection that is closed with unread bytes, and a reset discards what the client has not yet read.
+        """
+        if self._has_ended or not self._is_half_asked():
+            return
+        if self._taken is not None:
+            self._taken.close()  # the reader goes on, and drops what it reads
+        with trio.move_on_at(self._by(LINGER_S)) as self._hearing, suppress(*CLIENT_LEFT):
+            with suppress(AttributeError):  # TLS cannot be half closed
+                await self.stream.send_eof()
+            await trio.sleep_forever()
