@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from komas.errors import Closing, SlowConsumer, StoreUnavailable, Unauthorized
-from komas.hub.broadcast import Encoder
+from komas.hub.broadcast import Encoder, Writer
 from komas.model.signals import SignalEnvelope, Vip
 from komas.signals.delivery import Delivery
 from komas.signals.services import SignalServices
@@ -44,17 +44,8 @@ class Socket(Protocol):
         """Seconds since anything came from the peer."""
 
     @property
-    def is_direct(self) -> bool:
-        """Whether ``write_nowait()`` ever writes."""
-
-    def write_nowait(self, frame: bytes) -> int:
-        """Write as much of a frame as can be written without waiting; returns how many bytes are left."""
-
-    async def flush(self) -> bool:
-        """Write the rest of what ``write_nowait()`` has begun; whether there was one."""
-
-    def encoder(self, *, positions: bool) -> Encoder[list[SignalEnvelope]]:
-        """What encodes signals for ``write_nowait()``."""
+    def writer(self) -> Writer | None:
+        """What takes encoded signals without waiting; ``None`` where nothing does."""
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
@@ -70,27 +61,39 @@ class ConnectRequest(msgspec.Struct, frozen=True):
 
 
 class _PermittedWriter:
-    """The socket as a ``Writer``, for as long as its user may receive signals."""
+    """A socket's ``Writer``, for as long as its user may receive signals: checked at each write."""
 
-    def __init__(self, socket: Socket, may_receive: Callable[[], bool]) -> None:
-        self._socket = socket
+    def __init__(self, writer: Writer, may_receive: Callable[[], bool]) -> None:
+        self._writer = writer
         self._may_receive = may_receive
 
     def write_nowait(self, frame: bytes) -> int:
         """Write what can be written at once."""
-        return self._socket.write_nowait(frame) if self._may_receive() else len(frame)
+        return self._writer.write_nowait(frame) if self._may_receive() else len(frame)
 
     async def flush(self) -> bool:
         """Write the rest, if there is one."""
-        return await self._socket.flush()
+        return await self._writer.flush()
 
 
 class SignalConnection:
-    """Run one with ``run()``; it returns how the socket is to be closed."""
+    """Run one with ``run()``; it returns how the socket is to be closed.
 
-    def __init__(self, services: SignalServices, socket: Socket, request: ConnectRequest, draining: trio.Event) -> None:
+    ``encoder`` is for the socket's writer; without one, each signal is sent with ``send()``.
+    """
+
+    def __init__(
+        self,
+        services: SignalServices,
+        socket: Socket,
+        request: ConnectRequest,
+        draining: trio.Event,
+        *,
+        encoder: Encoder[list[SignalEnvelope]] | None = None,
+    ) -> None:
         self._services = services
         self._socket = socket
+        self._encoder = encoder
         self._request = request
         self._draining = draining
         self._session = Session(trio.current_time())
@@ -156,15 +159,15 @@ class SignalConnection:
         return await self._services.store.read(lambda database: database.position_of(since_id))
 
     async def _deliver(self, position: int | None) -> None:
-        services = self._services
+        services, writer = self._services, self._socket.writer
         delivery = Delivery(
             services.store,
             services.channel,
             capacity=services.buffer_capacity,
             send=self._send_signal,
             caught_up=self._session.caught_up,
-            writer=_PermittedWriter(self._socket, self._may_receive) if self._socket.is_direct else None,
-            encoder=self._socket.encoder(positions=self._request.positions),
+            writer=None if writer is None else _PermittedWriter(writer, self._may_receive),
+            encoder=self._encoder,
         )
         try:
             await delivery.run(position)

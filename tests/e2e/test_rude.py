@@ -190,6 +190,18 @@ def test_what_was_asked_right_before_half_a_close_is_answered(demo: Server) -> N
     assert b'"connected":true' in answer
 
 
+def test_http_1_0_has_no_chunks(demo: Server) -> None:
+    """What the hub writes past Hypercorn is chunks; a client of HTTP/1.0 reads the events until the end."""
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
+        client.sendall(b"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while answer.count(b"\n\n") < 10:
+            answer += client.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert all(line.split(b":")[0] in (b"", b"id", b"data", b"event", b"retry") for line in body.splitlines()[:-1])
+
+
 def _ask_on(client: socket.socket) -> None:
     """One whole request and answer on a connection that stays open."""
     client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

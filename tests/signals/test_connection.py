@@ -66,8 +66,9 @@ class Peer:
         """No rest is ever kept."""
         return False
 
-    def encoder(self, *, positions: bool) -> SignalFrames:
-        return SignalFrames(positions)
+    @property
+    def writer(self) -> Peer | None:
+        return self if self.is_direct else None
 
     async def ping(self) -> None:
         self.pings += 1
@@ -95,7 +96,9 @@ class Line:
 
     async def run(self, wish: ConnectRequest) -> None:
         """Converse; the closing is kept."""
-        self.closing = await SignalConnection(self._harness.services, self.peer, wish, self._draining).run()
+        encoder = SignalFrames(wish.positions)
+        services = self._harness.services
+        self.closing = await SignalConnection(services, self.peer, wish, self._draining, encoder=encoder).run()
         self.ended_at = trio.current_time()
 
 

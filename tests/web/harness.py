@@ -23,8 +23,7 @@ from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.web.access import Access
 from komas.web.app import create_app
-from komas.web.hypercorn.http_stream import SCOPE_LEAVING
-from komas.web.hypercorn.socket_writer import SCOPE_CONNECTION
+from komas.web.hypercorn.transport import ClientTransport, with_transport
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
 from komas.web.markets import Markets
@@ -112,7 +111,8 @@ class WebHarness:
         to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
         leaving = trio.CancelScope()
         if self.is_direct:
-            scope["state"] = {SCOPE_CONNECTION: Written(app_send), **({} if body else {SCOPE_LEAVING: leaving})}
+            offered = ClientTransport(writer=Written(app_send), leaving=None if body else leaving)
+            scope["state"] = with_transport({}, offered)
 
         async def run() -> None:
             with app_send:

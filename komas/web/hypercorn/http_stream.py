@@ -2,7 +2,7 @@
 
 Hypercorn starts a queue for each request, for a body and for the news that the client has left; Quart-Trio starts two
 tasks and a nursery to read from it. Together that is most of what an idle subscriber costs. A request without a body
-needs none of it: here the stream cancels the application itself (``SCOPE_LEAVING``).
+needs none of it: here the stream cancels the application itself (``ClientTransport.leaving``).
 
 Replaces: ``hypercorn.protocol.http_stream.HTTPStream``, as ``hypercorn.protocol.h11`` knows it.
 Upstream: none is known to us.
@@ -15,18 +15,21 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
 import trio
 from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import _handle as handle_app
 from hypercorn.typing import ConnectionState
 
+from komas.web.hypercorn.transport import transport_in, with_transport
+
 if TYPE_CHECKING:
     from hypercorn.config import Config
     from hypercorn.typing import AppWrapper, ASGIReceiveEvent, Scope, TaskGroup
 
-SCOPE_LEAVING: Final = "komas.leaving"  # where the application finds what is cancelled when the client leaves
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
+_CHUNKED_SINCE: Final = "1.1"  # HTTP/1.0 has no chunks that could be written past Hypercorn's protocol
 
 
 class RequestStream(HTTPStream):
@@ -36,13 +39,20 @@ class RequestStream(HTTPStream):
 
     async def handle(self, event: Event) -> None:
         """Take what the client sent, or the news that it has left."""
-        if isinstance(event, Request) and not any(name.lower() in _OF_A_BODY for name, _ in event.headers):
-            self._leaving = trio.CancelScope()
-            self.task_group = cast("TaskGroup", _Lone(self.task_group))
-            event = dataclasses.replace(event, state=ConnectionState({**event.state, SCOPE_LEAVING: self._leaving}))
+        if isinstance(event, Request):
+            event = self._begin(event)
         await super().handle(event)
         if isinstance(event, StreamClosed) and self._leaving is not None:
             self._leaving.cancel("the client has left, or has its response")
+
+    def _begin(self, event: Request) -> Request:
+        if not any(name.lower() in _OF_A_BODY for name, _ in event.headers):
+            self._leaving = trio.CancelScope()
+            self.task_group = cast("TaskGroup", _Lone(self.task_group))
+        transport = transport_in(event.state)
+        writer = transport.writer if event.http_version == _CHUNKED_SINCE else None
+        transport = msgspec.structs.replace(transport, writer=writer, leaving=self._leaving)
+        return dataclasses.replace(event, state=ConnectionState(with_transport(event.state, transport)))
 
 
 class _Lone:

@@ -22,25 +22,27 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
+import msgspec
 import quart.wrappers
 import trio
 from quart import Response
 from quart.asgi import ASGIWebsocketConnection
 from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 
-from komas.web.hypercorn.http_stream import SCOPE_LEAVING
+from komas.hub.broadcast import Writer
+from komas.web.hypercorn.transport import ClientTransport, transport_of, with_transport
 from komas.web.problems import ProblemError, respond
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
         ASGIReceiveCallable,
         ASGISendCallable,
+        ConnectionState,
         HTTPResponseBodyEvent,
         HTTPResponseStartEvent,
     )
     from quart.wrappers.response import ResponseBody
 
-SCOPE_RECEIVE: Final = "komas.receive"  # where a WebSocket's handler finds what gives it messages
 # Raised by Quart 0.23 and later, which Quart-Trio lets pass as a failure of the application.
 CLIENT_LEFT: Final[tuple[type[Exception], ...]] = (
     (quart.wrappers.ClientDisconnectedError,) if hasattr(quart.wrappers, "ClientDisconnectedError") else ()
@@ -56,9 +58,8 @@ class RequestConnection(TrioASGIHTTPConnection):
         if not _has_path(self.scope["path"]):
             await self._send_response(send, respond(ProblemError(400, "the request names no path")))
             return
-        state = cast("dict[str, object]", self.scope.get("state") or {})
-        leaving = state.get(SCOPE_LEAVING)
-        if not isinstance(leaving, trio.CancelScope):
+        leaving = transport_of(self.scope).leaving
+        if leaving is None:
             try:
                 await super().__call__(receive, send)
             except* CLIENT_LEFT:  # in the moment in which its answer was ready
@@ -107,9 +108,10 @@ def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
 
 
 class WebSocketConnection(TrioASGIWebsocketConnection):
-    """One WebSocket, as Quart sees it.
+    """One WebSocket, as Quart sees it; its handler finds it in ``ClientTransport.websocket``.
 
-    Its handler finds ``receive()`` in its scope's state, and must use it: it is cancelled when that finds the end.
+    The handler must use ``receive()``: it is cancelled when that finds the end. Once the socket is accepted, it reads
+    and writes here, past Quart, which has nothing to add.
     """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -118,13 +120,18 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
             await send({"type": "websocket.close", "code": 1008, "reason": None})  # before it is accepted: HTTP 403
             return
         self._receive = receive
-        state = cast("dict[str, object]", self.scope["state"])
-        state[SCOPE_RECEIVE] = self.receive
+        self._send = send
+        transport = transport_of(self.scope)
+        self._stream = transport.stream
+        self._put(msgspec.structs.replace(transport, websocket=self))
         try:
             with trio.CancelScope() as self._leaving:
                 await ASGIWebsocketConnection.handle_websocket(self, self._create_websocket_from_scope(send), send)
         finally:
-            del state[SCOPE_RECEIVE]  # or only the garbage collector would find us
+            self._put(transport)  # or only the garbage collector would find us
+
+    def _put(self, transport: ClientTransport) -> None:
+        self.scope["state"] = cast("ConnectionState", with_transport(self.scope["state"], transport))
 
     async def receive(self) -> bytes | str | None:
         """Wait for the next message; ``None`` is an empty binary one."""
@@ -135,6 +142,25 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
             if event["type"] == "websocket.disconnect":
                 self._leaving.cancel("the client has left")
                 await trio.sleep_forever()
+
+    async def send(self, text: str) -> None:
+        """Send one text message; waits while the client does not read."""
+        await self._send({"type": "websocket.send", "bytes": None, "text": text})
+
+    @property
+    def writer(self) -> Writer | None:
+        """What takes frames without waiting; ``None`` where nothing does."""
+        return self._stream if self._stream is not None and self._stream.is_direct else None
+
+    async def ping(self) -> None:
+        """Send a ping of the protocol; ASGI has none, so in front of another server there is none."""
+        if self._stream is not None:
+            await self._stream.ping()
+
+    @property
+    def heard_s_ago(self) -> float:
+        """Seconds since anything came from the client; since ever, where messages are all that is known."""
+        return trio.current_time() if self._stream is None else self._stream.heard_s_ago
 
 
 @lru_cache(_HEADERS_KEPT)

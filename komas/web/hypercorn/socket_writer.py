@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from hypercorn.trio.worker_context import WorkerContext
     from hypercorn.typing import AppWrapper, LifespanState
 
-SCOPE_CONNECTION: Final = "komas.connection"  # where the application finds this, if nothing stands between
 SEND_DEADLINE_S: Final = 10.0
 BOOKKEEPING_S: Final = 5.0
 WRITE_BYTES: Final = 2**16  # within one deadline

@@ -41,13 +41,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import LifespanState
 
 from komas.web.hypercorn.exposure import is_exposed
-from komas.web.hypercorn.socket_writer import (
-    BOOKKEEPING_S,
-    CLIENT_LEFT,
-    SCOPE_CONNECTION,
-    SEND_DEADLINE_S,
-    SocketWriter,
-)
+from komas.web.hypercorn.socket_writer import BOOKKEEPING_S, CLIENT_LEFT, SEND_DEADLINE_S, SocketWriter
+from komas.web.hypercorn.transport import ClientTransport, with_transport
 
 if TYPE_CHECKING:
     from hypercorn.typing import TaskGroup
@@ -97,7 +92,7 @@ class TCPConnection(SocketWriter):
         if run.is_exposed is None:
             run.is_exposed = is_exposed(self.config)
         if self._is_plain:
-            self.state = LifespanState({**self.state, SCOPE_CONNECTION: self})
+            self.state = LifespanState(with_transport(self.state, ClientTransport(writer=self)))
         self.idle_task = _IdleTask()  # type: ignore[assignment]  # Hypercorn's has a lock, to wait for what need not wait
         self._has_left = False
         self._is_idle = True

@@ -27,6 +27,7 @@ import dataclasses
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import trio
 from hypercorn.protocol.events import Body, Data, EndData, Event, Request, StreamClosed
 from hypercorn.protocol.events import Response as ResponseEvent
@@ -39,9 +40,8 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from komas.errors import Closing
-from komas.hub.broadcast import Writer
 from komas.signals.session import MESSAGE_BYTES, Bucket
-from komas.web.hypercorn.socket_writer import SCOPE_CONNECTION
+from komas.web.hypercorn.transport import transport_in, with_transport
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
         WebsocketReceiveEvent,
     )
 
-SCOPE_STATE: Final = "komas.socket"  # where the application finds its socket
 FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a session allows
 FRAMES_AT_ONCE: Final = 200.0
 LINGER_S: Final = 2.0  # for the client's close frame
@@ -112,10 +111,12 @@ class WebSocketStream(WSStream):
         self._parts: list[str] = []
         self._putting = trio.CancelScope()  # around what waits for room in the application's queue
         self._gone = trio.Event()
-        self._writer: Writer | None = event.state.get(SCOPE_CONNECTION)
+        transport = transport_in(event.state)
+        self._writer = transport.writer
         # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
         headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
-        return dataclasses.replace(event, headers=headers, state=ConnectionState({**event.state, SCOPE_STATE: self}))
+        state = with_transport(event.state, msgspec.structs.replace(transport, stream=self))
+        return dataclasses.replace(event, headers=headers, state=ConnectionState(state))
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Do what the application says; ``None`` is its end."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from quart import Blueprint, Response, request
 
-from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub
 from komas.model.codec import StreamPosition
 from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
 from komas.web import params, sse
 from komas.web.access import Caller
-from komas.web.hypercorn.socket_writer import SCOPE_CONNECTION
+from komas.web.hypercorn.transport import transport_of
 from komas.web.routes.control import check_listed
 from komas.web.services import Services
 
@@ -72,16 +70,9 @@ def _open(
         heartbeat_s=services.settings.heartbeat_s,
         capacity=services.settings.mailbox,
         show=show,
-        direct=_direct() if services.settings.direct_writes else None,
+        direct=transport_of(request.scope).writer if services.settings.direct_writes else None,
     )
     return sse.respond(body)
-
-
-def _direct() -> Writer | None:
-    """The connection, where Hypercorn offers it and a response is sent in chunks."""
-    scope: Mapping[str, Any] = request.scope or {}  # made by an ASGI server, or by a test
-    direct: Writer | None = scope.get("state", {}).get(SCOPE_CONNECTION)
-    return direct if request.http_version == "1.1" else None
 
 
 def _why_busy(services: Services, streams: Sequence[Stream], address: str) -> str | None:

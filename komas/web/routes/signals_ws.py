@@ -5,11 +5,8 @@ The handshake is always accepted: only a close frame shows a browser the code an
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
-import quart.wrappers.base
 import trio
 from quart import Blueprint, websocket
 
@@ -19,56 +16,11 @@ from komas.web import params
 from komas.web.access import Caller
 from komas.web.bearer import SUBPROTOCOL, token_of
 from komas.web.encoding import SignalFrames
-from komas.web.hypercorn.quart_connections import SCOPE_RECEIVE
-from komas.web.hypercorn.websocket_stream import SCOPE_STATE, WebSocketStream
+from komas.web.hypercorn.transport import transport_of
 from komas.web.problems import ProblemError
 from komas.web.services import Services
 
 CLOSE_S: Final = 2.0
-
-
-class _NotRaised(Exception):
-    """Stands for what only Quart 0.23 and later raise."""
-
-
-# Where Quart raises it, the cancellation that Quart-Trio has always used follows at once.
-_LEFT: Final[type[Exception]] = getattr(quart.wrappers.base, "ClientDisconnectedError", _NotRaised)
-
-
-class _Socket:
-    """The accepted WebSocket, as a conversation wants it."""
-
-    def __init__(self, *, may_be_direct: bool) -> None:
-        self._receive: Callable[[], Awaitable[str | bytes | None]] = websocket.scope["state"][SCOPE_RECEIVE]
-        # Hypercorn's, or none in front of another ASGI server.
-        self._ours: WebSocketStream | None = websocket.scope["state"].get(SCOPE_STATE)
-        self.is_direct = may_be_direct and self._ours is not None and self._ours.is_direct
-
-    async def receive(self) -> str | bytes | None:
-        return await self._receive()
-
-    async def send(self, text: str) -> None:
-        try:
-            await websocket.send(text)
-        except _LEFT:
-            await trio.sleep_forever()
-
-    def write_nowait(self, frame: bytes) -> int:
-        return len(frame) if self._ours is None else self._ours.write_nowait(frame)
-
-    async def flush(self) -> bool:
-        return self._ours is not None and await self._ours.flush()
-
-    def encoder(self, *, positions: bool) -> SignalFrames:
-        return SignalFrames(positions)
-
-    async def ping(self) -> None:
-        if self._ours is not None:
-            await self._ours.ping()
-
-    @property
-    def heard_s_ago(self) -> float:
-        return self._ours.heard_s_ago if self._ours is not None else trio.current_time()
 
 
 def vip(services: Services) -> Blueprint:
@@ -81,8 +33,7 @@ def vip(services: Services) -> Blueprint:
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
         closing = await _converse(services)
         with trio.move_on_after(CLOSE_S, shield=True):
-            with suppress(_LEFT):
-                await websocket.close(closing.code, closing.reason)
+            await websocket.close(closing.code, closing.reason)
 
     return routes
 
@@ -102,8 +53,10 @@ async def _converse(services: Services) -> Closing:
             return Closing.UNAUTHORIZED
         except ProblemError:
             return Closing.WRONG_SINCE
-        socket = _Socket(may_be_direct=services.settings.direct_writes)
-        return await SignalConnection(services.signals, socket, wish, services.draining).run()
+        socket = transport_of(websocket.scope).websocket
+        assert socket is not None  # the application's own, whatever server is in front of it
+        encoder = SignalFrames(wish.positions) if services.settings.direct_writes else None
+        return await SignalConnection(services.signals, socket, wish, services.draining, encoder=encoder).run()
 
 
 def _read_wish() -> ConnectRequest:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 import trio
 import trio.testing
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from komas.web.hypercorn.http_stream import SCOPE_LEAVING
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.shutdown import LAST_WRITE_S
 from komas.web.hypercorn.socket_writer import SEND_DEADLINE_S, WRITE_BYTES
 from komas.web.hypercorn.tcp_connection import ANSWER_S, LAST_WORDS_S
+from komas.web.hypercorn.transport import transport_of
 from tests.web.hypercorn.clients import GRACE_S, SlowClient, serve
 
 CHUNKS = 10
@@ -36,8 +34,9 @@ async def _say_much(_scope: Scope, _receive: ASGIReceiveCallable, send: ASGISend
 
 
 def _leaving(scope: Scope) -> trio.CancelScope:
-    assert scope["type"] == "http"
-    return cast("trio.CancelScope", scope["state"][SCOPE_LEAVING])
+    leaving = transport_of(scope).leaving
+    assert leaving is not None
+    return leaving
 
 
 async def _go_on(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

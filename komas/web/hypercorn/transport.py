@@ -1,0 +1,50 @@
+"""What the server offers an application beyond ASGI: the connection itself, and the news that its client has left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+
+from komas.hub.broadcast import Writer
+
+if TYPE_CHECKING:
+    from komas.web.hypercorn.quart_connections import WebSocketConnection
+    from komas.web.hypercorn.websocket_stream import WebSocketStream
+
+_KEY: Final = "komas.transport"  # in a scope's state: the one place where ASGI lets a server hand on what is its own
+
+
+class ClientTransport(msgspec.Struct, frozen=True):
+    """One request's or one WebSocket's connection; empty in front of another ASGI server, and in many tests.
+
+    ``writer`` takes chunks of an HTTP/1.1 body, framed already. ``leaving`` is cancelled when the client leaves; a
+    request that has a body is told so by ASGI instead. ``stream`` is Hypercorn's side of a WebSocket, ``websocket`` the
+    application's.
+    """
+
+    writer: Writer | None = None
+    leaving: trio.CancelScope | None = None
+    stream: WebSocketStream | None = None
+    websocket: WebSocketConnection | None = None
+
+
+_NONE: Final = ClientTransport()
+
+
+def transport_of(scope: Mapping[str, Any] | None) -> ClientTransport:
+    """The transport under a request or a WebSocket."""
+    return transport_in(scope.get("state")) if scope else _NONE
+
+
+def transport_in(state: Mapping[str, Any] | None) -> ClientTransport:
+    """The same, where there is no scope yet, or only its state."""
+    transport: ClientTransport = state.get(_KEY, _NONE) if state else _NONE
+    return transport
+
+
+def with_transport(state: Mapping[str, Any], transport: ClientTransport) -> dict[str, Any]:
+    """A copy of a state that has another transport."""
+    return {**state, _KEY: transport}
