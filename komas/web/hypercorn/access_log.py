@@ -6,7 +6,7 @@ write these.
 Replaces: ``hypercorn.logging.Logger``, by ``Config.logger_class``: public, but the stock command cannot set it.
 Upstream: none is known to us.
 Goes when these pass without it:
-    tests/e2e/test_signals.py::test_no_token_is_in_any_log_error_or_metric
+    tests/web/hypercorn/test_access_log.py::test_no_token_is_written_by_any_format
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ Replaces: writing in ``hypercorn.trio.tcp_server.TCPServer``.
 Upstream: https://github.com/pgjones/hypercorn/pull/262 (a ``write_timeout``, withdrawn by its author). Of writing past
 the protocol, none is known to us.
 Goes when these pass without it:
+    tests/web/hypercorn/test_socket_writer.py::test_a_client_that_does_not_read_is_cut_off
+    tests/web/hypercorn/test_tcp_connection.py::test_all_writes_after_a_stop_share_one_deadline
     tests/e2e/test_line.py::test_it_stops_whatever_clients_do
-    tests/e2e/test_signals.py::test_a_drain_is_1001_also_beside_those_who_do_not_read
 and when ``python -m benchmarks fanout`` is as fast without it.
 """
 
