@@ -34,13 +34,13 @@ async def watch_signals(server: str, token: str, since_id: str = "", console: Co
     if not token:
         raise CallerError("signals are for VIPs: give --token, or set KOMAS_TOKEN")
     console = console or Console()
-    place = {"since_id": since_id} if since_id else {}
+    resume = {"since_id": since_id} if since_id else {}
     with SignalTable(console) if console.is_terminal else Lines(_line) as screen:
 
         def show(message: dict[str, object]) -> None:
             if "position" in message:
-                place.clear()
-                place["since"] = str(message.pop("position"))
+                resume.clear()
+                resume["since"] = str(message.pop("position"))
             if message.get("type") == "connected":
                 screen.note(f"{server}: connected")
             else:
@@ -48,7 +48,7 @@ async def watch_signals(server: str, token: str, since_id: str = "", console: Co
 
         while True:
             try:
-                await _converse(server, {"token": token, "positions": "1", **place}, show)
+                await _converse(server, {"token": token, "positions": "1", **resume}, show)
             except VenueError as error:
                 if error.code == POLICY_VIOLATION:
                     raise CallerError(f"the server says: {str(error).rpartition(': ')[2]}") from None

@@ -30,7 +30,7 @@ class Interest:
         self._opened = opened
         self._closed = closed
         self._linger_s = linger_s
-        self._wanted: dict[Stream, None] = {}  # an ordered set: the order of the wishes
+        self._wanted: dict[Stream, None] = {}  # an ordered set: the order in which they were first wanted
         self._subscribers: dict[Stream, int] = {}
         self._pinned: set[Stream] = set()
         self._lingering: dict[Stream, float] = {}  # deadlines on trio's clock, earliest first
@@ -58,7 +58,7 @@ class Interest:
         return stream in self._pinned
 
     def pins(self) -> tuple[Stream, ...]:
-        """All pinned streams, in the order of the wishes."""
+        """All pinned streams, in the order in which they were first wanted."""
         return tuple(stream for stream in self._wanted if stream in self._pinned)
 
     def pin(self, streams: Iterable[Stream]) -> None:

@@ -42,24 +42,24 @@ class Delivery:
         """Send what comes after a position (``None``: from now on) until cancelled."""
         is_live = False
         while not is_live:
-            with self._place(position) as place:
-                # No await since the place was taken: what comes after this position waits there.
+            with self._subscribe(position) as subscription:
+                # No await since the subscription began: what comes after this position waits in its buffer.
                 upto = self._channel.position
                 position = upto if position is None else await self._replay(position, upto)
-                if place.is_disconnected:
+                if subscription.is_disconnected:
                     continue  # more came during the replay than waits here: the store has it
                 is_live = True
                 self._caught_up()
                 while True:
-                    for envelope in await place.receive():
+                    for envelope in await subscription.receive():
                         if envelope.event.position > position:
                             await self._send(envelope)
                             position = envelope.event.position
                     if self._writer is not None:
                         await self._writer.flush()
 
-    def _place(self, position: int | None) -> AbstractContextManager[SignalSubscription]:
-        # Another process may have told the client more than is told here yet: what comes is held against its position.
+    def _subscribe(self, position: int | None) -> AbstractContextManager[SignalSubscription]:
+        # Another process may have told the client more than is told here yet: each envelope's position is compared.
         is_ahead = position is not None and position > self._channel.position
         if self._writer is None or self._encoder is None or is_ahead:
             return self._channel.subscribe(self._capacity)

@@ -34,7 +34,7 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     every: Kind | None = None
 
 
-def read_wish(body: bytes, max_symbols: int) -> SubscribeRequest:
+def read_subscribe_request(body: bytes, max_symbols: int) -> SubscribeRequest:
     """Read ``{"symbols": [...], "stream_type": "...", "interval": "..."}``."""
     table = _read_object(body)
     errors = [

@@ -1,6 +1,6 @@
 """Market events to a browser, as Server-Sent Events.
 
-The body owns the client's place at the hub: entering it subscribes, leaving it, for whatever reason, unsubscribes. One
+The body owns the client's subscription: entering it subscribes, leaving it, for whatever reason, unsubscribes. One
 chunk carries everything that waited.
 
 A response begins and ends through ASGI. In between, where the connection can be written to without waiting, the hub
@@ -28,7 +28,6 @@ from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_po
 from komas.model.market import FeedState
 from komas.model.streams import Stream
 from komas.web.encoding import named_event, server_sent_event
-from komas.web.limits import ConnectionLimits
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -108,57 +107,52 @@ class Events:
         self._shown = None
 
 
+class Reader(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client reads, and how.
+
+    ``since`` recovers what came after a position; a heartbeat is sent after ``heartbeat_s`` seconds without an event;
+    ``capacity`` bounds the events that wait. ``writer`` is the connection, where it can be written to without waiting.
+    """
+
+    streams: Sequence[Stream]
+    show: Show
+    heartbeat_s: float
+    capacity: int
+    since: StreamPosition | None = None
+    writer: Writer | None = None
+
+    @property
+    def direct(self) -> Writer | None:
+        """The connection that the hub may write to; a rate-limited stream has a pace of its own."""
+        return self.writer if self.show.max_rate is None else None
+
+
 class EventBody(ResponseBody):
     """The body of one SSE response: endless, or ``busy`` and its end.
 
-    ``why_busy`` tells why the client cannot come in, and ``opened`` is called when it can; both at the moment at which
-    it is counted, so that no burst of clients gets past a limit. ``direct`` is the connection, where it can be written
-    to without waiting.
+    ``admission`` is entered when the body begins, and left with it: it yields why the client cannot come in, or
+    ``None``, and counts it in the same moment, so that no burst of clients gets past a limit.
     """
 
-    def __init__(
-        self,
-        hub: Hub,
-        limits: ConnectionLimits,
-        streams: Sequence[Stream],
-        *,
-        address: str,
-        why_busy: Callable[[], str | None],
-        opened: Callable[[], None],
-        since: StreamPosition | None = None,
-        heartbeat_s: float,
-        capacity: int,
-        show: Show,
-        direct: Writer | None = None,
-    ) -> None:
+    def __init__(self, hub: Hub, reader: Reader, admission: AbstractContextManager[str | None]) -> None:
         self._hub = hub
-        self._limits = limits
-        self._streams = streams
-        self._address = address
-        self._why_busy = why_busy
-        self._opened = opened
-        self._since = since
-        self._heartbeat_s = heartbeat_s
-        self._capacity = capacity
-        self._show = show
-        self._pause_s = 0.0 if show.max_rate is None else 1 / show.max_rate
-        self._direct = direct if show.max_rate is None else None  # a rate-limited stream has a pace of its own
-        self._events = Events(show.levels)
+        self._reader = reader
+        self._admission = admission
+        self._pause_s = 0.0 if reader.show.max_rate is None else 1 / reader.show.max_rate
+        self._events = Events(reader.show.levels)
         self._next_at = 0.0
         self._waiting: list[bytes] = []
-        self._place: AbstractContextManager[MarketSubscription] | None = None
+        self._subscribing: AbstractContextManager[MarketSubscription] | None = None
         self._subscription: MarketSubscription | None = None
 
     async def __aenter__(self) -> Self:
         # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
-        if (reason := self._why_busy()) is not None:
+        if (reason := self._admission.__enter__()) is not None:
             self._waiting.append(_busy(reason))
             return self
-        self._opened()
-        self._limits.enter(self._address, self._streams)
         try:
-            self._place = self._take_place()
-            self._subscription = self._place.__enter__()
+            self._subscribing = self._subscribe()
+            self._subscription = self._subscribing.__enter__()
             self._waiting += _chunks(self._greeting(self._subscription))
             if self._subscription.initial:
                 self._next_at = trio.current_time() + self._pause_s
@@ -171,15 +165,14 @@ class EventBody(ResponseBody):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._place is not None:
-            self._leave()
+        self._leave()
 
     def _leave(self) -> None:
         try:
-            if self._place is not None and self._subscription is not None:
-                self._place.__exit__(None, None, None)
+            if self._subscribing is not None and self._subscription is not None:
+                self._subscribing.__exit__(None, None, None)
         finally:
-            self._limits.leave(self._address, self._streams)
+            self._admission.__exit__(None, None, None)
 
     def __aiter__(self) -> Self:
         return self
@@ -188,17 +181,19 @@ class EventBody(ResponseBody):
         if not self._waiting:
             if self._subscription is None:
                 raise StopAsyncIteration  # busy, and said so
-            if self._direct is None:
+            if (writer := self._reader.direct) is None:
                 self._waiting += await self._news(self._subscription)
             else:
-                self._waiting += await self._overflow(self._subscription, self._direct)
+                self._waiting += await self._overflow(self._subscription, writer)
         return self._waiting.pop(0)
 
-    def _take_place(self) -> AbstractContextManager[MarketSubscription]:
-        hub, streams, since, capacity = self._hub, self._streams, self._since, self._capacity
-        if self._direct is None:
-            return hub.subscribe(streams, since=since, capacity=capacity)
-        return hub.subscribe_writer(streams, self._direct, self._show, since=since, capacity=capacity)
+    def _subscribe(self) -> AbstractContextManager[MarketSubscription]:
+        reader, writer = self._reader, self._reader.direct
+        if writer is None:
+            return self._hub.subscribe(reader.streams, since=reader.since, capacity=reader.capacity)
+        return self._hub.subscribe_writer(
+            reader.streams, writer, reader.show, since=reader.since, capacity=reader.capacity
+        )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
         yield b"retry: %d\n\n" % RETRY_MS
@@ -209,7 +204,7 @@ class EventBody(ResponseBody):
     async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
         chunks: list[bytes] = []
-        silent_until = trio.current_time() + self._heartbeat_s
+        silent_until = trio.current_time() + self._reader.heartbeat_s
         if self._pause_s:
             with trio.move_on_at(min(self._next_at, silent_until)):
                 await self._hub.drained.wait()  # the end of the server is not waited for
@@ -220,10 +215,10 @@ class EventBody(ResponseBody):
             self._next_at = trio.current_time() + self._pause_s
         return chunks or [COMMENT]
 
-    async def _overflow(self, subscription: MarketSubscription, direct: Writer) -> list[bytes]:
+    async def _overflow(self, subscription: MarketSubscription, writer: Writer) -> list[bytes]:
         """What the connection could not take when the hub wrote to it; a heartbeat, if that was all."""
         while not (chunks := await self._heard(subscription)):
-            if not await direct.flush():  # any other write does so by itself
+            if not await writer.flush():  # any other write does so by itself
                 return [COMMENT]
         return chunks
 
@@ -232,7 +227,7 @@ class EventBody(ResponseBody):
             batch = await subscription.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-        if self._direct is not None:
+        if self._reader.direct is not None:
             self._events.forget()
         return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
 

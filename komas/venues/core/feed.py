@@ -185,7 +185,7 @@ class Feed(Generic[C]):
         scope.cancel()
 
     async def _keep_shards(self) -> None:
-        """Give every wanted stream its place, again whenever the wishes change."""
+        """Give every wanted stream its place, again whenever another one is wanted, or one is not any more."""
         async with trio.open_nursery() as nursery:
             while True:
                 seen = self._wanted.version

@@ -138,19 +138,19 @@ def _connection_routes(routes: Blueprint, services: Services) -> None:
 def _stream_routes(routes: Blueprint, services: Services) -> None:
     @routes.post("/subscribe")
     async def subscribe() -> Response:
-        wish = params.read_wish(await body_of(request), services.settings.max_symbols)
-        streams = wish.streams if wish.every is None else await _every(services, wish.every)
+        asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
+        streams = asked.streams if asked.every is None else await _every(services, asked.every)
         await _pin(services, streams)
         names = [stream.name for stream in streams]
         return json_response({"subscribed": names, "streams": len(services.hub.interest)})
 
     @routes.post("/unsubscribe")
     async def unsubscribe() -> Response:
-        wish = params.read_wish(await body_of(request), services.settings.max_symbols)
-        if wish.every is not None:
-            pinned = list(services.markets.with_kind(wish.every).symbol_tracker.unfollow(wish.every))
+        asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
+        if asked.every is not None:
+            pinned = list(services.markets.with_kind(asked.every).symbol_tracker.unfollow(asked.every))
         else:
-            pinned = [stream for stream in wish.streams if services.hub.interest.pinned(stream)]
+            pinned = [stream for stream in asked.streams if services.hub.interest.pinned(stream)]
             services.hub.interest.unpin(pinned)
         return json_response(
             {"unsubscribed": [stream.name for stream in pinned], "streams": len(services.hub.interest)},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from quart import Blueprint, Response, request
 
@@ -59,20 +59,30 @@ def _open(
     if request.method == "HEAD":
         return sse.head()
     address = services.access.address(Caller.of(request.scope, request.headers))
-    body = sse.EventBody(
-        services.hub,
-        services.limits,
-        streams,
-        address=address,
-        why_busy=partial(_why_busy, services, streams, address),
-        opened=services.markets.connect,
-        since=since,
-        heartbeat_s=services.settings.heartbeat_s,
-        capacity=services.settings.mailbox,
+    settings = services.settings
+    reader = sse.Reader(
+        streams=streams,
         show=show,
-        direct=transport_of(request.scope).writer if services.settings.direct_writes else None,
+        heartbeat_s=settings.heartbeat_s,
+        capacity=settings.mailbox,
+        since=since,
+        writer=transport_of(request.scope).writer if settings.direct_writes else None,
     )
-    return sse.respond(body)
+    return sse.respond(sse.EventBody(services.hub, reader, _admission(services, streams, address)))
+
+
+@contextmanager
+def _admission(services: Services, streams: Sequence[Stream], address: str) -> Iterator[str | None]:
+    """Count a client while the block lasts; yields why it cannot come in, where it cannot, and ``None`` otherwise."""
+    if (reason := _why_busy(services, streams, address)) is not None:
+        yield reason
+        return
+    services.markets.connect()
+    services.limits.enter(address, streams)
+    try:
+        yield None
+    finally:
+        services.limits.leave(address, streams)
 
 
 def _why_busy(services: Services, streams: Sequence[Stream], address: str) -> str | None:

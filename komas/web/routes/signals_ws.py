@@ -48,18 +48,18 @@ async def _converse(services: Services) -> Closing:
         if not services.access.lets_page_in(caller):
             return Closing.ORIGIN_NOT_ALLOWED
         try:
-            wish = _read_wish()
+            asked = _read_request()
         except Unauthorized:
             return Closing.UNAUTHORIZED
         except ProblemError:
             return Closing.WRONG_SINCE
         socket = transport_of(websocket.scope).websocket
         assert socket is not None  # the application's own, whatever server is in front of it
-        encoder = SignalFrames(wish.positions) if services.settings.direct_writes else None
-        return await SignalConnection(services.signals, socket, wish, services.draining, encoder=encoder).run()
+        encoder = SignalFrames(asked.positions) if services.settings.direct_writes else None
+        return await SignalConnection(services.signals, socket, asked, services.draining, encoder=encoder).run()
 
 
-def _read_wish() -> ConnectRequest:
+def _read_request() -> ConnectRequest:
     query = websocket.args
     token = token_of(websocket.headers, websocket.requested_subprotocols, query.get("token"))
     since_id, since = (_position(query.get(name), name) for name in ("since_id", "since"))
