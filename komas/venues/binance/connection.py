@@ -153,7 +153,7 @@ class BinanceConnection:
 
     def tracker(self, stream: Stream) -> LivenessTracker | None:
         """The rhythm of a stream on this connection; ``None`` for one that it does not hold."""
-        return self._subscriptions.held.tracker(stream.name)
+        return self._subscriptions.held.trackers.get(stream.name)
 
     def is_silent(self, now: float) -> bool:
         """Whether the whole connection is silent for suspiciously long."""
@@ -197,15 +197,15 @@ class BinanceConnection:
     async def _read(self, socket: Socket) -> None:
         while True:
             messages = await socket.receive()
-            before, arrival = self.messages, Arrival(socket.heard_at, self._options.clock_ms())
+            before, arrival = self._router.frames, Arrival(socket.heard_at, self._options.clock_ms())
             try:
                 self._router.take(messages, arrival)
             finally:
-                self._note_data(self.messages - before, arrival)
+                self._note_data(self._router.frames - before, arrival)
 
     def _note_data(self, frames: int, arrival: Arrival) -> None:
         """Note what holds for all data frames of a read."""
-        if frames and frames == self.messages:
+        if frames and frames == self._router.frames:
             self._healthy()
         if frames:
             self._sink.on_read(frames, arrival.at_ms)

@@ -51,10 +51,10 @@ class Subscriptions:
 
     def heard(self, name: str, at: float, frames: int) -> None:
         """Data frames of a stream came: it is acknowledged, whether or not the exchange has said so."""
-        if (tracker := self.held.tracker(name)) is None:
+        if (tracker := self.held.trackers.get(name)) is None:
             self.protocol.delivered(name)
             self.note_held()
-            tracker = self.held.tracker(name)
+            tracker = self.held.trackers.get(name)
         if tracker is not None:
             tracker.heard(at, frames)
 

@@ -45,8 +45,7 @@ class FeedInput(Generic[C]):
         self._wanted = wanted
         self._shards = shards
         self._health = health
-        self._events = events
-        self._order_books = order_books
+        self._sinks = {kind: order_books if spec.is_book else events for kind, spec in KINDS.items()}
         self._flush = flush
         self._complained_at = -COMPLAIN_EVERY_S
         self.news = trio.lowlevel.ParkingLot()
@@ -55,10 +54,10 @@ class FeedInput(Generic[C]):
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], arrival: Arrival) -> None:
         """Hand on events that arrived together, if their stream is assigned to a shard."""
-        if stream not in self._shards:
+        if stream not in self._shards.by_stream:
             return  # some still come after an unsubscription, and do not start the stream again
         self._health.arrived(stream, arrival)
-        self._sink_of(stream).on_events(stream, events, arrival.at_ms)
+        self._sinks[stream.kind].on_events(stream, events, arrival.at_ms)
 
     def on_read(self, frames: int, received_ms: int) -> None:
         """Count the data frames of one read, and let the events they brought go out."""
@@ -69,14 +68,14 @@ class FeedInput(Generic[C]):
     def on_held(self, connection: Connection, stream: Stream) -> None:
         """If no other connection holds the stream, events may have been missed."""
         if not self._other_trackers(connection, stream):
-            self._sink_of(stream).on_suspect(stream)
+            self._sinks[stream.kind].on_suspect(stream)
 
     def on_silent(self, connection: Connection, stream: Stream) -> None:
         """Events may be missing, unless another connection delivers them."""
         now = trio.current_time()
         others = self._other_trackers(connection, stream)
         if not any(tracker.heard_at is not None and not tracker.is_stale(now) for tracker in others):
-            self._sink_of(stream).on_suspect(stream)
+            self._sinks[stream.kind].on_suspect(stream)
 
     def on_refusals(self, refusals: Sequence[Refusal]) -> None:
         """Reject the streams that the exchange refused."""
@@ -90,7 +89,7 @@ class FeedInput(Generic[C]):
 
     def refuse(self, stream: Stream, reason: str) -> None:
         """A stream is not given: it is not wanted afterwards."""
-        self._sink_of(stream).on_refused(stream, reason)
+        self._sinks[stream.kind].on_refused(stream, reason)
 
     def on_unknown(self) -> None:
         """Count one frame of a stream that komas does not know."""
@@ -107,10 +106,7 @@ class FeedInput(Generic[C]):
     def prune(self, wanted: Sequence[Stream]) -> None:
         """Forget streams that are no longer wanted: when they come back, they start anew."""
         for stream in self._health.forget_all_but(frozenset(wanted)):
-            self._sink_of(stream).on_reset(stream)
-
-    def _sink_of(self, stream: Stream) -> FeedSink:
-        return self._order_books if KINDS[stream.kind].is_book else self._events
+            self._sinks[stream.kind].on_reset(stream)
 
     def _other_trackers(self, connection: Connection, stream: Stream) -> list[LivenessTracker]:
         """The rhythms of a stream on every other connection that holds it."""

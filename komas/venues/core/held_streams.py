@@ -42,16 +42,16 @@ class Silence(msgspec.Struct, frozen=True):
 
 
 class HeldStreams:
-    """What was acknowledged on one connection, and its rhythm."""
+    """What was acknowledged on one connection; ``trackers`` are the rhythms of its streams, by name."""
 
     def __init__(self, memory: HeldMemory) -> None:
         self._memory = memory
         self._liveness = memory.liveness.successor()
         self._inherited = dict(memory.trackers)  # until their streams are acknowledged here
-        self._trackers: dict[str, LivenessTracker] = {}
+        self.trackers: dict[str, LivenessTracker] = {}
 
     def __len__(self) -> int:
-        return len(self._trackers)
+        return len(self.trackers)
 
     def begin(self, now: float) -> None:
         """The connection is up."""
@@ -60,24 +60,20 @@ class HeldStreams:
 
     def note(self, held: Collection[str], assigned: Mapping[str, Stream], now: float) -> list[Stream]:
         """Listen to each stream that is held from now on, and forget those that are not; returns those that begin."""
-        for name in [name for name in self._trackers if name not in held]:
-            del self._trackers[name]
+        for name in [name for name in self.trackers if name not in held]:
+            del self.trackers[name]
             self._liveness = self._memory.liveness = LivenessTracker()  # the stream that gave the beat may be gone
             self._liveness.begin(now)
-        begun = [name for name in held if name not in self._trackers and name in assigned]
+        begun = [name for name in held if name not in self.trackers and name in assigned]
         for name in begun:
             known = self._inherited.pop(name, None)
             tracker = LivenessTracker(promised_s(assigned[name])) if known is None else known.successor()
-            self._trackers[name] = tracker
+            self.trackers[name] = tracker
             tracker.begin(now)
         self._memory.trackers = {
             name: tracker for name, tracker in self._inherited.items() if name in assigned
-        } | self._trackers
+        } | self.trackers
         return [assigned[name] for name in begun]
-
-    def tracker(self, name: str) -> LivenessTracker | None:
-        """The rhythm of a stream; ``None`` for one that is not held."""
-        return self._trackers.get(name)
 
     def heard(self, at: float, frames: int) -> None:
         """Note that data frames came, of any stream."""
@@ -89,20 +85,20 @@ class HeldStreams:
 
     def carries(self, older: HeldStreams, wanted: Iterable[str], recent_s: float) -> bool:
         """Whether each wanted stream that the older connection holds is held here, and heard here if it is there."""
-        theirs = older._trackers
+        theirs = older.trackers
         return all(self._carries(name, theirs[name], recent_s) for name in wanted if name in theirs)
 
     def _carries(self, name: str, theirs: LivenessTracker, recent_s: float) -> bool:
-        ours = self._trackers.get(name)
+        ours = self.trackers.get(name)
         if ours is None:
             return False
         return ours.heard_at is not None or theirs.heard_at is None or theirs.heard_at <= ours.armed_at - recent_s
 
     def why_silent(self, now: float, *, has_delivered: bool) -> Silence | None:
         """Why another connection may do better, unless that was tried for the same streams a moment ago."""
-        silent = [name for name, tracker in self._trackers.items() if tracker.is_stale(now)]
+        silent = [name for name, tracker in self.trackers.items() if tracker.is_stale(now)]
         allowed_silence_s = self._liveness.allowed_silence_s(now)
-        if self._trackers and self._liveness.silent_s(now) > allowed_silence_s:
+        if self.trackers and self._liveness.silent_s(now) > allowed_silence_s:
             silent.append(_ALL)
         remedies = self._memory.remedies
         for name in [name for name in remedies if name not in silent and self._is_heard(name, has_delivered)]:
@@ -114,11 +110,11 @@ class HeldStreams:
             remedies[name] = _Remedy(now + after_s, min(REMEDY_MAX_S, 2 * after_s))
         if silent[-1] == _ALL:
             return Silence(f"no data came for {allowed_silence_s:.0f} s", None)
-        reason = f"{len(silent)} of {len(self._trackers)} streams are silent, {silent[0]} among them"
+        reason = f"{len(silent)} of {len(self.trackers)} streams are silent, {silent[0]} among them"
         return Silence(reason, frozenset(silent))
 
     def _is_heard(self, name: str, has_delivered: bool) -> bool:  # noqa: FBT001 - one word more says nothing
         if name == _ALL:
             return has_delivered
-        tracker = self._trackers.get(name)
+        tracker = self.trackers.get(name)
         return tracker is None or tracker.heard_at is not None

@@ -91,19 +91,15 @@ class Shard(Generic[C]):
 
 
 class Shards(Generic[C]):
-    """Every placed stream on its shard; ``most`` streams go on one."""
+    """The shards, and ``by_stream`` the one that each placed stream is on; ``most`` streams go on one."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._shards: dict[int, Shard[C]] = {}
-        self._shard_of: dict[Stream, Shard[C]] = {}
+        self.by_stream: dict[Stream, Shard[C]] = {}
 
     def __iter__(self) -> Iterator[Shard[C]]:
         return iter(tuple(self._shards.values()))
-
-    def __contains__(self, stream: Stream) -> bool:
-        """Whether a stream has a place."""
-        return stream in self._shard_of
 
     def place(self, wanted: Sequence[Stream], *, keeps_idle: bool) -> list[Shard[C]]:
         """Give every wanted stream its place, and close shards without any; returns the shards that are new.
@@ -115,11 +111,11 @@ class Shards(Generic[C]):
         for move in plan(wanted, present, self._most):
             if move.source is not None:
                 self._shards[move.source].streams.pop(move.stream)
-                self._shard_of.pop(move.stream, None)
+                self.by_stream.pop(move.stream, None)
             if move.target is not None:
                 shard = self._shards.get(move.target) or self._add(move.target, new)
                 shard.streams[move.stream] = None
-                self._shard_of[move.stream] = shard
+                self.by_stream[move.stream] = shard
         if not self._shards and keeps_idle:
             self._add(0, new)
         for number in [number for number, shard in self._shards.items() if not shard.streams]:
@@ -130,7 +126,7 @@ class Shards(Generic[C]):
     def clear(self) -> None:
         """Forget every shard; its connections are the caller's to end."""
         self._shards.clear()
-        self._shard_of.clear()
+        self.by_stream.clear()
 
     def is_known(self, shard: Shard[C]) -> bool:
         """Whether a shard has not been closed."""
@@ -148,11 +144,11 @@ class Shards(Generic[C]):
 
     def streams(self) -> tuple[Stream, ...]:
         """Every stream that has a place."""
-        return tuple(self._shard_of)
+        return tuple(self.by_stream)
 
     def holders(self, stream: Stream) -> list[C]:
         """The connections that are up and on which the exchange has acknowledged a stream."""
-        shard = self._shard_of.get(stream)
+        shard = self.by_stream.get(stream)
         return [] if shard is None else [each for each in shard.connections() if each.tracker(stream) is not None]
 
     def _add(self, number: int, new: list[Shard[C]]) -> Shard[C]:
