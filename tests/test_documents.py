@@ -42,3 +42,16 @@ def test_every_link_to_a_file_leads_to_one(page: str) -> None:
     """From the folder of the page."""
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text("utf-8"))
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_every_place_that_the_architecture_names_exists() -> None:
+    """Files, and methods of classes: the walks through the code lead somewhere."""
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    sources = {path: path.read_text("utf-8") for path in (ROOT / "komas").rglob("*.py")}
+    for file in re.findall(r"`([\w/]+\.py)`", page):
+        assert (ROOT / file).exists() or any(str(path).endswith(f"/{file}") for path in sources), file
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)`", page)
+    assert len(named) > 20
+    for owner, method in named:
+        owners = [text for text in sources.values() if re.search(rf"^class {owner}\b", text, re.MULTILINE)]
+        assert any(re.search(rf"def {method}\b", text) for text in owners), f"{owner}.{method}"
