@@ -23,7 +23,6 @@ from komas.web.services import Services
 LOG_LIMIT = 1000
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_NOT_CURRENT = frozenset({Health.STALE, Health.RECOVERING})
 _PAGE = Path(__file__).parents[1] / "static" / "index.html"
 
 
@@ -82,8 +81,8 @@ def _why_not_ready(services: Services) -> list[str]:
             because = f": {status.reason}" if status.reason else ""
             told = f"{len(wanted)} streams are wanted and the exchange is {status.state}{because}"
             reasons.append(f"{market.name}: {told}")
-        elif market.health.totals and set(market.health.totals) <= _NOT_CURRENT:
-            reasons.append(f"{market.name}: none of {len(wanted)} streams is current")
+        elif market.health.totals.keys() == {Health.STALE}:
+            reasons.append(f"{market.name}: all {len(wanted)} streams are stale")
     reasons += [
         f"{market.name}: the connection was given up: {failure}; POST /api/ws/connect tries again"
         for market in services.markets

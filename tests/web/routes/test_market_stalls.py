@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.builders import ticker_frame
+from tests.builders import TICKER, ticker_frame
 from tests.venues.exchange import Peer, listening
 from tests.web.harness import Events, web_harness
 
@@ -63,3 +63,21 @@ async def test_a_silent_stall_is_noticed(autojump_clock: trio.testing.MockClock,
             assert 5 <= max(pauses) < 15
             status = json.loads((await harness.call("GET", "/api/ws/status")).body)
             assert (status["reconnects"], status["rotations"]) == (0, 1)
+
+
+async def test_a_server_whose_streams_are_all_stale_is_not_ready(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Its prices are old, whatever the state of the connection: another server may have newer ones."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(listening(_stalling), then=listening(_stalling))
+        harness.services.hub.interest.pin([TICKER])
+        harness.services.markets.connect()
+        await trio.sleep(FRAMES)
+        assert (await harness.call("GET", "/readyz")).status == 200
+        reasons: set[str] = set()
+        for _ in range(100):
+            await trio.sleep(0.5)
+            reasons |= set(json.loads((await harness.call("GET", "/readyz")).body)["reasons"])
+        assert reasons == {"spot: all 1 streams are stale"}
+        assert b"komas_streams_" in (await harness.call("GET", "/metrics")).body
