@@ -142,7 +142,7 @@ async def open_gateway(
             )
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
-            work.cancel_scope.cancel("the edge has drained")
+            work.cancel_scope.cancel("the web layer has drained")
 
 
 def _open_access(settings: Settings, config: Config | None) -> Access:
@@ -248,7 +248,7 @@ async def serve(
                     raise OSError(f"{', '.join(settings.bind)} cannot be bound: {first_of(group)}") from None
                 ready(binds)
                 gateway.serving.set()
-        signals.cancel_scope.cancel("the edge has drained")
+        signals.cancel_scope.cancel("the web layer has drained")
 
 
 def hypercorn_config(settings: Settings) -> Config:

@@ -107,7 +107,7 @@ class Events:
         self._shown = None
 
 
-class Reader(msgspec.Struct, frozen=True, kw_only=True):
+class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What one client reads, and how.
 
     ``since`` recovers what came after a position; a heartbeat is sent after ``heartbeat_s`` seconds without an event;
@@ -134,12 +134,12 @@ class EventBody(ResponseBody):
     ``None``, and counts it in the same moment, so that no burst of clients gets past a limit.
     """
 
-    def __init__(self, hub: Hub, reader: Reader, admission: AbstractContextManager[str | None]) -> None:
+    def __init__(self, hub: Hub, options: ReadOptions, admission: AbstractContextManager[str | None]) -> None:
         self._hub = hub
-        self._reader = reader
+        self._options = options
         self._admission = admission
-        self._pause_s = 0.0 if reader.show.max_rate is None else 1 / reader.show.max_rate
-        self._events = Events(reader.show.levels)
+        self._pause_s = 0.0 if options.show.max_rate is None else 1 / options.show.max_rate
+        self._events = Events(options.show.levels)
         self._next_at = 0.0
         self._waiting: list[bytes] = []
         self._subscribing: AbstractContextManager[MarketSubscription] | None = None
@@ -181,18 +181,18 @@ class EventBody(ResponseBody):
         if not self._waiting:
             if self._subscription is None:
                 raise StopAsyncIteration  # busy, and said so
-            if (writer := self._reader.direct) is None:
+            if (writer := self._options.direct) is None:
                 self._waiting += await self._news(self._subscription)
             else:
                 self._waiting += await self._overflow(self._subscription, writer)
         return self._waiting.pop(0)
 
     def _subscribe(self) -> AbstractContextManager[MarketSubscription]:
-        reader, writer = self._reader, self._reader.direct
+        options, writer = self._options, self._options.direct
         if writer is None:
-            return self._hub.subscribe(reader.streams, since=reader.since, capacity=reader.capacity)
+            return self._hub.subscribe(options.streams, since=options.since, capacity=options.capacity)
         return self._hub.subscribe_writer(
-            reader.streams, writer, reader.show, since=reader.since, capacity=reader.capacity
+            options.streams, writer, options.show, since=options.since, capacity=options.capacity
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
@@ -204,7 +204,7 @@ class EventBody(ResponseBody):
     async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
         chunks: list[bytes] = []
-        silent_until = trio.current_time() + self._reader.heartbeat_s
+        silent_until = trio.current_time() + self._options.heartbeat_s
         if self._pause_s:
             with trio.move_on_at(min(self._next_at, silent_until)):
                 await self._hub.drained.wait()  # the end of the server is not waited for
@@ -227,7 +227,7 @@ class EventBody(ResponseBody):
             batch = await subscription.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-        if self._reader.direct is not None:
+        if self._options.direct is not None:
             self._events.forget()
         return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
 

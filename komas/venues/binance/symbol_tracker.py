@@ -13,7 +13,7 @@ from komas.model.kinds import Kind, Venue
 from komas.model.market import Health
 from komas.model.streams import Stream
 from komas.venues.binance.listings import TRADING, Listings
-from komas.venues.core.health import Cause, Condition, StreamHealth
+from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import Pins
 
 log = logging.getLogger(__name__)
@@ -83,5 +83,5 @@ class SymbolTracker:
                 log.warning("symbol status", extra={"stream": stream.name, "status": status})
                 health = Health.PENDING if status == TRADING else Health.QUIET
                 condition = Condition(health, f"{stream.symbol} is in status {status}", is_doubtful=True)
-                self._health.report(stream, Cause.LISTING, condition)
+                self._health.report(stream, HealthCause.LISTING, condition)
         self._statuses = {symbol: status for symbol, status in now.items() if status is not None}

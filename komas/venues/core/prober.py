@@ -23,7 +23,7 @@ PROBES: Final = 4  # beside each other
 
 
 class Prober:
-    """``latest`` is the newest event of a stream, ``is_recovering`` whether it is known to miss some.
+    """``latest`` is the newest event of a stream, ``is_waiting`` whether it is known to miss some.
 
     ``take`` is given each event that is found, in order.
     """
@@ -33,12 +33,12 @@ class Prober:
         history: EventHistory,
         *,
         latest: Callable[[Stream], Event | None],
-        is_recovering: Callable[[Stream], bool],
+        is_waiting: Callable[[Stream], bool],
         take: Callable[[Stream, Event], None],
     ) -> None:
         self._history = history
         self._latest = latest
-        self._is_recovering = is_recovering
+        self._is_waiting = is_waiting
         self._take = take
         self._due: dict[Stream, float] = {}  # streams that may have missed something, and when to ask for them
         self._news = trio.lowlevel.ParkingLot()
@@ -80,7 +80,7 @@ class Prober:
         latest = self._latest(stream)
         if latest is None:
             return
-        if self._is_recovering(stream) or not self._history.has_room:
+        if self._is_waiting(stream) or not self._history.has_room:
             self._look_later(stream, PROBE_AGAIN_S)  # what is known to be missing goes first
             return
         try:

@@ -5,7 +5,7 @@ without a FIN, and hides the reason of a failed TLS handshake. So komas opens th
 stream that notes what passes, and turns each failure into a ``VenueError`` with its own words.
 
 The library's protocol machine costs ten times as much as reading what a message says. So once a handshake was accepted,
-komas reads the socket, takes whole text messages out itself (``frames``), and hands everything else to the library.
+komas reads the socket, takes whole text messages out itself (``frame_reader``), and hands all else to the library.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def _open(
         return sse.head()
     address = services.access.address(Caller.of(request.scope, request.headers))
     settings = services.settings
-    reader = sse.Reader(
+    options = sse.ReadOptions(
         streams=streams,
         show=show,
         heartbeat_s=settings.heartbeat_s,
@@ -68,7 +68,7 @@ def _open(
         since=since,
         writer=transport_of(request.scope).writer if settings.direct_writes else None,
     )
-    return sse.respond(sse.EventBody(services.hub, reader, _admission(services, streams, address)))
+    return sse.respond(sse.EventBody(services.hub, options, _admission(services, streams, address)))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from komas.model.market import BOOK_LEVELS_PUBLISHED, Depth, DepthUpdate, Health
 from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.wire import check_levels
-from komas.venues.core.health import Cause, Condition, StreamHealth
+from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.order_book import Levels, OrderBook, Snapshot
 from komas.venues.core.ports import MarketSink, Unreadable
 from komas.venues.core.rest import Rest
@@ -150,7 +150,7 @@ class OrderBooks:
 
     def _close(self, stream: Stream) -> None:
         if self._syncs.pop(stream, None) is not None:
-            self._health.clear(stream, Cause.ORDER_BOOK)
+            self._health.clear(stream, HealthCause.ORDER_BOOK)
 
     def _show(self, stream: Stream, sync: _BookSync, received_ms: int) -> None:
         book = sync.book
@@ -171,10 +171,10 @@ class OrderBooks:
             self._news.unpark_all()
         if sync.is_synced:
             sync.was_synced = True
-            self._health.clear(stream, Cause.ORDER_BOOK, _SYNCED)
+            self._health.clear(stream, HealthCause.ORDER_BOOK, _SYNCED)
             sync.is_reported = False
         elif not sync.is_reported:
-            self._health.report(stream, Cause.ORDER_BOOK, _GAPPED if sync.was_synced else _NEW)
+            self._health.report(stream, HealthCause.ORDER_BOOK, _GAPPED if sync.was_synced else _NEW)
             sync.is_reported = True
 
     # What runs behind
