@@ -289,7 +289,9 @@ FIELDS: Final[dict[str, Field]] = {
     "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client"),
     "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
     "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
-    "reconnect_attempts": Field(_count(0, 10**9), "0 or more", "failed dials in a row before giving up; 0: never"),
+    "reconnect_attempts": Field(
+        _count(0, 10**9), "0 or more", "failed attempts to connect in a row before giving up; 0: never"
+    ),
     "reconnect_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after network trouble"),
     "refused_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after a refusal"),
     "streams_per_connection": Field(_count(1, 1024), "1 to 1024", "streams over one connection to the exchange"),

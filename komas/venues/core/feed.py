@@ -244,7 +244,7 @@ class Feed(Generic[C]):
         self._asked = False
         self.final_failure = error
         for memory in self._memories.values():
-            memory.backoff.succeeded()
+            memory.backoff.reset()
         self._close("the allowed attempts are used up")
         tries = f"{self._options.retry_policy.attempts} failed attempts"
         self._announce(FeedState.DISCONNECTED, reason=f"given up after {tries}: {error}; the next connect tries again")
