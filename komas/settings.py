@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_jwks_url: str = ""
     jwt_issuer: str = ""
     jwt_audience: str = ""
-    jwt_leeway_s: float = 0.0
+    jwt_leeway_s: float = 5.0
     database_url: str = ""
     signal_types: tuple[str, ...] = ("mexc_spot_futures", "funding_rate", "mexc_dex")
     signal_mailbox: int = 256

@@ -24,6 +24,7 @@ import websockets.exceptions
 import websockets.sync.client
 from websockets.sync.client import ClientConnection
 
+from komas.signals.session import MESSAGE_BYTES
 from tests.e2e.browser import browsing, needs_chromium, showing
 from tests.e2e.processes import PATIENCE_S, ROOT, Server, komas, running, serving, token_for, wait_for
 
@@ -128,8 +129,11 @@ BREACHES = {
     "an empty binary message": (1003, _frame(2, b"")),
     "not UTF-8": (1007, _frame(1, b"\xff\xfe")),
     "not UTF-8 at the end of a fragment": (1007, _frame(1, b"\xe2\x82", fin=False) + _frame(0, b"a")),
-    "a message too big": (1009, _frame(1, b"x" * 4097)),
-    "a message too big in fragments": (1009, _frame(1, b"x" * 2000, fin=False) + _frame(0, b"x" * 2000, fin=False) * 2),
+    "a message too big": (1009, _frame(1, b"x" * (MESSAGE_BYTES + 1))),
+    "a message too big in fragments": (
+        1009,
+        _frame(1, b"x" * (MESSAGE_BYTES // 2), fin=False) + _frame(0, b"x" * (MESSAGE_BYTES // 2), fin=False) * 2,
+    ),
     "a header that promises a terabyte": (1009, struct.pack("!BBQ", 0x81, 0xFF, 2**40) + b"\0\0\0\0x"),
     "a compressed bomb": (1009, _frame(1, b"\0" * 260_000, rsv1=True)),
     "a bit of an extension": (1002, _frame(1, b"x", rsv1=True)),
