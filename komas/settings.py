@@ -307,7 +307,11 @@ FIELDS: Final[dict[str, Field]] = {
     "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
     "mailbox": Field(_count(16, 10**6), "16 to 1000000", "trades that wait for one slow SSE client"),
-    "journal": Field(_count(16, 10**6), "16 to 1000000", "trades and closed candles kept for clients that come back, for each stream"),
+    "journal": Field(
+        _count(16, 10**6),
+        "16 to 1000000",
+        "trades and closed candles kept for clients that come back, for each stream",
+    ),
     "direct_writes": Field(
         _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"
     ),
