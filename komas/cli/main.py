@@ -23,6 +23,7 @@ from komas.shutdown import INTERRUPTED, first_signal
 
 WRONG_USAGE: Final = 2
 FAILED: Final = 1
+STDERR: Final = 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +45,7 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb; the exit status is 0, 1 for a failure, 2 for a wrong option or setting."""
+    _open_standard_files()
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -57,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit_on_closed_output()
     except BaseExceptionGroup as group:
         _leave_with_group(group)
+
+
+def _open_standard_files() -> None:
+    """Open what the process was started without (``>&-``): the next file would take its number, and its text."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        continue
+    os.close(number)
 
 
 def _exit_on_closed_output() -> NoReturn:
