@@ -23,6 +23,7 @@ from komas.shutdown import INTERRUPTED, first_signal
 
 WRONG_USAGE: Final = 2
 FAILED: Final = 1
+STDOUT: Final = 1
 STDERR: Final = 2
 
 
@@ -66,6 +67,9 @@ def _open_standard_files() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         continue
     os.close(number)
+    for name, file in (("stdout", STDOUT), ("stderr", STDERR)):
+        if getattr(sys, name) is None:  # as Python has it then; every print would have to ask
+            setattr(sys, name, os.fdopen(file, "w"))
 
 
 def _exit_on_closed_output() -> NoReturn:
