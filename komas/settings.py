@@ -386,18 +386,20 @@ def _read_all(given: Mapping[str, str | None], named: Callable[[str], str]) -> d
     return values
 
 
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    """Refuse a variable that is nearly a setting's.
+# Set by others: for ``komas watch``, and by Kubernetes and Docker for services whose name begins with ours.
+_OTHERS: Final = re.compile(
+    r"KOMAS_(TOKEN|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|NAME))"
+)
 
-    Others stay: ``KOMAS_TOKEN`` is for ``komas watch``, and Kubernetes adds ``KOMAS_SERVICE_HOST`` and the like for a
-    service of this name.
-    """
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that is named as a setting's and is none: what it was meant to say would not count."""
     names = [variable_of(key) for key in (*FIELDS, *ALIASES)]
     for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in names:
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
-            if close:
-                raise SettingError(f"{name}: unknown setting; did you mean {close[0]}?", field=name)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not _OTHERS.fullmatch(name):
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+            hint = f"did you mean {close[0]}?" if close else "docs/operations.md lists those that there are"
+            raise SettingError(f"{name}: unknown setting; {hint}", field=name)
 
 
 def _from_file(file: Path) -> dict[str, object]:

@@ -98,7 +98,19 @@ def test_a_misspelt_variable_is_refused(tmp_path: Path) -> None:
     """With what was meant; variables of other programs are none of ours."""
     with pytest.raises(SettingError, match=r"KOMAS_MAX_SSES: unknown setting; did you mean KOMAS_MAX_SSE\?"):
         load({}, {"KOMAS_MAX_SSES": "3"}, folder=tmp_path)
-    others = ("KOMAS_TOKEN", "KOMAS_SERVICE_HOST", "KOMAS_SERVICE_PORT", "KOMAS_PORT", "KOMAS_PORT_8000_TCP_ADDR")
+    with pytest.raises(SettingError, match=r"KOMAS_BINDD: unknown setting; did you mean KOMAS_BIND\?"):
+        load({}, {"KOMAS_BINDD": "x"}, folder=tmp_path)
+    with pytest.raises(SettingError, match=r"KOMAS_WEATHER: unknown setting; docs/operations\.md lists"):
+        load({}, {"KOMAS_WEATHER": "fine"}, folder=tmp_path)
+    others = (
+        "KOMAS_WEB_SERVICE_HOST",
+        "KOMAS_WEB_PORT_80_TCP_PROTO",
+        "KOMAS_TOKEN",
+        "KOMAS_SERVICE_HOST",
+        "KOMAS_SERVICE_PORT",
+        "KOMAS_PORT",
+        "KOMAS_PORT_8000_TCP_ADDR",
+    )
     assert load({}, dict.fromkeys(others, "x"), folder=tmp_path) == load({}, {}, folder=tmp_path)
 
 

@@ -138,17 +138,28 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _say_where(settings: Settings, binds: list[str]) -> None:
-    for bind in binds:
-        print(f"komas listens on {bind}")
+    lines = [f"komas listens on {bind}" for bind in binds]
     if settings.demo:
         symbols = ",".join(settings.default_symbols[:2])
-        print(f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:")
-        print(f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'")
+        lines += [
+            f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:",
+            f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'",
+        ]
         if (token := demo_token(settings)) is not None:
-            print("simulated signals, for VIPs; with this token, which is good for a day:")
-            print(f"  komas watch signals --server {binds[0]} --token {token}")
-        print("for komas token, vip and signal to work on the demo's data:")
-        print(f"  export KOMAS_DATA_DIR={shlex.quote(str(settings.data_dir))}")
+            lines += [
+                "simulated signals, for VIPs; with this token, which is good for a day:",
+                f"  komas watch signals --server {binds[0]} --token {token}",
+            ]
+        lines += [
+            "for komas token, vip and signal to work on the demo's data:",
+            f"  export KOMAS_DATA_DIR={shlex.quote(str(settings.data_dir))}",
+        ]
+    _write(*lines)
+
+
+def _write(*lines: str) -> None:
+    """Print lines at one go: records that go to the same terminal are written by another thread."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
@@ -183,7 +194,7 @@ def _simulate(options: argparse.Namespace) -> None:
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             simulator: Simulator = await nursery.start(simulate, chosen)
-            print(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}", flush=True)
+            _write(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}")
 
     trio.run(_until_signalled, run)
 

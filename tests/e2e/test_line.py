@@ -119,7 +119,7 @@ def _stall(server: Server, count: int) -> list[socket.socket]:
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_stops_whatever_clients_do(stock: bool, number: signal.Signals, tmp_path: Path) -> None:  # noqa: FBT001 - a table
     """Five stalled readers, an idle connection, half a request: exit status 0, within the graceful timeout."""
     with serving(tmp_path, "--demo", stock=stock, KOMAS_DEMO="true") as server:
