@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from komas.errors import Cause, VenueError
+from komas.errors import Cause, VenueError, words_of
+from komas.venues.core import trust
+from komas.venues.core.proxies import note_ignored_proxies
 from komas.venues.core.retry import RETRY_AFTER_MAX_S
 from komas.venues.core.websocket import retry_after_s
 
@@ -95,8 +97,7 @@ class Rest:
                 return await client.get(path, params=params)
             # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                words = str(error) or type(error).__name__
-                raise VenueError(f"{self._host} cannot be asked: {words}", cause=Cause.NETWORK) from error
+                raise VenueError(f"{self._host} cannot be asked: {words_of(error)}", cause=Cause.NETWORK) from error
         raise VenueError(f"{self._host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)
 
     async def _opened(self) -> httpx.AsyncClient:
@@ -105,20 +106,22 @@ class Rest:
             if self._client is None:
                 try:
                     self._client = await self._make()
-                except (OSError, ValueError, ImportError) as error:  # what the environment says of trust and proxies
-                    raise VenueError(f"{self._host} cannot be asked: {error}", cause=Cause.NETWORK) from error
+                except (OSError, ValueError) as error:  # what the environment says of trust
+                    raise VenueError(f"{self._host} cannot be asked: {words_of(error)}", cause=Cause.NETWORK) from error
         return self._client
 
     async def _make(self) -> httpx.AsyncClient:
         if self._transport is not None:
             import httpx  # noqa: PLC0415 - as below
 
-            return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport)
+            return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport, trust_env=False)
+        note_ignored_proxies(self._host)
         # Waited for, cancelled or not: a process that ends while a thread is inside OpenSSL ends by a signal.
         trusted = await trio.to_thread.run_sync(_prepare)
         import httpx  # noqa: PLC0415 - loaded by now, in that thread
 
-        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted)
+        # Without the environment's proxies, and without passwords for the exchange from ~/.netrc.
+        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted, trust_env=False)
 
     async def aclose(self) -> None:
         """Close the client's connections; its callers must have been cancelled before."""
@@ -166,14 +169,13 @@ class Rest:
 
 @cache
 def read_trust_store() -> ssl.SSLContext:
-    """Whom to trust, as httpx has it, read once for every host."""
-    import httpx  # noqa: PLC0415 - see _prepare()
-
-    return httpx.create_ssl_context()
+    """Whom to trust, read once for every host."""
+    return trust.read_trust_store()
 
 
 def _prepare() -> ssl.SSLContext:
     """Load the HTTP client, which takes a third of a start, and whom it trusts: prices wait for neither."""
+    import_module("httpx")
     import_module("httpcore")  # which httpx loads with its first client
     return read_trust_store()
 
