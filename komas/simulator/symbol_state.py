@@ -132,6 +132,11 @@ class Pair:
             return self.trades[-1].price
         return self.bars[-1].close if self.bars else self.top.bid
 
+    @property
+    def mark_price(self) -> int:
+        """The middle of the book; the last price where it has none."""
+        return (self.top.bid + self.top.ask) // 2 or self.last_price
+
     def candles(self, interval: str, start_ms: int, until_ms: int, offset_ms: int = 0) -> list[Bar]:
         """Candles whose opening lies in the given times, empty ones included; the last holds all that it has."""
         bars = self.seconds if interval == "1s" else self.bars
