@@ -66,7 +66,7 @@ def answered(path: str, call: Call) -> Answer:
     try:
         return Answer(HTTPStatus.OK, endpoint.answer(call).encode())
     except Mistaken as mistake:
-        return failure(HTTPStatus.BAD_REQUEST, mistake.code, mistake.message)
+        return failure(mistake.status, mistake.code, mistake.message)
 
 
 def weight(path: str, parameters: Parameters) -> int:
@@ -320,6 +320,8 @@ def _book_ticker(call: Call) -> str:
 
 def _depth(call: Call) -> str:
     pair = one_pair(call)
+    if not pair.has_book:
+        raise Mistaken(-1008, f"The capture has no snapshot of {pair.symbol}.", HTTPStatus.SERVICE_UNAVAILABLE)
     bids, asks = pair.book.best(limit(call, DEPTH_ROWS, MOST_DEPTH_ROWS))
     return payloads.partial_depth(pair.book.update_id, bids, asks).decode()
 

@@ -24,12 +24,18 @@ def no_past() -> list[Bar]:
 
 
 class Pair:
-    """What the exchange knows of one symbol. ``past`` is asked for older bars once, when somebody first needs them."""
+    """What the exchange knows of one symbol. ``past`` is asked for older bars once, when somebody first needs them.
 
-    def __init__(self, symbol: str, book: Book, past: Callable[[], list[Bar]] = no_past) -> None:
+    Without ``has_book`` the book is what changes alone have told of it, and nobody may take it for a whole one.
+    """
+
+    def __init__(
+        self, symbol: str, book: Book, past: Callable[[], list[Bar]] = no_past, *, has_book: bool = True
+    ) -> None:
         self.symbol = symbol
         self.name = symbol.lower()
         self.status = "TRADING"
+        self.has_book = has_book
         self._book = book
         self.trades: list[Trade] = []
         self.aggregates: list[Aggregate] = []
