@@ -7,7 +7,6 @@ Every setting is one row of ``FIELDS``: how its text is read, and what is accept
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import math
 import os
 import re
@@ -22,6 +21,7 @@ import platformdirs
 
 from komas.errors import CallerError, SettingError
 from komas.model import origins
+from komas.model.addresses import parse_network
 from komas.model.origins import parse_pattern
 from komas.model.streams import parse_symbol
 
@@ -137,10 +137,6 @@ def _address(text: str) -> str:
     if not colon or not host or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
         raise ValueError
     return text
-
-
-def _ip(text: str) -> str:
-    return str(ipaddress.ip_address(text))
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
@@ -282,7 +278,9 @@ FIELDS: Final[dict[str, Field]] = {
         "web pages that may read, and open /ws/signals; only those that are named may also control, with a token",
     ),
     "trusted_proxies": Field(
-        _list(_ip), "IP addresses, with commas", "proxies whose X-Forwarded-For, -Host and -Proto are believed"
+        _list(parse_network),
+        "IP addresses and networks such as 10.0.0.0/8, with commas, but not all addresses",
+        "proxies whose X-Forwarded-For, -Host and -Proto are believed",
     ),
     "default_symbols": Field(_some(_symbol), "symbols such as BTCUSDT, with commas", "what quick/start-prices starts"),
     "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),

@@ -50,6 +50,7 @@ def test_types_of_the_file_are_read(tmp_path: Path) -> None:
         ({"rest_upstream": "ws://x"}, {}, "accepted: http://"),
         ({"cors_origins": "example.com"}, {}, "accepted: * or origins"),
         ({"trusted_proxies": "nginx"}, {}, "accepted: IP addresses"),
+        ({"trusted_proxies": "10.0.0.1/8"}, {}, "accepted: IP addresses and networks"),
         ({"default_symbols": "BTC_USDT"}, {}, "accepted: symbols"),
         ({"default_symbols": ","}, {}, "accepted: symbols"),
         ({"log_level": "LOUD"}, {}, "accepted: DEBUG INFO"),

@@ -20,6 +20,7 @@ import trio
 from werkzeug.datastructures import Headers
 
 from komas.errors import SettingError
+from komas.model.addresses import Proxies
 from komas.model.origins import OriginList, host_and_port, parse_origin
 from komas.observability.logs import LogLimit
 from komas.secret_files import read_or_make
@@ -80,7 +81,7 @@ class Access:
         speaks_for_itself: SpeaksForItself,
     ) -> None:
         """``is_exposed`` says whether the server listens beyond loopback, which is known once it listens."""
-        self._trusted = frozenset(settings.trusted_proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
         self._admin_token = admin_token.encode()
         self._may_lack_token = not (settings.admin_token or settings.trusted_proxies)
         self._origins = OriginList(settings.cors_origins)
@@ -90,8 +91,8 @@ class Access:
         self._log_limit = LogLimit()
 
     def address(self, caller: Caller) -> str:
-        """The address to count by: the peer's, or what a trusted proxy says it forwards for."""
-        return (self._forwarded(caller, "X-Forwarded-For") or caller.peer)[:64]
+        """The address to count by: the peer's, or the one that trusted proxies say they forward for."""
+        return self._proxies.client(caller.peer, caller.headers.getlist("X-Forwarded-For"))
 
     def check_admin(self, caller: Caller) -> None:
         """Raise a problem unless the caller has the admin token."""
@@ -174,7 +175,7 @@ class Access:
 
     def _forwarded(self, caller: Caller, name: str) -> str:
         """What a trusted proxy itself wrote into a header, behind what its client may have written; empty for none."""
-        if caller.peer not in self._trusted:
+        if caller.peer not in self._proxies:
             return ""
         # Some proxies add a line of their own.
         return ",".join(caller.headers.getlist(name)).rsplit(",", 1)[-1].strip()
