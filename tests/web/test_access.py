@@ -270,7 +270,7 @@ async def test_listed_pages_may_read_and_control(autojump_clock: trio.testing.Mo
         assert "POST" in preflight.headers["access-control-allow-methods"]
         assert "Authorization" in preflight.headers["access-control-allow-headers"]
         preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, other])
-        assert "POST" not in preflight.headers["access-control-allow-methods"]
+        assert "access-control-allow-methods" not in preflight.headers
 
 
 @pytest.mark.parametrize(
