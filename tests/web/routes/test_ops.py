@@ -118,6 +118,7 @@ async def test_the_page_is_html_and_may_load_nothing_from_elsewhere(
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert b"EventSource" in answer.body
+        assert not re.search(rb"[\"'`(](?:https?:)?/+(?:api|ws)", answer.body)  # it may be shown under a prefix
 
 
 @pytest.mark.parametrize(
