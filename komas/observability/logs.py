@@ -20,8 +20,15 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from komas.errors import SettingError
+from komas.event_log import EVENT
 
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "color_message",
+    "taskName",
+    EVENT,
+}
 _FILE_NAME: Final = "komas-%Y-%m-%d.jsonl"
 COMPLAIN_EVERY_S: Final = 60.0
 RECORDS_WAITING: Final = 10_000  # for stderr: some megabytes
@@ -48,6 +55,11 @@ def _hide(parts: re.Match[str]) -> str:
 def keys_of(record: logging.LogRecord) -> dict[str, object]:
     """The keys that a record was given in ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def event_of(record: logging.LogRecord) -> str:
+    """What happened, without the keys that ``event_log`` puts into the text."""
+    return str(getattr(record, EVENT, None) or record.getMessage())
 
 
 class LogLimit:
@@ -77,7 +89,7 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": event_of(record),
             **keys_of(record),
         }
         if record.exc_info:
@@ -93,7 +105,7 @@ class TextFormatter(logging.Formatter):
         # Values may come from the network: repr() keeps them on their line.
         keys = " ".join(f"{key}={value!r}" for key, value in keys_of(record).items())
         head = f"{_moment(record):%H:%M:%S} {record.levelname.lower():<7} {record.name}"
-        text = _plain(f"{head}: {record.getMessage()} {keys}".rstrip())
+        text = _plain(f"{head}: {event_of(record)} {keys}".rstrip())
         return hide_tokens(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
 

@@ -624,3 +624,13 @@ async def test_an_unknown_window_is_the_callers_mistake(
     async with BinanceWebSocket(URL, open_stream=exchange) as ws:
         with pytest.raises(CallerError, match="1h 4h 1d"):
             await ws.subscribe_rolling_ticker("BTCUSDT", window="2h")
+
+
+async def test_the_reason_is_in_the_text_of_the_log(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``logging.basicConfig()`` prints the text alone: it showed "link lost"."""
+    exchange.script(saying(), then=obeying)
+    async with BinanceWebSocket(URL, open_stream=exchange):
+        await trio.sleep(10)
+    assert any(text.startswith("link lost: reason='the connection was cut'") for text in caplog.messages)

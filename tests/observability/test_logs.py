@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from komas.errors import SettingError
+from komas.event_log import event_logger
 from komas.observability.logs import (
     RECORDS_WAITING,
     DailyLog,
@@ -47,6 +48,18 @@ def test_a_record_is_an_event_with_keys() -> None:
         "url": "ws://x",
     }
     assert TextFormatter().format(record) == "12:00:00 info    komas.x: connected streams=3 url='ws://x'"
+
+
+def test_keys_in_the_text_do_not_stand_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """What ``basicConfig()`` shows with its keys is an event with keys in komas's own log."""
+    caplog.set_level(logging.INFO)
+    event_logger("komas.x").info("connected", extra={"streams": 3})
+    event_logger("komas.x").info("at rest")
+    record, plain = caplog.records
+    assert caplog.messages == ["connected: streams=3", "at rest"]
+    assert json.loads(JsonFormatter().format(record))["event"] == "connected"
+    assert TextFormatter().format(record).endswith("komas.x: connected streams=3")
+    assert TextFormatter().format(plain).endswith("komas.x: at rest")
 
 
 def test_what_a_client_sends_stays_on_its_line() -> None:

@@ -5,7 +5,6 @@ It takes what the feed brings of streams that are kept as books.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -15,6 +14,7 @@ import msgspec
 import trio
 
 from komas.errors import VenueError
+from komas.event_log import event_logger
 from komas.model.kinds import KINDS
 from komas.model.market import BOOK_LEVELS_PUBLISHED, Depth, DepthUpdate, Health, Incoming
 from komas.model.streams import Stream
@@ -26,7 +26,7 @@ from komas.venues.core.ports import MarketSink, Unreadable
 from komas.venues.core.rest import Rest
 from komas.venues.core.statistics import OrderBookStatistics
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
 SUSPECT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing

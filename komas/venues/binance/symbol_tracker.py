@@ -6,9 +6,9 @@ that is wanted although its symbol is not listed (any more) is refused with the 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
+from komas.event_log import event_logger
 from komas.model.kinds import Kind, Venue
 from komas.model.market import Health
 from komas.model.streams import Stream
@@ -16,7 +16,7 @@ from komas.venues.binance.listings import TRADING, Listings
 from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import Pins
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 
 class SymbolTracker:

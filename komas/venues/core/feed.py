@@ -6,7 +6,6 @@ up (two links with redundancy). What the connections bring is ``FeedInput``'s; h
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -16,6 +15,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.kinds import Venue
 from komas.model.market import FeedState, FeedStatus
 from komas.model.streams import Stream
@@ -27,7 +27,7 @@ from komas.venues.core.retry import Backoff, DialBudget, RetryPolicy
 from komas.venues.core.shards import Shard, Shards
 from komas.venues.core.statistics import ConnectionStatistics, FeedStatistics
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 # A connection is replaced at a moment between these parts of its life, so that shards do not go together.
 _RETIRE_FROM: Final = 0.90

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Generic
 
 import trio
 
+from komas.event_log import event_logger
 from komas.model.kinds import KINDS, Venue
 from komas.model.market import Incoming
 from komas.model.streams import Stream
@@ -19,7 +19,7 @@ from komas.venues.core.ports import FeedSink, Unreadable, Wanted
 from komas.venues.core.shards import Shards
 from komas.venues.core.statistics import FrameCounts
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 COMPLAIN_EVERY_S: Final = 60.0  # unreadable frames are counted each, and logged together
 

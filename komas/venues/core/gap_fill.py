@@ -7,7 +7,6 @@ those that have not come by the deadline are declared, with the reason.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.market import Event, Gap, Health, Incoming, Kline
 from komas.model.streams import Stream
 from komas.venues.core.filling import Filling, GapCounts, GapQueue, WaitingEvent
@@ -26,7 +26,7 @@ from komas.venues.core.prober import Prober
 from komas.venues.core.sequencing import Sequencer, Verdict, number_of
 from komas.venues.core.statistics import GapFillStatistics
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 DEADLINE_S: Final = 15.0  # for one gap: what is live waits behind it
 ATTEMPT_S: Final = 3.0  # for one that had to wait for another of its stream, where that did not last too long

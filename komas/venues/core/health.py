@@ -17,13 +17,14 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
+from komas.event_log import event_logger
 from komas.model.kinds import kinds
 from komas.model.market import FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
 from komas.venues.core.connection import Arrival, Connection
 from komas.venues.core.ports import Wanted
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 NEVER_S: Final = 60.0  # acknowledged, and nothing for so long: a quiet pair, or a stream that is not given any more
 LOOK_EVERY_S: Final = 1.0

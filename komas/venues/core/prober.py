@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.market import Event
 from komas.model.streams import Stream
 from komas.venues.core import numbering
 from komas.venues.core.ports import EventHistory, Unreadable
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
 PROBE_AGAIN_S: Final = 10.0  # and again where that failed,
