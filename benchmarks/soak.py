@@ -153,14 +153,15 @@ def _judge(sim: str, readers: list[Reader], samples: list[Sample]) -> bool:
     """Compare, and print what was found."""
     lost = doubled = out_of_order = changed = 0
     for reader in readers:
-        numbers = [number for number, _, _ in reader.trades]
+        trades, declared_now = tuple(reader.trades), tuple(reader.declared)  # it reads on meanwhile
+        numbers = [number for number, _, _ in trades]
         truth = _truth(sim, reader.symbol, numbers[0], numbers[-1]) if numbers else {}
-        declared = {number for low, high in reader.declared for number in range(low, high + 1)}
+        declared = {number for low, high in declared_now for number in range(low, high + 1)}
         seen = set(numbers)
         lost += sum(number not in seen and number not in declared for number in truth)
         doubled += len(numbers) - len(seen)
         out_of_order += sum(later < earlier for earlier, later in itertools.pairwise(numbers))
-        differing = [trade for trade in reader.trades if truth.get(trade[0]) != trade[1:]]
+        differing = [trade for trade in trades if truth.get(trade[0]) != trade[1:]]
         changed += len(differing)
         for number, price, size in differing[:SHOWN]:
             print(f"{reader.symbol} trade {number}: read {price}, {size}; the double has {truth.get(number)}")
