@@ -130,7 +130,7 @@ async def _running(client: httpx.AsyncClient, view: View) -> str:
         rows = response.raise_for_status().json()["streams"]
         symbols = list(dict.fromkeys(row["symbol"] for row in rows))
     except httpx.HTTPError as error:
-        raise CallerError(f"{view.server} cannot be asked for its streams: {error}") from error
+        raise CallerError(f"{view.server} cannot be asked for its streams: {words_of(error)}") from error
     except (ValueError, KeyError, TypeError):
         raise CallerError(f"{view.server} is not a komas server: it does not tell its streams") from None
     if not symbols:

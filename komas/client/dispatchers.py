@@ -190,7 +190,7 @@ class Dispatchers:
             log.warning("callbacks are slower than %s: they are %d events behind", wanted, len(items))
             return left
         error = SlowConsumer(f"callbacks are slower than {wanted}: {lost.first} to {lost.last} are lost")
-        log.warning(str(error))
+        log.warning("%s", error)
         await self._registry.call(self._registry.on_error, error)
         await self._registry.call(self._registry.on_gap, lost, name=wanted.name)
         return left

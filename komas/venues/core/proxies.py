@@ -34,4 +34,4 @@ def note_ignored_proxies(host: str) -> None:
 
 @cache
 def _warn(names: tuple[str, ...]) -> None:
-    log.warning("no proxy is used: komas connects to the exchange directly, whatever %s says", ", ".join(names))
+    log.warning("no proxy is used: komas connects directly, whatever %s says", ", ".join(names))
