@@ -189,7 +189,8 @@ class Dispatchers:
         if lost is None:
             log.warning("callbacks are slower than %s: they are %d events behind", wanted, len(items))
             return left
-        error = SlowConsumer(f"callbacks are slower than {wanted}: {lost.first} to {lost.last} are lost")
+        missing = "events" if lost.first is None else f"{lost.first} to {lost.last}"
+        error = SlowConsumer(f"callbacks are slower than {wanted}: {missing} are lost")
         log.warning("%s", error)
         await self._registry.call(self._registry.on_error, error)
         await self._registry.call(self._registry.on_gap, lost, name=wanted.name)
