@@ -153,8 +153,12 @@ class ReplayPlayer:
                     return self._traded(pair, TRADE.decode(text))
                 case "depth" | "depth@100ms":
                     pair.put_off(partial(self._differed, pair.symbol, text))
+                    if pair.has_book and f"{pair.name}@bookTicker" not in self.capture.streams:
+                        pair.show(lambda: pair.book.top())  # noqa: PLW0108 - the book is for when somebody looks
                 case "":
                     self._snapped(pair, SNAPSHOT.decode(text))
+                    if not pair.top.ask:
+                        pair.show(pair.book.top)  # until the capture's own quotes are played, if it has any
         return []
 
     def _traded(self, pair: Pair, found: TradeText) -> list[Event]:

@@ -117,6 +117,24 @@ def test_the_book_is_whole_from_the_beginning(tmp_path: Path) -> None:
     assert seen == once + again
 
 
+@pytest.mark.parametrize("has_quotes", [True, False])
+def test_the_best_prices_are_there_from_the_beginning(tmp_path: Path, has_quotes: bool) -> None:  # noqa: FBT001 - a table
+    """REST gave zeros until the first quote, and for ever where none was captured."""
+    snapshot = {"lastUpdateId": 4, "bids": [["100.0", "1.0"]], "asks": [["101.0", "1.0"]]}
+    quote = {"u": 5, "s": "BTCUSDT", "b": "100.5", "B": "1.0", "a": "100.75", "A": "1.0"}
+    diff = {"e": "depthUpdate", "E": T0, "s": "BTCUSDT", "U": 5, "u": 6, "b": [], "a": [["100.75", "1.0"]]}
+    news = text(2, "btcusdt@bookTicker", quote) if has_quotes else text(2, "btcusdt@depth@100ms", diff)
+    player = ReplayPlayer(read_captures([written(tmp_path / "quotes.gz", news, text(3, "", snapshot))]), loop=False)
+
+    def best_ask() -> str:
+        answer = answered(f"{PREFIX}ticker/bookTicker", Call(player.market, {"symbol": "BTCUSDT"}, T0))
+        return str(json.loads(answer.body)["askPrice"])
+
+    assert best_ask() == "101.00000000"
+    played(player)
+    assert best_ask() == "100.75000000"
+
+
 def test_a_book_without_a_snapshot_is_not_there(tmp_path: Path) -> None:
     """Its changes alone are no book; whoever asks is told to come later."""
     diff = {"e": "depthUpdate", "E": T0, "s": "BTCUSDT", "U": 1, "u": 3, "b": [], "a": [["103.0", "1.0"]]}
