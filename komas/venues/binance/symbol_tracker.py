@@ -13,6 +13,7 @@ from komas.model.kinds import Kind, Venue
 from komas.model.market import Health
 from komas.model.streams import Stream
 from komas.venues.binance.listings import TRADING, Listings
+from komas.venues.core.complaints import EACH, Complaints
 from komas.venues.core.health import Cause, Condition, StreamHealth
 from komas.venues.core.ports import Pins
 
@@ -40,6 +41,7 @@ class SymbolTracker:
         self._pins = pins
         self._refuse = refuse
         self._followed: set[Kind] = set()
+        self._complaints = Complaints(log, lines=EACH)
         self._statuses: dict[str, str] = {}  # of the wanted symbols, as they were at the last look
 
     def follow(self, kind: Kind) -> tuple[Stream, ...]:
@@ -77,10 +79,10 @@ class SymbolTracker:
         for stream in wanted:
             status = now[stream.symbol]
             if status is None:
-                log.warning("symbol not listed", extra={"stream": stream.name})
+                self._complaints.warning("symbol not listed", stream=stream.name)
                 self._refuse(stream, f"{stream.symbol} is not listed by the exchange")
             elif status != self._statuses.get(stream.symbol, TRADING):
-                log.warning("symbol status", extra={"stream": stream.name, "status": status})
+                self._complaints.warning("symbol status", stream=stream.name, status=status)
                 health = Health.PENDING if status == TRADING else Health.QUIET
                 condition = Condition(health, f"{stream.symbol} is in status {status}", is_doubtful=True)
                 self._health.report(stream, Cause.LISTING, condition)

@@ -19,6 +19,7 @@ import trio
 from komas.errors import Cause, VenueError
 from komas.model.market import Event, Gap, Health, Incoming, Kline
 from komas.model.streams import Stream
+from komas.venues.core.complaints import Complaints
 from komas.venues.core.health import Cause as HealthCause
 from komas.venues.core.health import Condition, StreamHealth
 from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
@@ -74,6 +75,7 @@ class GapFiller:
         self._work = trio.lowlevel.ParkingLot()
         self._waiting = 0
         self._counts = GapCounts()
+        self._complaints = Complaints(log)
 
     def statistics(self) -> GapFillStatistics:
         """Counts, for metrics."""
@@ -124,13 +126,13 @@ class GapFiller:
         self._counts.filled += backfilled
         gap = verdict.gap
         if verdict.is_restart and gap is not None:
-            log.warning("sequence reset", extra={"stream": stream.name, "after": gap.first})
+            self._complaints.warning("sequence reset", stream=stream.name, after=gap.first)
             self._let_go(stream)
             self._sink.reset_sequence(stream, gap)
             gap = None  # it is told
         elif gap is not None:
             self._counts.gaps += 1
-            log.warning("gap", extra={"stream": stream.name, "first": gap.first, "last": gap.last})
+            self._complaints.warning("gap", stream=stream.name, first=gap.first, last=gap.last)
         if gap is None and stream not in self._recoveries:
             self._sink.publish(stream, event, received_ms, backfilled=backfilled)
         else:
@@ -143,7 +145,7 @@ class GapFiller:
             self._health.report(stream, HealthCause.GAP, _MISSING, at_once=False)
             self._pending.append((stream, recovery))
             self._work.unpark()
-        recovery.waiting.append(event)
+        recovery.wait(event)
         self._waiting += 1
         if self._is_too_much(recovery):
             recovery.cut()
@@ -188,6 +190,7 @@ class GapFiller:
             first = recovery.waiting[0]
             if first.gap is not None:
                 recovery.waiting[0] = msgspec.structs.replace(first, gap=None)
+                recovery.gaps.pop(0)
                 recovery.is_crowded = self._is_too_much(recovery)
                 await self._fill(stream, first.gap, recovery, first.at)
             else:
@@ -217,7 +220,7 @@ class GapFiller:
             recovery.is_crowded, reason = False, "too much came in the meantime"
         is_whole = filling.finish(reason)
         recovery.filling = None
-        log.info("gap filled", extra={"stream": stream.name, "events": filling.count, "is_whole": is_whole})
+        self._complaints.info("gap filled", stream=stream.name, events=filling.count, is_whole=is_whole)
 
     def _fill_by(self, recovery: Recovery, missed_at: float) -> float:
         """When to give up a gap that was found at ``missed_at``."""
