@@ -174,13 +174,16 @@ class ChangeBuffer:
         """The exchange's clock at the newest update; ``None`` where there is none."""
         return max((run.timestamp for run in self._runs), default=None)
 
-    def add(self, update: DepthUpdate) -> None:
-        """Keep an update; where all are too much, the older runs are forgotten: a snapshot is newer than these."""
+    def add(self, update: DepthUpdate) -> bool:
+        """Keep an update; whether all others are kept, too.
+
+        Where they are too much, the older runs are forgotten: a snapshot is newer than these.
+        """
         begin = bisect_right(self._runs, update.first, key=lambda run: run.first)
         end, run = begin, _Run(update)
         if begin and update.first <= (before := self._runs[begin - 1]).last + 1:
             if update.last <= before.last:
-                return  # it is there
+                return True  # it is there
             begin, run = begin - 1, before.add(run)
         while end < len(self._runs) and (later := self._runs[end]).first <= run.last + 1:
             end += 1
@@ -188,11 +191,13 @@ class ChangeBuffer:
                 run = run.add(later)
         self._runs[begin:end] = [run]
         self._newest = run
-        if len(self._runs) > RUNS or len(self) > BUFFERED:
-            self.keep_newest()
-            if len(self) > BUFFERED:
-                self._runs = [_Run(update)]
-                self._newest = self._runs[0]
+        if len(self._runs) <= RUNS and len(self) <= BUFFERED:
+            return True
+        self.keep_newest()
+        if len(self) > BUFFERED:
+            self._newest = _Run(update)
+            self._runs = [self._newest]
+        return False
 
     def joining(self, update_id: int) -> _Run | None:
         """The run that leads on from an id; ``None`` if there is a hole, or nothing newer."""
@@ -267,7 +272,9 @@ class OrderBook:
                 return False
             self.discard()  # the ids have started again: a testnet was wiped
         if self.update_id is None or self._is_awaited or update.first > self.update_id + 1:
-            self._buffer.add(update)
+            was_gapped = self.is_gapped
+            if not self._buffer.add(update) and was_gapped:
+                self.update_id = None  # what lies beyond the hole may be forgotten, and the book would pass for synced
         before = self.update_id
         if self.update_id is not None and update.first <= self.update_id + 1:
             self._enter(update.bids, update.asks, update.last, update.timestamp)

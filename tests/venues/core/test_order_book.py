@@ -378,3 +378,14 @@ def test_a_book_of_which_nothing_was_heard_has_the_time_of_its_snapshot() -> Non
     for book in (quiet, heard):
         assert book.load(msgspec.structs.replace(SNAPSHOT, timestamp=9))
     assert (quiet.timestamp, heard.timestamp) == (9, 7)
+
+
+def test_a_gapped_book_whose_newer_changes_are_forgotten_does_not_pass_for_synced() -> None:
+    """They were too many; that something is missing is not forgotten with them."""
+    book = OrderBook()
+    book.load(SNAPSHOT)
+    for number in range(RUNS):
+        book.take(_update(20 + 10 * number, 20 + 10 * number))
+    book.begin_snapshot()
+    assert book.take(_update(11, 11)) is False
+    assert not book.is_synced
