@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import trio
+
 from komas.model.kinds import Kind, Venue
 from komas.model.market import Health
 from komas.model.streams import Stream
 from komas.venues.binance.listings import TRADING, Listings
 from komas.venues.core.complaints import EACH, Complaints
-from komas.venues.core.health import Cause, Condition, StreamHealth
+from komas.venues.core.health import BREATH, Cause, Condition, StreamHealth
 from komas.venues.core.ports import Pins
 
 log = logging.getLogger(__name__)
@@ -70,13 +72,15 @@ class SymbolTracker:
             seen = await self._listings.changed(seen)
             for kind in self._followed:
                 self._pins.pin(self.streams(kind))
-            self._check()
+            await self._check()
 
-    def _check(self) -> None:
+    async def _check(self) -> None:
         """Say what has become of the symbols of wanted streams."""
         wanted = self._pins.streams(self._venue)
         now = {stream.symbol: self._listings.status(stream.symbol) for stream in wanted}
-        for stream in wanted:
+        for count, stream in enumerate(wanted):
+            if count % BREATH == 0:
+                await trio.lowlevel.checkpoint()  # all of them may have news
             status = now[stream.symbol]
             if status is None:
                 self._complaints.warning("symbol not listed", stream=stream.name)
