@@ -355,12 +355,12 @@ def asked_wait_s(retry_after: str, words: str, now: Callable[[], float] = time.t
     """How long the exchange asked to wait, in seconds: by its ``Retry-After`` or by its words, the longer one.
 
     ``{"code":-1003,"msg":"Way too much request weight used; IP banned until 1659146400000. Please use ..."}`` came
-    without the header (binance-spot-api-docs, errors.md, -1003).
+    without the header (binance-spot-api-docs, errors.md, -1003). Where that is over by our clock, the clock is wrong.
     """
-    waits = [] if (header_s := retry_after_s(retry_after, now)) is None else [header_s]
-    if (until := _BANNED_UNTIL.search(words)) is not None:
-        waits.append(max(0.0, int(until[1]) / 1000 - now()))
-    return max(waits, default=None)
+    header_s = retry_after_s(retry_after, now)
+    until = _BANNED_UNTIL.search(words)
+    banned_s = 0.0 if until is None else int(until[1]) / 1000 - now()
+    return header_s if banned_s <= 0 else max(banned_s, header_s or 0.0)
 
 
 def why_unreachable(host: str, port: int, error: OSError) -> str:

@@ -323,6 +323,17 @@ async def test_a_ban_that_only_the_body_tells_is_obeyed(
     assert len(asked_at) == 2
 
 
+async def test_a_ban_that_is_over_by_our_clock_is_not_asked_into(autojump_clock: trio.testing.MockClock) -> None:
+    """The clock is ahead; without a time a minute is waited, as before."""
+    words = "IP banned until 1000000000000."
+    async with _asking(lambda _request: httpx.Response(418, json={"code": -1003, "msg": words})) as rest:
+        with pytest.raises(VenueError):
+            await rest.get("/x", dict[str, int])
+        await trio.sleep(59)
+        with pytest.raises(VenueError, match="asked to wait 1 s"):
+            await rest.get("/x", dict[str, int])
+
+
 async def test_foreign_words_are_cut() -> None:
     """An answer's, and those of the client about what came."""
 
