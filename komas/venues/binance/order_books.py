@@ -133,6 +133,7 @@ class OrderBooks:
         self._awaited: dict[Stream, trio.lowlevel.ParkingLot] = {}  # by those who wait for a book to be shown
         self._due = _Due()
         self._slots = trio.Semaphore(AT_ONCE)
+        self._reading = trio.Lock()
         self._snapshots = 0
 
     def statistics(self) -> OrderBookStatistics:
@@ -292,11 +293,17 @@ class OrderBooks:
         sync.book.begin_snapshot()
         suspicions = sync.suspicions
         try:
-            snapshot = await self._snapshot(stream)
+            answer = await self._answer(stream)
+            async with self._reading:  # some milliseconds for each: where several come together, others run in between
+                snapshot = self._read(answer)
         except (VenueError, Unreadable) as error:
             if self._syncs.get(stream) is sync:
                 self._failed(stream, sync, error)
             return
+        self._take(stream, sync, snapshot, suspicions)
+
+    def _take(self, stream: Stream, sync: _BookSync, snapshot: Snapshot, suspicions: int) -> None:
+        """Begin a book from a snapshot; ``suspicions`` is how many there were when it was asked for."""
         self._snapshots += 1
         if self._syncs.get(stream) is not sync:
             return  # it was closed
@@ -311,10 +318,12 @@ class OrderBooks:
         if not fits or not sync.is_synced:
             self._did_not_fit(stream, sync)
 
-    async def _snapshot(self, stream: Stream) -> Snapshot:
+    async def _answer(self, stream: Stream) -> _DepthSnapshot:
+        params = {"symbol": stream.symbol, "limit": str(limits.DEPTH_ROWS)}
+        return await self._rest.get(limits.DEPTH_PATH, _DepthSnapshot, params, most_bytes=limits.DEPTH_BYTES)
+
+    def _read(self, answer: _DepthSnapshot) -> Snapshot:
         most = limits.DEPTH_ROWS
-        params = {"symbol": stream.symbol, "limit": str(most)}
-        answer = await self._rest.get(limits.DEPTH_PATH, _DepthSnapshot, params, most_bytes=limits.DEPTH_BYTES)
         if max(len(answer.bids), len(answer.asks)) > most:
             raise VenueError(f"{limits.DEPTH_PATH} answered more than {most} levels a side", cause=ErrorCause.PROTOCOL)
         bids, asks = plain_levels(answer.bids), plain_levels(answer.asks)
