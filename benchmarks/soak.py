@@ -34,6 +34,7 @@ START_S: Final = 20.0
 WARM_S: Final = 30.0  # in which nothing goes wrong, at the beginning and at the end
 OUTAGE_S: Final = 60.0  # longer than any outage
 SAMPLE_S: Final = 5.0
+SHOWN: Final = 10  # of trades that are not the double's
 PAGE: Final = 1000
 
 
@@ -159,7 +160,10 @@ def _judge(sim: str, readers: list[Reader], samples: list[Sample]) -> bool:
         lost += sum(number not in seen and number not in declared for number in truth)
         doubled += len(numbers) - len(seen)
         out_of_order += sum(later < earlier for earlier, later in itertools.pairwise(numbers))
-        changed += sum(truth.get(number) != (price, size) for number, price, size in reader.trades)
+        differing = [trade for trade in reader.trades if truth.get(trade[0]) != trade[1:]]
+        changed += len(differing)
+        for number, price, size in differing[:SHOWN]:
+            print(f"{reader.symbol} trade {number}: read {price}, {size}; the double has {truth.get(number)}")
         print(
             f"{reader.symbol}: {len(numbers)} trades, {reader.backfilled} backfilled, "
             f"{len(declared)} declared missing, notices {reader.others}"

@@ -9,11 +9,24 @@ if TYPE_CHECKING:
     from komas.client.callbacks import BinanceWebSocket, CallbackError
     from komas.client.streams import open_binance
     from komas.errors import CallerError, KomasError, SlowConsumer, VenueError
-    from komas.model.market import AggTrade, BookTicker, Depth, FeedState, Gap, Kline, MiniTicker, Ticker, Trade
+    from komas.model.market import (
+        AggTrade,
+        AvgPrice,
+        BookTicker,
+        Depth,
+        FeedState,
+        Gap,
+        Kline,
+        MarkPrice,
+        MiniTicker,
+        Ticker,
+        Trade,
+    )
     from komas.venues.core.retry import RetryPolicy
 
 __all__ = [
     "AggTrade",
+    "AvgPrice",
     "BinanceWebSocket",
     "BookTicker",
     "CallbackError",
@@ -23,6 +36,7 @@ __all__ = [
     "Gap",
     "Kline",
     "KomasError",
+    "MarkPrice",
     "MiniTicker",
     "RetryPolicy",
     "SlowConsumer",
@@ -40,11 +54,13 @@ _NAMES: Final = {
     "komas.errors": ("CallerError", "SlowConsumer", "KomasError", "VenueError"),
     "komas.model.market": (
         "AggTrade",
+        "AvgPrice",
         "BookTicker",
         "Depth",
         "FeedState",
         "Gap",
         "Kline",
+        "MarkPrice",
         "MiniTicker",
         "Ticker",
         "Trade",

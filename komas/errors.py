@@ -11,7 +11,20 @@ from enum import Enum
 
 
 class KomasError(Exception):
-    """The root of every error that komas raises on purpose."""
+    """The root of every error that komas raises on purpose.
+
+    It survives ``pickle`` and ``copy`` with all its attributes, whatever its constructor asks for; as with every
+    exception of Python, ``__cause__`` stays behind.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[KomasError], args: tuple[object, ...], attributes: dict[str, object]) -> KomasError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 class CallerError(KomasError):
@@ -113,6 +126,26 @@ class VenueError(KomasError):
         self.status = status
         self.retry_after_s = retry_after_s
         self.code = code
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says; where it says nothing, its name and what its cause says."""
+    if words := str(error):
+        return words
+    cause = error.__cause__ or error.__context__
+    return type(error).__name__ if cause is None else f"{type(error).__name__}: {words_of(cause)}"
+
+
+def alone(error: BaseException) -> BaseException:
+    """What a group of groups holds where that is one error; the whole group where it holds several.
+
+    ``SystemExit`` and ``KeyboardInterrupt`` end the program, so one of them stands for all that ended beside it.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    errors = [alone(each) for each in error.exceptions]
+    ending = [each for each in errors if isinstance(each, SystemExit | KeyboardInterrupt)]
+    return ending[0] if ending else errors[0] if len(errors) == 1 else error
 
 
 def first_of(error: BaseException) -> BaseException:

@@ -63,7 +63,13 @@ log = logging.getLogger(__name__)
 ACCESS_LOG = "%(h)s %(m)s %(s)s %(B)s bytes %(L)s s"
 
 # Where its own file says nothing else; the same stands in hypercorn.toml.
-HYPERCORN = {"backlog": 1024, "keep_alive_timeout": 75, "shutdown_timeout": 10, "startup_timeout": 20}
+HYPERCORN = {
+    "backlog": 1024,
+    "keep_alive_timeout": 75,
+    "shutdown_timeout": 10,
+    "startup_timeout": 20,
+    "h11_max_incomplete_size": 32_768,  # of a request's head: the longest token twice as long
+}
 MARKETS = (limits.SPOT, limits_usdm.USD_M)  # the first is the primary one
 OPEN_FILES = 65_536  # more than the defaults of all limits of clients together
 
@@ -142,7 +148,7 @@ async def open_gateway(
             )
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
-            work.cancel_scope.cancel("the edge has drained")
+            work.cancel_scope.cancel("the web layer has drained")
 
 
 def _open_access(settings: Settings, config: Config | None) -> Access:
@@ -248,7 +254,7 @@ async def serve(
                     raise OSError(f"{', '.join(settings.bind)} cannot be bound: {first_of(group)}") from None
                 ready(binds)
                 gateway.serving.set()
-        signals.cancel_scope.cancel("the edge has drained")
+        signals.cancel_scope.cancel("the web layer has drained")
 
 
 def hypercorn_config(settings: Settings) -> Config:

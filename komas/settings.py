@@ -7,7 +7,6 @@ Every setting is one row of ``FIELDS``: how its text is read, and what is accept
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import math
 import os
 import re
@@ -22,6 +21,7 @@ import platformdirs
 
 from komas.errors import CallerError, SettingError
 from komas.model import origins
+from komas.model.addresses import parse_network
 from komas.model.origins import parse_pattern
 from komas.model.streams import parse_symbol
 
@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_jwks_url: str = ""
     jwt_issuer: str = ""
     jwt_audience: str = ""
-    jwt_leeway_s: float = 0.0
+    jwt_leeway_s: float = 5.0
     database_url: str = ""
     signal_types: tuple[str, ...] = ("mexc_spot_futures", "funding_rate", "mexc_dex")
     signal_mailbox: int = 256
@@ -137,10 +137,6 @@ def _address(text: str) -> str:
     if not colon or not host or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
         raise ValueError
     return text
-
-
-def _ip(text: str) -> str:
-    return str(ipaddress.ip_address(text))
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
@@ -282,14 +278,18 @@ FIELDS: Final[dict[str, Field]] = {
         "web pages that may read, and open /ws/signals; only those that are named may also control, with a token",
     ),
     "trusted_proxies": Field(
-        _list(_ip), "IP addresses, with commas", "proxies whose X-Forwarded-For, -Host and -Proto are believed"
+        _list(parse_network),
+        "IP addresses and networks such as 10.0.0.0/8, with commas, but not all addresses",
+        "proxies whose X-Forwarded-For, -Host and -Proto are believed",
     ),
     "default_symbols": Field(_some(_symbol), "symbols such as BTCUSDT, with commas", "what quick/start-prices starts"),
     "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),
     "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client"),
     "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
     "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
-    "reconnect_attempts": Field(_count(0, 10**9), "0 or more", "failed dials in a row before giving up; 0: never"),
+    "reconnect_attempts": Field(
+        _count(0, 10**9), "0 or more", "failed attempts to connect in a row before giving up; 0: never"
+    ),
     "reconnect_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after network trouble"),
     "refused_max_s": Field(_number(0.1, _HOUR_S), "0.1 to 3600", "longest wait between dials after a refusal"),
     "streams_per_connection": Field(_count(1, 1024), "1 to 1024", "streams over one connection to the exchange"),
@@ -305,7 +305,11 @@ FIELDS: Final[dict[str, Field]] = {
     "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
     "mailbox": Field(_count(16, 10**6), "16 to 1000000", "trades that wait for one slow SSE client"),
-    "journal": Field(_count(16, 10**6), "16 to 1000000", "trades kept for clients that come back, for each stream"),
+    "journal": Field(
+        _count(16, 10**6),
+        "16 to 1000000",
+        "trades and closed candles kept for clients that come back, for each stream",
+    ),
     "direct_writes": Field(
         _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"
     ),
@@ -380,18 +384,20 @@ def _read_all(given: Mapping[str, str | None], named: Callable[[str], str]) -> d
     return values
 
 
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    """Refuse a variable that is nearly a setting's.
+# Set by others: for ``komas watch``, and by Kubernetes and Docker for services whose name begins with ours.
+_OTHERS: Final = re.compile(
+    r"KOMAS_(TOKEN|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|NAME))"
+)
 
-    Others stay: ``KOMAS_TOKEN`` is for ``komas watch``, and Kubernetes adds ``KOMAS_SERVICE_HOST`` and the like for a
-    service of this name.
-    """
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that is named as a setting's and is none: what it was meant to say would not count."""
     names = [variable_of(key) for key in (*FIELDS, *ALIASES)]
     for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in names:
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
-            if close:
-                raise SettingError(f"{name}: unknown setting; did you mean {close[0]}?", field=name)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not _OTHERS.fullmatch(name):
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+            hint = f"did you mean {close[0]}?" if close else "docs/operations.md lists those that there are"
+            raise SettingError(f"{name}: unknown setting; {hint}", field=name)
 
 
 def _from_file(file: Path) -> dict[str, object]:

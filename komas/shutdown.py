@@ -17,9 +17,10 @@ ECHO_S: Final = 0.1  # a wrapper that passes Ctrl-C on doubles it: what comes so
 
 
 def stop_signals() -> list[signal.Signals]:
-    """The signals that ask a server to stop, on this platform."""
-    names = ("SIGINT", "SIGTERM", "SIGBREAK")
-    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+    """The signals that ask a server to stop, on this platform; ``nohup`` has it go on when its terminal is closed."""
+    names = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
+    known = [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+    return [number for number in known if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def leave_at_once(status: int = INTERRUPTED) -> NoReturn:

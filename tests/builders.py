@@ -96,6 +96,13 @@ def ticker_frame(symbol: str = "BTCUSDT", price: str = "61837.63000000", event_m
     return json.dumps({"stream": f"{symbol.lower()}@ticker", "data": data}, separators=(",", ":"))
 
 
+def mark_price_frame(event_ms: int, symbol: str = "BTCUSDT") -> str:
+    """A perpetual's mark price as USD-M futures send it on ``/market/stream``."""
+    data = {"e": "markPriceUpdate", "E": event_ms, "s": symbol, "p": "61837.50000000", "ap": "61837.5",
+            "P": "61836.10", "i": "61830.00000001", "r": "0.00010000", "T": 28_800_000, "st": 1}  # fmt: skip
+    return json.dumps({"stream": f"{symbol.lower()}@markPrice@1s", "data": data})
+
+
 def count_alive(kind: type) -> int:
     """How many objects of a type something still refers to: what has left, and is forgotten, is none of them."""
     gc.collect()

@@ -50,6 +50,7 @@ def test_types_of_the_file_are_read(tmp_path: Path) -> None:
         ({"rest_upstream": "ws://x"}, {}, "accepted: http://"),
         ({"cors_origins": "example.com"}, {}, "accepted: * or origins"),
         ({"trusted_proxies": "nginx"}, {}, "accepted: IP addresses"),
+        ({"trusted_proxies": "10.0.0.1/8"}, {}, "accepted: IP addresses and networks"),
         ({"default_symbols": "BTC_USDT"}, {}, "accepted: symbols"),
         ({"default_symbols": ","}, {}, "accepted: symbols"),
         ({"log_level": "LOUD"}, {}, "accepted: DEBUG INFO"),
@@ -98,7 +99,19 @@ def test_a_misspelt_variable_is_refused(tmp_path: Path) -> None:
     """With what was meant; variables of other programs are none of ours."""
     with pytest.raises(SettingError, match=r"KOMAS_MAX_SSES: unknown setting; did you mean KOMAS_MAX_SSE\?"):
         load({}, {"KOMAS_MAX_SSES": "3"}, folder=tmp_path)
-    others = ("KOMAS_TOKEN", "KOMAS_SERVICE_HOST", "KOMAS_SERVICE_PORT", "KOMAS_PORT", "KOMAS_PORT_8000_TCP_ADDR")
+    with pytest.raises(SettingError, match=r"KOMAS_BINDD: unknown setting; did you mean KOMAS_BIND\?"):
+        load({}, {"KOMAS_BINDD": "x"}, folder=tmp_path)
+    with pytest.raises(SettingError, match=r"KOMAS_WEATHER: unknown setting; docs/operations\.md lists"):
+        load({}, {"KOMAS_WEATHER": "fine"}, folder=tmp_path)
+    others = (
+        "KOMAS_WEB_SERVICE_HOST",
+        "KOMAS_WEB_PORT_80_TCP_PROTO",
+        "KOMAS_TOKEN",
+        "KOMAS_SERVICE_HOST",
+        "KOMAS_SERVICE_PORT",
+        "KOMAS_PORT",
+        "KOMAS_PORT_8000_TCP_ADDR",
+    )
     assert load({}, dict.fromkeys(others, "x"), folder=tmp_path) == load({}, {}, folder=tmp_path)
 
 

@@ -23,6 +23,8 @@ from komas.shutdown import INTERRUPTED, first_signal
 
 WRONG_USAGE: Final = 2
 FAILED: Final = 1
+STDOUT: Final = 1
+STDERR: Final = 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +46,7 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb; the exit status is 0, 1 for a failure, 2 for a wrong option or setting."""
+    _open_standard_files()
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -57,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit_on_closed_output()
     except BaseExceptionGroup as group:
         _leave_with_group(group)
+
+
+def _open_standard_files() -> None:
+    """Open what the process was started without (``>&-``): the next file would take its number, and its text."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        continue
+    os.close(number)
+    for name, file in (("stdout", STDOUT), ("stderr", STDERR)):
+        if getattr(sys, name) is None:  # as Python has it then; every print would have to ask
+            setattr(sys, name, os.fdopen(file, "w"))
 
 
 def _exit_on_closed_output() -> NoReturn:
@@ -125,17 +138,28 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _say_where(settings: Settings, binds: list[str]) -> None:
-    for bind in binds:
-        print(f"komas listens on {bind}")
+    lines = [f"komas listens on {bind}" for bind in binds]
     if settings.demo:
         symbols = ",".join(settings.default_symbols[:2])
-        print(f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:")
-        print(f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'")
+        lines += [
+            f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:",
+            f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'",
+        ]
         if (token := demo_token(settings)) is not None:
-            print("simulated signals, for VIPs; with this token, which is good for a day:")
-            print(f"  komas watch signals --server {binds[0]} --token {token}")
-        print("for komas token, vip and signal to work on the demo's data:")
-        print(f"  export KOMAS_DATA_DIR={shlex.quote(str(settings.data_dir))}")
+            lines += [
+                "simulated signals, for VIPs; with this token, which is good for a day:",
+                f"  komas watch signals --server {binds[0]} --token {token}",
+            ]
+        lines += [
+            "for komas token, vip and signal to work on the demo's data:",
+            f"  export KOMAS_DATA_DIR={shlex.quote(str(settings.data_dir))}",
+        ]
+    _write(*lines)
+
+
+def _write(*lines: str) -> None:
+    """Print lines at one go: records that go to the same terminal are written by another thread."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
@@ -170,7 +194,7 @@ def _simulate(options: argparse.Namespace) -> None:
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             simulator: Simulator = await nursery.start(simulate, chosen)
-            print(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}", flush=True)
+            _write(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}")
 
     trio.run(_until_signalled, run)
 

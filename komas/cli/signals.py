@@ -149,7 +149,20 @@ def _inspect(options: argparse.Namespace) -> None:
         verdict = "its key is fetched by the server alone"
     except Unauthorized as error:
         verdict = f"refused: {error}"
-    print(json.dumps({"header": header, "claims": claims, "verdict": verdict}, indent=2, ensure_ascii=False))
+    shown = {"header": header, "claims": claims, "checked_against": _key_source(settings), "verdict": verdict}
+    print(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+def _key_source(settings: Settings) -> str:
+    """Where the key is that tokens are checked with; the demo and a server have data folders of their own."""
+    from komas.signals.keys import SECRET_FILE
+
+    if settings.jwt_jwks_url or settings.jwt_public_key:
+        return str(settings.jwt_jwks_url or settings.jwt_public_key)
+    if settings.jwt_secret:
+        return "the setting jwt_secret"
+    assert settings.data_dir is not None  # load() completes it
+    return str(settings.data_dir / SECRET_FILE)
 
 
 def _grant(options: argparse.Namespace) -> None:
@@ -178,6 +191,7 @@ def _publish(options: argparse.Namespace) -> None:
     with _open_database(options) as database:
         event, _ = database.publish(draft, time.time_ns() // 10**6)
     print(bytes(event.data).decode())
+    _say_where(settings)
 
 
 def _update(options: argparse.Namespace) -> None:
@@ -187,8 +201,22 @@ def _update(options: argparse.Namespace) -> None:
     with _open_database(options) as database:
         done = database.update(options.id, changes, time.time_ns() // 10**6)
     if done is None:
-        raise CallerError(f"there is no signal {options.id}")
+        raise CallerError(f"there is no signal {options.id} in {_database_name(_settings(options))}")
     print(bytes(done[0].data).decode())
+    _say_where(_settings(options))
+
+
+def _say_where(settings: Settings) -> None:
+    """On stderr, so that what is printed stays one JSON object."""
+    print(f"written to {_database_name(settings)}", file=sys.stderr)
+
+
+def _database_name(settings: Settings) -> str:
+    """The database, without a password that its URL may hold."""
+    from komas.signals.services import database_of
+
+    location = database_of(settings)
+    return str(location) if isinstance(location, Path) else "the database of the setting database_url"
 
 
 @contextmanager
@@ -202,8 +230,7 @@ def _open_database(options: argparse.Namespace) -> Iterator[SignalDatabase]:
         database.open()
         yield database
     except StoreUnavailable as error:
-        named = location if isinstance(location, Path) else "database_url"  # which may hold a password
-        raise StoreUnavailable(f"{named}: {error}") from error
+        raise StoreUnavailable(f"{_database_name(_settings(options))}: {error}") from error
     finally:
         database.close()
 
@@ -220,11 +247,11 @@ def _data(text: str) -> object:
 
 
 def _user(text: str) -> str:
-    from komas.signals.tokens import is_subject
+    from komas.signals.tokens import read_subject
 
-    if not is_subject(text):
+    if (subject := read_subject(text)) is None:
         raise CallerError(f"got {text[:40]!r} for a user; accepted: 1 to 256 printable characters without spaces")
-    return text
+    return subject
 
 
 def _print_vip(vip: Vip) -> None:

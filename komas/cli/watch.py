@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from komas.errors import CallerError
+from komas.errors import CallerError, words_of
 from komas.model.codec import iso_ms
 from komas.model.market import AggTrade, AvgPrice, BookTicker, Depth, Event, Kline, MarkPrice, MiniTicker, Ticker, Trade
+from komas.venues.core.proxies import LOOPBACK_DIRECT
 
 RETRY_S: Final = 2.0
 ROWS: Final = 20  # newest trades and candles on the screen
@@ -72,7 +73,7 @@ async def watch(view: View, console: Console | None = None) -> None:
     console = console or Console()
     screen: _Screen | Lines[Event] = _Screen(view.what, console) if console.is_terminal else Lines(_line)
     timeout = httpx.Timeout(10, read=READ_TIMEOUT_S)
-    async with httpx.AsyncClient(base_url=view.server, timeout=timeout) as client:
+    async with httpx.AsyncClient(base_url=view.server, timeout=timeout, mounts=LOOPBACK_DIRECT) as client:
         if not view.symbols:
             view = msgspec.structs.replace(view, symbols=await _running(client, view))
         last_id, wait_s = "", RETRY_S
@@ -84,7 +85,7 @@ async def watch(view: View, console: Console | None = None) -> None:
                         wait_s = wait_s if event.retry is None else event.retry / 1000
                         _show(screen, event)
                 except httpx.HTTPError as error:
-                    screen.note(f"{view.server}: {str(error) or type(error).__name__}; trying again")
+                    screen.note(f"{view.server}: {words_of(error)}; trying again")
                 await trio.sleep(wait_s)
 
 

@@ -7,8 +7,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import trio
+
 from komas.errors import KomasError
 from komas.model.market import Event, Gap
+from komas.observability.logs import LogLimit
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class CallbackRegistry:
         self.on_error: list[Callable[[Exception], object]] = []
         self.on_message: list[EventCallback] = []
         self.on_gap: list[Callable[[Gap], object]] = []
+        self._log_limits: dict[str, LogLimit] = {}
 
     async def call(
         self, callbacks: Sequence[Callable[..., object]], *given: object, name: str = "the connection"
@@ -43,19 +47,28 @@ class CallbackRegistry:
         """Call each; ``name`` is the stream that an error is reported with."""
         for callback in tuple(callbacks):
             try:
-                await _call(callback, *given)
+                await call_one(callback, *given)
             except Exception as error:  # noqa: BLE001 - whatever a user's callback raises is reported, not spread
                 await self._report(CallbackError(name, error))
 
     async def _report(self, error: CallbackError) -> None:
+        if not self.on_error:
+            self._log(error.stream, "%s; there is no on_error", error, error.__cause__)
         for callback in tuple(self.on_error):
             try:
-                await _call(callback, error)
-            except Exception:
-                log.exception("on_error raised")  # there is no handler for the failure of the error handler
+                await call_one(callback, error)
+            except Exception as failure:  # noqa: BLE001 - there is no handler for the failure of the error handler
+                self._log("on_error", "on_error raised %s", failure, failure)
+
+    def _log(self, kind: str, text: str, error: Exception, raised: BaseException | None) -> None:
+        """Log what nobody hears of, with its traceback: once a minute for each stream, for each event may bring one."""
+        left_out = self._log_limits.setdefault(kind, LogLimit()).due(trio.current_time())
+        if left_out is not None:
+            log.error(text, error, exc_info=raised, extra={"left_out": left_out})
 
 
-async def _call(callback: Callable[..., object], *given: object) -> None:
+async def call_one(callback: Callable[..., object], *given: object) -> None:
+    """Call a plain function or a coroutine function, and wait for what it returns."""
     outcome = callback(*given)
     if inspect.isawaitable(outcome):
         await outcome

@@ -8,19 +8,21 @@ than an error.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, Generic, Self, TypeVar
 
 import trio
 
+from komas.client.callback_registry import call_one
 from komas.errors import CallerError, Cause, VenueError
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Item, Overflow
 from komas.model.codec import Envelope
-from komas.model.kinds import Kind
+from komas.model.kinds import Kind, Venue
 from komas.model.market import (
     AggTrade,
+    AvgPrice,
     BookTicker,
     Depth,
     Event,
@@ -28,24 +30,27 @@ from komas.model.market import (
     FeedStatus,
     Gap,
     Kline,
+    MarkPrice,
     MiniTicker,
     Notice,
     Ticker,
     Trade,
 )
 from komas.model.streams import Stream, stream
-from komas.venues.binance import limits
+from komas.venues.binance import limits, limits_usdm
 from komas.venues.binance.connection import BinanceConnection
-from komas.venues.binance.hosts import SPOT_STREAM, check_base, rest_beside
+from komas.venues.binance.hosts import SPOT_STREAM, Hosts, check_base, complete
 from komas.venues.binance.listings import Listings
 from komas.venues.binance.market import BinanceMarket, MarketOptions
 from komas.venues.core.feed import Feed
-from komas.venues.core.rest import Rest, open_rest
+from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 
 STATES: Final = 1024  # states of the feed that wait for a slow on_connect; an outage makes two or three in ten seconds
 BACKLOG: Final = 2**16  # events; some forty seconds of the busiest second ever captured
+
+_ROLLING: Final = {"1h": Kind.TICKER_1H, "4h": Kind.TICKER_4H, "1d": Kind.TICKER_1D}
 
 E = TypeVar("E", bound=Event)
 
@@ -74,7 +79,7 @@ class Events(Generic[E]):
                     return item.event  # type: ignore[return-value]  # a stream's kind decides the type of its events
                 check_refused(item.notice)
                 if self._on_gap is not None and isinstance(item.notice, Gap):
-                    self._on_gap(item.notice)
+                    await call_one(self._on_gap, item.notice)
             try:
                 self._waiting.extend((await self._subscription.receive()).items)
             except trio.EndOfChannel:
@@ -84,19 +89,21 @@ class Events(Generic[E]):
 class Binance:
     """An open conversation with Binance; made by ``open_binance()``."""
 
-    def __init__(self, hub: Hub, feed: Feed[BinanceConnection], listings: Listings) -> None:
-        self._hub = hub
-        self._feed = feed
-        self._listings = listings
+    def __init__(self, components: Components) -> None:
+        self._components = components
 
     @property
     def state(self) -> FeedState:
-        """Where the conversation stands."""
-        return self._feed.state
+        """Where the conversation with the spot market stands."""
+        return self._components.feed.state
 
     def ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[Ticker]]:
         """24-hour statistics, once a second at most."""
         return self._events(stream(Kind.TICKER, symbol), None)
+
+    def rolling_ticker(self, symbol: str, window: str = "1h") -> AbstractAsyncContextManager[Events[Ticker]]:
+        """Statistics of the last ``1h``, ``4h`` or ``1d``, once a second."""
+        return self._events(stream(rolling_kind(window), symbol), None)
 
     def mini_ticker(self, symbol: str) -> AbstractAsyncContextManager[Events[MiniTicker]]:
         """The short form of the 24-hour statistics."""
@@ -105,7 +112,7 @@ class Binance:
     def klines(
         self, symbol: str, interval: str = "1m", *, on_gap: Callable[[Gap], object] | None = None
     ) -> AbstractAsyncContextManager[Events[Kline]]:
-        """Candles; ``on_gap`` is called, in order, where closed ones are missing."""
+        """Candles; ``on_gap`` (plain, or a coroutine function) is called, in order, where closed ones are missing."""
         return self._events(stream(Kind.KLINE, symbol, interval), on_gap)
 
     def trades(
@@ -128,11 +135,21 @@ class Binance:
         """The best hundred levels of the order book, at each of its changes."""
         return self._events(stream(Kind.DEPTH, symbol), None)
 
+    def avg_price(self, symbol: str) -> AbstractAsyncContextManager[Events[AvgPrice]]:
+        """The average price of the last minutes."""
+        return self._events(stream(Kind.AVG_PRICE, symbol), None)
+
+    def mark_price(self, symbol: str) -> AbstractAsyncContextManager[Events[MarkPrice]]:
+        """A perpetual's mark price and funding, each second; of the USD-M futures, which are connected to for it."""
+        return self._events(stream(Kind.MARK_PRICE, symbol), None)
+
     @asynccontextmanager
     async def _events(self, wanted: Stream, on_gap: Callable[[Gap], object] | None) -> AsyncIterator[Events[E]]:
-        await check_listed(self._listings, wanted)
-        with self._hub.subscribe([wanted], capacity=BACKLOG, overflow=Overflow.DISCONNECT) as subscription:
-            await self._feed.acknowledged([wanted])
+        market = self._components.market(wanted.venue)
+        await check_listed(market.listings, wanted)
+        hub = self._components.hub
+        with hub.subscribe([wanted], capacity=BACKLOG, overflow=Overflow.DISCONNECT) as subscription:
+            await market.feed.acknowledged([wanted])
             yield Events(subscription, on_gap)
 
 
@@ -147,35 +164,35 @@ async def open_binance(
     """Open a conversation with Binance, kept connected while the block lasts.
 
     Symbols are checked against ``rest_url`` where it answers (default: Binance's, beside another ``url`` the same
-    host and port). Entering does not wait for the connection; entering a stream's block does. What the block raises
-    comes out as it is, not in a group; the block ends with ``VenueError`` when the attempts of ``retry_policy``
-    are used up.
+    host and port); the hosts of USD-M futures are those that belong to ``url``. Entering does not wait for the
+    connection; entering a stream's block does. What the block raises comes out as it is, not in a group; the block ends
+    with ``VenueError`` when the attempts of ``retry_policy`` are used up. ``CallerError`` outside of ``trio.run()``.
     """
+    check_trio()
     failure: BaseException | None = None
-    async with open_components(
-        url, rest_url=rest_url, retry_policy=retry_policy, open_stream=open_stream
-    ) as components:
-        feed = components.feed
-        async with trio.open_nursery() as nursery:
-            components.start_in(nursery)
-            feed.connect()
+    async with (
+        open_components(url, rest_url=rest_url, retry_policy=retry_policy, open_stream=open_stream) as components,
+        trio.open_nursery() as nursery,
+    ):
+        components.start_in(nursery)
+        components.connect()
 
-            async def give_up() -> None:
-                nonlocal failure
-                failure = await feed.given_up()
-                nursery.cancel_scope.cancel("the allowed attempts are used up")
+        async def give_up() -> None:
+            nonlocal failure
+            failure = await components.given_up()
+            nursery.cancel_scope.cancel("the allowed attempts are used up")
 
-            nursery.start_soon(give_up)
-            try:
-                yield Binance(components.hub, feed, components.listings)
-            except trio.Cancelled:
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery's group
-                failure = error
-            finally:
-                feed.disconnect()  # calls that still wait get an error
-                components.hub.drain()
-            nursery.cancel_scope.cancel("the block was left")
+        nursery.start_soon(give_up)
+        try:
+            yield Binance(components)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery's group
+            failure = error
+        finally:
+            components.disconnect()  # calls that still wait get an error
+            components.hub.drain()
+        nursery.cancel_scope.cancel("the block was left")
     if failure is not None:
         raise failure
 
@@ -196,26 +213,56 @@ class _Hub(Hub):
 
 
 class Components:
-    """The feed and its hub, for one program."""
+    """The feeds and their hub, for one program: spot from the start, USD-M futures from their first stream on."""
 
-    def __init__(self, rest: Rest, url: str, retry_policy: RetryPolicy | None, open_stream: OpenStream) -> None:
-        self.hub = _Hub()
+    def __init__(self, hub: _Hub, markets: Mapping[Venue, BinanceMarket]) -> None:
+        self.hub = hub
         self.was_connected = False  # as far as callbacks have been told
-        self._market = BinanceMarket(
-            limits.SPOT,
-            rest,
-            sink=self.hub,
-            interest=self.hub.interest,
-            options=MarketOptions(url=url, retry_policy=retry_policy or RetryPolicy(), open_stream=open_stream),
-        )
-        self.listings = self._market.listings
-        self.feed = self._market.feed
-        self.hub.failure = lambda: self.feed.failure
+        self.feed = markets[Venue.BINANCE].feed
+        self._markets = markets
+        self._running: list[BinanceMarket] = []
+        self._nursery: trio.Nursery | None = None  # while markets may be started
+        self._failure: VenueError | None = None
+        self._gave_up = trio.Event()
+        hub.failure = lambda: self.feed.failure
 
     def start_in(self, nursery: trio.Nursery) -> None:
         """Start what runs behind."""
-        self._market.start_in(nursery)
+        self._nursery = nursery
         nursery.start_soon(self.hub.interest.sweep, name="interest sweeper")
+        self.market(Venue.BINANCE)
+
+    def market(self, venue: Venue) -> BinanceMarket:
+        """One of the markets; it runs, and is connected as the others are, from the first time that it is asked for."""
+        market = self._markets[venue]
+        if self._nursery is not None and market not in self._running:
+            self._running.append(market)
+            market.start_in(self._nursery)
+            self._nursery.start_soon(self._watch, market.feed)
+            if venue is not Venue.BINANCE:
+                market.feed.connect()
+        return market
+
+    def connect(self) -> None:
+        """Open the connections; they are kept up until ``disconnect()``."""
+        for market in self._running:
+            market.feed.connect()
+
+    def disconnect(self) -> None:
+        """Close the connections, for good."""
+        self._nursery = None
+        for market in self._running:
+            market.feed.disconnect()
+
+    async def given_up(self) -> VenueError:
+        """Wait until the allowed attempts of one market are used up; returns its last failure."""
+        await self._gave_up.wait()
+        assert self._failure is not None
+        return self._failure
+
+    async def _watch(self, feed: Feed[BinanceConnection]) -> None:
+        self._failure = await feed.given_up()
+        self._gave_up.set()
 
 
 @asynccontextmanager
@@ -224,15 +271,40 @@ async def open_components(
 ) -> AsyncIterator[Components]:
     """The components that both clients stand on."""
     check_base(url)
+    hosts = complete({Venue.BINANCE: Hosts(url, rest_url or ""), Venue.BINANCE_USDM: Hosts()})
+    hub = _Hub()
+    markets: dict[Venue, BinanceMarket] = {}
     async with AsyncExitStack() as stack:
-        rest = await stack.enter_async_context(
-            open_rest(
-                rest_url or rest_beside(url),
-                weight_header=limits.WEIGHT_HEADER,
-                weight_per_minute=limits.WEIGHT_PER_MINUTE,
+        for spec in (limits.SPOT, limits_usdm.USD_M):
+            own = hosts[spec.venue]
+            rest = await stack.enter_async_context(
+                open_rest(own.rest, weight_header=limits.WEIGHT_HEADER, weight_per_minute=spec.weight_per_minute)
             )
+            options = MarketOptions(
+                url=own.stream,
+                is_primary=spec is limits.SPOT,
+                retry_policy=retry_policy or RetryPolicy(),
+                open_stream=open_stream,
+            )
+            markets[spec.venue] = BinanceMarket(spec, rest, sink=hub, interest=hub.interest, options=options)
+        yield Components(hub, markets)
+
+
+def check_trio() -> None:
+    """Raise ``CallerError`` where there is no Trio, and say how to come by it."""
+    if not trio.lowlevel.in_trio_run():
+        raise CallerError(
+            "komas runs under Trio, and this is no Trio program: start it with trio.run(main); "
+            "from asyncio or a notebook, await asyncio.to_thread(trio.run, main)"
         )
-        yield Components(rest, url, retry_policy, open_stream)
+
+
+def rolling_kind(window: str) -> Kind:
+    """The statistics of a window; ``CallerError`` names those there are."""
+    try:
+        return _ROLLING[window]
+    except KeyError:
+        raise CallerError(f"unknown window {window!r}; one of: {' '.join(_ROLLING)}", field="window") from None
 
 
 def check_refused(notice: Notice) -> None:

@@ -84,7 +84,7 @@ class Hub:
 
         Events of a stream that is not wanted (some still come after an unsubscription) are counted and dropped.
         """
-        open_stream = self._open_streams.get(stream)
+        open_stream = self._open_streams.by_stream.get(stream)
         if open_stream is None:
             self._unwanted += len(events)
             return
@@ -115,7 +115,7 @@ class Hub:
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Tell subscribers of a stream, present ones and those that will resume, that events are missing here."""
-        open_stream = self._open_streams.get(stream)
+        open_stream = self._open_streams.by_stream.get(stream)
         if open_stream is None:
             return
         envelope = NoticeEnvelope(gap, stream)
@@ -124,7 +124,7 @@ class Hub:
 
     def reset_sequence(self, stream: Stream, gap: Gap) -> None:
         """Begin a new epoch of a stream whose numbers started again: positions of the old one are void."""
-        if self._open_streams.get(stream) is not None:
+        if self._open_streams.by_stream.get(stream) is not None:
             self._open_streams.renew(stream)
             self.publish_gap(stream, gap)
 
@@ -245,7 +245,7 @@ class Hub:
         if since is None:
             # A past trade is no state: a new subscriber starts with the next one.
             return [latest] if latest is not None and KINDS[stream.kind].is_state else []
-        open_stream = self._open_streams.get(stream)
+        open_stream = self._open_streams.by_stream.get(stream)
         assert open_stream is not None  # its subscriber has just wanted it
         recovered = open_stream.history.recover(since)
         initial: list[Item] = [] if recovered.gap is None else [NoticeEnvelope(recovered.gap, stream)]

@@ -25,38 +25,37 @@ class OpenStream:
 
 
 class OpenStreams:
-    """A table of them. Targets of streams that are not wanted any more stay, in case they are wanted again."""
+    """``by_stream`` has them. Targets of streams that are not wanted any more stay, in case they are wanted again."""
 
     def __init__(self, history_length: int, new_epoch: Callable[[], str]) -> None:
         self._history_length = history_length
         self._new_epoch = new_epoch
-        self._open: dict[Stream, OpenStream] = {}
+        self.by_stream: dict[Stream, OpenStream] = {}
         self._detached: dict[Stream, dict[MarketTarget, None]] = {}  # targets of streams that are not wanted
         self._targets: dict[MarketTarget, None] = {}
-        self.get = self._open.get  # the entry of a stream, or ``None``: asked for each event
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.by_stream)
 
     def open(self, stream: Stream) -> None:
         """A stream is wanted."""
         targets = self._detached.pop(stream, {})
-        self._open[stream] = OpenStream(stream, self._new_epoch(), self._history_length, targets)
+        self.by_stream[stream] = OpenStream(stream, self._new_epoch(), self._history_length, targets)
 
     def close(self, stream: Stream) -> None:
         """A stream is not wanted any more."""
-        closed = self._open.pop(stream)
+        closed = self.by_stream.pop(stream)
         if closed.targets:
             self._detached[stream] = closed.targets
 
     def renew(self, stream: Stream) -> None:
         """Begin a new epoch of a stream: positions of the old one are void."""
-        targets = self._open[stream].targets
-        self._open[stream] = OpenStream(stream, self._new_epoch(), self._history_length, targets)
+        targets = self.by_stream[stream].targets
+        self.by_stream[stream] = OpenStream(stream, self._new_epoch(), self._history_length, targets)
 
     def put(self, stream: Stream, item: Item) -> None:
         """Give an item to the targets of a stream."""
-        open_stream = self._open.get(stream)
+        open_stream = self.by_stream.get(stream)
         if open_stream is not None:
             for target in open_stream.targets:
                 target.put(item)
@@ -71,13 +70,13 @@ class OpenStreams:
         if new is not None:
             self._targets[new] = None
             for stream in streams:
-                open_stream = self._open.get(stream)
+                open_stream = self.by_stream.get(stream)
                 targets = self._detached.setdefault(stream, {}) if open_stream is None else open_stream.targets
                 targets[new] = None
         if old is not None:
             self._targets.pop(old, None)
             for stream in streams:
-                if (open_stream := self._open.get(stream)) is not None:
+                if (open_stream := self.by_stream.get(stream)) is not None:
                     open_stream.targets.pop(old, None)
                 if (detached := self._detached.get(stream)) is not None:
                     detached.pop(old, None)
@@ -87,4 +86,4 @@ class OpenStreams:
     @property
     def history_events(self) -> int:
         """How many events all histories hold."""
-        return sum(len(open_stream.history) for open_stream in self._open.values())
+        return sum(len(open_stream.history) for open_stream in self.by_stream.values())

@@ -1,6 +1,7 @@
 """The kinds of stream: everything that is true of a kind stands in one row here. Sans-I/O.
 
-A new kind is a row of ``KINDS``, its event in ``market``, and what its frames look like in the venue's ``wire``.
+A new kind is a row of ``KINDS``, its event in ``market``, what its frames look like in the venue's ``wire``, and how
+``komas watch`` shows it.
 """
 
 from __future__ import annotations

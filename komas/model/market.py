@@ -7,32 +7,109 @@ time, and a book ticker's, for which spot sends no time, is when komas received 
 
 from __future__ import annotations
 
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias, cast, overload
 
 import msgspec
 
 BOOK_LEVELS_PUBLISHED: Final = 100  # of an order book, a side, to subscribers
 BOOK_LEVELS_ASKED: Final = 1_000  # a side, that a REST call may ask for
 
+# What ``event[...]`` gives, for those who check types; what may be absent is only an ``object`` there.
+_Amount: TypeAlias = Literal[
+    "price",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "price_change",
+    "price_change_percent",
+    "quantity",
+    "bid_price",
+    "bid_quantity",
+    "ask_price",
+    "ask_quantity",
+]
+_Number: TypeAlias = Literal[
+    "timestamp", "trade_id", "first_trade_id", "last_trade_id", "last_trade_time", "update_id", "trades"
+]
+_Text: TypeAlias = Literal["type", "symbol", "interval", "averaging_interval"]
+_Flag: TypeAlias = Literal["is_closed", "is_buyer_maker"]
+_Side: TypeAlias = Literal["bids", "asks"]
+
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
-    """What all events share: fields answer both ``event.price`` and ``event["price"]``.
+    """What all events share: each is a mapping of its fields, so ``event.price`` and ``event["price"]`` are the same.
 
+    ``"type"`` is its first key. A field's name means the same type in every event.
     They hold nothing that could hold them, so the garbage collector need not look at them.
     """
 
+    @overload
+    def __getitem__(self, key: _Amount) -> Decimal: ...
+    @overload
+    def __getitem__(self, key: _Number) -> int: ...
+    @overload
+    def __getitem__(self, key: _Text) -> str: ...
+    @overload
+    def __getitem__(self, key: _Flag) -> bool: ...
+    @overload
+    def __getitem__(self, key: _Side) -> tuple[tuple[Decimal, Decimal], ...]: ...
+    @overload
+    def __getitem__(self, key: str) -> object: ...
     def __getitem__(self, key: str) -> object:
+        """The value of a field; ``KeyError`` for what is none."""
         if key == "type":
             return self.__struct_config__.tag
         if key in self.__struct_fields__:
             return getattr(self, key)
         raise KeyError(key)
 
-    def keys(self) -> tuple[str, ...]:
-        """Field names, so that ``dict(event)`` works."""
-        return ("type", *self.__struct_fields__)
+    def __contains__(self, key: object) -> bool:
+        return key == "type" or key in self.__struct_fields__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("type", *self.__struct_fields__))
+
+    def __len__(self) -> int:
+        return 1 + len(self.__struct_fields__)
+
+    def keys(self) -> KeysView[str]:
+        """The names of the fields, ``"type"`` first."""
+        return KeysView(cast("Mapping[str, object]", self))
+
+    def values(self) -> ValuesView[object]:
+        """The values of the fields, in the order of the names."""
+        return ValuesView(cast("Mapping[str, object]", self))
+
+    def items(self) -> ItemsView[str, object]:
+        """The names of the fields with their values."""
+        return ItemsView(cast("Mapping[str, object]", self))
+
+    def get(self, key: str, default: object = None) -> object:
+        """The value of a field, or ``default`` for what is none."""
+        return self[key] if key in self else default  # noqa: SIM401 - this is that method
+
+    def to_dict(self) -> dict[str, object]:
+        """The fields as plain values that ``json.dumps`` takes; a ``Decimal`` becomes text, with all its digits."""
+        return {key: _plain(value) for key, value in self.items()}
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Decimal():
+            return format(value, "f")
+        case tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+Mapping.register(_Event)  # pandas, json and pattern matching ask for one; a Struct cannot inherit from it
 
 
 class Ticker(_Event, frozen=True, kw_only=True, gc=False, tag="ticker"):

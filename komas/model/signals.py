@@ -17,15 +17,15 @@ _encoder = msgspec.json.Encoder()  # data is text already: there is no number le
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who a verified token speaks for; times are Unix seconds.
+    """Who a verified token speaks for; times are Unix seconds, and may have a fraction (RFC 7519, 2).
 
     ``leeway_s`` is allowed past ``expires_at``, for clocks that differ. ``vip_until`` is what the token says; what the
     store says of the user goes before it.
     """
 
     subject: str
-    expires_at: int
-    vip_until: int | None = None
+    expires_at: float
+    vip_until: float | None = None
     scopes: frozenset[str] = frozenset()
     leeway_s: float = 0.0
 

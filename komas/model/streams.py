@@ -5,6 +5,7 @@ A ``Stream`` is one kind of event about one symbol of one venue. Its symbol is u
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -107,11 +108,18 @@ def parse_symbol(text: str) -> str:
     if len(symbol) > SYMBOL_LENGTH:
         raise CallerError(f"symbol {_shown(symbol)} is longer than {SYMBOL_LENGTH} letters", field="symbols")
     if any(mark in symbol for mark in "_-/"):
-        joined = symbol.replace("_", "").replace("-", "").replace("/", "")
-        raise CallerError(f"symbol {_shown(symbol)} has a separator; write {_shown(joined)}", field="symbols")
+        raise CallerError(f"symbol {_shown(symbol)} has a separator; {_without_separator(symbol)}", field="symbols")
     if not symbol.isalnum() or symbol.lower().upper() != symbol:
         raise CallerError(f"symbol {_shown(symbol)} is not made of letters and digits alone", field="symbols")
     return symbol
+
+
+def _without_separator(symbol: str) -> str:
+    """What to write instead; a dated future, an option and a COIN-M perpetual have no other name that komas knows."""
+    base, *rest = re.split("[_/-]", symbol)
+    if len(rest) == 1 and base.isalnum() and rest[0].isalpha() and rest[0] != "PERP":
+        return f"write {_shown(base + rest[0])}"
+    return "komas has spot pairs and USD-M perpetuals, which are written like 'BTCUSDT'"
 
 
 def next_open_ms(interval: str, open_ms: int) -> int:

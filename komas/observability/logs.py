@@ -8,19 +8,32 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import queue
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
 
 from komas.errors import SettingError
+from komas.event_log import EVENT
 
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "color_message",
+    "taskName",
+    EVENT,
+}
 _FILE_NAME: Final = "komas-%Y-%m-%d.jsonl"
 COMPLAIN_EVERY_S: Final = 60.0
+RECORDS_WAITING: Final = 10_000  # for stderr: some megabytes
+LAST_RECORDS_S: Final = 0.5
+LOOK_EVERY_S: Final = 1.0
 _TAIL_BYTES: Final = 8 * 2**20  # what of a day's file is read for an answer; a quiet server writes far less
 
 
@@ -42,6 +55,11 @@ def _hide(parts: re.Match[str]) -> str:
 def keys_of(record: logging.LogRecord) -> dict[str, object]:
     """The keys that a record was given in ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def event_of(record: logging.LogRecord) -> str:
+    """What happened, without the keys that ``event_log`` puts into the text."""
+    return str(getattr(record, EVENT, None) or record.getMessage())
 
 
 class LogLimit:
@@ -71,7 +89,7 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": event_of(record),
             **keys_of(record),
         }
         if record.exc_info:
@@ -87,15 +105,75 @@ class TextFormatter(logging.Formatter):
         # Values may come from the network: repr() keeps them on their line.
         keys = " ".join(f"{key}={value!r}" for key, value in keys_of(record).items())
         head = f"{_moment(record):%H:%M:%S} {record.levelname.lower():<7} {record.name}"
-        text = _plain(f"{head}: {record.getMessage()} {keys}".rstrip())
+        text = _plain(f"{head}: {event_of(record)} {keys}".rstrip())
         return hide_tokens(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
 
-class DailyLog(logging.Handler):
-    """A file for each day (UTC) in ``folder``; files older than ``days`` are removed."""
+class TerminalLog(logging.Handler):
+    """Writes records to stderr from a thread of its own: a pipe that nobody reads must not stop the server.
 
-    def __init__(self, folder: Path, days: int) -> None:
+    ``RECORDS_WAITING`` wait at most; more are counted, and the count is written once the pipe is read again.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
+        self._stream = stream
+        self._waiting: queue.Queue[str | None] = queue.Queue(RECORDS_WAITING)
+        self._left_out = 0
+        self._thread = threading.Thread(target=self._write_all, name="log to stderr", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Let one record be written."""
+        self.write(self.format(record))
+
+    def write(self, line: str) -> None:
+        """Let a line be written."""
+        try:
+            self._waiting.put_nowait(line)
+        except queue.Full:
+            self._left_out += 1
+
+    def close(self) -> None:
+        """Wait for what waits to be written, but not for a pipe that nobody reads."""
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=LAST_RECORDS_S)
+        self._thread.join(LAST_RECORDS_S)
+        super().close()
+
+    def _write_all(self) -> None:
+        while (line := self._waiting.get()) is not None:
+            self._write(line)
+            if (left_out := self._left_out) and self._waiting.empty():
+                self._left_out -= left_out
+                self._write(f"komas: {left_out} records were not written here: stderr was not read")
+
+    def _write(self, line: str) -> None:
+        if self._stream is None:
+            return  # the process was started with a closed stderr
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        with suppress(OSError, ValueError):  # closed, or its reader has gone: the daily file has the record
+            try:
+                # Past Python's own buffer, whose lock would hold up the end of the process while a write waits.
+                file = self._stream.fileno()
+            except (OSError, ValueError):
+                self._stream.write(data.decode())
+                return
+            while data:
+                data = data[os.write(file, data) :]
+
+
+class DailyLog(logging.Handler):
+    """A file for each day (UTC) in ``folder``; files older than ``days`` are removed.
+
+    A file that was moved or removed meanwhile is begun anew. ``complain`` is called with a line when none can be
+    written.
+    """
+
+    def __init__(self, folder: Path, days: int, complain: Callable[[str], object] | None = None) -> None:
+        super().__init__()
+        self._write_complaint = complain or _to_stderr
+        self._looked_at = -math.inf
         self.setFormatter(JsonFormatter())
         self._folder = folder
         self._days = days
@@ -134,11 +212,11 @@ class DailyLog(logging.Handler):
 
     def _complain(self, now: float, error: OSError) -> None:
         if self._log_limit.due(now) is not None:
-            sys.stderr.write(f"komas: no record is written to {self._folder}: {error}\n")
+            self._write_complaint(f"komas: no record is written to {self._folder}: {error}")
 
     def _open(self, moment: datetime) -> TextIO:
         day = moment.strftime(_FILE_NAME)
-        if self._file is None or day != self._day:
+        if self._file is None or day != self._day or self._is_gone(self._file, moment):
             if self._file is not None:
                 self._file.close()
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +225,16 @@ class DailyLog(logging.Handler):
             self._day = day
             self._remove_old(moment)
         return self._file
+
+    def _is_gone(self, file: TextIO, moment: datetime) -> bool:
+        """Whether the file is not the one of that name any more; asked once a second."""
+        if -LOOK_EVERY_S < moment.timestamp() - self._looked_at < LOOK_EVERY_S:
+            return False
+        self._looked_at = moment.timestamp()
+        try:
+            return not _is_same(file, self._path(moment))
+        except OSError:
+            return True
 
     def _path(self, moment: datetime) -> Path:
         return self._folder / moment.strftime(_FILE_NAME)
@@ -186,8 +274,8 @@ class _OutOfFiles(logging.Filter):
 def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterator[DailyLog]:
     """Send every record of the process to stderr and to the daily file while the block lasts."""
     make_folder(folder)
-    daily = DailyLog(folder, days)
-    terminal = logging.StreamHandler(sys.stderr)
+    terminal = TerminalLog(sys.stderr)
+    daily = DailyLog(folder, days, terminal.write)
     terminal.setFormatter(JsonFormatter() if as_json else TextFormatter())
     # Hypercorn's own command gives its logger a handler of its own: such a record is on the terminal already.
     terminal.addFilter(lambda record: not logging.getLogger(record.name).handlers)
@@ -205,7 +293,7 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterato
         yield daily
     finally:
         listeners.removeFilter(limit)
-        for handler in (terminal, daily):
+        for handler in (daily, terminal):
             root.removeHandler(handler)
             handler.close()
         root.setLevel(before)
@@ -214,6 +302,14 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterato
 def _plain(text: str) -> str:
     """A text without what a terminal would act upon: a new line, an escape sequence."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _is_same(file: TextIO, path: Path) -> bool:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
 def _moment(record: logging.LogRecord) -> datetime:

@@ -180,7 +180,7 @@ class SignalConnection:
 
     def _may_receive(self) -> bool:
         """Whether the user may still receive signals; checked at each write, also right before the close."""
-        self._session.check(self._now_s())
+        self._session.end_if_over(self._now_s())
         if not self._session.is_open:
             self._scope.cancel("closed")
         return self._session.is_open
@@ -207,7 +207,7 @@ class SignalConnection:
             await self._act(self._session.check(self._now_s()))
             await self._act(self._session.tick(trio.current_time()))
             due_s = self._session.next_tick_at - trio.current_time()
-            over_s = self._session.ends_at_s - self._now_s()
+            over_s = self._session.next_check_s - self._now_s()
             with trio.move_on_after(min(max(SHORTEST_S, min(due_s, over_s)), LOOK_EVERY_S)):
                 await self._news.wait()
 

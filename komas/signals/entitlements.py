@@ -8,7 +8,7 @@ from __future__ import annotations
 from komas.model.signals import Principal, Vip
 
 
-def vip_until(principal: Principal, known: Vip | None) -> int | None:
+def vip_until(principal: Principal, known: Vip | None) -> float | None:
     """The Unix second at which the principal's VIP ends, ``None`` where there is none; it may be over already."""
     if known is None:
         return principal.vip_until

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
-from komas.errors import SettingError
+from komas.errors import SettingError, words_of
 from komas.secret_files import read_or_make
 from komas.settings import SECRET_BYTES, Settings
 from komas.signals.tokens import Algorithm, Keys, Rules
+from komas.venues.core.proxies import LOOPBACK_DIRECT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -111,13 +112,13 @@ class Jwks:
                 count = self._keys.replace(await self._fetch())
             log.info("keys fetched", extra={"usable": count})
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError, trio.TooSlowError) as error:
-            log.warning("keys could not be fetched", extra={"reason": str(error) or type(error).__name__})
+            log.warning("keys could not be fetched: %s", words_of(error))
 
     async def _fetch(self) -> bytes:
         import httpx  # noqa: PLC0415 - as above
 
         async with (
-            httpx.AsyncClient(transport=self._transport, timeout=FETCH_S) as client,
+            httpx.AsyncClient(transport=self._transport, timeout=FETCH_S, mounts=LOOPBACK_DIRECT) as client,
             client.stream("GET", self._url, headers={"Accept": "application/json"}) as response,
         ):
             if response.status_code != httpx.codes.OK:  # a redirect is none of the address's owner's promises

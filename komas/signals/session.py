@@ -21,10 +21,12 @@ import msgspec
 from komas.errors import Closing
 from komas.model.signals import Principal, Vip
 from komas.signals.entitlements import vip_until
+from komas.signals.tokens import TOKEN_LENGTH
 
 GREETING: Final = "Connected to CryptoTracker real-time signals"  # the user's document
 EARLY_BYTES: Final = 4096  # what a client may send before it is admitted
-MESSAGE_BYTES: Final = 4096
+MESSAGE_BYTES: Final = TOKEN_LENGTH + 1024  # a refresh has the longest token in it
+EXPIRING_S: Final = 60.0  # so long before its token ends a client is told
 PING_EVERY_S: Final = 30.0
 SILENCE_S: Final = 90.0
 RATE: Final = 10.0  # messages a second
@@ -117,6 +119,7 @@ class Session:
         self._heard_at = at
         self._ping_at = at + PING_EVERY_S
         self._is_refreshing = False
+        self._expiring_at_s = math.inf  # when to tell that the token is about to end
 
     @property
     def is_open(self) -> bool:
@@ -129,11 +132,11 @@ class Session:
         return min(self._ping_at, self._heard_at + SILENCE_S)
 
     @property
-    def ends_at_s(self) -> float:
-        """When ``check()`` will end the session, by the wall clock."""
+    def next_check_s(self) -> float:
+        """When ``check()`` has something to do next, by the wall clock."""
         if self._principal is None:
             return math.inf
-        return min(self._principal.ends_at, vip_until(self._principal, self._known) or 0)
+        return min(self._principal.ends_at, vip_until(self._principal, self._known) or 0, self._expiring_at_s)
 
     # From outside
 
@@ -152,8 +155,10 @@ class Session:
             return self.close(closing)
         self._revocations = 0 if self._known is None else self._known.revoked_version
         self._move(On.ADMITTED)
+        self._expect_end(now_s)
         where = {} if position is None else {"position": position}
-        greeting: Action = _message(type="connected", message=GREETING, user_id=principal.user_id, **where)
+        told = {"user_id": principal.user_id, "expires_at": _whole(principal.expires_at), **where}
+        greeting: Action = _message(type="connected", message=GREETING, **told)
         early, self._early = self._early, []
         return [greeting, *(action for text in early for action in self._answer(text))]
 
@@ -165,7 +170,7 @@ class Session:
     def vip_changed(self, known: Vip, now_s: float) -> list[Action]:
         """What the store knows of the user is something else now."""
         self._learn(known)
-        return self.check(now_s)
+        return self.end_if_over(now_s)
 
     def refreshed(self, principal: Principal, known: Vip | None, now_s: float) -> list[Action]:
         """Take a verified new token in place of the old one, if it is the same user's and a VIP's."""
@@ -178,8 +183,9 @@ class Session:
         before, self._principal = self._principal, principal
         if self._over(now_s) is not None:
             self._principal = before
-            return self.check(now_s) or [_error("refresh_refused", "the token is not an active VIP's")]
-        return [_message(type="refreshed", expires_at=principal.expires_at)]
+            return self.end_if_over(now_s) or [_error("refresh_refused", "the token is not an active VIP's")]
+        self._expect_end(now_s)
+        return [_message(type="refreshed", expires_at=_whole(principal.expires_at))]
 
     def not_refreshed(self) -> list[Action]:
         """Say that a new token proves nothing; the old one stays."""
@@ -207,6 +213,14 @@ class Session:
         return self._answer(message)
 
     def check(self, now_s: float) -> list[Action]:
+        """End a session whose token or VIP is over; tell a minute before that its token is about to end."""
+        if (actions := self.end_if_over(now_s)) or now_s < self._expiring_at_s:
+            return actions
+        assert self._principal is not None  # whose token it is
+        self._expiring_at_s = math.inf
+        return [_message(type="expiring", expires_at=_whole(self._principal.expires_at))]
+
+    def end_if_over(self, now_s: float) -> list[Action]:
         """End a session whose token or VIP is over."""
         if not self.is_open or self._principal is None:
             return []
@@ -236,6 +250,12 @@ class Session:
 
     def _move(self, on: On) -> None:
         self.state = TRANSITIONS[self.state, on]
+
+    def _expect_end(self, now_s: float) -> None:
+        """Note when to tell of the token's end; of one that is near, its ``expires_at`` has just been told."""
+        assert self._principal is not None
+        told_at_s = self._principal.expires_at - EXPIRING_S
+        self._expiring_at_s = told_at_s if told_at_s > now_s else math.inf
 
     def _learn(self, known: Vip | None) -> None:
         """Keep the newer of two things that are known: news may overtake an answer of the store."""
@@ -283,6 +303,11 @@ class _ClientMessage(msgspec.Struct, frozen=True):
 
 _decode: Final = msgspec.json.Decoder(_ClientMessage).decode
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def _whole(seconds: float) -> float:
+    """A time as a whole number where it is one, as nearly every issuer writes it."""
+    return int(seconds) if seconds == int(seconds) else seconds
 
 
 def _size(message: str) -> int:

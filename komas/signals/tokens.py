@@ -1,7 +1,7 @@
 """JWT → Principal; the only file that imports jwt. Sans-I/O.
 
 The algorithm is the configuration's, never the token's, and one verifier knows one family of keys. A token is read
-twice: by us, strictly (no duplicate names, no number that is not a whole one), then by PyJWT, for its signature.
+twice: by us, strictly (no duplicate names, no number that is none), then by PyJWT, for its signature.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NoReturn
@@ -20,8 +21,7 @@ from komas.errors import SettingError, Unauthorized
 from komas.model.signals import DAY_S, Principal
 from komas.settings import SECRET_BYTES
 
-TOKEN_LENGTH: Final = 4096  # characters; what is longer is no token of ours
-
+TOKEN_LENGTH: Final = 16_384  # characters; those of large issuers (groups, roles) reach nine thousand
 SUBJECT_LENGTH: Final = 256
 LATEST_S: Final = 2**53
 SCOPE_PUBLISH: Final = "signals:publish"
@@ -143,7 +143,7 @@ class Verifier:
             options={
                 "enforce_minimum_key_length": True,
                 "require": ["exp", "sub"],
-                # Times are compared by us: PyJWT reads the system's clock and takes more than whole numbers.
+                # Times are compared by us: PyJWT reads the system's clock, and cuts off fractions.
                 "verify_exp": False,
                 "verify_nbf": False,
                 "verify_iat": False,
@@ -213,8 +213,10 @@ def inspect(token: str) -> tuple[dict[str, object], dict[str, object]]:
 
 
 def _read(token: str) -> tuple[dict[str, object], dict[str, object]]:
-    if not token or len(token) > TOKEN_LENGTH:
-        raise Unauthorized("no token, or one too long")
+    if not token:
+        raise Unauthorized("no token")
+    if len(token) > TOKEN_LENGTH:
+        raise Unauthorized(f"a token of {len(token)} characters is too long; accepted: {TOKEN_LENGTH}")
     parts = token.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - header, claims, signature: RFC 7515, 3.1
         raise Unauthorized("not a token")
@@ -243,28 +245,35 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _moment(claims: dict[str, object], name: str) -> int | None:
+def _moment(claims: dict[str, object], name: str) -> float | None:
+    """A NumericDate (RFC 7519, 2): seconds since the epoch, possibly with a fraction."""
     value = claims.get(name)
     if value is None and name not in claims:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LATEST_S:
-        raise Unauthorized(f"{name} is not a whole number of seconds")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LATEST_S:
+        raise Unauthorized(f"{name} is not a number of seconds")
     return value
 
 
 def _principal(claims: dict[str, object]) -> Principal:
-    subject, expires = claims["sub"], _moment(claims, "exp")
+    named, expires = claims["sub"], _moment(claims, "exp")
     assert expires is not None  # checked before
-    if not isinstance(subject, str) or not is_subject(subject):
+    subject = read_subject(named) if isinstance(named, str) else None
+    if subject is None:
         raise Unauthorized("sub is not a user")
     if claims.get("type", "access") != "access":
         raise Unauthorized("not an access token")
     return Principal(subject, expires, _moment(claims, "vip_until"), _scopes(claims.get("scope", "")))
 
 
-def is_subject(text: str) -> bool:
-    """Whether a text can name a user: 1 to 256 printable characters, no spaces."""
-    return 0 < len(text) <= SUBJECT_LENGTH and text.isprintable() and " " not in text
+def read_subject(text: str) -> str | None:
+    """The user that a text names, in Unicode's composed form (NFC): one way of writing each name.
+
+    ``None`` for what can name no user: it has 1 to 256 printable characters, and no spaces.
+    """
+    subject = unicodedata.normalize("NFC", text)
+    is_subject = 0 < len(subject) <= SUBJECT_LENGTH and subject.isprintable() and " " not in subject
+    return subject if is_subject else None
 
 
 def _scopes(value: object) -> frozenset[str]:

@@ -22,7 +22,7 @@ from komas.simulator.http_connection import Answer, Caller, Request, Unreadable,
 from komas.simulator.market import Event, Market
 from komas.simulator.options import SimOptions
 from komas.simulator.player import Player
-from komas.simulator.protocol import POLICY, Reply, RollingWindow, Session
+from komas.simulator.protocol import POLICY, Reply, RollingWindow, Session, is_stream_text
 from komas.simulator.rest import failure, refusal
 from komas.simulator.rest_and_control import HttpApi, State
 from komas.simulator.streams import is_of_futures, understood
@@ -294,7 +294,12 @@ def path_names(path: str, streams: str) -> list[str] | None:
     """The streams that a URL asks for; ``None`` where there is no such path."""
     path = path.removeprefix(MARKET_CLASS)
     if path == "/stream":
-        return [name for name in streams.split("/") if name]
+        return _stream_texts(streams)
     if path == "/ws" or path.startswith("/ws/"):
-        return [name for name in path.removeprefix("/ws").split("/") if name]
+        return _stream_texts(path.removeprefix("/ws"))
     return None
+
+
+def _stream_texts(names: str) -> list[str]:
+    """What in a URL may be a stream: clients that want none yet write ``/ws/0``, or an empty list."""
+    return [name for name in names.split("/") if is_stream_text(name)]

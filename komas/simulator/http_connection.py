@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from contextlib import suppress
@@ -14,6 +15,7 @@ import trio
 
 from komas.simulator import frames
 
+GLUED = re.compile(r"\?|%3F", re.IGNORECASE)
 READ_BYTES = 1 << 16
 IDLE_S = 75.0  # between requests on a connection that is kept alive
 BODY_BYTES = 1 << 20
@@ -32,8 +34,8 @@ class Request(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The query; of a repeated name the last counts."""
-        return dict(parse_qsl(self.query, keep_blank_values=True))
+        """The query; of a repeated name the last counts. Clients glue a second query to the last stream's name."""
+        return dict(parse_qsl(GLUED.sub("&", self.query), keep_blank_values=True))
 
     @property
     def is_dial(self) -> bool:

@@ -215,10 +215,8 @@ class Market:
 
     @staticmethod
     def _mark_price(pair: Pair, at_ms: int) -> bytes:
-        """The mark is in the middle of the book, the index is the last price; their distance decides the funding."""
-        top = pair.top
-        mark = (top.bid + top.ask) // 2 or pair.last_price
-        return payloads.mark_price(pair.symbol, mark, pair.last_price, at_ms)
+        """The index is the last price; its distance from the mark decides the funding."""
+        return payloads.mark_price(pair.symbol, pair.mark_price, pair.last_price, at_ms)
 
     def _changed(self, name: str, pair: Pair) -> bool:
         if self._sent[name, pair.symbol] == pair.version:

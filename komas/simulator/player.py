@@ -107,12 +107,15 @@ class ReplayPlayer:
     def __init__(self, capture: Capture, *, loop: bool) -> None:
         self.capture = capture
         self.shift_ms = 0
-        self.market = Market([Pair(symbol, Book()) for symbol in capture.symbols], capture.first_ms, capture.streams)
+        pairs = [Pair(symbol, Book(), has_book=symbol in capture.with_book) for symbol in capture.symbols]
+        self.market = Market(pairs, capture.first_ms, capture.streams)
         self._recent: dict[str, deque[Diff]] = {}
         self._lines = capture.passes(loop=loop)
         self._next = next(self._lines, None)
         self._last_ns = self._first_ns = capture.lines[0].ns
         self._over = False
+        for _ in capture.with_book:
+            self.step()  # a pass begins with the books: they are there before anybody listens
 
     def now_ms(self, elapsed_ms: float) -> int:  # noqa: ARG002  # a capture's clock stands between its frames
         """The latest event time that was played; only what asks for the time sees it shifted."""

@@ -6,6 +6,7 @@ names form a set, so a duplicate changes nothing and one UNSUBSCRIBE ends it.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +16,7 @@ import msgspec
 from komas.simulator.options import Limits
 
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
-ID_LENGTH = 36
+ID = re.compile(r"[A-Za-z0-9_-]{1,36}")  # the official SDK for Python sends a UUID, hyphens and all (2026-10)
 INT64 = 1 << 63
 COMBINED = "combined"
 POLICY = 1008
@@ -174,7 +175,7 @@ def _identity(body: dict[str, object]) -> RequestId:
     identity = body.get("id", False)
     if identity is None:
         return None
-    if isinstance(identity, str) and len(identity) <= ID_LENGTH and identity.isascii() and identity.isalnum():
+    if isinstance(identity, str) and ID.fullmatch(identity):
         return identity
     if isinstance(identity, int) and not isinstance(identity, bool) and -INT64 <= identity < INT64:
         return identity
@@ -189,13 +190,14 @@ def _params(body: dict[str, object]) -> list[object]:
 
 
 def _names(params: list[object]) -> list[str]:
-    names = [name for name in params if isinstance(name, str) and _is_stream_text(name)]
+    names = [name for name in params if isinstance(name, str) and is_stream_text(name)]
     if len(names) != len(params):
         raise Refused(2, "Invalid request: invalid stream")
     return names
 
 
-def _is_stream_text(name: str) -> bool:
+def is_stream_text(name: str) -> bool:
+    """Whether a text has the form of a stream's name, known or not."""
     return ("@" in name and " " not in name) or name.startswith("!")
 
 

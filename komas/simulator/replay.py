@@ -117,10 +117,17 @@ def payload(line: Line) -> bytes:
 
 
 class Capture:
-    """One or more captures, in the order in which their frames were received."""
+    """One or more captures, in the order in which their frames were received.
+
+    Each pass begins with the first snapshot of every book that has one: what came before it is older, and changes
+    nothing. Without, whoever asks early would be given the few levels that had changed since the beginning.
+    """
 
     def __init__(self, lines: list[Line]) -> None:
+        snapshots = {line.symbol: line._replace(ns=lines[0].ns) for line in reversed(lines) if not line.stream}
+        self.with_book = frozenset(snapshots)
         self.lines = lines
+        self.one_pass = [*snapshots.values(), *lines]
         self.streams = frozenset(line.stream for line in lines if line.stream)
         self.symbols = tuple(dict.fromkeys(line.symbol for line in lines))
         self.first_ms, self.last_ms = _event_span(lines)
@@ -130,13 +137,13 @@ class Capture:
 
     def passes(self, *, loop: bool) -> Iterator[Line]:
         """Every line once; with ``loop`` for ever, ids and times rising from pass to pass."""
-        yield from self.lines
+        yield from self.one_pass
         if not loop:
             return
         self._spans = _id_spans(self.lines)
         done = 1
         while True:
-            for line in self.lines:
+            for line in self.one_pass:
                 yield self._moved(line, done)
             done += 1
 

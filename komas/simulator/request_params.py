@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
 from komas.simulator.market import Market
@@ -17,10 +18,11 @@ Row = TypeVar("Row")
 
 
 class Mistaken(Exception):
-    """A request that the exchange refuses, with its code."""
+    """A request that the exchange refuses, with its code; ``status`` is HTTP's."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message)
+        self.status = status
         self.code = code
         self.message = message
 

@@ -9,10 +9,11 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from komas.simulator import payloads
-from komas.simulator.candles import DAY_MS, MINUTE_MS, WIDTH_MS, Bar, ending
+from komas.simulator.candles import DAY_MS, HOUR_MS, MINUTE_MS, WIDTH_MS, Bar, ending
 from komas.simulator.fixed_point import written
 from komas.simulator.http_connection import Answer
 from komas.simulator.market import AVERAGE_MS
+from komas.simulator.payloads import Window
 from komas.simulator.request_params import (
     MOST_ROWS,
     Call,
@@ -29,7 +30,7 @@ from komas.simulator.symbol_state import Pair
 from komas.simulator.tape import spec_for
 
 PREFIX = "/api/v3/"
-FUTURES_INFO = "/fapi/v1/exchangeInfo"  # the one call of USD-M futures that the double answers
+FUTURES_PREFIX = "/fapi/v1/"  # of USD-M futures the double has mark prices, and what clients ask before them
 DEPTH_ROWS, MOST_DEPTH_ROWS = 100, 5000
 MOST_MS = 1 << 60
 SOME_SYMBOLS, MANY_SYMBOLS = 20, 100
@@ -59,19 +60,25 @@ REFUSALS = {
 
 def answered(path: str, call: Call) -> Answer:
     """The answer to ``GET path``."""
-    endpoint = ENDPOINTS.get(path.removeprefix(PREFIX))
+    endpoint = _endpoint(path)
     if endpoint is None:
         return failure(HTTPStatus.NOT_FOUND, 0, f"{path} is not here")
     try:
         return Answer(HTTPStatus.OK, endpoint.answer(call).encode())
     except Mistaken as mistake:
-        return failure(HTTPStatus.BAD_REQUEST, mistake.code, mistake.message)
+        return failure(mistake.status, mistake.code, mistake.message)
 
 
 def weight(path: str, parameters: Parameters) -> int:
     """What the call costs of the minute's budget."""
-    endpoint = ENDPOINTS.get(path.removeprefix(PREFIX))
+    endpoint = _endpoint(path)
     return endpoint.weight(parameters) if endpoint else 1
+
+
+def _endpoint(path: str) -> Endpoint | None:
+    if path.startswith(FUTURES_PREFIX):
+        return FUTURES_ENDPOINTS.get(path.removeprefix(FUTURES_PREFIX))
+    return ENDPOINTS.get(path.removeprefix(PREFIX))
 
 
 def _ping(_: Call) -> str:
@@ -206,25 +213,76 @@ def _shown(call: Call, row: Callable[[Pair], str]) -> str:
     return rows[0] if single else _list(rows)
 
 
-def _day(call: Call) -> str:
+def _is_full(call: Call) -> bool:
     kind = call.parameters.get("type", "FULL")
     if kind not in {"FULL", "MINI"}:
         raise Mistaken(-1130, "Data sent for parameter 'type' is not valid.")
-    return _shown(call, lambda pair: _ticker(pair, call.market.now_ms, full=kind == "FULL"))
+    return kind == "FULL"
 
 
-def _ticker(pair: Pair, now_ms: int, *, full: bool) -> str:
-    window = pair.window(DAY_MS, now_ms)
+def _day(call: Call) -> str:
+    is_full, now_ms = _is_full(call), call.market.now_ms
+
+    def row(pair: Pair) -> str:
+        window = pair.window(DAY_MS, now_ms)
+        best = {"prevClosePrice": written(window.before), "lastPrice": written(window.bar.close), **_best(pair)}
+        return _ticker(pair, window, best if is_full else {}, is_full=is_full)
+
+    return _shown(call, row)
+
+
+def _rolling(call: Call) -> str:
+    """A window of whole minutes; a symbol must be named."""
+    width_ms, is_full = _window_ms(call.parameters.get("windowSize", "1d")), _is_full(call)
+    _some_pair(call)
+    return _shown(call, lambda pair: _ticker(pair, pair.window(width_ms, call.market.now_ms), {}, is_full=is_full))
+
+
+def _window_ms(text: str) -> int:
+    count, unit = text[:-1], text[-1:]
+    width_ms, most = WINDOWS_MS.get(unit, (0, 0))
+    if len(count) > len("59") or not count.isascii() or not count.isdigit() or not 1 <= int(count) <= most:
+        raise Mistaken(-1130, "Data sent for parameter 'windowSize' is not valid.")
+    return int(count) * width_ms
+
+
+WINDOWS_MS = {"m": (MINUTE_MS, 59), "h": (HOUR_MS, 23), "d": (DAY_MS, 7)}
+
+
+def _trading_day(call: Call) -> str:
+    """The day that is now in a zone, to its end; a symbol must be named."""
+    offset_ms, is_full = _offset(call.parameters.get("timeZone", "0")), _is_full(call)
+    _some_pair(call)
+    now_ms = call.market.now_ms
+
+    def row(pair: Pair) -> str:
+        bar = pair.current("1d", now_ms, offset_ms)
+        end_ms = ending("1d", bar.open_ms, offset_ms)
+        return _ticker(pair, Window(bar, bar.open, bar.open_ms, end_ms - 1), {}, is_full=is_full)
+
+    return _shown(call, row)
+
+
+def _some_pair(call: Call) -> None:
+    if not call.parameters.get("symbol") and not call.parameters.get("symbols"):
+        raise Mistaken(-1128, "Combination of optional parameters invalid. Recommendation: 'symbol' or 'symbols'")
+
+
+def _ticker(pair: Pair, window: Window, more: dict[str, str], *, is_full: bool) -> str:
     bar = window.bar
+    change = {
+        "priceChange": written(bar.close - bar.open),
+        "priceChangePercent": payloads.percent(bar),
+        "weightedAvgPrice": written(payloads.mean(bar)),
+    }
     row = {
         "symbol": pair.symbol,
-        **({"priceChange": written(bar.close - bar.open), "priceChangePercent": payloads.percent(bar)} if full else {}),
-        **({"weightedAvgPrice": written(payloads.mean(bar)), "prevClosePrice": written(window.before)} if full else {}),
-        "lastPrice": written(bar.close),
-        **(_best(pair) if full else {}),
+        **(change if is_full else {}),
+        **more,
         "openPrice": written(bar.open),
         "highPrice": written(bar.high),
         "lowPrice": written(bar.low),
+        "lastPrice": written(bar.close),
         "volume": written(bar.volume),
         "quoteVolume": written(bar.quote),
         "openTime": window.open_ms,
@@ -262,6 +320,8 @@ def _book_ticker(call: Call) -> str:
 
 def _depth(call: Call) -> str:
     pair = one_pair(call)
+    if not pair.has_book:
+        raise Mistaken(-1008, f"The capture has no snapshot of {pair.symbol}.", HTTPStatus.SERVICE_UNAVAILABLE)
     bids, asks = pair.book.best(limit(call, DEPTH_ROWS, MOST_DEPTH_ROWS))
     return payloads.partial_depth(pair.book.update_id, bids, asks).decode()
 
@@ -271,6 +331,40 @@ def _average(call: Call) -> str:
     bar: Bar = pair.window(AVERAGE_MS, call.market.now_ms).bar
     last_ms = pair.trades[-1].time_ms if pair.trades else 0
     return f'{{"mins":5,"price":"{written(payloads.mean(bar))}","closeTime":{last_ms}}}'
+
+
+def _execution_rules(call: Call) -> str:
+    """No order may be 15 % off the reference price; a double without orders lets nobody try."""
+    status = call.parameters.get("symbolStatus")
+    pairs, _ = asked_pairs(call)
+    limits = {
+        f"{side}LimitMult{end}": mult for side in ("bid", "ask") for end, mult in (("Up", "1.15"), ("Down", "0.85"))
+    }
+    rules = [{"ruleType": "PRICE_RANGE", **limits}]
+    rows = [{"symbol": pair.symbol, "rules": rules} for pair in pairs if status in (None, pair.status)]
+    return json.dumps({"symbolRules": rows}, ensure_ascii=False)
+
+
+def _reference_price(call: Call) -> str:
+    pair = one_pair(call)
+    if not pair.trades:
+        raise Mistaken(-2043, "This symbol doesn't have a reference price.")
+    price, at_ms = written(pair.last_price), call.market.now_ms
+    return f'{{"symbol":"{pair.symbol}","referencePrice":"{price}","timestamp":{at_ms}}}'
+
+
+def _premium_index(call: Call) -> str:
+    """The same mark, index and funding as the stream of mark prices."""
+
+    def row(pair: Pair) -> str:
+        at_ms = call.market.now_ms
+        told = json.loads(payloads.mark_price(pair.symbol, pair.mark_price, pair.last_price, at_ms))
+        names = {"s": "symbol", "p": "markPrice", "i": "indexPrice", "P": "estimatedSettlePrice",
+                 "r": "lastFundingRate", "T": "nextFundingTime", "E": "time"}  # fmt: skip
+        found = {name: told[key] for key, name in names.items()}
+        return json.dumps(found | {"interestRate": "0.00010000"}, ensure_ascii=False)
+
+    return _shown(call, row)
 
 
 def _flat(cost: int) -> Callable[[Parameters], int]:
@@ -294,6 +388,17 @@ def _day_weight(parameters: Parameters) -> int:
     return 2 if count <= SOME_SYMBOLS else 40 if count <= MANY_SYMBOLS else 80
 
 
+def _each(cost: int, most: int, everything: int) -> Callable[[Parameters], int]:
+    """So much for each symbol that is named."""
+
+    def weigh(parameters: Parameters) -> int:
+        if "symbol" in parameters:
+            return cost
+        return min(most, cost * (parameters["symbols"].count('"') // 2)) if "symbols" in parameters else everything
+
+    return weigh
+
+
 class Endpoint(NamedTuple):
     """How a call is answered, and what it weighs."""
 
@@ -311,8 +416,18 @@ ENDPOINTS = {
     "trades": Endpoint(_trades, _flat(25)),
     "historicalTrades": Endpoint(_historical_trades, _flat(25)),
     "ticker/24hr": Endpoint(_day, _day_weight),
+    "ticker": Endpoint(_rolling, _each(4, 200, 4)),
+    "ticker/tradingDay": Endpoint(_trading_day, _each(4, 200, 4)),
     "ticker/price": Endpoint(_price, _one_or_many(2, 4)),
     "ticker/bookTicker": Endpoint(_book_ticker, _one_or_many(2, 4)),
     "depth": Endpoint(_depth, _depth_weight),
     "avgPrice": Endpoint(_average, _flat(2)),
+    "executionRules": Endpoint(_execution_rules, _each(2, 40, 40)),
+    "referencePrice": Endpoint(_reference_price, _flat(2)),
+}
+FUTURES_ENDPOINTS = {
+    "ping": Endpoint(_ping, _flat(1)),
+    "time": Endpoint(_time, _flat(1)),
+    "exchangeInfo": Endpoint(_exchange_info, _flat(1)),
+    "premiumIndex": Endpoint(_premium_index, _one_or_many(1, 10)),
 }

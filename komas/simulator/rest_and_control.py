@@ -19,7 +19,7 @@ from komas.simulator.market import Market
 from komas.simulator.options import SimOptions
 from komas.simulator.rate_limits import Ledger, Verdict
 from komas.simulator.request_params import Call
-from komas.simulator.rest import FUTURES_INFO, PREFIX, answered, failure, refusal, weight
+from komas.simulator.rest import FUTURES_PREFIX, PREFIX, answered, failure, refusal, weight
 
 MILLISECONDS = re.compile(rb"(?<=[:\[,])1\d{12}(?=[,}\]])")
 BANNED = 418
@@ -67,11 +67,10 @@ class HttpApi:
         """The answer to one request; a fault may make it late."""
         if request.path.startswith("/sim/") and self.options.control:
             return self._control(request)
-        if request.path == FUTURES_INFO:
-            request = request._replace(path=f"{PREFIX}exchangeInfo")
-        if not request.path.startswith(PREFIX):
+        if not request.path.startswith((PREFIX, FUTURES_PREFIX)):
             return failure(HTTPStatus.NOT_FOUND, 0, f"{request.path} is not here")
-        fault = self.saboteur.troubles.called(request.path.removeprefix(PREFIX))
+        endpoint = request.path.removeprefix(PREFIX).removeprefix(FUTURES_PREFIX)
+        fault = self.saboteur.troubles.called(endpoint)
         if fault is not None:
             await trio.sleep(fault.delay)
         cost = weight(request.path, request.parameters)

@@ -24,12 +24,18 @@ def no_past() -> list[Bar]:
 
 
 class Pair:
-    """What the exchange knows of one symbol. ``past`` is asked for older bars once, when somebody first needs them."""
+    """What the exchange knows of one symbol. ``past`` is asked for older bars once, when somebody first needs them.
 
-    def __init__(self, symbol: str, book: Book, past: Callable[[], list[Bar]] = no_past) -> None:
+    Without ``has_book`` the book is what changes alone have told of it, and nobody may take it for a whole one.
+    """
+
+    def __init__(
+        self, symbol: str, book: Book, past: Callable[[], list[Bar]] = no_past, *, has_book: bool = True
+    ) -> None:
         self.symbol = symbol
         self.name = symbol.lower()
         self.status = "TRADING"
+        self.has_book = has_book
         self._book = book
         self.trades: list[Trade] = []
         self.aggregates: list[Aggregate] = []
@@ -131,6 +137,11 @@ class Pair:
         if self.trades:
             return self.trades[-1].price
         return self.bars[-1].close if self.bars else self.top.bid
+
+    @property
+    def mark_price(self) -> int:
+        """The middle of the book; the last price where it has none."""
+        return (self.top.bid + self.top.ask) // 2 or self.last_price
 
     def candles(self, interval: str, start_ms: int, until_ms: int, offset_ms: int = 0) -> list[Bar]:
         """Candles whose opening lies in the given times, empty ones included; the last holds all that it has."""

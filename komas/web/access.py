@@ -20,11 +20,13 @@ import trio
 from werkzeug.datastructures import Headers
 
 from komas.errors import SettingError
+from komas.model.addresses import Proxies
 from komas.model.origins import OriginList, host_and_port, parse_origin
 from komas.observability.logs import LogLimit
 from komas.secret_files import read_or_make
 from komas.settings import FIELDS, TOKEN_LENGTH, Settings
 from komas.web.bearer import bearer_of
+from komas.web.cors import Page
 from komas.web.local_programs import Endpoint, SpeaksForItself, plain
 from komas.web.problems import ProblemError
 
@@ -80,7 +82,7 @@ class Access:
         speaks_for_itself: SpeaksForItself,
     ) -> None:
         """``is_exposed`` says whether the server listens beyond loopback, which is known once it listens."""
-        self._trusted = frozenset(settings.trusted_proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
         self._admin_token = admin_token.encode()
         self._may_lack_token = not (settings.admin_token or settings.trusted_proxies)
         self._origins = OriginList(settings.cors_origins)
@@ -90,8 +92,8 @@ class Access:
         self._log_limit = LogLimit()
 
     def address(self, caller: Caller) -> str:
-        """The address to count by: the peer's, or what a trusted proxy says it forwards for."""
-        return (self._forwarded(caller, "X-Forwarded-For") or caller.peer)[:64]
+        """The address to count by: the peer's, or the one that trusted proxies say they forward for."""
+        return self._proxies.client(caller.peer, caller.headers.getlist("X-Forwarded-For"))
 
     def check_admin(self, caller: Caller) -> None:
         """Raise a problem unless the caller has the admin token."""
@@ -114,38 +116,31 @@ class Access:
                 return
         self.check_admin(caller)
 
-    def cors(self, caller: Caller, *, reads: bool) -> dict[str, str]:
-        """Headers that let a web page read the answer: a listed one, and with ``*`` any page, where it only reads."""
-        origin = _origin_of(caller)
-        if origin and origin in self._origins:
-            return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-        if self._origins.is_any and reads:
-            return {"Access-Control-Allow-Origin": "*"} if origin else {}
-        return {"Vary": "Origin"}
-
-    def lists(self, caller: Caller) -> bool:
-        """Whether the page that calls is listed by its name."""
-        return (_origin_of(caller) or "") in self._origins
+    def page_of(self, caller: Caller) -> Page:
+        """What the page that calls, if it is one, is to the setting ``cors_origins``."""
+        if (origin_of(caller) or "") in self._origins:
+            return Page.LISTED
+        return Page.ANY if self._origins.is_any else Page.STRANGER
 
     def lets_page_in(self, caller: Caller) -> bool:
         """Whether the page that calls, if it is one, may open a signal socket: the token is the proof, no cookie is.
 
         With ``*`` every page may, else those that are listed and our own. A refusal is counted, and at times logged.
         """
-        if self._origins.is_any or self.is_same_origin(caller) or self.lists(caller):
+        if self.page_of(caller) is not Page.STRANGER or self.is_same_origin(caller):
             return True
         self._origins_refused += 1
         if (left_out := self._log_limit.due(trio.current_time())) is not None:
             log.warning(
                 "page refused: its origin %r is not listed in cors_origins",
-                (_origin_of(caller) or "")[:ORIGIN_SHOWN],
+                (origin_of(caller) or "")[:ORIGIN_SHOWN],
                 extra={"refused": self._origins_refused, "not_logged": left_out},
             )
         return False
 
     def is_same_origin(self, caller: Caller) -> bool:
         """Whether the page that calls, if it is one, came from this server, as a trusted proxy may call it."""
-        text = _origin_of(caller)
+        text = origin_of(caller)
         if text is None:
             return True
         host = self._forwarded(caller, "X-Forwarded-Host") or caller.headers.get("Host", "")
@@ -174,7 +169,7 @@ class Access:
 
     def _forwarded(self, caller: Caller, name: str) -> str:
         """What a trusted proxy itself wrote into a header, behind what its client may have written; empty for none."""
-        if caller.peer not in self._trusted:
+        if caller.peer not in self._proxies:
             return ""
         # Some proxies add a line of their own.
         return ",".join(caller.headers.getlist(name)).rsplit(",", 1)[-1].strip()
@@ -231,7 +226,7 @@ def is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _origin_of(caller: Caller) -> str | None:
+def origin_of(caller: Caller) -> str | None:
     """The page's origin; several, which no browser sends, are none that is listed or ours."""
     found = caller.headers.getlist("Origin")
     return ",".join(found).lower() if found else None

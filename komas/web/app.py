@@ -15,8 +15,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
 from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
-from komas.web import problems
-from komas.web.access import Caller
+from komas.web import cors, problems
+from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import control
@@ -32,7 +32,6 @@ BODY_BYTES = 64 * 1024  # the longest body that means anything: 200 symbols are 
 UNREAD_BODY_S: Final = 1.0
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _PROTECTED = frozenset({"ops.logs_today", "vips.show"})  # by what was routed: several ways of writing a path lead to it
-_READING = "GET, HEAD, OPTIONS"
 
 
 _WITH_KEY: Final = {"POST": " with the same Idempotency-Key"}
@@ -81,8 +80,12 @@ def _guard(app: QuartTrio, services: Services) -> None:
     @app.after_request
     async def add_headers(response: Response) -> Response:
         reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
-        response.headers.update(services.access.cors(_caller(), reads=reads))
+        caller = _caller()
+        page = services.access.page_of(caller)
+        response.headers.update(cors.headers_of(page, origin_of(caller) or "", reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"
+        # All that is told here is of this moment, and a cache may keep even an error for a while (RFC 9110, 15.1).
+        response.headers.setdefault("Cache-Control", "no-store")
         return response
 
 
@@ -110,15 +113,10 @@ def _check_once(query: MultiDict[str, str]) -> None:
 
 
 def _preflight(services: Services) -> Response:
-    """Answer a browser that asks before it calls: a listed page may do anything, any other may read, if it may."""
-    response = Response(b"", HTTPStatus.NO_CONTENT)
-    listed = services.access.lists(_caller())
-    response.headers["Access-Control-Allow-Methods"] = f"{_READING}, POST, PATCH, DELETE" if listed else _READING
-    headers = (
-        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID" if listed else "Cache-Control, Last-Event-ID"
-    )
-    response.headers["Access-Control-Allow-Headers"] = headers
-    response.headers["Access-Control-Max-Age"] = "600"
+    """Answer a browser that asks before it calls."""
+    response = Response(b"", HTTPStatus.NO_CONTENT, cors.preflight_of(services.access.page_of(_caller())))
+    for name in ("Content-Length", "Content-Type"):  # RFC 9110, 8.6: there is no content to speak of
+        del response.headers[name]
     return response
 
 

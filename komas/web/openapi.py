@@ -171,7 +171,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
 
 _LOGS: Final = _object(count=_COUNT, records={"type": "array", "items": {"type": "object"}})
 _EVENTS: Final = (
-    "`retry:`, then what is already known, then events. Data events have no name: "
+    "`retry:` in the first event, then what is already known, then events. Data events have no name: "
     '`{"type", "data", "timestamp"}`, and `"backfilled": true` where a fact was missed and asked for. Named notices: '
     '`status` `{"state", "reason"?, "retry_in_s"?, "stream"?}`, `gap` `{"stream", "from", "to", "filled", "reason"?}`, '
     '`health` `{"stream", "health", "reason"}`, `lagged` `{"dropped"}`, `busy` `{"reason"}`.'
@@ -256,7 +256,11 @@ _INTERVAL: Final = _query("interval", {"enum": list(INTERVALS), "default": "1m"}
 _RATE: Final[Schema] = {"type": "number", "minimum": 0.1, "maximum": 1000}
 _RESUME: Final[tuple[Schema, ...]] = (
     {"name": "Last-Event-ID", "in": "header", "required": False, "description": "go on after it", "schema": _TEXT},
-    _query("last_event_id", _TEXT, meaning="the same, for clients that cannot set a header"),
+    _query(
+        "last_event_id",
+        _TEXT,
+        meaning="the same, for clients that cannot set a header; lastEventId and Last-Event-ID mean it, too",
+    ),
 )
 _SSE: Final = "text/event-stream"
 

@@ -58,14 +58,19 @@ def from_venue(error: VenueError) -> ProblemError:
 
 
 def respond(problem: ProblemError) -> Response:
+    """Answer with a problem document."""
+    body = document(problem.status, problem.detail, problem.errors)
+    return Response(body, problem.status, {"Content-Type": MEDIA_TYPE, **problem.headers})
+
+
+def document(status: int, detail: str, errors: tuple[FieldError, ...] = ()) -> bytes:
     """Render a problem document."""
-    status = HTTPStatus(problem.status)
     body: dict[str, object] = {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": HTTPStatus(status).phrase,
         "status": int(status),
-        "detail": problem.detail,
+        "detail": detail,
     }
-    if problem.errors:
-        body["errors"] = problem.errors
-    return Response(encode(body), int(status), {"Content-Type": MEDIA_TYPE, **problem.headers})
+    if errors:
+        body["errors"] = errors
+    return encode(body)

@@ -25,7 +25,7 @@ from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Batch, Item
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_position
-from komas.model.market import FeedState
+from komas.model.market import FeedState, Gap
 from komas.model.streams import Stream
 from komas.web.encoding import named_event, server_sent_event
 
@@ -33,11 +33,18 @@ HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
+    # No encoding at all, which RFC 9110 (8.4.1) would leave unsaid: Caddy 2.6 with `encode gzip` ignores no-transform,
+    # and holds events back for as long as its compressor likes, where there is no such header.
+    "Content-Encoding": "identity",
 }
-RETRY_MS: Final = 2000
+RETRY_MS: Final = (1_000, 4_000)  # spread, so that those who were cut off together do not come back together
 BUSY_RETRY_MS: Final = (5_000, 30_000)  # spread, so that those who were turned away do not come back together
 CHUNK_BYTES: Final = 2**16  # a write must fit its deadline on a slow line
-COMMENT: Final = b": keep-alive\n\n"
+# Without the blank line that would end an event: two popular clients (httpx-sse, @microsoft/fetch-event-source) hand
+# out an event with empty data there, against WHATWG HTML, 9.2.6. The same goes for a "retry:" by itself.
+COMMENT: Final = b": keep-alive\n"
+UNREADABLE: Final = "the id that this reader came back with cannot be read"
+_NAMES_OF_ID: Final = "lasteventid"  # in a query, however it is spelled: last_event_id, lastEventId, Last-Event-ID
 
 
 class Lagged(msgspec.Struct, frozen=True):
@@ -107,19 +114,31 @@ class Events:
         self._shown = None
 
 
-class Reader(msgspec.Struct, frozen=True, kw_only=True):
+class Return(msgspec.Struct, frozen=True):
+    """A client comes back; ``position`` is ``None`` where what it says of its place cannot be read."""
+
+    position: StreamPosition | None
+
+
+class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What one client reads, and how.
 
-    ``since`` recovers what came after a position; a heartbeat is sent after ``heartbeat_s`` seconds without an event;
-    ``capacity`` bounds the events that wait. ``writer`` is the connection, where it can be written to without waiting.
+    ``returning`` recovers what came after a position, or tells that this cannot be done; a heartbeat is sent after
+    ``heartbeat_s`` seconds without an event; ``capacity`` bounds the events that wait. ``writer`` is the connection,
+    where it can be written to without waiting.
     """
 
     streams: Sequence[Stream]
     show: Show
     heartbeat_s: float
     capacity: int
-    since: StreamPosition | None = None
+    returning: Return | None = None
     writer: Writer | None = None
+
+    @property
+    def since(self) -> StreamPosition | None:
+        """The position after which the client wants everything."""
+        return None if self.returning is None else self.returning.position
 
     @property
     def direct(self) -> Writer | None:
@@ -134,12 +153,12 @@ class EventBody(ResponseBody):
     ``None``, and counts it in the same moment, so that no burst of clients gets past a limit.
     """
 
-    def __init__(self, hub: Hub, reader: Reader, admission: AbstractContextManager[str | None]) -> None:
+    def __init__(self, hub: Hub, options: ReadOptions, admission: AbstractContextManager[str | None]) -> None:
         self._hub = hub
-        self._reader = reader
+        self._options = options
         self._admission = admission
-        self._pause_s = 0.0 if reader.show.max_rate is None else 1 / reader.show.max_rate
-        self._events = Events(reader.show.levels)
+        self._pause_s = 0.0 if options.show.max_rate is None else 1 / options.show.max_rate
+        self._events = Events(options.show.levels)
         self._next_at = 0.0
         self._waiting: list[bytes] = []
         self._subscribing: AbstractContextManager[MarketSubscription] | None = None
@@ -181,30 +200,33 @@ class EventBody(ResponseBody):
         if not self._waiting:
             if self._subscription is None:
                 raise StopAsyncIteration  # busy, and said so
-            if (writer := self._reader.direct) is None:
+            if (writer := self._options.direct) is None:
                 self._waiting += await self._news(self._subscription)
             else:
                 self._waiting += await self._overflow(self._subscription, writer)
         return self._waiting.pop(0)
 
     def _subscribe(self) -> AbstractContextManager[MarketSubscription]:
-        reader, writer = self._reader, self._reader.direct
+        options, writer = self._options, self._options.direct
         if writer is None:
-            return self._hub.subscribe(reader.streams, since=reader.since, capacity=reader.capacity)
+            return self._hub.subscribe(options.streams, since=options.since, capacity=options.capacity)
         return self._hub.subscribe_writer(
-            reader.streams, writer, reader.show, since=reader.since, capacity=reader.capacity
+            options.streams, writer, options.show, since=options.since, capacity=options.capacity
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
-        yield b"retry: %d\n\n" % RETRY_MS
+        yield _retry(RETRY_MS)
         if self._hub.status.state is not FeedState.CONNECTED:
             yield server_sent_event(NoticeEnvelope(self._hub.status))
+        if self._options.returning is not None and self._options.since is None:
+            for stream in self._options.streams:
+                yield named_event("gap", Gap(stream=stream.name, first=None, last=None, reason=UNREADABLE))
         yield from map(self._events.render, subscription.initial)
 
     async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
         chunks: list[bytes] = []
-        silent_until = trio.current_time() + self._reader.heartbeat_s
+        silent_until = trio.current_time() + self._options.heartbeat_s
         if self._pause_s:
             with trio.move_on_at(min(self._next_at, silent_until)):
                 await self._hub.drained.wait()  # the end of the server is not waited for
@@ -227,7 +249,7 @@ class EventBody(ResponseBody):
             batch = await subscription.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-        if self._reader.direct is not None:
+        if self._options.direct is not None:
             self._events.forget()
         return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
 
@@ -240,10 +262,20 @@ class EventBody(ResponseBody):
         raise NotImplementedError("an event stream has no ranges")
 
 
-def position_of(headers: Headers, query: Mapping[str, str]) -> StreamPosition | None:
-    """Where a returning client left off; nonsense is no position, for a browser cannot be told about it."""
-    text = headers.get("Last-Event-ID") or query.get("last_event_id", "")
-    return parse_position(text) if text else None
+def return_of(headers: Headers, query: Mapping[str, str]) -> Return | None:
+    """Where a client left off, if it says so: in its header, or in the query, where the name is spelled in many ways.
+
+    What the header says is newer than what a page wrote into an address, and what a polyfill appends to the query newer
+    than what stood there before.
+    """
+    said = [headers.get("Last-Event-ID", "")]
+    said += [text for name, text in reversed(list(query.items())) if _letters_of(name) == _NAMES_OF_ID]
+    text = next((text for text in said if text), None)
+    return None if text is None else Return(parse_position(text))
+
+
+def _letters_of(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def respond(body: EventBody) -> Response:
@@ -254,14 +286,20 @@ def respond(body: EventBody) -> Response:
 
 
 def head() -> Response:
-    """Answer HEAD: the same headers, no stream."""
-    return Response(b"", 200, HEADERS)
+    """Answer HEAD: the same headers, no stream, and no word of a length, for a stream has none (RFC 9110, 8.6)."""
+    response = Response(b"", 200, HEADERS)
+    del response.headers["Content-Length"]
+    return response
 
 
 def _busy(reason: str) -> bytes:
     """What a client is turned away with: a browser's EventSource gives up for good on any status but 200."""
-    retry_ms = random.randint(*BUSY_RETRY_MS)  # noqa: S311 - spreads load, guards nothing
-    return b"retry: %d\n\n%b" % (retry_ms, named_event("busy", {"reason": reason}))
+    return _retry(BUSY_RETRY_MS) + named_event("busy", {"reason": reason})
+
+
+def _retry(between_ms: tuple[int, int]) -> bytes:
+    """When to come back after a cut: the first line of the first event, for by itself it would be an empty one."""
+    return b"retry: %d\n" % random.randint(*between_ms)  # noqa: S311 - spreads load, guards nothing
 
 
 def _chunks(events: Iterable[bytes]) -> list[bytes]:

@@ -44,7 +44,27 @@ async def test_what_a_callback_raises_is_reported(caplog: pytest.LogCaptureFixtu
     [first, _] = errors
     assert isinstance(first, CallbackError)
     assert (first.stream, type(first.__cause__)) == ("btcusdt@trade", KeyError)
-    assert [record.message for record in caplog.records] == ["on_error raised"] * 2
+    assert [record.message for record in caplog.records] == ["on_error raised 'mine'"]
+
+
+async def test_what_nobody_hears_of_is_logged(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sixty errors of a program without ``on_error`` left no line; now one a minute for each stream, with its place."""
+    registry = CallbackRegistry()
+
+    def fail() -> None:
+        raise KeyError("mine")
+
+    for _ in range(61):
+        for name in ("btcusdt@trade", "ethusdt@trade"):
+            await registry.call([fail], name=name)
+        await trio.sleep(1)
+    said = [record for record in caplog.records if "btcusdt@trade" in record.getMessage()]
+    assert len(said) == len(caplog.records) - len(said) == 2
+    assert "KeyError: 'mine'" in said[0].getMessage()
+    assert said[0].exc_info is not None
+    assert vars(said[1])["left_out"] == 59
 
 
 async def test_a_cancelled_callback_is_no_error() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from urllib.parse import unquote
 
 import pytest
 import trio
@@ -12,8 +15,12 @@ import trio.testing
 
 import komas
 from komas import BinanceWebSocket, CallbackError, CallerError, Gap, VenueError, open_binance
+from komas.client.background import CALLBACKS_END_S
+from komas.client.streams import Binance
 from komas.errors import KomasError
+from komas.model.kinds import Kind
 from komas.model.market import Trade
+from komas.model.streams import stream
 from komas.venues.core.retry import RetryPolicy
 from tests.builders import ticker_frame, trade_frame
 from tests.venues.exchange import REFUSED, Peer, ScriptedExchange, obeying, saying
@@ -224,14 +231,24 @@ async def test_unsubscribing_ends_the_stream_at_the_exchange(
             await ws.unsubscribe("ETHUSDT")
 
 
-async def test_iterating_is_the_other_way(autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange) -> None:
-    """In order, with gaps where they are; leaving the block unsubscribes."""
+@pytest.mark.parametrize("is_plain", [True, False])
+async def test_iterating_is_the_other_way(
+    autojump_clock: trio.testing.MockClock,
+    exchange: ScriptedExchange,
+    is_plain: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """In order, with gaps where they are, also for a coroutine function; leaving the block unsubscribes."""
     exchange.script(saying(), saying(trade_frame(1), trade_frame(4), then=obeying))
     gaps: list[Gap] = []
     seen = []
+
+    async def note(gap: Gap) -> None:
+        await trio.sleep(1)
+        gaps.append(gap)
+
     async with (
         open_binance(URL, open_stream=exchange) as binance,
-        binance.trades("btcusdt", on_gap=gaps.append) as trades,
+        binance.trades("btcusdt", on_gap=gaps.append if is_plain else note) as trades,
     ):
         async for trade in trades:
             seen.append(trade.trade_id)
@@ -350,25 +367,270 @@ async def test_what_is_kept_from_a_block_that_was_left_says_so(
                 pytest.fail("there is nothing to hear")
 
 
+async def _nine_trades(peer: Peer) -> None:
+    """An act: acknowledge one request, send nine trades, stay."""
+    await peer.acknowledge()
+    await peer.say(*map(trade_frame, range(1, 10)))
+    await trio.sleep_forever()
+
+
 async def test_a_callback_may_let_go(autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange) -> None:
-    """At once, for it is waited for itself; and it is not called again."""
-    heard: list[int] = []
-
-    async def act(peer: Peer) -> None:
-        await peer.acknowledge()
-        await peer.say(*map(trade_frame, range(1, 10)))
-        await trio.sleep_forever()
-
-    exchange.script(act)
+    """It was cancelled at its next await; it comes to its end, is not called again, and run_forever() returns then."""
+    heard: list[object] = []
+    exchange.script(_nine_trades)
     ws = BinanceWebSocket(URL, open_stream=exchange)
 
     async def enough(trade: Trade) -> None:
         heard.append(trade.trade_id)
         await ws.disconnect()
+        heard.append("disconnected")
+        await trio.sleep(5)
+        heard.append("finished")
 
     await ws.connect()
     await ws.subscribe_trade("BTCUSDT", enough)
     begun_at = trio.current_time()
     await ws.run_forever()
-    assert trio.current_time() - begun_at < 1
+    assert 5 <= trio.current_time() - begun_at < 6
+    assert heard == [1, "disconnected", "finished"]
+
+
+async def test_a_callback_may_connect_anew(autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange) -> None:
+    """What it subscribes to then works, and run_forever() goes on with the new connection."""
+    heard: list[object] = []
+    exchange.script(_nine_trades, _nine_trades)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+
+    async def again(trade: Trade) -> None:
+        heard.append(trade.trade_id)
+        await ws.disconnect()
+        await ws.connect()
+        await ws.subscribe_trade("BTCUSDT", lambda trade: heard.append((trade.trade_id,)))
+
+    await ws.connect()
+    await ws.subscribe_trade("BTCUSDT", again)
+    with trio.move_on_after(60) as waited:
+        await ws.run_forever()
+    assert waited.cancelled_caught
+    assert heard == [1, *((number,) for number in range(1, 10))]
+
+
+async def test_on_error_may_let_go(autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange) -> None:
+    """Every callback comes to its end, not those of streams alone."""
+    heard: list[str] = []
+    exchange.script(saying(), *[REFUSED] * 1000)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+
+    @ws.on_error
+    async def give_up(error: Exception) -> None:
+        await ws.disconnect()
+        await trio.sleep(1)
+        heard.append(str(error))
+
+    await ws.connect()
+    with trio.fail_after(100):
+        await ws.run_forever()
+    assert heard == ["the connection was cut"]
+
+
+async def test_run_forever_returns_when_there_is_nothing_to_run(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """After the last stream was unsubscribed, in its own callback, it waited for ever."""
+    heard: list[int] = []
+    exchange.script(_nine_trades)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+
+    async def enough(trade: Trade) -> None:
+        await ws.unsubscribe("btcusdt@trade")
+        await trio.sleep(5)
+        heard.append(trade.trade_id)
+
+    await ws.connect()
+    await ws.subscribe_trade("BTCUSDT", enough)
+    with trio.fail_after(60):
+        await ws.run_forever()
     assert heard == [1]
+
+
+async def test_one_stream_may_be_put_into_the_place_of_another(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """In between there is no stream, but there is something to run."""
+    exchange.script(obeying)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+    await ws.connect()
+    await ws.subscribe_trade("BTCUSDT", print)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ws.run_forever)
+        await trio.sleep(1)
+        await ws.unsubscribe("btcusdt@trade")
+        assert await ws.subscribe_trade("ETHUSDT", print) == "ethusdt@trade"
+        await trio.sleep(60)
+        await ws.disconnect()
+
+
+async def test_a_disconnect_from_outside_gives_callbacks_two_seconds(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """One that takes longer is cancelled: nobody waits for it for ever."""
+    heard: list[object] = []
+    exchange.script(_nine_trades)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+
+    async def quick(_trade: Trade) -> None:
+        await trio.sleep(1.5)
+        heard.append("quick")
+
+    async def slow(_trade: Trade) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            heard.append(trio.current_time() - begun_at)
+
+    await ws.connect()
+    await ws.subscribe_trade("BTCUSDT", quick)
+    await ws.subscribe_trade("BTCUSDT", slow)
+    await trio.sleep(0.5)
+    begun_at = trio.current_time()
+    await ws.disconnect()
+    assert heard == ["quick", CALLBACKS_END_S]
+
+
+def _leave(_trade: Trade) -> None:
+    sys.exit(3)
+
+
+async def test_a_callback_may_exit(autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange) -> None:
+    """By ``SystemExit``, as anywhere else in Python: it came out as a group."""
+    exchange.script(_nine_trades)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+    await ws.connect()
+    await ws.subscribe_trade("BTCUSDT", _leave)
+    with pytest.raises(SystemExit) as left:
+        await ws.run_forever()
+    assert left.value.code == 3
+
+
+async def test_a_callback_may_exit_from_a_block(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """Wherever the block waits: it went on without a connection, for ever."""
+    exchange.script(_nine_trades)
+    with trio.fail_after(60), pytest.raises(SystemExit):
+        async with BinanceWebSocket(URL, open_stream=exchange) as ws:
+            await ws.subscribe_trade("BTCUSDT", _leave)
+            await trio.sleep_forever()
+
+
+async def test_a_block_of_callbacks_whose_attempts_run_out_ends(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """As the block of ``open_binance()`` does."""
+    exchange.script(saying(ticker_frame()), REFUSED)
+    with trio.fail_after(100), pytest.raises(VenueError, match="refused"):
+        async with BinanceWebSocket(URL, open_stream=exchange, retry_policy=ONCE):
+            await trio.sleep_forever()
+
+
+def test_without_trio_it_is_said_what_to_do() -> None:
+    """Under asyncio, as in a notebook, it was ``'RunContext' object has no attribute 'runner'``."""
+
+    async def iterate() -> None:
+        async with open_binance():
+            pytest.fail("the block was entered")
+
+    for call in (BinanceWebSocket().connect, BinanceWebSocket().disconnect, BinanceWebSocket().__aenter__, iterate):
+        with pytest.raises(CallerError, match=r"trio\.run"):
+            asyncio.run(call())
+
+
+def test_what_is_advised_without_trio_works() -> None:
+    """From a thread of asyncio's own."""
+
+    async def main() -> str:
+        await trio.lowlevel.checkpoint()
+        return "ran"
+
+    async def notebook() -> str:
+        return await asyncio.to_thread(trio.run, main)
+
+    assert asyncio.run(notebook()) == "ran"
+
+
+EVERY_KIND: dict[Kind, tuple[Callable[[BinanceWebSocket], Awaitable[str]], Callable[[Binance], object]]] = {
+    Kind.TICKER: (lambda ws: ws.subscribe_ticker("BTCUSDT"), lambda binance: binance.ticker("BTCUSDT")),
+    Kind.MINI_TICKER: (
+        lambda ws: ws.subscribe_ticker("BTCUSDT", mini=True),
+        lambda binance: binance.mini_ticker("BTCUSDT"),
+    ),
+    Kind.KLINE: (lambda ws: ws.subscribe_kline("BTCUSDT"), lambda binance: binance.klines("BTCUSDT")),
+    Kind.TRADE: (lambda ws: ws.subscribe_trade("BTCUSDT"), lambda binance: binance.trades("BTCUSDT")),
+    Kind.AGG_TRADE: (
+        lambda ws: ws.subscribe_trade("BTCUSDT", aggregate=True),
+        lambda binance: binance.agg_trades("BTCUSDT"),
+    ),
+    Kind.BOOK_TICKER: (lambda ws: ws.subscribe_book_ticker("BTCUSDT"), lambda binance: binance.book_ticker("BTCUSDT")),
+    Kind.DEPTH: (lambda ws: ws.subscribe_depth("BTCUSDT"), lambda binance: binance.depth("BTCUSDT")),
+    Kind.AVG_PRICE: (lambda ws: ws.subscribe_avg_price("BTCUSDT"), lambda binance: binance.avg_price("BTCUSDT")),
+    Kind.TICKER_1H: (
+        lambda ws: ws.subscribe_rolling_ticker("BTCUSDT"),
+        lambda binance: binance.rolling_ticker("BTCUSDT"),
+    ),
+    Kind.TICKER_4H: (
+        lambda ws: ws.subscribe_rolling_ticker("BTCUSDT", window="4h"),
+        lambda binance: binance.rolling_ticker("BTCUSDT", "4h"),
+    ),
+    Kind.TICKER_1D: (
+        lambda ws: ws.subscribe_rolling_ticker("BTCUSDT", window="1d"),
+        lambda binance: binance.rolling_ticker("BTCUSDT", "1d"),
+    ),
+    Kind.MARK_PRICE: (lambda ws: ws.subscribe_mark_price("BTCUSDT"), lambda binance: binance.mark_price("BTCUSDT")),
+}
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_the_client_has_every_kind_of_the_server(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange, kind: Kind
+) -> None:
+    """By callbacks and by iteration: ``mark_price`` was the server's alone."""
+    subscribe, iterate = EVERY_KIND[kind]
+    wanted = stream(kind, "BTCUSDT")
+    exchange.script(then=obeying)
+    async with BinanceWebSocket(URL, open_stream=exchange) as ws:
+        assert await subscribe(ws) == wanted.name
+        await ws.unsubscribe(wanted.name)
+        with pytest.raises(CallerError, match="not subscribed"):
+            await ws.unsubscribe("BTCUSDT", kind)
+    async with open_binance(URL, open_stream=exchange) as binance:
+        events = iterate(binance)
+        assert isinstance(events, AbstractAsyncContextManager)
+        async with events:
+            asked = {name for peer in exchange.peers for _, request in peer.requests for name in _names(request)}
+            assert wanted.name in asked or wanted.name in unquote(exchange.peers[-1].path)
+
+
+def _names(request: dict[str, object]) -> list[str]:
+    names = request["params"]
+    assert isinstance(names, list)
+    return names
+
+
+async def test_an_unknown_window_is_the_callers_mistake(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """Those there are are named."""
+    exchange.script(obeying)
+    async with BinanceWebSocket(URL, open_stream=exchange) as ws:
+        with pytest.raises(CallerError, match="1h 4h 1d"):
+            await ws.subscribe_rolling_ticker("BTCUSDT", window="2h")
+
+
+async def test_the_reason_is_in_the_text_of_the_log(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``logging.basicConfig()`` prints the text alone: it showed "link lost"."""
+    exchange.script(saying(), then=obeying)
+    async with BinanceWebSocket(URL, open_stream=exchange):
+        await trio.sleep(10)
+    assert any(text.startswith("link lost: reason='the connection was cut'") for text in caplog.messages)

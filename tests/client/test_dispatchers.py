@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 
 import pytest
 import trio
 import trio.testing
 
-from komas import BinanceWebSocket, CallbackError, Gap, SlowConsumer, VenueError
+from komas import BinanceWebSocket, Gap, SlowConsumer, VenueError
+from komas.client.dispatchers import SLOW
 from komas.model.market import Event, Trade
-from tests.builders import trade_frame
-from tests.venues.exchange import Peer, ScriptedExchange, obeying, saying
+from tests.builders import mark_price_frame, trade_frame
+from tests.venues.exchange import REFUSED, Peer, ScriptedExchange, obeying, saying
 
 URL = "ws://exchange.test:9443"
 
@@ -138,23 +140,36 @@ async def test_gaps_are_told_in_their_place(autojump_clock: trio.testing.MockClo
     assert heard == [1, Gap(stream="btcusdt@trade", first=2, last=3, reason="no such endpoint"), 4]
 
 
-async def test_a_callback_that_falls_behind_is_told_so_and_goes_on(
-    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("burst", "lost", "recovered"),
+    [
+        (28, [], [*range(2, 30)]),  # the history has them all
+        (5000, [Gap(stream="btcusdt@trade", first=2, last=905, reason=SLOW)], [*range(906, 5002)]),
+    ],
+)
+async def test_a_callback_that_falls_behind_is_told_what_it_lost(
+    autojump_clock: trio.testing.MockClock,
+    exchange: ScriptedExchange,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    burst: int,
+    lost: list[Gap],
+    recovered: list[int],
 ) -> None:
-    """With what comes after; in between nothing is lost in silence."""
+    """70,000 trades were lost, ``on_gap`` was not called, and nothing was logged; the newest are in the history."""
     monkeypatch.setattr("komas.client.dispatchers.BACKLOG", 16)
 
     async def act(peer: Peer) -> None:
         await peer.acknowledge()
         await peer.say(trade_frame(1))
         await trio.sleep(1)
-        await peer.say(*map(trade_frame, range(2, 30)))
+        await peer.say(*map(trade_frame, range(2, burst + 2)))
         await trio.sleep(20)
-        await peer.say(trade_frame(30))
+        await peer.say(trade_frame(burst + 2))
         await trio.sleep_forever()
 
     exchange.script(act)
-    heard: list[int] = []
+    heard: list[object] = []
     errors: list[Exception] = []
 
     async def slow(trade: Trade) -> None:
@@ -163,9 +178,105 @@ async def test_a_callback_that_falls_behind_is_told_so_and_goes_on(
 
     async with BinanceWebSocket(URL, open_stream=exchange) as ws:
         ws.on_error(errors.append)
+        ws.on_gap(heard.append)
         await ws.subscribe_trade("BTCUSDT", slow)
         await trio.sleep(60)
-    assert heard == [1, 30]
-    [error] = errors
-    assert isinstance(error, CallbackError)
-    assert (error.stream, type(error.__cause__)) == ("btcusdt@trade", SlowConsumer)
+    assert heard == [1, *lost, *recovered, burst + 2]
+    assert [type(error) for error in errors] == [SlowConsumer] * len(lost)
+    assert sum("slower than btcusdt@trade" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_burst_before_the_first_callback_is_a_gap_without_an_end(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing was delivered, nothing is known of what is missing, but that it is."""
+    monkeypatch.setattr("komas.client.dispatchers.BACKLOG", 16)
+
+    async def act(peer: Peer) -> None:
+        await peer.acknowledge()
+        await trio.sleep(1)
+        await peer.stream.send_all(b"".join(_text_frame(trade_frame(number)) for number in range(1, 30)))
+        await trio.sleep(1)
+        await peer.say(trade_frame(30))
+        await trio.sleep_forever()
+
+    exchange.script(act)
+    heard: list[object] = []
+    async with BinanceWebSocket(URL, open_stream=exchange) as ws:
+        ws.on_gap(heard.append)
+        await ws.subscribe_trade("BTCUSDT", lambda trade: heard.append(trade.trade_id))
+        await trio.sleep(60)
+    assert heard == [Gap(stream="btcusdt@trade", first=None, last=None, reason=SLOW), 30]
+
+
+def _text_frame(text: str) -> bytes:
+    """A text message of a server, of 126 to 65535 bytes."""
+    return b"\x81\x7e" + len(text).to_bytes(2, "big") + text.encode()
+
+
+async def test_a_callback_may_end_its_own_stream(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """It was cancelled at its next await; it comes to its end, is not called again, and may subscribe anew."""
+    heard: list[object] = []
+
+    async def act(peer: Peer) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.obey)
+            await trio.sleep(1)
+            await peer.say(*map(trade_frame, range(1, 4)))
+            await trio.sleep(10)
+            await peer.say(*map(trade_frame, range(4, 6)))
+
+    exchange.script(act)
+    ws = BinanceWebSocket(URL, open_stream=exchange)
+
+    async def once(trade: Trade) -> None:
+        await ws.unsubscribe("btcusdt@trade")
+        await trio.sleep(5)
+        heard.append(trade.trade_id)
+        await ws.subscribe_trade("BTCUSDT", lambda later: heard.append((later.trade_id,)))
+        heard.append("subscribed")
+
+    async with ws:
+        await ws.subscribe_trade("BTCUSDT", once)
+        await trio.sleep(30)
+    assert heard == [1, "subscribed", (4,), (5,)]
+
+
+async def test_a_stream_that_is_ended_from_outside_lets_its_callback_finish(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """A callback that was writing to a database when another task unsubscribed was cut in two."""
+    heard: list[object] = []
+    exchange.script(_trading(1, 2))
+    async with BinanceWebSocket(URL, open_stream=exchange) as ws:
+
+        async def slow(trade: Trade) -> None:
+            await trio.sleep(5)
+            heard.append(trade.trade_id)
+
+        await ws.subscribe_trade("BTCUSDT", slow)
+        await trio.sleep(1)
+        await ws.unsubscribe("btcusdt@trade")
+        await trio.sleep(20)
+        assert heard == [1]
+
+
+async def test_mark_prices_are_of_a_connection_of_their_own(
+    autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
+) -> None:
+    """Dialled with the first of them, and not before; a failure of it is told to ``on_error``."""
+    heard: list[object] = []
+    errors: list[Exception] = []
+    exchange.script(obeying, REFUSED, saying(mark_price_frame(1000), then=obeying))
+    async with BinanceWebSocket(URL, open_stream=exchange) as ws:
+        ws.on_error(errors.append)
+        await trio.sleep(100)
+        assert len(exchange.dialled_at) == 1
+        name = await ws.subscribe_mark_price("BTCUSDT", lambda mark: heard.append(mark["price"]))
+        await trio.sleep(10)
+        assert exchange.peers[1].path.startswith("/market/stream")
+        assert heard == [Decimal("61837.5")]
+        assert [str(error) for error in errors] == ["btcusdt@markPrice@1s: refused"]
+        await ws.unsubscribe(name)

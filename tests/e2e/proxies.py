@@ -35,6 +35,12 @@ def nginx_as_it_comes(folder: Path, port: int, server: int) -> list[str]:
     return _nginx(folder, f"server {{ listen 127.0.0.1:{port}; {place} }}\n")
 
 
+def nginx_under_a_prefix(folder: Path, port: int, server: int) -> list[str]:
+    """One of several programs behind one name."""
+    place = f"location /komas/ {{ proxy_pass http://127.0.0.1:{server}/; }}"
+    return _nginx(folder, f"server {{ listen 127.0.0.1:{port}; {place} }}\n")
+
+
 def nginx_of_ours(folder: Path, port: int, server: int) -> list[str]:
     """``deploy/nginx.conf``; only the addresses are others."""
     text = (DEPLOY / "nginx.conf").read_text("utf-8").replace(DOOR, f"127.0.0.1:{server}")
@@ -68,7 +74,16 @@ def haproxy_of_ours(folder: Path, port: int, server: int) -> list[str]:
 def caddy_of_ours(folder: Path, port: int, server: int) -> list[str]:
     """``deploy/Caddyfile``; only the addresses are others, and nothing is kept elsewhere."""
     text = (DEPLOY / "Caddyfile").read_text("utf-8").replace(DOOR, f"127.0.0.1:{server}")
-    site = text.replace("\nhttp:// {\n", f"\nhttp://:{port} {{\n\tbind 127.0.0.1\n")
+    return _caddy(folder, text.replace("\nhttp:// {\n", f"\nhttp://:{port} {{\n\tbind 127.0.0.1\n"))
+
+
+def caddy_that_compresses(folder: Path, port: int, server: int) -> list[str]:
+    """One line more than as it comes; it takes no notice of ``no-transform``."""
+    site = f"http://:{port} {{\n\tbind 127.0.0.1\n\tencode gzip\n\treverse_proxy 127.0.0.1:{server}\n}}\n"
+    return _caddy(folder, site)
+
+
+def _caddy(folder: Path, site: str) -> list[str]:
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{site}")
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 

@@ -6,8 +6,10 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import httpx
 import pytest
 
 from komas.model.kinds import kinds
-from tests.e2e.processes import CAPTURE, PATIENCE_S, ROOT, Server, events, serving, simulating, wait_for
+from tests.e2e.processes import CAPTURE, PATIENCE_S, ROOT, Server, events, komas, running, serving, simulating, wait_for
 
 pytestmark = pytest.mark.usefixtures("way")
 
@@ -117,7 +119,7 @@ def _stall(server: Server, count: int) -> list[socket.socket]:
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_stops_whatever_clients_do(stock: bool, number: signal.Signals, tmp_path: Path) -> None:  # noqa: FBT001 - a table
     """Five stalled readers, an idle connection, half a request: exit status 0, within the graceful timeout."""
     with serving(tmp_path, "--demo", stock=stock, KOMAS_DEMO="true") as server:
@@ -220,3 +222,25 @@ def test_the_api_answers_over_http(demo: Server) -> None:
     assert isinstance(demo.http, httpx.Client)
     assert demo.http.get("/openapi.json").json()["openapi"] == "3.1.0"
     assert demo.http.get("/metrics").text.startswith("# HELP komas_")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes its files")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_runs_without_its_standard_files(closed: str, tmp_path: Path) -> None:
+    """Started by something that closed them: nothing is printed, and all else is as ever."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = shlex.join(komas("serve", "--bind", f"127.0.0.1:{port}", "--upstream", "ws://127.0.0.1:9"))
+    with running(["sh", "-c", f"exec {command} {closed}"], {"KOMAS_DATA_DIR": str(tmp_path)}) as process:
+
+        def answers() -> bool:
+            assert process.is_alive()
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for(answers, "the server")
+        process.signal(signal.SIGTERM)
+        assert process.ended() == 0
+        assert not any("Traceback" in line for line in process.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from contextlib import ExitStack
@@ -69,15 +70,70 @@ def test_no_packet_costs_more_than_its_connection(packet: bytes, demo: Server) -
     assert not any("connection failed" in line for line in demo.process.output)
 
 
-def test_a_failure_of_protocol_code_costs_one_connection(tmp_path: Path) -> None:
-    """Hypercorn decodes the Host header where it compares it, and a client may write any byte there."""
-    config = tmp_path / "hypercorn.toml"
-    config.write_text('server_names = ["komas.test"]\n')
-    with serving(tmp_path, "--demo", "--config", str(config)) as server:
-        assert b"200" not in _send(server, b"GET /healthz HTTP/1.1\r\nHost: \xff\r\n\r\n")
-        answer = _send(server, b"GET /healthz HTTP/1.1\r\nHost: komas.test\r\nConnection: close\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 200")
-    assert any("connection failed" in line for line in server.process.output)
+AMBIGUOUS = {
+    "two lengths": b"POST /api/ws/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+    b"Content-Length: 0\r\n\r\n",
+    "a length and chunks": b"POST /api/ws/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a header in two lines": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-One: a\r\n b\r\n\r\n",
+    "a target of another host": b"GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "two origins": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\nOrigin: http://b\r\n\r\n",
+    "a user in the host": b"GET /healthz HTTP/1.1\r\nHost: user@localhost\r\n\r\n",
+    "a blank in the host": b"GET /healthz HTTP/1.1\r\nHost: local host\r\n\r\n",
+    "two hosts": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+    "an event stream, too": b"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "a WebSocket, too": UPGRADE.replace(b"localhost", b"user@localhost") + KEY + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_what_may_be_understood_in_two_ways_is_refused(request_: bytes, demo: Server) -> None:
+    """RFC 9112: 400 with words, and the end of the connection; what stands behind it is no request."""
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
+        client.sendall(request_ + b"GET /api/ws/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\ncontent-type: application/problem+json\r\n" in head.lower()
+    assert json.loads(body)["status"] == 400  # and nothing behind it
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("size", [20_000, 60_000, 200_000])
+def test_a_target_that_is_too_long_is_told_from_a_header_that_is(size: int, demo: Server) -> None:
+    """414 and 431, whether it comes in one packet or in many."""
+    for head, status in (
+        (b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * size), b"414"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %b\r\n\r\n" % (b"x" * size), b"431"),
+    ):
+        assert _send(demo, head).split(b" ")[1] == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (KEY.replace(b"13", b"8"), b"426"),
+        (KEY.replace(b"13", b"13, 8"), b"426"),
+        (KEY.replace(b"==", b""), b"400"),
+        (KEY.replace(b"dGhl", b"dG l"), b"400"),
+        (KEY.replace(b"dGhl", b""), b"400"),
+        (KEY + KEY, b"400"),
+        (KEY.partition(b"\r\n")[0] + b"\r\n", b"400"),
+        (KEY.partition(b"\r\n")[2], b"400"),
+    ],
+)
+def test_a_handshake_that_is_none_is_told_why(headers: bytes, status: bytes, demo: Server) -> None:
+    """RFC 6455, 4.2: no key of sixteen bytes, no handshake; of another version, the one that is spoken is named."""
+    head, _, body = _send(demo, UPGRADE.replace(b"GET /", b"GET /ws/signals") + headers + b"\r\n").partition(
+        b"\r\n\r\n"
+    )
+    assert head.split(b" ")[1] == status
+    lines = head.lower().split(b"\r\n")
+    assert (b"sec-websocket-version: 13" in lines) == (b"upgrade: websocket" in lines) == (status == b"426")
+    assert json.loads(body)["status"] == int(status)
 
 
 def test_a_body_of_ten_megabytes_is_refused_and_the_refusal_is_read(demo: Server) -> None:
@@ -264,9 +320,11 @@ def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp
 @pytest.mark.parametrize("target", [b"?symbols=BTCUSDT", b"?", b"http://[::1", b"http://[zz]/x", b"x:"])
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
 def test_a_request_without_a_path_is_told_so(method: bytes, target: bytes, demo: Server) -> None:
-    """400, or 404 of what can be read as a path; and no failure in any log. For a WebSocket, 403."""
+    """400, or 404 of what can be read as a path; and no failure in any log. For a WebSocket, 403, or 400 as well."""
     ending = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     assert _send(demo, method + b" " + target + ending).startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
     if method == b"GET":
-        assert _send(demo, UPGRADE.replace(b"GET /", b"GET " + target) + KEY + b"\r\n").startswith(b"HTTP/1.1 403")
+        assert _send(demo, UPGRADE.replace(b"GET /", b"GET " + target) + KEY + b"\r\n").startswith(
+            (b"HTTP/1.1 403", b"HTTP/1.1 400")
+        )
     assert not any("Traceback" in line for line in demo.process.output)

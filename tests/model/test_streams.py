@@ -133,3 +133,23 @@ def test_months_have_their_own_lengths() -> None:
     december = 1_733_011_200_000
     assert next_open_ms(MONTH, december) - december == 31 * day
     assert previous_open_ms(MONTH, next_open_ms(MONTH, december)) == december
+
+
+@pytest.mark.parametrize(
+    ("symbol", "hint"),
+    [
+        ("btc-usdt", "write 'BTCUSDT'"),
+        ("BTC/USDT", "write 'BTCUSDT'"),
+        ("BTCUSDT_261225", "spot pairs and USD-M perpetuals"),
+        ("BTCUSD_PERP", "spot pairs and USD-M perpetuals"),
+        ("BTC-261225-60000-C", "spot pairs and USD-M perpetuals"),
+        ("BTC/USDT:USDT", "spot pairs and USD-M perpetuals"),
+        ("_", "spot pairs and USD-M perpetuals"),
+    ],
+)
+def test_a_hint_names_no_symbol_that_does_not_exist(symbol: str, hint: str) -> None:
+    """A dated future was answered with "write 'BTCUSDT261225'"."""
+    with pytest.raises(CallerError) as refused:
+        parse_symbol(symbol)
+    assert hint in str(refused.value)
+    assert "261225'" not in str(refused.value).partition(";")[2]

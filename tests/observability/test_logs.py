@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from datetime import UTC, datetime
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,16 @@ import trio
 import trio.testing
 
 from komas.errors import SettingError
-from komas.observability.logs import DailyLog, JsonFormatter, TextFormatter, hide_tokens, logging_to
+from komas.event_log import event_logger
+from komas.observability.logs import (
+    RECORDS_WAITING,
+    DailyLog,
+    JsonFormatter,
+    TerminalLog,
+    TextFormatter,
+    hide_tokens,
+    logging_to,
+)
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -37,6 +48,18 @@ def test_a_record_is_an_event_with_keys() -> None:
         "url": "ws://x",
     }
     assert TextFormatter().format(record) == "12:00:00 info    komas.x: connected streams=3 url='ws://x'"
+
+
+def test_keys_in_the_text_do_not_stand_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """What ``basicConfig()`` shows with its keys is an event with keys in komas's own log."""
+    caplog.set_level(logging.INFO)
+    event_logger("komas.x").info("connected", extra={"streams": 3})
+    event_logger("komas.x").info("at rest")
+    record, plain = caplog.records
+    assert caplog.messages == ["connected: streams=3", "at rest"]
+    assert json.loads(JsonFormatter().format(record))["event"] == "connected"
+    assert TextFormatter().format(record).endswith("komas.x: connected streams=3")
+    assert TextFormatter().format(plain).endswith("komas.x: at rest")
 
 
 def test_what_a_client_sends_stays_on_its_line() -> None:
@@ -170,3 +193,36 @@ def test_what_looks_like_a_token_is_hidden(text: str, hidden: str) -> None:
 def test_hiding_tokens_takes_no_longer_for_hostile_texts(piece: str, end: str) -> None:
     """Twice the text is twice the work: by squares, a megabyte would take hours."""
     assert "eyJ." not in hide_tokens(piece * 10**6 + end)
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    """Records wait within bounds, the daily file has them all; once it is read, it is said how many were left out."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        terminal = TerminalLog(stream)
+        terminal.setFormatter(JsonFormatter())
+        count = RECORDS_WAITING + 1000
+        for number in range(count):
+            terminal.emit(_record(f"event {number} " + "x" * 200))
+        terminal.close()  # it waits for nobody
+        seen = b""
+        while b"records were not written here" not in seen:
+            seen += os.read(reading, 2**16)
+    os.close(reading)
+    lines = seen.decode().splitlines()
+    written = [line for line in lines if '"event": "event' in line]
+    assert json.loads(written[0])["event"].startswith("event 0 ")
+    (left_out,) = [int(line.split()[1]) for line in lines if "were not written" in line]
+    assert len(written) + left_out == count
+
+
+@pytest.mark.parametrize("rotate", [Path.unlink, lambda path: path.rename(path.with_suffix(".1"))])
+def test_a_file_that_was_rotated_is_begun_anew(rotate: Callable[[Path], object], tmp_path: Path) -> None:
+    """Removed or renamed by another program: within a second."""
+    log = DailyLog(tmp_path, days=2)
+    log.emit(_record("before"))
+    (file,) = tmp_path.iterdir()
+    rotate(file)
+    log.emit(_record("after", NOON + timedelta(seconds=1)))
+    assert [record["event"] for record in log.today(now=NOON, limit=9)] == ["after"]
+    log.close()

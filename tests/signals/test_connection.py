@@ -156,6 +156,7 @@ async def test_a_vip_is_greeted_and_hears_signals(
             "type": "connected",
             "message": "Connected to CryptoTracker real-time signals",
             "user_id": 123,
+            "expires_at": harness.harness.now_s() + 3600,
         }
         assert signal["signal_type"] == "mexc_dex"
         line.peer.says.send_nowait('{"type":"ping"}')
@@ -316,7 +317,7 @@ async def test_who_was_cut_off_before_the_first_signal_misses_none(
         line = await harness.open(ConnectRequest(harness.harness.token(), positions=True))
         other = await harness.open()
         assert line.peer.heard[0]["position"] == 3
-        assert other.peer.heard[0].keys() == {"type", "message", "user_id"}
+        assert other.peer.heard[0].keys() == {"type", "message", "user_id", "expires_at"}
         await harness.publish(2)
         again = await harness.open(ConnectRequest(harness.harness.token(), since=3, positions=True))
         assert [message["position"] for message in again.peer.heard] == [3, 4, 5]

@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 
 from komas.errors import Closing
 from komas.model.signals import Principal, Vip
-from komas.signals.session import BURST, TRANSITIONS, Action, Bucket, Close, On, Ping, Refresh, Send, Session, State
+from komas.signals.session import (
+    BURST,
+    MESSAGE_BYTES,
+    TRANSITIONS,
+    Action,
+    Bucket,
+    Close,
+    On,
+    Ping,
+    Refresh,
+    Send,
+    Session,
+    State,
+)
 
 NOW = 1_770_000_000.0
 VIP = Principal("123", int(NOW) + 3600, int(NOW) + 86_400)
@@ -52,7 +65,8 @@ def test_connected_comes_first_and_what_was_said_before_is_answered_after_it() -
     assert session.received(PING, NOW) == []
     said = _said(session.admitted(VIP, None, NOW))
     assert said == [
-        {"type": "connected", "message": "Connected to CryptoTracker real-time signals", "user_id": 123},
+        {"type": "connected", "message": "Connected to CryptoTracker real-time signals", "user_id": 123}
+        | {"expires_at": int(NOW) + 3600},
         {"type": "pong"},
     ]
     seen = [session.state]
@@ -114,8 +128,8 @@ def test_each_message_has_its_answer_and_the_session_stays(message: str, answer:
     [
         (b"\0", Closing.BINARY),
         (None, Closing.BINARY),
-        ("x" * 4097, Closing.TOO_BIG),
-        ("я" * 2049, Closing.TOO_BIG),
+        ("x" * (MESSAGE_BYTES + 1), Closing.TOO_BIG),
+        ("я" * (MESSAGE_BYTES // 2 + 1), Closing.TOO_BIG),
     ],
 )
 @pytest.mark.parametrize("state", [State.CHECKING, State.REPLAYING, State.LIVE])
@@ -187,9 +201,13 @@ def test_a_pong_of_the_protocol_is_a_sign_of_life() -> None:
 
 @pytest.mark.parametrize("state", [State.REPLAYING, State.LIVE])
 def test_a_session_ends_with_its_token(state: State) -> None:
-    """At the second, and is looked at then."""
+    """At the second, and is looked at then; a minute before, the client is told, once."""
     session = _session(state)
-    assert session.ends_at_s == NOW + 3600
+    assert session.next_check_s == NOW + 3540
+    assert session.check(NOW + 3539.9) == []
+    assert session.end_if_over(NOW + 3540) == []
+    assert _said(session.check(NOW + 3540)) == [{"type": "expiring", "expires_at": int(NOW) + 3600}]
+    assert session.next_check_s == NOW + 3600
     assert session.check(NOW + 3599.9) == []
     assert session.check(NOW + 3600) == [Close(Closing.UNAUTHORIZED)]
 
@@ -198,7 +216,7 @@ def test_a_session_ends_with_vip_whichever_comes_first() -> None:
     """VIP before the token: the reason tells which."""
     session = Session(NOW)
     session.admitted(VIP, _known(1, until=NOW + 10), NOW)
-    assert session.ends_at_s == NOW + 10
+    assert session.next_check_s == NOW + 10
     assert session.check(NOW + 10) == [Close(Closing.VIP_REQUIRED)]
 
 
@@ -226,6 +244,7 @@ def test_a_token_is_refreshed_in_place() -> None:
     newer = Principal("123", int(NOW) + 7200, int(NOW) + 86_400)
     assert _said(session.refreshed(newer, None, NOW)) == [{"type": "refreshed", "expires_at": int(NOW) + 7200}]
     assert session.check(NOW + 3600) == []
+    assert _said(session.check(NOW + 7140)) == [{"type": "expiring", "expires_at": int(NOW) + 7200}]
     assert session.check(NOW + 7200) == [Close(Closing.UNAUTHORIZED)]
 
 
@@ -309,12 +328,21 @@ def test_the_burst_is_the_contracts() -> None:
     assert BURST == 20
 
 
+def test_of_a_token_whose_end_is_near_the_greeting_tells() -> None:
+    """There is no second message about the same end."""
+    principal = msgspec.structs.replace(VIP, expires_at=int(NOW) + 59)
+    session = Session(NOW)
+    assert _said(session.admitted(principal, None, NOW))[0]["expires_at"] == int(NOW) + 59
+    assert session.next_check_s == int(NOW) + 59
+    assert session.check(NOW + 58) == []
+
+
 def test_clocks_that_differ_cost_no_session() -> None:
     """A token that the rules let in past its end proves as much for as long to a session."""
     principal = msgspec.structs.replace(VIP, expires_at=int(NOW) - 10, leeway_s=30)
     session = Session(NOW)
     assert _said(session.admitted(principal, None, NOW))[0]["type"] == "connected"
-    assert session.ends_at_s == int(NOW) + 20
+    assert session.next_check_s == int(NOW) + 20
     session.check(NOW + 19)
     assert session.is_open
     session.check(NOW + 21)

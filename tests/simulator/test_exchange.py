@@ -111,6 +111,41 @@ async def test_answers_what_is_not_json(autojump_clock: trio.testing.MockClock) 
         assert (await peer.subscribe("a@trade"))["result"] is None
 
 
+@pytest.mark.parametrize(
+    ("path", "listed"),
+    [
+        ("/ws/0", []),
+        ("/stream?streams=", []),
+        ("/stream?streams=btcusdt@trade/ethusdt@trade?timeUnit=MICROSECOND", ["btcusdt@trade", "ethusdt@trade"]),
+        ("/stream?streams=btcusdt@trade%3FtimeUnit=MICROSECOND", ["btcusdt@trade"]),
+        ("/ws/btcusdt@trade?timeUnit=microsecond", ["btcusdt@trade"]),
+    ],
+)
+async def test_what_clients_write_into_a_url_is_understood(
+    autojump_clock: trio.testing.MockClock, path: str, listed: list[str]
+) -> None:
+    """No stream yet, in two ways; a second query glued to the last name. In strict mode, too."""
+    async with opened(limits=limits(strict_names=True)) as world:
+        peer = await world.dial(path)
+        assert (await peer.ask(method="LIST_SUBSCRIPTIONS", id=1))["result"] == listed
+        assert await peer.subscribe("btcusdt@trade", identity=2) == {"result": None, "id": 2}
+        world.publish("btcusdt@trade", f'{{"T":{START_MS}}}')
+        message = await peer.message()
+        assert message.get("data", message)["T"] == START_MS * (1000 if "timeUnit" in path else 1)
+
+
+async def test_a_stream_of_the_url_may_be_subscribed_to_again(autojump_clock: trio.testing.MockClock) -> None:
+    """One copy, and one UNSUBSCRIBE ends it."""
+    async with opened() as world:
+        peer = await world.dial("/stream?streams=a@trade")
+        assert await peer.subscribe("a@trade") == {"result": None, "id": 1}
+        world.publish("a@trade", '{"t":1}')
+        world.publish("a@trade", '{"t":2}')
+        assert [(await peer.message())["data"]["t"] for _ in range(2)] == [1, 2]
+        await peer.ask(method="UNSUBSCRIBE", params=["a@trade"], id=2)
+        assert world.exchange.listeners == {}
+
+
 async def test_subscribing_twice_does_not_double_events(autojump_clock: trio.testing.MockClock) -> None:
     """Names are a set: one copy, and one UNSUBSCRIBE ends it."""
     async with opened() as world:

@@ -23,7 +23,9 @@ def answer(text: str, limits: Limits | None = None) -> Any:
     return json.loads(reply.body)
 
 
-@pytest.mark.parametrize("identity", [1, 0, -5, 2**63 - 1, -(2**63), "abc123", "a" * 36, None])
+@pytest.mark.parametrize(
+    "identity", [1, 0, -5, 2**63 - 1, -(2**63), "abc123", "a" * 36, "a_b", "4f7c2b1e-0d2a-4c6e-9b1f-2a3c4d5e6f70", None]
+)
 def test_echoes_every_kind_of_id(identity: object) -> None:
     """Signed 64-bit numbers, short texts, null."""
     request = {"method": "SUBSCRIBE", "params": ["a@trade"], "id": identity}

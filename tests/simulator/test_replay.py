@@ -13,6 +13,8 @@ import pytest
 from komas.errors import CallerError
 from komas.simulator.player import ReplayPlayer
 from komas.simulator.replay import Capture, Line, event_ms, payload, read_captures
+from komas.simulator.request_params import Call
+from komas.simulator.rest import PREFIX, answered
 
 CAPTURE = Path(__file__).parents[2].parent / "shared" / "captures" / "btcusdt_20240808.gz"
 needs_capture = pytest.mark.skipif(not CAPTURE.exists(), reason=f"the capture {CAPTURE} is not here")
@@ -26,7 +28,7 @@ TRADES = [
 
 def text(ns: int, stream: str, data: object) -> bytes:
     """A captured line."""
-    frame = json.dumps({"stream": stream, "data": data}, separators=(",", ":")) if stream else json.dumps(data)
+    frame = json.dumps({"stream": stream, "data": data} if stream else data, separators=(",", ":"))
     return f"{ns} {frame}\n".encode()
 
 
@@ -89,6 +91,42 @@ def test_the_book_follows_snapshot_and_diffs(tmp_path: Path) -> None:
     assert book.best(5) == ([(99 * 10**8, 3 * 10**8)], [(101 * 10**8, 450_000_000)])
 
 
+def test_the_book_is_whole_from_the_beginning(tmp_path: Path) -> None:
+    """Before the capture's own snapshot REST gave the levels that had changed: a best ask that was not the best.
+
+    In each pass of a loop: its first snapshot is there before its first frame.
+    """
+    diff = {"e": "depthUpdate", "E": T0, "s": "BTCUSDT", "U": 1, "u": 3, "b": [], "a": [["103.0", "1.0"]]}
+    first = {"lastUpdateId": 4, "bids": [["100.0", "1.0"]], "asks": [["101.0", "1.0"]]}
+    second = {"lastUpdateId": 5, "bids": [["100.0", "1.0"]], "asks": [["102.0", "1.0"]]}
+    path = written(
+        tmp_path / "early.gz",
+        text(1_000_000, "btcusdt@depth@100ms", diff),
+        text(2_000_000, "btcusdt@trade", TRADES[0]),
+        text(3_000_000, "", first),
+        text(4_000_000, "", second),
+    )
+    player = ReplayPlayer(read_captures([path]), loop=True)
+    seen = []
+    for _ in range(2 * len(player.capture.one_pass)):
+        answer = json.loads(answered(f"{PREFIX}depth", Call(player.market, {"symbol": "BTCUSDT"}, T0)).body)
+        seen.append((answer["lastUpdateId"], [price for price, _ in answer["asks"]]))
+        player.step()
+    once = [(4, ["101.00000000"])] * 4 + [(5, ["102.00000000"])]
+    again = [(9, ["101.00000000"])] * 4 + [(10, ["102.00000000"])]
+    assert seen == once + again
+
+
+def test_a_book_without_a_snapshot_is_not_there(tmp_path: Path) -> None:
+    """Its changes alone are no book; whoever asks is told to come later."""
+    diff = {"e": "depthUpdate", "E": T0, "s": "BTCUSDT", "U": 1, "u": 3, "b": [], "a": [["103.0", "1.0"]]}
+    path = written(tmp_path / "none.gz", text(1, "btcusdt@depth@100ms", diff))
+    player = ReplayPlayer(read_captures([path]), loop=False)
+    played(player)
+    answer = answered(f"{PREFIX}depth", Call(player.market, {"symbol": "BTCUSDT"}, T0))
+    assert (answer.status, json.loads(answer.body)["code"]) == (503, -1008)
+
+
 def test_other_depth_streams_are_derived_from_the_captured_book(tmp_path: Path) -> None:
     """A capture of diffs at 100 ms also serves those at a second, and the best levels."""
     later = {"e": "depthUpdate", "E": T0 + 5000, "s": "BTCUSDT", "U": 10, "u": 12, "b": [["98.0", "1.0"]], "a": []}
@@ -106,7 +144,7 @@ def test_other_depth_streams_are_derived_from_the_captured_book(tmp_path: Path) 
 def test_a_second_pass_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     """Ids and times of a looped capture never fall back, and trade ids have no gap."""
     capture = read_captures([small(tmp_path)])
-    lines = list(islice(capture.passes(loop=True), 3 * len(capture.lines)))
+    lines = list(islice(capture.passes(loop=True), 3 * len(capture.one_pass)))
     trades = [json.loads(payload(line)) for line in lines if line.stream == "btcusdt@trade"]
     assert [trade["t"] for trade in trades] == list(range(10, 22))
     assert [trade["T"] for trade in trades] == sorted(trade["T"] for trade in trades)

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 import trio
 
+from komas.simulator import payloads
+from komas.simulator.book import Book
 from komas.simulator.candles import MINUTE_MS
+from komas.simulator.market import Market
 from komas.simulator.options import Limits
 from komas.simulator.player import SyntheticPlayer
 from komas.simulator.rate_limits import BANNED, Ledger, Verdict
 from komas.simulator.request_params import Call
-from komas.simulator.rest import PREFIX, answered, weight
+from komas.simulator.rest import FUTURES_PREFIX, PREFIX, answered, weight
+from komas.simulator.symbol_state import Pair
 
 from .peer import START_MS, opened
 
@@ -67,6 +71,70 @@ def test_tickers() -> None:
     assert "bidPrice" not in mini
     assert len(get("ticker/24hr")) == 4
     assert get("ticker/24hr", type="HUGE") == (400, -1130)
+
+
+def test_a_rolling_window_has_any_width() -> None:
+    """Clients asked for ``ticker``, and got 404; it agrees with the candles of its minutes."""
+    full = get("ticker", symbol="BTCUSDT", windowSize="5m")
+    assert full["closeTime"] == START_MS
+    assert full["openTime"] == START_MS - 4 * MINUTE_MS
+    rows = get("klines", symbol="BTCUSDT", interval="1m", startTime=full["openTime"])
+    assert full["count"] == sum(row[8] for row in rows)
+    assert (full["openPrice"], full["lastPrice"]) == (rows[0][1], rows[-1][4])
+    assert "bidPrice" not in full
+    assert set(get("ticker", symbol="BTCUSDT", type="MINI")) == set(get("ticker/24hr", symbol="BTCUSDT", type="MINI"))
+    assert len(get("ticker", symbols='["BTCUSDT","ETHUSDT"]', windowSize="7d")) == 2
+    assert get("ticker") == (400, -1128)
+    for wrong in ("0m", "60m", "24h", "8d", "1w", "m", "5", "1e1m", "-1m", ""):
+        assert get("ticker", symbol="BTCUSDT", windowSize=wrong) == (400, -1130)
+
+
+def test_a_trading_day_is_its_candle() -> None:
+    """In the zone that is asked for; to the end of the day, which has not come yet."""
+    for zone in ("0", "8"):
+        row = get("ticker/tradingDay", symbol="BTCUSDT", timeZone=zone)
+        [candle] = get("klines", symbol="BTCUSDT", interval="1d", timeZone=zone, limit=1)
+        assert [row["openTime"], row["openPrice"], row["highPrice"], row["lowPrice"], row["lastPrice"]] == candle[:5]
+        assert (row["closeTime"], row["count"]) == (candle[6], candle[8])
+    assert get("ticker/tradingDay") == (400, -1128)
+    assert get("ticker/tradingDay", symbol="BTCUSDT", timeZone="x") == (400, -1130)
+
+
+def test_rules_and_reference_prices() -> None:
+    """What clients ask before an order: a range around the last price, in the exchange's words."""
+    [row] = get("executionRules", symbol="BTCUSDT")["symbolRules"]
+    [rule] = row["rules"]
+    assert (row["symbol"], rule["ruleType"], rule["bidLimitMultUp"]) == ("BTCUSDT", "PRICE_RANGE", "1.15")
+    assert len(get("executionRules")["symbolRules"]) == 4
+    assert get("executionRules", symbolStatus="HALT")["symbolRules"] == []
+    reference = get("referencePrice", symbol="BTCUSDT")
+    assert reference["referencePrice"] == get("ticker/price", symbol="BTCUSDT")["price"]
+    fresh = Market([Pair("NEWUSDT", Book())], START_MS)
+    answer = answered(f"{PREFIX}referencePrice", Call(fresh, {"symbol": "NEWUSDT"}, START_MS))
+    assert (answer.status, json.loads(answer.body)["code"]) == (400, -2043)
+
+
+def test_what_futures_clients_ask_first() -> None:
+    """Ping, time, and the mark price as its stream has it; not spot's calls under the futures' path."""
+
+    def ask(endpoint: str, **parameters: str) -> Any:
+        answer = answered(FUTURES_PREFIX + endpoint, Call(MARKET, parameters, START_MS))
+        return json.loads(answer.body) if answer.status == 200 else answer.status
+
+    assert ask("ping") == {}
+    assert ask("time") == {"serverTime": START_MS}
+    assert [row["symbol"] for row in ask("exchangeInfo")["symbols"]] == list(MARKET.pairs)
+    pair = MARKET.pairs["BTCUSDT"]
+    row = ask("premiumIndex", symbol="BTCUSDT")
+    streamed = json.loads(payloads.mark_price("BTCUSDT", pair.mark_price, pair.last_price, MARKET.now_ms))
+    assert (row["markPrice"], row["indexPrice"], row["lastFundingRate"]) == (
+        streamed["p"],
+        streamed["i"],
+        streamed["r"],
+    )
+    assert (row["nextFundingTime"], row["time"]) == (streamed["T"], streamed["E"])
+    assert [row["symbol"] for row in ask("premiumIndex")] == list(MARKET.pairs)
+    assert ask("klines", symbol="BTCUSDT") == 404
 
 
 def test_candles_page_as_the_exchange_does() -> None:
@@ -193,6 +261,11 @@ def test_what_is_not_there() -> None:
         ("ticker/24hr", {"symbols": json.dumps(["A"] * 30)}, 40),
         ("ticker/price", {"symbol": "A"}, 2),
         ("ticker/price", {}, 4),
+        ("ticker", {"symbol": "A"}, 4),
+        ("ticker", {"symbols": '["A","B"]'}, 8),
+        ("ticker/tradingDay", {"symbols": json.dumps(["A"] * 90)}, 200),
+        ("executionRules", {"symbol": "A"}, 2),
+        ("executionRules", {}, 40),
         ("nonsense", {}, 1),
     ],
 )
@@ -244,7 +317,7 @@ async def test_only_get_is_served(autojump_clock: trio.testing.MockClock) -> Non
         status, body, _ = await world.call("HEAD", "/api/v3/ping")
         assert (status, body) == (200, None)
         assert (await world.call("POST", "/api/v3/ping"))[0] == 405
-        assert (await world.call("GET", "/fapi/v1/ping"))[0] == 404
+        assert (await world.call("GET", "/fapi/v1/depth?symbol=BTCUSDT"))[0] == 404
 
 
 async def test_http_that_is_none(autojump_clock: trio.testing.MockClock) -> None:

@@ -270,7 +270,49 @@ async def test_listed_pages_may_read_and_control(autojump_clock: trio.testing.Mo
         assert "POST" in preflight.headers["access-control-allow-methods"]
         assert "Authorization" in preflight.headers["access-control-allow-headers"]
         preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, other])
-        assert "POST" not in preflight.headers["access-control-allow-methods"]
+        assert "access-control-allow-methods" not in preflight.headers
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("203.0.113.9:50001", "203.0.113.9:50002"),
+        ("203.0.113.7", "::ffff:203.0.113.7"),
+        ("2001:db8::1", "2001:db8::2"),
+        ("203.0.113.7, 10.0.0.2", "203.0.113.7, 10.0.0.3"),
+    ],
+)
+async def test_one_client_has_the_places_of_one(
+    one: str, other: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """However its address is written, whatever proxies it came through; and another one, its own."""
+    settings = Settings(trusted_proxies=("10.0.0.0/29",), max_sse_per_address=1)
+    target = "/api/ws/sse/prices?symbols=BTCUSDT"
+
+    def of(address: str) -> list[tuple[str, str]]:
+        return [LOCAL, ("X-Forwarded-For", address)]
+
+    async with web_harness(tmp_path, settings) as harness:
+        harness.exchange.script(obeying)
+        async with (
+            harness.stream(target, headers=of(one), client="10.0.0.1"),
+            harness.stream(target, headers=of("198.51.100.1, 10.0.0.2"), client="10.0.0.1"),
+        ):
+            assert b"event: busy" in (await harness.call("GET", target, headers=of(other), client="10.0.0.1")).body
+
+
+async def test_an_ipv6_customer_that_calls_directly_is_one_client(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """It has 2**64 addresses to come from; sockets are counted the same way."""
+    target = "/api/ws/sse/prices?symbols=BTCUSDT"
+    async with web_harness(tmp_path, Settings(max_sse_per_address=1)) as harness:
+        harness.exchange.script(obeying)
+        async with (
+            harness.stream(target, client="2001:db8:1:2::1"),
+            harness.stream(target, client="2001:db8:1:3::1"),
+        ):
+            assert b"event: busy" in (await harness.call("GET", target, client="2001:db8:1:2::2")).body
 
 
 async def test_a_trusted_proxy_is_believed_about_addresses_and_nobody_else(
@@ -298,7 +340,7 @@ async def test_a_trusted_proxy_is_believed_about_addresses_and_nobody_else(
         ("127.0.0.1", "192.0.2.7"),
         ("::ffff:127.0.0.1", "192.0.2.7"),  # a socket for both kinds of addresses writes IPv4 in this way
         ("::ffff:198.51.100.1", "198.51.100.1"),
-        ("2001:db8::1", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::/64"),
         (None, ""),
     ],
 )

@@ -6,7 +6,6 @@ which asks for another connection in this one's place, and ends it only when not
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -15,6 +14,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.frame_router import FrameRouter
@@ -27,7 +27,7 @@ from komas.venues.core.link import together
 from komas.venues.core.liveness import LivenessTracker
 from komas.venues.core.websocket import OpenStream, Socket, dial
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 WATCH_EVERY_S: Final = 1.0
 YOUNG_S: Final = 5.0  # a refusal that comes sooner than that is about how the connection was opened

@@ -6,7 +6,6 @@ before anybody waits. Where the REST host does not answer, a name is neither kno
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,12 +13,13 @@ import msgspec
 import trio
 
 from komas.errors import VenueError
+from komas.event_log import event_logger
 from komas.venues.binance import limits
 from komas.venues.core.complaints import Complaints
 from komas.venues.core.rest import Rest
 from komas.venues.core.words import cut
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 FRESH_S: Final = 600.0  # symbols are listed a few times a week; ten minutes late is early enough for a name to be known
 RECHECK_S: Final = 60.0  # a name that is not there may have been listed since: asked again, once a minute at most

@@ -15,7 +15,7 @@ from komas.venues.binance import limits
 from komas.venues.binance.connection import BinanceConnection, BinanceDialer, ConnectionOptions
 from komas.venues.binance.limits import MarketSpec
 from komas.venues.binance.listings import Listings
-from komas.venues.binance.order_books import OrderBooks
+from komas.venues.binance.order_book_sync import OrderBooks
 from komas.venues.binance.rows import RestHistory
 from komas.venues.binance.symbol_tracker import SymbolTracker
 from komas.venues.core.feed import Feed, FeedOptions

@@ -6,20 +6,20 @@ that is wanted although its symbol is not listed (any more) is refused with the 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import trio
 
+from komas.event_log import event_logger
 from komas.model.kinds import Kind, Venue
 from komas.model.market import Health
 from komas.model.streams import Stream
 from komas.venues.binance.listings import TRADING, Listings
 from komas.venues.core.complaints import EACH, Complaints
-from komas.venues.core.health import BREATH, Cause, Condition, StreamHealth
+from komas.venues.core.health import BREATH, Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import Pins
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 
 class SymbolTracker:
@@ -89,5 +89,5 @@ class SymbolTracker:
                 self._complaints.warning("symbol status", stream=stream.name, status=status)
                 health = Health.PENDING if status == TRADING else Health.QUIET
                 condition = Condition(health, f"{stream.symbol} is in status {status}", is_doubtful=True)
-                self._health.report(stream, Cause.LISTING, condition)
+                self._health.report(stream, HealthCause.LISTING, condition)
         self._statuses = {symbol: status for symbol, status in now.items() if status is not None}

@@ -1,4 +1,4 @@
-"""Frames of Binance spot to events (sans-I/O).
+"""Frames of Binance, spot and futures, to events (sans-I/O).
 
 Every Struct here is one payload with the exchange's one-letter keys; none leaves this file. Keys that we do not know
 are ignored, because Binance adds keys without notice; a frame that cannot be read is ``Unreadable``, which is the

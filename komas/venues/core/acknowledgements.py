@@ -1,4 +1,4 @@
-"""Waiting until the exchange has acknowledged streams, or has refused one."""
+"""Waiting until the exchange has acknowledged streams, or has refused one; what its answers mean is the venue's."""
 
 from __future__ import annotations
 

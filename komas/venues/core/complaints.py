@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 import trio
 
+from komas.event_log import EventLogger
+
 EVERY_S: Final = 60.0
 EACH: Final = 20  # lines in a minute of what is said once of a stream: an operator wants to know which
 
@@ -30,7 +32,7 @@ class Complaints:
     A kind is its text; what differs between two lines of a kind is in their keys.
     """
 
-    def __init__(self, log: logging.Logger, *, lines: int = 1) -> None:
+    def __init__(self, log: EventLogger, *, lines: int = 1) -> None:
         self._log = log
         self._lines = lines
         self._kinds: dict[str, _Kind] = {}

@@ -6,7 +6,6 @@ up (two links with redundancy). What the connections bring is ``FeedInput``'s; h
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -16,6 +15,7 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.kinds import Venue
 from komas.model.market import FeedState, FeedStatus
 from komas.model.streams import Stream
@@ -27,7 +27,7 @@ from komas.venues.core.retry import Backoff, DialBudget, RetryPolicy
 from komas.venues.core.shards import Shard, Shards
 from komas.venues.core.statistics import ConnectionStatistics, FeedStatistics
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 # A connection is replaced at a moment between these parts of its life, so that shards do not go together.
 _RETIRE_FROM: Final = 0.90
@@ -51,7 +51,7 @@ class FeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Callable[[], float] = random.random
 
 
-class _Leg(Generic[C]):
+class _LinkMemory(Generic[C]):
     """One of a shard's links, as it outlives a ``disconnect()``: what it remembers of refusals and waits."""
 
     def __init__(self, dialer: Dialer[C], backoff: Backoff) -> None:
@@ -83,7 +83,7 @@ class Feed(Generic[C]):
         self._new_dialer = new_dialer
         self._on_status = on_status
         self._dials = DialBudget()
-        self._legs: dict[tuple[int, int], _Leg[C]] = {}
+        self._memories: dict[tuple[int, int], _LinkMemory[C]] = {}
         self._scope: trio.CancelScope | None = None
         self._asked = False
         self.status = FeedStatus(state=FeedState.DISCONNECTED)
@@ -199,7 +199,7 @@ class Feed(Generic[C]):
         wanted = self._wanted.streams(self._options.venue)
         self._input.prune(wanted)
         for shard in self._shards.place(wanted, keeps_idle=self._options.keeps_idle):
-            shard.links += [self._new_link(shard, leg) for leg in range(self._options.redundancy)]
+            shard.links += [self._new_link(shard, number) for number in range(self._options.redundancy)]
             nursery.start_soon(self._keep, shard, name=f"shard {shard.number}")
         if self._shards.is_empty:
             self.failure = None
@@ -208,18 +208,18 @@ class Feed(Generic[C]):
 
     def _new_link(self, shard: Shard[C], number: int) -> Link[C]:
         key = shard.number, number
-        if key not in self._legs:
+        if key not in self._memories:
             backoff = Backoff(self._options.retry_policy, self._options.jitter, self._dials)
-            self._legs[key] = _Leg(self._new_dialer(), backoff)
-        leg = self._legs[key]
+            self._memories[key] = _LinkMemory(self._new_dialer(), backoff)
+        memory = self._memories[key]
 
         def make() -> C:
             life_s = self._options.connection_life_s * (_RETIRE_FROM + _RETIRE_SPREAD * self._options.jitter())
-            return leg.dialer.connection(shard.assigned, replace=link.replace, retire_after_s=life_s)
+            return memory.dialer.connection(shard.assigned, replace=link.replace, retire_after_s=life_s)
 
         link = Link(
             make,
-            backoff=leg.backoff,
+            backoff=memory.backoff,
             tally=self._input.counts,
             changed=self._changed,
             lost=partial(self._lost, shard),
@@ -243,8 +243,8 @@ class Feed(Generic[C]):
         log.error("feed gave up: no attempts left", extra={"reason": str(error)})
         self._asked = False
         self.final_failure = error
-        for leg in self._legs.values():
-            leg.backoff.succeeded()
+        for memory in self._memories.values():
+            memory.backoff.reset()
         self._close("the allowed attempts are used up")
         tries = f"{self._options.retry_policy.attempts} failed attempts"
         self._announce(FeedState.DISCONNECTED, reason=f"given up after {tries}: {error}; the next connect tries again")

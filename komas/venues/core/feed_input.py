@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Generic
 
 import trio
 
+from komas.event_log import event_logger
 from komas.model.kinds import KINDS, Venue
 from komas.model.market import Incoming
 from komas.model.streams import Stream
@@ -21,7 +21,7 @@ from komas.venues.core.shards import Shards
 from komas.venues.core.statistics import FrameCounts
 from komas.venues.core.words import cut
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 
 class FeedInput(Generic[C]):

@@ -7,7 +7,6 @@ those that have not come by the deadline are declared, with the reason.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,18 +16,18 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.market import Event, Gap, Health, Incoming, Kline
 from komas.model.streams import Stream
 from komas.venues.core.complaints import Complaints
-from komas.venues.core.health import Cause as HealthCause
-from komas.venues.core.health import Condition, StreamHealth
+from komas.venues.core.filling import Filling, GapCounts, GapQueue, WaitingEvent
+from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
 from komas.venues.core.prober import Prober
-from komas.venues.core.recovery import Filling, GapCounts, Recovery, WaitingEvent
 from komas.venues.core.sequencing import Sequencer, Verdict, number_of
 from komas.venues.core.statistics import GapFillStatistics
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 DEADLINE_S: Final = 15.0  # for one gap: what is live waits behind it
 ATTEMPT_S: Final = 3.0  # for one that had to wait for another of its stream, where that did not last too long
@@ -63,14 +62,14 @@ class GapFiller:
         self._clock_ms = clock_ms
         self._deadline_s = deadline_s
         self._sequencer = Sequencer()
-        self._recoveries: dict[Stream, Recovery] = {}
+        self._queues: dict[Stream, GapQueue] = {}
         self._prober = Prober(
             history,
             latest=self._sequencer.latest,
-            is_recovering=lambda stream: stream in self._recoveries,
+            is_waiting=lambda stream: stream in self._queues,
             take=self._take_found,
         )
-        self._pending: deque[tuple[Stream, Recovery]] = deque()
+        self._pending: deque[tuple[Stream, GapQueue]] = deque()
         self._asking = trio.Semaphore(ASKED)
         self._work = trio.lowlevel.ParkingLot()
         self._waiting = 0
@@ -79,7 +78,7 @@ class GapFiller:
 
     def statistics(self) -> GapFillStatistics:
         """Counts, for metrics."""
-        return self._counts.shown(len(self._recoveries))
+        return self._counts.shown(len(self._queues))
 
     # What the feed hands over
 
@@ -87,7 +86,7 @@ class GapFiller:
         """Pass on the next events; hold back those behind a gap; drop those that were seen before."""
         left: Sequence[Event] = events  # type: ignore[assignment]  # changes of order books do not come here
         while left:
-            count = 0 if stream in self._recoveries else self._sequencer.follow(stream, left)
+            count = 0 if stream in self._queues else self._sequencer.follow(stream, left)
             if count:
                 self._prober.settle(stream)
                 self._sink.publish_all(stream, left if count == len(left) else left[:count], received_ms)
@@ -133,33 +132,33 @@ class GapFiller:
         elif gap is not None:
             self._counts.gaps += 1
             self._complaints.warning("gap", stream=stream.name, first=gap.first, last=gap.last)
-        if gap is None and stream not in self._recoveries:
+        if gap is None and stream not in self._queues:
             self._sink.publish(stream, event, received_ms, backfilled=backfilled)
         else:
             self._let_wait(stream, WaitingEvent(event, received_ms, trio.current_time(), gap, backfilled))
 
     def _let_wait(self, stream: Stream, event: WaitingEvent) -> None:
-        recovery = self._recoveries.get(stream)
-        if recovery is None:
-            recovery = self._recoveries[stream] = Recovery()
+        queue = self._queues.get(stream)
+        if queue is None:
+            queue = self._queues[stream] = GapQueue()
             self._health.report(stream, HealthCause.GAP, _MISSING, at_once=False)
-            self._pending.append((stream, recovery))
+            self._pending.append((stream, queue))
             self._work.unpark()
-        recovery.wait(event)
+        queue.wait(event)
         self._waiting += 1
-        if self._is_too_much(recovery):
-            recovery.cut()
+        if self._is_too_much(queue):
+            queue.cut()
 
-    def _is_too_much(self, recovery: Recovery) -> bool:
-        return len(recovery.waiting) > WAITING or self._waiting > WAITING_IN_ALL
+    def _is_too_much(self, queue: GapQueue) -> bool:
+        return len(queue.waiting) > WAITING or self._waiting > WAITING_IN_ALL
 
     def _came_again(self, stream: Stream, again: WaitingEvent) -> None:
         """Keep late events; drop repeated ones, and updates of candles that are closed."""
-        recovery, event = self._recoveries.get(stream), again.event
+        queue, event = self._queues.get(stream), again.event
         is_final = not isinstance(event, Kline) or event.is_closed
-        if recovery is not None and is_final and recovery.is_missing(number := number_of(event)):
-            recovery.late[number] = again
-            recovery.came_late.unpark_all()
+        if queue is not None and is_final and queue.is_missing(number := number_of(event)):
+            queue.late[number] = again
+            queue.came_late.unpark_all()
         else:
             self._counts.repeated += 1
 
@@ -171,65 +170,65 @@ class GapFiller:
             nursery.start_soon(self._prober.run)
             while True:
                 while self._pending:
-                    nursery.start_soon(self._recover, *self._pending.popleft(), name="backfill")
+                    nursery.start_soon(self._release, *self._pending.popleft(), name="backfill")
                 await self._work.park()
 
-    async def _recover(self, stream: Stream, recovery: Recovery) -> None:
+    async def _release(self, stream: Stream, queue: GapQueue) -> None:
         """Fill each gap, then pass on the events behind it, until none waits."""
         released = 0
-        while self._recoveries.get(stream) is recovery:
-            if released >= RELEASED and not self._is_too_much(recovery):  # what waits is bounded
+        while self._queues.get(stream) is queue:
+            if released >= RELEASED and not self._is_too_much(queue):  # what waits is bounded
                 released = 0
                 await self._sink.settled()
                 continue
-            if not recovery.waiting:
+            if not queue.waiting:
                 # No await since the look at what waits: the next event passes through again, in order.
-                del self._recoveries[stream]
+                del self._queues[stream]
                 self._health.clear(stream, HealthCause.GAP, _WHOLE)
                 return
-            first = recovery.waiting[0]
+            first = queue.waiting[0]
             if first.gap is not None:
-                recovery.waiting[0] = msgspec.structs.replace(first, gap=None)
-                recovery.gaps.pop(0)
-                recovery.is_crowded = self._is_too_much(recovery)
-                await self._fill(stream, first.gap, recovery, first.at)
+                queue.waiting[0] = msgspec.structs.replace(first, gap=None)
+                queue.gaps.pop(0)
+                queue.is_crowded = self._is_too_much(queue)
+                await self._fill(stream, first.gap, queue, first.at)
             else:
-                recovery.waiting.popleft()
+                queue.waiting.popleft()
                 self._waiting -= 1
                 released += 1
                 self._sink.publish(stream, first.event, first.received_ms, backfilled=first.backfilled)
 
-    async def _fill(self, stream: Stream, gap: Gap, recovery: Recovery, missed_at: float) -> None:
+    async def _fill(self, stream: Stream, gap: Gap, queue: GapQueue, missed_at: float) -> None:
         """Publish the missing events; declare those that could not be obtained, with the reason."""
-        filling = recovery.filling = Filling(
-            stream, gap, recovery.late, sink=self._sink, counts=self._counts, clock_ms=self._clock_ms
+        filling = queue.filling = Filling(
+            stream, gap, queue.late, sink=self._sink, counts=self._counts, clock_ms=self._clock_ms
         )
         reason = f"the exchange did not answer within {self._deadline_s:g} s"
-        with trio.move_on_at(self._fill_by(recovery, missed_at)) as recovery.scope:
+        with trio.move_on_at(self._fill_by(queue, missed_at)) as queue.scope:
             with trio.move_on_at(missed_at + LATE_S):
                 while not filling.insert_late():
-                    await recovery.came_late.park()
+                    await queue.came_late.park()
             if not filling.is_whole:
                 async with self._asking:
-                    reason = await self._ask(filling, recovery)
-        if recovery.scope.cancelled_caught and filling.failure:
+                    reason = await self._ask(filling, queue)
+        if queue.scope.cancelled_caught and filling.failure:
             reason += f": {filling.failure}"
-        if self._recoveries.get(stream) is not recovery:
+        if self._queues.get(stream) is not queue:
             return  # it was let go, and everything said
-        if recovery.is_crowded:
-            recovery.is_crowded, reason = False, "too much came in the meantime"
+        if queue.is_crowded:
+            queue.is_crowded, reason = False, "too much came in the meantime"
         is_whole = filling.finish(reason)
-        recovery.filling = None
+        queue.filling = None
         self._complaints.info("gap filled", stream=stream.name, events=filling.count, is_whole=is_whole)
 
-    def _fill_by(self, recovery: Recovery, missed_at: float) -> float:
+    def _fill_by(self, queue: GapQueue, missed_at: float) -> float:
         """When to give up a gap that was found at ``missed_at``."""
-        if recovery.is_crowded:
+        if queue.is_crowded:
             return -math.inf
-        attempt_by = min(trio.current_time() + ATTEMPT_S, recovery.began_at + 2 * self._deadline_s)
+        attempt_by = min(trio.current_time() + ATTEMPT_S, queue.began_at + 2 * self._deadline_s)
         return max(missed_at + self._deadline_s, attempt_by)
 
-    async def _ask(self, filling: Filling, recovery: Recovery) -> str:
+    async def _ask(self, filling: Filling, queue: GapQueue) -> str:
         """Request page after page; returns why events are still missing."""
         pages = failures = 0
         while pages < PAGES:
@@ -238,12 +237,12 @@ class GapFiller:
                 page = await self._history.page(filling.stream, filling.next, filling.last)
             except (Unreadable, VenueError) as error:
                 filling.failure = str(error)
-                again_s = self._again_s(error, failures, recovery)
+                again_s = self._again_s(error, failures, queue)
                 failures += 1
                 if again_s is None:
                     return str(error)
                 page, wait_s = [], again_s
-            if not await self._insert_all(filling, recovery, page):
+            if not await self._insert_all(filling, queue, page):
                 return "the stream ended"
             if filling.insert_late():
                 return ""
@@ -254,37 +253,37 @@ class GapFiller:
         return "more is missing than is asked for"
 
     @staticmethod
-    def _again_s(error: Unreadable | VenueError, failures: int, recovery: Recovery) -> float | None:
+    def _again_s(error: Unreadable | VenueError, failures: int, queue: GapQueue) -> float | None:
         """Seconds until the next request after a failure; ``None`` if it is not worth waiting for."""
         if isinstance(error, Unreadable) or error.cause is Cause.PROTOCOL:
             return ODD_S
         if error.cause is Cause.NETWORK:
             return error.retry_after_s or min(RETRY_MAX_S, math.ldexp(RETRY_S, min(failures, 10)))
         wait_s = error.retry_after_s
-        return wait_s if wait_s and trio.current_time() + wait_s < recovery.scope.deadline else None
+        return wait_s if wait_s and trio.current_time() + wait_s < queue.scope.deadline else None
 
-    async def _insert_all(self, filling: Filling, recovery: Recovery, page: list[tuple[int, Event]]) -> bool:
+    async def _insert_all(self, filling: Filling, queue: GapQueue, page: list[tuple[int, Event]]) -> bool:
         """Publish a page, piece by piece; whether the stream was not reset meanwhile."""
         for count, (number, event) in enumerate(page):
             if count and count % RELEASED == 0:
                 with trio.CancelScope(shield=True):  # the rest of the page is not missing, whatever is over now
                     await self._sink.settled()
-            if self._recoveries.get(filling.stream) is not recovery:
+            if self._queues.get(filling.stream) is not queue:
                 return False
             filling.insert(number, event)
-        return self._recoveries.get(filling.stream) is recovery
+        return self._queues.get(filling.stream) is queue
 
     def _let_go(self, stream: Stream) -> None:
         """Pass on all waiting events, with their gaps declared."""
-        recovery = self._recoveries.pop(stream, None)
-        if recovery is None:
+        queue = self._queues.pop(stream, None)
+        if queue is None:
             return
         self._health.clear(stream, HealthCause.GAP)
-        recovery.scope.cancel("the stream ended")
-        self._waiting -= len(recovery.waiting)
-        if recovery.filling is not None:
-            recovery.filling.finish("the stream ended")
-        for waiting in recovery.waiting:
+        queue.scope.cancel("the stream ended")
+        self._waiting -= len(queue.waiting)
+        if queue.filling is not None:
+            queue.filling.finish("the stream ended")
+        for waiting in queue.waiting:
             if waiting.gap is not None:
                 self._counts.declared += 1
                 self._sink.publish_gap(stream, waiting.gap)

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
+from komas.event_log import event_logger
 from komas.model.kinds import kinds
 from komas.model.market import FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
@@ -24,7 +25,7 @@ from komas.venues.core.complaints import EACH, Complaints
 from komas.venues.core.connection import Arrival, Connection
 from komas.venues.core.ports import Wanted
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 NEVER_S: Final = 60.0  # acknowledged, and nothing for so long: a quiet pair, or a stream that is not given any more
 LOOK_EVERY_S: Final = 1.0
@@ -33,7 +34,7 @@ QUIET_AFTER_S: Final = 10.0  # several times the pause of every kind of stream w
 _TRADE_BY_TRADE: Final = kinds(needs_trades=True)
 
 
-class Cause(Enum):
+class HealthCause(Enum):
     """What a component knows of a stream, beside how long it has been silent."""
 
     LISTING = "listing"  # what the exchange says of the symbol
@@ -41,7 +42,7 @@ class Cause(Enum):
     GAP = "gap"
 
 
-_REPAIRS: Final = (Cause.ORDER_BOOK, Cause.GAP)
+_REPAIRS: Final = (HealthCause.ORDER_BOOK, HealthCause.GAP)
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -90,7 +91,7 @@ class StreamHealth:
         self._tells_outages = tells_outages
         self._outage = ""  # why there is no connection
         self._arrivals: dict[Stream, Arrival] = {}
-        self._reports: dict[Stream, dict[Cause, _Report]] = {}
+        self._reports: dict[Stream, dict[HealthCause, _Report]] = {}
         self._told: dict[Stream, Health] = {}  # of streams whose readers know that something is, or was, wrong
         self._totals: Counter[Health] = Counter()
         self._stale: frozenset[Stream] = frozenset()
@@ -102,13 +103,13 @@ class StreamHealth:
         """Events of a stream came."""
         self._arrivals[stream] = arrival
 
-    def report(self, stream: Stream, cause: Cause, condition: Condition, *, at_once: bool = True) -> None:
+    def report(self, stream: Stream, cause: HealthCause, condition: Condition, *, at_once: bool = True) -> None:
         """Something is to be known of a stream until ``clear()``; of what passes by itself, not ``at_once``."""
         self._reports.setdefault(stream, {})[cause] = _Report(condition, trio.current_time())
         if at_once:
             self._tell(stream)
 
-    def clear(self, stream: Stream, cause: Cause, mended: str = "") -> None:
+    def clear(self, stream: Stream, cause: HealthCause, mended: str = "") -> None:
         """What was reported is over; where it is ``mended``, readers who heard of it are told at once."""
         reports = self._reports.get(stream)
         if reports is None or reports.pop(cause, None) is None:
@@ -165,9 +166,9 @@ class StreamHealth:
         return next((reports[cause].condition for cause in _REPAIRS if cause in reports), silence)
 
     @staticmethod
-    def _listing(reports: Mapping[Cause, _Report], arrival: Arrival | None) -> Condition | None:
+    def _listing(reports: Mapping[HealthCause, _Report], arrival: Arrival | None) -> Condition | None:
         """What the exchange says of the symbol, unless that is to come and has come."""
-        report = reports.get(Cause.LISTING)
+        report = reports.get(HealthCause.LISTING)
         if report is None:
             return None
         is_over = report.condition.health is Health.PENDING and arrival is not None and arrival.at_s > report.at_s

@@ -6,16 +6,16 @@ delivering before the older one is closed. A failure while another connection is
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.venues.core.retry import Backoff
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 OVERLAP_S: Final = 30.0  # so long a younger connection may take to deliver what the older one does
 RECENT_S: Final = 5.0  # what the older one brought so shortly before is awaited of the younger one; a stall is longer

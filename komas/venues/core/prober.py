@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.market import Event
 from komas.model.streams import Stream
 from komas.venues.core import numbering
 from komas.venues.core.complaints import Complaints
 from komas.venues.core.ports import EventHistory, Unreadable
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 PROBE_S: Final = 2.0  # a stream that is heard again and says nothing for so long is asked for over REST,
 PROBE_AGAIN_S: Final = 10.0  # and again where that failed,
@@ -24,7 +24,7 @@ PROBES: Final = 4  # beside each other
 
 
 class Prober:
-    """``latest`` is the newest event of a stream, ``is_recovering`` whether it is known to miss some.
+    """``latest`` is the newest event of a stream, ``is_waiting`` whether it is known to miss some.
 
     ``take`` is given each event that is found, in order.
     """
@@ -34,12 +34,12 @@ class Prober:
         history: EventHistory,
         *,
         latest: Callable[[Stream], Event | None],
-        is_recovering: Callable[[Stream], bool],
+        is_waiting: Callable[[Stream], bool],
         take: Callable[[Stream, Event], None],
     ) -> None:
         self._history = history
         self._latest = latest
-        self._is_recovering = is_recovering
+        self._is_waiting = is_waiting
         self._take = take
         self._due: dict[Stream, float] = {}  # streams that may have missed something, and when to ask for them
         self._news = trio.lowlevel.ParkingLot()
@@ -82,7 +82,7 @@ class Prober:
         latest = self._latest(stream)
         if latest is None:
             return
-        if self._is_recovering(stream) or not self._history.has_room:
+        if self._is_waiting(stream) or not self._history.has_room:
             self._look_later(stream, PROBE_AGAIN_S)  # what is known to be missing goes first
             return
         try:

@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from komas.errors import Cause, VenueError
+from komas.errors import Cause, VenueError, words_of
+from komas.venues.core import trust
 from komas.venues.core.json_array import NoArray, elements
+from komas.venues.core.proxies import note_ignored_proxies
 from komas.venues.core.retry import RETRY_AFTER_MAX_S
 from komas.venues.core.websocket import asked_wait_s
 from komas.venues.core.words import cut
@@ -135,7 +137,7 @@ class Rest:
                 response = await client.get(path, params=params, extensions={LIMIT: limit})
             # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                words = cut(str(error)) or type(error).__name__
+                words = cut(words_of(error))
                 raise VenueError(f"{self._host} cannot be asked: {words}", cause=Cause.NETWORK) from error
             finally:
                 failure = limit.failure
@@ -149,22 +151,26 @@ class Rest:
             if self._client is None:
                 try:
                     self._client = await self._make()
-                except (OSError, ValueError, ImportError) as error:  # what the environment says of trust and proxies
-                    raise VenueError(f"{self._host} cannot be asked: {error}", cause=Cause.NETWORK) from error
+                except (OSError, ValueError) as error:  # what the environment says of trust
+                    raise VenueError(f"{self._host} cannot be asked: {words_of(error)}", cause=Cause.NETWORK) from error
         return self._client
 
     async def _make(self) -> httpx.AsyncClient:
+        if self._transport is None:
+            note_ignored_proxies(self._host)
         # Waited for, cancelled or not: a process that ends while a thread is inside OpenSSL ends by a signal.
         trusted = True if self._transport is not None else await trio.to_thread.run_sync(_prepare)
         import httpx  # noqa: PLC0415 - loaded by now, in that thread
 
         from komas.venues.core import rest_body  # noqa: PLC0415 - likewise
 
+        # Without the environment's proxies, and without passwords for the exchange from ~/.netrc.
         return httpx.AsyncClient(
             base_url=self._url,
             timeout=TIMEOUT_S,
             headers={"Accept-Encoding": rest_body.ACCEPTED},
             verify=trusted,
+            trust_env=False,
             transport=self._transport,
             event_hooks={"response": [rest_body.bound]},
         )
@@ -219,14 +225,13 @@ def _unreadable(path: str, error: Exception) -> VenueError:
 
 @cache
 def read_trust_store() -> ssl.SSLContext:
-    """Whom to trust, as httpx has it, read once for every host."""
-    import httpx  # noqa: PLC0415 - see _prepare()
-
-    return httpx.create_ssl_context()
+    """Whom to trust, read once for every host."""
+    return trust.read_trust_store()
 
 
 def _prepare() -> ssl.SSLContext:
     """Load the HTTP client, which takes a third of a start, and whom it trusts: prices wait for neither."""
+    import_module("httpx")
     import_module("httpcore")  # which httpx loads with its first client
     import_module("komas.venues.core.rest_body")
     return read_trust_store()

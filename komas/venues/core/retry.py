@@ -33,7 +33,10 @@ RETRY_AFTER_MAX_S: Final = 3600.0
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """The settings of reconnecting; ``attempts`` is how many failures in a row are borne, ``None`` for all."""
+    """The settings of reconnecting; ``attempts`` is how many in a row may fail, ``None`` for any number.
+
+    An attempt fails that makes no connection, or one that brings nothing. The end of one that brought data is none.
+    """
 
     network_max_s: float = NETWORK_MAX_S
     refused_max_s: float = REFUSED_MAX_S
@@ -71,12 +74,14 @@ class Backoff:
         self._dials = RollingWindow(DIALS, DIALS_PERIOD_S)
         self._budget = budget or DialBudget()
         self._not_before = 0.0
+        self._has_succeeded = False  # the connection that there is, or was last
+        self._failed_attempts = 0
         self.failures = 0
 
     @property
     def exhausted(self) -> bool:
-        """Whether as many dials in a row have failed as are allowed."""
-        return self._retry_policy.attempts is not None and self.failures >= self._retry_policy.attempts
+        """Whether as many attempts in a row have failed as are allowed."""
+        return self._retry_policy.attempts is not None and self._failed_attempts >= self._retry_policy.attempts
 
     def dial_at(self, now: float) -> float:
         """When the next dial may be made: after the wait, and within the exchange's count of dials."""
@@ -89,11 +94,19 @@ class Backoff:
 
     def succeeded(self) -> None:
         """Forget earlier failures; called at the first event of a connection, not at its handshake."""
-        self.failures = 0
+        self.reset()
+        self._has_succeeded = True
+
+    def reset(self) -> None:
+        """Begin anew: somebody has asked for a connection again."""
+        self.failures = self._failed_attempts = 0
+        self._has_succeeded = False
 
     def failed(self, error: VenueError, now: float) -> float:
         """Count one failure and return the seconds to wait before the next dial."""
         self.failures += 1
+        self._failed_attempts += not self._has_succeeded
+        self._has_succeeded = False
         wait_s = self._jittered(error.cause)
         if error.retry_after_s is not None:
             wait_s = max(wait_s, min(error.retry_after_s, RETRY_AFTER_MAX_S))

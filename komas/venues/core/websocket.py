@@ -5,7 +5,7 @@ without a FIN, and hides the reason of a failed TLS handshake. So komas opens th
 stream that notes what passes, and turns each failure into a ``VenueError`` with its own words.
 
 The library's protocol machine costs ten times as much as reading what a message says. So once a handshake was accepted,
-komas reads the socket, takes whole text messages out itself (``frames``), and hands everything else to the library.
+komas reads the socket, takes whole text messages out itself (``frame_reader``), and hands all else to the library.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import msgspec
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
-from komas.errors import CallerError, Cause, VenueError
+from komas.errors import CallerError, Cause, VenueError, words_of
 from komas.venues.core.frame_reader import Frames, Handshake, Then
+from komas.venues.core.proxies import note_ignored_proxies
+from komas.venues.core.trust import read_trust_store
 from komas.venues.core.words import cut
 
 CONNECT_TIMEOUT_S: Final = 10.0  # DNS, TCP, TLS and the handshake together
@@ -131,7 +133,11 @@ async def open_tcp(host: str, port: int, *, tls: bool) -> trio.abc.Stream:
     """Open TCP, and TLS over it; ``VenueError`` tells DNS, refusal and certificate apart."""
     # Whom to trust may have changed since the last dial; reading it takes twenty milliseconds, which others need.
     # The thread is not abandoned: a process that ends while one is inside OpenSSL ends by a signal.
-    trusted = await trio.to_thread.run_sync(ssl.create_default_context) if tls else None
+    try:
+        trusted = await trio.to_thread.run_sync(read_trust_store) if tls else None
+    except OSError as error:  # ssl.SSLError is one
+        raise VenueError(f"whom to trust cannot be read: {words_of(error)}", cause=Cause.NETWORK) from error
+    note_ignored_proxies(host)
     try:
         tcp = await trio.open_tcp_stream(host, port)
     except OSError as error:
@@ -225,7 +231,7 @@ class _Reader:
         except ConnectionClosed:
             self.error = None  # Socket asks the connection for the code and the words
         except Exception as error:  # noqa: BLE001 - h11 and wsproto raise several kinds over what a peer can send
-            self.error = VenueError(f"what came is not WebSocket: {cut(str(error))}", cause=Cause.PROTOCOL)
+            self.error = VenueError(f"what came is not WebSocket: {cut(words_of(error))}", cause=Cause.PROTOCOL)
         finally:
             self._tap.leave()
         self._handshake.cancel()
@@ -370,7 +376,7 @@ def why_unreachable(host: str, port: int, error: OSError) -> str:
         return f"the name {host} cannot be resolved: check the internet connection and the DNS"
     if all(isinstance(reason, ConnectionRefusedError) for reason in reasons):
         return f"{host}:{port} refused the connection"
-    return f"{host}:{port} cannot be reached: {'; '.join(sorted({str(reason) for reason in reasons}))}"
+    return f"{host}:{port} cannot be reached: {'; '.join(sorted({words_of(reason) for reason in reasons}))}"
 
 
 def _leaves(group: BaseExceptionGroup) -> list[BaseException]:

@@ -2,7 +2,8 @@
 
 Hypercorn starts a queue for each request, for a body and for the news that the client has left; Quart-Trio starts two
 tasks and a nursery to read from it. Together that is most of what an idle subscriber costs. A request without a body
-needs none of it: here the stream cancels the application itself (``ClientTransport.leaving``).
+needs none of it: here the stream cancels the application itself (``ClientTransport.leaving``). Middleware in between
+that asks, as ASGI allows, is told that the body is empty, and later that the client has left.
 
 Replaces: ``hypercorn.protocol.http_stream.HTTPStream``, as ``hypercorn.protocol.h11`` knows it.
 Upstream: none is known to us.
@@ -56,19 +57,36 @@ class RequestStream(HTTPStream):
 
 
 class _Lone:
-    """Starts an application that is told nothing after its request: there is no body, and it is cancelled."""
+    """Starts an application that needs no queue: there is no body, and it is cancelled when the client leaves."""
 
-    __slots__ = ("_tasks",)
+    __slots__ = ("_has_left", "_is_told", "_leaving", "_tasks")
 
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
+        self._is_told = False
+        self._has_left = False
+        self._leaving: trio.Event | None = None  # made for those who ask: our own application does not
 
     async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Any) -> Any:  # noqa: ANN401 - hypercorn's
         """Start it; returns what takes messages to it."""
-        nothing = trio.sleep_forever
-        self._tasks.spawn(handle_app, app, config, scope, nothing, send, trio.to_thread.run_sync, trio.from_thread.run)
-        return _drop
+        receive = self._receive
+        self._tasks.spawn(handle_app, app, config, scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        return self._put
 
+    async def _receive(self) -> ASGIReceiveEvent:
+        """What ASGI has to say of a request: its empty body, then nothing until the client leaves."""
+        await trio.lowlevel.checkpoint()
+        if not self._is_told:
+            self._is_told = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        if not self._has_left:
+            self._leaving = self._leaving or trio.Event()
+            await self._leaving.wait()
+        return {"type": "http.disconnect"}
 
-async def _drop(_message: ASGIReceiveEvent) -> None:
-    """There is nobody to take it."""
+    async def _put(self, message: ASGIReceiveEvent) -> None:
+        """Of what Hypercorn tells, the end alone is news."""
+        if message["type"] == "http.disconnect":
+            self._has_left = True
+            if self._leaving is not None:
+                self._leaving.set()

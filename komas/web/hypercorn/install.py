@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import hypercorn.protocol as hypercorn_protocol
 import hypercorn.protocol.h11 as hypercorn_h11
 import hypercorn.trio.run as hypercorn_run
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
 
 from komas.web.hypercorn.access_log import AccessLog
-from komas.web.hypercorn.http1_only import stay_with_http1
+from komas.web.hypercorn.http1 import Http1Protocol
 from komas.web.hypercorn.http_stream import RequestStream
 from komas.web.hypercorn.shutdown import Run, begin, raise_shutdown
 from komas.web.hypercorn.tcp_connection import TCPConnection
@@ -19,7 +19,7 @@ from komas.web.hypercorn.websocket_stream import WebSocketStream
 PARTS: Final = (
     (hypercorn_run, "TCPServer", TCPConnection),
     (hypercorn_run, "raise_shutdown", raise_shutdown),
-    (H11Protocol, "_check_protocol", stay_with_http1),
+    (hypercorn_protocol, "H11Protocol", Http1Protocol),
     (hypercorn_h11, "HTTPStream", RequestStream),
     (hypercorn_h11, "WSStream", WebSocketStream),
     (Config, "logger_class", AccessLog),

@@ -7,7 +7,9 @@ Hypercorn's stream is replaced where it is wrong for us:
 * a frame that is not UTF-8, too big or broken ended in a cut connection, or in an open one without a reader;
 * an application that left unread messages behind kept its socket open for ever;
 * a flood of pings or of empty fragments was answered as fast as it came;
-* a refused handshake left its connection open without any time-out.
+* a refused handshake left its connection open without any time-out, and did not say which version is spoken here; a key
+  that is none was taken;
+* after a breach of the protocol the client was waited for, which waits for the server to close first (RFC 6455, 7.1.1).
 
 Replaces: ``hypercorn.protocol.ws_stream.WSStream``, as ``hypercorn.protocol.h11`` knows it.
 Upstream: https://github.com/pgjones/hypercorn/issues/307 (compression cannot be turned off),
@@ -16,20 +18,24 @@ is known to us.
 Goes when these pass without it:
     tests/e2e/test_signals.py::test_compression_is_not_negotiated
     tests/e2e/test_signals.py::test_a_breach_of_the_protocol_is_answered_by_its_code
+    tests/e2e/test_signals.py::test_after_a_breach_the_server_closes_first
     tests/e2e/test_signals.py::test_a_bomb_costs_no_memory
     tests/e2e/test_signals.py::test_a_flood_and_a_close_in_one_breath_leave_nothing_behind
     tests/e2e/test_rude.py::test_a_refused_handshake_is_closed
+    tests/e2e/test_rude.py::test_a_handshake_that_is_none_is_told_why
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
-from hypercorn.protocol.events import Body, Data, EndData, Event, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, EndData, Event, Request, StreamClosed
 from hypercorn.protocol.events import Response as ResponseEvent
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.typing import ConnectionState
@@ -38,10 +44,12 @@ from wsproto.connection import ConnectionState as Phase
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+from wsproto.handshake import WEBSOCKET_VERSION
 
 from komas.errors import Closing
 from komas.signals.session import MESSAGE_BYTES, Bucket
 from komas.web.hypercorn.transport import transport_in, with_transport
+from komas.web.problems import MEDIA_TYPE, document
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -56,6 +64,13 @@ FRAMES_AT_ONCE: Final = 200.0
 LINGER_S: Final = 2.0  # for the client's close frame
 _BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
 _ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # sixteen bytes in base64 (RFC 6455, 4.1)
+_WORDS: Final = {
+    HTTPStatus.BAD_REQUEST: "this is no WebSocket handshake as RFC 6455, 4.1, has it",
+    HTTPStatus.FORBIDDEN: "there is no WebSocket here",
+    HTTPStatus.NOT_FOUND: "this server has another name",
+    HTTPStatus.UPGRADE_REQUIRED: "of WebSockets, version 13 is spoken here",
+}
 
 
 class _SizeLimit(Extension):
@@ -113,8 +128,7 @@ class WebSocketStream(WSStream):
         self._gone = trio.Event()
         transport = transport_in(event.state)
         self._writer = transport.writer
-        # Hypercorn reads these as ASCII: what is none makes a bad handshake, or no subprotocol.
-        headers = [(name, value) for name, value in event.headers if value.isascii() or name.lower() not in _ASCII]
+        headers = [(name, value) for name, value in event.headers if _is_readable(name.lower(), value)]
         state = with_transport(event.state, msgspec.structs.replace(transport, stream=self))
         return dataclasses.replace(event, headers=headers, state=ConnectionState(state))
 
@@ -126,7 +140,7 @@ class WebSocketStream(WSStream):
         if message is None:
             self._is_left = True
             self._putting.cancel()  # what is queued has no reader any more
-            if self.state is ASGIWebsocketState.CLOSED:
+            if self.state is ASGIWebsocketState.CLOSED and not self._is_broken:
                 # The client's close frame comes before the end of the connection (RFC 6455, 7.1.1): a browser calls
                 # the close unclean otherwise, and unread bytes would make it a reset that destroys ours.
                 with trio.move_on_after(LINGER_S):
@@ -221,5 +235,26 @@ class WebSocketStream(WSStream):
         await self._tell({"type": "websocket.disconnect", "code": closing.code})
 
     async def _send_error_response(self, status_code: int) -> None:
-        await super()._send_error_response(status_code)
+        status, headers = HTTPStatus(status_code), list[tuple[bytes, bytes]]()
+        if status is HTTPStatus.BAD_REQUEST and self.handshake.version not in (None, WEBSOCKET_VERSION):
+            status = HTTPStatus.UPGRADE_REQUIRED  # RFC 6455, 4.4; with Upgrade (RFC 9110, 15.5.22)
+            headers += [(b"sec-websocket-version", WEBSOCKET_VERSION), (b"upgrade", b"websocket")]
+        body = document(status, _WORDS.get(status, status.description))
+        headers += [
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"upgrade, close" if status is HTTPStatus.UPGRADE_REQUIRED else b"close"),
+        ]
+        await self.send(ResponseEvent(stream_id=self.stream_id, status_code=status, headers=headers))
+        await self.send(Body(stream_id=self.stream_id, data=body))
+        await self.send(EndBody(stream_id=self.stream_id))
+        await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _is_readable(name: bytes, value: bytes) -> bool:
+    """Whether a header field is kept: what is left out makes a bad handshake, or no subprotocol."""
+    if name == b"sec-websocket-key":
+        return _KEY.fullmatch(value) is not None
+    return value.isascii() or name not in _ASCII  # Hypercorn reads these as ASCII

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from quart import Blueprint, Response, request
 
 from komas.hub.hub import Hub
-from komas.model.codec import StreamPosition
 from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
 from komas.web import params, sse
@@ -35,13 +34,13 @@ def market(services: Services) -> Blueprint:
     async def klines() -> Response:
         stream = params.read_kline_stream(request.args)
         await check_listed(services, [stream], "symbol")
-        return _open(services, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
+        return _open(services, [stream], sse.Show(), returning=sse.return_of(request.headers, request.args))
 
     @routes.get("/trades")
     async def trades() -> Response:
         stream = params.read_trade_stream(request.args)
         await check_listed(services, [stream], "symbol")
-        return _open(services, [stream], sse.Show(), since=sse.position_of(request.headers, request.args))
+        return _open(services, [stream], sse.Show(), returning=sse.return_of(request.headers, request.args))
 
     @routes.get("/depth")
     async def depth() -> Response:
@@ -54,21 +53,21 @@ def market(services: Services) -> Blueprint:
 
 
 def _open(
-    services: Services, streams: Sequence[Stream], show: sse.Show, *, since: StreamPosition | None = None
+    services: Services, streams: Sequence[Stream], show: sse.Show, *, returning: sse.Return | None = None
 ) -> Response:
     if request.method == "HEAD":
         return sse.head()
     address = services.access.address(Caller.of(request.scope, request.headers))
     settings = services.settings
-    reader = sse.Reader(
+    options = sse.ReadOptions(
         streams=streams,
         show=show,
         heartbeat_s=settings.heartbeat_s,
         capacity=settings.mailbox,
-        since=since,
+        returning=returning,
         writer=transport_of(request.scope).writer if settings.direct_writes else None,
     )
-    return sse.respond(sse.EventBody(services.hub, reader, _admission(services, streams, address)))
+    return sse.respond(sse.EventBody(services.hub, options, _admission(services, streams, address)))
 
 
 @contextmanager

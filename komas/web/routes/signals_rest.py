@@ -12,7 +12,7 @@ from komas.model.codec import read_object
 from komas.model.signals import MOST_DAYS, Principal, Signal, Vip
 from komas.signals.entitlements import is_vip
 from komas.signals.service import check_scope
-from komas.signals.tokens import is_subject
+from komas.signals.tokens import read_subject
 from komas.signals.validation import check_key, check_type, read_changes, read_new_signal
 from komas.web import params
 from komas.web.bearer import bearer_of
@@ -131,9 +131,10 @@ def _vip_body(subject: str, known: Vip | None, services: Services) -> VipBody:
 def _subject(text: str) -> str:
     if text.endswith("/"):  # elsewhere it makes no difference; here it would make another user
         raise invalid([FieldError("user_id", "user_id does not end in a slash")])
-    if not is_subject(text) or "\ufffd" in text:  # what a path that is not UTF-8 is read as
+    subject = read_subject(text)
+    if subject is None or "\ufffd" in subject:  # what a path that is not UTF-8 is read as
         raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces, in UTF-8")])
-    return text
+    return subject
 
 
 def _days(body: bytes) -> int:

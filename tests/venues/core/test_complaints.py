@@ -8,15 +8,16 @@ import pytest
 import trio
 import trio.testing
 
+from komas.event_log import event_logger
 from komas.venues.core.complaints import EVERY_S, Complaints
 from komas.venues.core.ports import Unreadable
 from komas.venues.core.words import MOST, cut
 
-log = logging.getLogger("komas.test")
+log = event_logger("komas.test")
 
 
 def _lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
-    return [(record.getMessage(), vars(record).get("left_out")) for record in caplog.records]
+    return [(vars(record)["event"], vars(record).get("left_out")) for record in caplog.records]
 
 
 async def test_one_line_a_minute_says_how_many_there_were(

@@ -20,10 +20,10 @@ from komas.model.kinds import Kind
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, HealthNotice, Kline, Trade
 from komas.model.streams import Stream
 from komas.venues.binance.rows import RestHistory
+from komas.venues.core.filling import GapQueue, WaitingEvent
 from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, WAITING, GapFiller
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.prober import PROBE_S
-from komas.venues.core.recovery import Recovery, WaitingEvent
 from komas.venues.core.rest import open_rest
 from komas.venues.core.sequencing import LATE_MS, RESTART
 from komas.web.sse import Show
@@ -665,7 +665,7 @@ async def test_ids_that_jump_with_every_frame_are_two_lines_in_the_log(
             harness.take(number)
             await trio.sleep(0.1)
         await trio.sleep(30)
-        lines = [record.getMessage() for record in caplog.records]
+        lines = [vars(record)["event"] for record in caplog.records]
         assert lines.count("gap") == 1
         assert lines.count("gap filled") == 1
         assert harness.gap_filler.statistics().gaps == 199
@@ -694,10 +694,10 @@ class _Counted(int):
 
 async def test_whether_a_number_is_missing_does_not_depend_on_how_much_waits() -> None:
     """Ten thousand wait, and each repeat was compared with all of them."""
-    recovery = Recovery()
+    queue = GapQueue()
     for number in range(10, 100_000, 10):
         gap = Gap(stream="x", first=number - 9, last=number - 1)
-        recovery.wait(WaitingEvent(trade(number), 0, 0.0, gap))
+        queue.wait(WaitingEvent(trade(number), 0, 0.0, gap))
     for number, is_missing in ((0, False), (1, True), (9, True), (10, False), (50_005, True), (50_010, False)):
-        assert recovery.is_missing(_Counted(number)) is is_missing
+        assert queue.is_missing(_Counted(number)) is is_missing
     assert _Counted.compared < 6 * 20

@@ -11,7 +11,7 @@ from komas.model.market import FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
 from komas.venues.core.complaints import EACH
 from komas.venues.core.connection import Arrival
-from komas.venues.core.health import LOOK_EVERY_S, NEVER_S, QUIET_AFTER_S, Cause, Condition, StreamHealth
+from komas.venues.core.health import LOOK_EVERY_S, NEVER_S, QUIET_AFTER_S, Condition, HealthCause, StreamHealth
 from tests.builders import TICKER, TRADE
 from tests.venues.holders import AllWanted, Holding, HoldingConnection
 
@@ -92,15 +92,15 @@ async def test_what_components_report_is_told_once_and_when_it_is_over(autojump_
     """At once, where it does not pass by itself; one trouble behind another is one trouble."""
     market = _Market()
     market.hear(TRADE)
-    market.health.report(TRADE, Cause.ORDER_BOOK, TORN)
-    market.health.report(TRADE, Cause.ORDER_BOOK, TORN)
-    market.health.report(TRADE, Cause.GAP, MISSING)
+    market.health.report(TRADE, HealthCause.ORDER_BOOK, TORN)
+    market.health.report(TRADE, HealthCause.ORDER_BOOK, TORN)
+    market.health.report(TRADE, HealthCause.GAP, MISSING)
     assert market.told.take() == [("recovering", "torn")]
-    market.health.clear(TRADE, Cause.ORDER_BOOK, "whole")
+    market.health.clear(TRADE, HealthCause.ORDER_BOOK, "whole")
     assert market.word() is Health.RECOVERING
     assert market.told.take() == []
-    market.health.clear(TRADE, Cause.GAP, "filled")
-    market.health.clear(TRADE, Cause.GAP, "filled")
+    market.health.clear(TRADE, HealthCause.GAP, "filled")
+    market.health.clear(TRADE, HealthCause.GAP, "filled")
     assert market.told.take() == [("live", "filled")]
 
 
@@ -111,10 +111,10 @@ async def test_a_gap_that_is_filled_at_once_is_no_news(
     market = _Market()
     nursery.start_soon(market.health.run)
     market.hear(TRADE)
-    market.health.report(TRADE, Cause.GAP, MISSING, at_once=False)
+    market.health.report(TRADE, HealthCause.GAP, MISSING, at_once=False)
     assert market.word() is Health.RECOVERING
-    market.health.clear(TRADE, Cause.GAP, "filled")
-    market.health.report(TRADE, Cause.GAP, MISSING, at_once=False)
+    market.health.clear(TRADE, HealthCause.GAP, "filled")
+    market.health.report(TRADE, HealthCause.GAP, MISSING, at_once=False)
     assert market.told.take() == []
     await trio.sleep(1.5)
     assert market.told.take() == [("recovering", "missing")]
@@ -125,11 +125,11 @@ async def test_silence_weighs_more_than_a_repair_that_is_under_way(autojump_cloc
     market = _Market()
     market.hear(TRADE)
     await trio.sleep(31)
-    market.health.report(TRADE, Cause.ORDER_BOOK, TORN)
-    market.health.clear(TRADE, Cause.ORDER_BOOK, "whole")
+    market.health.report(TRADE, HealthCause.ORDER_BOOK, TORN)
+    market.health.clear(TRADE, HealthCause.ORDER_BOOK, "whole")
     assert market.told.take() == [("stale", "silent for longer than its pace allows")]
     market.hear(TRADE)
-    market.health.report(TRADE, Cause.ORDER_BOOK, TORN)
+    market.health.report(TRADE, HealthCause.ORDER_BOOK, TORN)
     assert market.told.take() == [("recovering", "torn")]
 
 
@@ -140,10 +140,10 @@ async def test_a_halted_symbol_is_quiet_and_not_stale(
     market = _Market()
     nursery.start_soon(market.health.run)
     market.hear(TRADE)
-    market.health.report(TRADE, Cause.LISTING, Condition(Health.QUIET, "HALT", is_doubtful=True))
+    market.health.report(TRADE, HealthCause.LISTING, Condition(Health.QUIET, "HALT", is_doubtful=True))
     await trio.sleep(600)
     assert market.told.take() == [("quiet", "HALT")]
-    market.health.report(TRADE, Cause.LISTING, Condition(Health.PENDING, "TRADING", is_doubtful=True))
+    market.health.report(TRADE, HealthCause.LISTING, Condition(Health.PENDING, "TRADING", is_doubtful=True))
     await trio.sleep(60)
     assert market.told.take() == [("pending", "TRADING")]
     market.hear(TRADE)
@@ -197,14 +197,14 @@ async def test_a_stream_that_comes_back_starts_anew(autojump_clock: trio.testing
     """Nothing that was known of it counts; those that had delivered are named."""
     market = _Market()
     market.hear(TRADE)
-    market.health.report(TRADE, Cause.GAP, MISSING)
-    market.health.report(TICKER, Cause.GAP, MISSING)
+    market.health.report(TRADE, HealthCause.GAP, MISSING)
+    market.health.report(TICKER, HealthCause.GAP, MISSING)
     assert market.health.forget_all_but({TICKER}) == [TRADE]
     assert market.health.arrival(TRADE) is None
     assert market.word() is Health.LIVE
     assert market.word(TICKER) is Health.RECOVERING
     market.told.take()
-    market.health.clear(TRADE, Cause.GAP, "filled")
+    market.health.clear(TRADE, HealthCause.GAP, "filled")
     assert market.told.take() == []
 
 

@@ -69,6 +69,22 @@ def test_attempts_run_out() -> None:
     assert backoff.exhausted
 
 
+def test_the_end_of_a_connection_that_brought_data_is_no_failed_attempt() -> None:
+    """With one attempt allowed there is one, before it is given up."""
+    backoff = Backoff(RetryPolicy(attempts=1), lambda: 1.0)
+    backoff.dialled(0.0)
+    backoff.succeeded()
+    assert backoff.failed(CUT, 100.0) == 0
+    assert not backoff.exhausted
+    backoff.dialled(100.0)
+    backoff.failed(CUT, 101.0)
+    assert backoff.exhausted
+    backoff.reset()
+    assert not backoff.exhausted
+    backoff.failed(CUT, 102.0)
+    assert backoff.exhausted
+
+
 @given(st.lists(st.floats(0, 3), max_size=100), st.floats(0, 0.999))
 def test_a_flapping_connection_keeps_within_the_exchanges_count_of_dials(lives: list[float], jitter: float) -> None:
     """Each connection brings data and dies: 300 dials in 5 min are never near."""

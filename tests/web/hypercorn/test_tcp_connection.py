@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
 import trio.testing
@@ -11,7 +13,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.shutdown import LAST_WRITE_S
 from komas.web.hypercorn.socket_writer import SEND_DEADLINE_S, WRITE_BYTES
-from komas.web.hypercorn.tcp_connection import ANSWER_S, LAST_WORDS_S
+from komas.web.hypercorn.tcp_connection import ANSWER_S, LAST_WORDS_S, LINGER_S
 from komas.web.hypercorn.transport import transport_of
 from tests.web.hypercorn.clients import GRACE_S, SlowClient, serve
 
@@ -120,6 +122,70 @@ async def test_a_stream_ends_soon_for_a_client_that_sends_no_more(autojump_clock
         await serve(_HalfClosed(0), _go_on)
 
 
+async def test_a_failure_of_protocol_code_costs_one_connection(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends there, and is logged; whoever serves the others is told nothing of it."""
+
+    class Broken(WorkerContext):
+        """What Hypercorn asks in the middle of a request."""
+
+        async def mark_request(self) -> None:
+            raise ZeroDivisionError
+
+    install()
+    with trio.fail_after(10):
+        await serve(SlowClient(0), _answer, Broken(None))
+    assert "connection failed" in caplog.text
+
+
+class _Refused(SlowClient):
+    """A client that sends on for a while after it is answered, and closes once the server has."""
+
+    def __init__(self, *pieces: bytes, closes_after_s: float) -> None:
+        super().__init__(0, *pieces)
+        self.half_closed_at: float | None = None
+        self.closed_at: float | None = None
+        self._half_closed = trio.Event()
+        self._closes_after_s = closes_after_s
+
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self._half_closed.is_set():
+            self.half_closed_at = trio.current_time()
+            self._half_closed.set()
+
+    async def aclose(self) -> None:
+        if not self._closed.is_set():
+            self.closed_at = trio.current_time()
+        await super().aclose()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._pieces:
+            return await super().receive_some(max_bytes)
+        await self._half_closed.wait()
+        with trio.move_on_after(self._closes_after_s):
+            await self._closed.wait()
+        return b""
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 10])
+@pytest.mark.parametrize("closes_after_s", [0.1, 60.0])
+async def test_a_request_that_is_refused_is_heard_out(
+    closes_after_s: float, body: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The server closes first, and reads until the client has closed, too: a reset would destroy the refusal."""
+    head = b"POST / HTTP/1.1\r\nHost: a b\r\nContent-Length: 20\r\n\r\n"
+    stream = _Refused(head + body, closes_after_s=closes_after_s)
+    install()
+    began = trio.current_time()
+    with trio.fail_after(LINGER_S + 1):
+        await serve(stream, _answer)
+    assert stream.taken.startswith(b"HTTP/1.1 400")
+    assert stream.half_closed_at == began
+    assert stream.closed_at == pytest.approx(began + min(closes_after_s, LINGER_S))
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
 async def test_a_head_in_pieces_leaves_no_task(size: int, autojump_clock: trio.testing.MockClock) -> None:
     """Also where another protocol was offered, which has h11 wait, in whoever reads, for what the answer will be."""
@@ -133,3 +199,24 @@ async def test_a_head_in_pieces_leaves_no_task(size: int, autojump_clock: trio.t
             await trio.sleep(1)
             assert b"200" in stream.taken
             await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        b"Host: a b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        b"Host: a b\r\nContent-Length: 10\r\n",
+    ],
+)
+async def test_a_refusal_is_whole_for_a_client_that_sends_no_more(
+    lines: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whichever of them is first: the refusal, or the news that the client has closed its side."""
+    stream = _HalfClosed(0, b"GET / HTTP/1.1\r\n%b\r\n" % lines)
+    install()
+    with trio.fail_after(ANSWER_S):
+        await serve(stream, _answer)
+    head, _, body = stream.taken.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["status"] == 400

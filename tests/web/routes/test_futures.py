@@ -12,21 +12,16 @@ import trio.testing
 
 from komas.model.kinds import Kind
 from komas.model.streams import Stream
+from tests.builders import mark_price_frame
 from tests.venues.exchange import REFUSED, Peer, listening, obeying
 from tests.web.harness import web_harness
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 
-def _frame(second: int) -> str:
-    data = {"e": "markPriceUpdate", "E": second * 1000, "s": "BTCUSDT", "p": "61837.50000000", "ap": "61837.5",
-            "P": "61836.10", "i": "61830.00000001", "r": "0.00010000", "T": 28_800_000, "st": 1}  # fmt: skip
-    return json.dumps({"stream": "btcusdt@markPrice@1s", "data": data})
-
-
 async def _marking(peer: Peer) -> None:
     for second in itertools.count(1):
-        await peer.say(_frame(second))
+        await peer.say(mark_price_frame(second * 1000))
         await trio.sleep(1)
 
 
@@ -61,7 +56,7 @@ async def test_a_browser_reads_mark_price_and_funding(autojump_clock: trio.testi
     """Every digit; a cut is told as the health of the stream, the spot market's state is nobody's concern here."""
 
     async def cut(peer: Peer) -> None:
-        await peer.say(_frame(1))
+        await peer.say(mark_price_frame(1000))
 
     async with web_harness(tmp_path) as harness:
         harness.exchange.script(then=obeying)
@@ -112,7 +107,7 @@ async def test_a_perpetual_that_is_heard_again_is_said_to_be_well(
     """Its readers were told that it was cut: the doubt has an end."""
 
     async def cut(peer: Peer) -> None:
-        await peer.say(_frame(1))
+        await peer.say(mark_price_frame(1000))
 
     async with web_harness(tmp_path) as harness:
         harness.exchange.script(then=obeying)

@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+import httpx
+import httpx_sse
 import pytest
 import trio
 import trio.testing
@@ -37,13 +39,14 @@ async def _connected(harness: WebHarness) -> None:
 
 
 async def test_headers_keep_proxies_and_caches_away(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
-    """As the contract lists them; no length, no compression."""
+    """As the contract lists them; no length, no compression, which Caddy 2.6 with `encode gzip` must be told."""
     async with web_harness(tmp_path) as harness, harness.stream(PRICES) as events:
         assert events.status == 200
         assert events.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert events.headers["cache-control"] == "no-cache, no-transform"
         assert events.headers["x-accel-buffering"] == "no"
-        assert not {"content-length", "content-encoding"} & set(events.headers)
+        assert events.headers["content-encoding"] == "identity"
+        assert "content-length" not in events.headers
 
 
 async def test_opening_one_connects_and_subscribes(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -52,7 +55,7 @@ async def test_opening_one_connects_and_subscribes(autojump_clock: trio.testing.
         harness.exchange.script(saying(ticker_frame(), then=obeying))
         async with harness.stream(PRICES) as events:
             seen = await _until(events, b'data: {"type"')
-            assert seen.startswith(b"retry: 2000\n\n")
+            assert re.match(rb"retry: \d{4}\n\w+: ", seen)
             assert harness.exchange.peers[0].path == "/stream?streams=btcusdt@ticker"
 
 
@@ -65,8 +68,41 @@ async def test_what_is_known_comes_first(autojump_clock: trio.testing.MockClock,
         harness.services.hub.publish(TICKER, ticker("5.10"), 0)
         async with harness.stream(PRICES) as events:
             first = await events.chunk()
-            assert first.startswith(b"retry: 2000\n\ndata: ")
+            assert re.match(rb"retry: \d{4}\ndata: ", first)
             assert b'"price":5.10,' in first
+
+
+async def test_no_client_gets_an_event_without_data(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Two popular clients hand out an event at each blank line, on which ``json.loads(event.data)`` raises."""
+    async with web_harness(tmp_path, Settings(max_sse_per_address=1)) as harness:
+        harness.exchange.script(obeying)
+        async with harness.stream(TRADES) as events:
+            seen = await events.chunk()
+            while seen.count(b": keep-alive") < 2:
+                seen += await events.chunk()
+            harness.services.hub.publish(TRADE, trade(1), 0)
+            seen += await _until(events, b'"trade_id":1,')
+            seen += (await harness.call("GET", TRADES)).body
+    assert all("\ndata: " in f"\n{block}" for block in seen.decode().removesuffix("\n\n").split("\n\n"))
+    response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=seen)
+    received = list(httpx_sse.EventSource(response).iter_sse())
+    assert {event.event for event in received} >= {"message", "busy"}
+    assert all(json.loads(event.data) for event in received)
+    assert [event.retry is not None for event in received].count(True) == 2
+
+
+async def test_clients_that_were_cut_off_together_come_back_one_by_one(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Each is given a time of its own."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        delays = set()
+        for _ in range(20):
+            async with harness.stream(TRADES) as events:
+                delays.add(int((await events.chunk()).split()[1]))
+    assert len(delays) > 10
+    assert all(1000 <= delay <= 4000 for delay in delays)
 
 
 async def test_silence_is_filled_with_comments(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -78,17 +114,15 @@ async def test_silence_is_filled_with_comments(autojump_clock: trio.testing.Mock
             await events.chunk()
             started = trio.current_time()
             for _ in range(3):
-                assert await events.chunk() == b": keep-alive\n\n"
+                assert await events.chunk() == b": keep-alive\n"
             assert trio.current_time() - started == 45
-            while (
-                chunk := await events.chunk()
-            ) == b": keep-alive\n\n":  # the fourth, unless the news is a moment ahead
+            while (chunk := await events.chunk()) == b": keep-alive\n":  # the fourth, unless the news is a moment ahead
                 assert trio.current_time() - started == 60
             assert chunk == (
                 b'event: health\ndata: {"stream":"btcusdt@trade","health":"quiet",'
                 b'"reason":"acknowledged, and nothing has come for 60 s"}\n\n'
             )
-            assert await events.chunk() == b": keep-alive\n\n"
+            assert await events.chunk() == b": keep-alive\n"
 
 
 async def test_a_stream_outlives_the_response_timeout(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -138,6 +172,7 @@ async def test_head_returns(target: str, autojump_clock: trio.testing.MockClock,
         answer = await harness.call("HEAD", target)
         assert (answer.status, answer.body) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")
+        assert "content-length" not in answer.headers
         assert len(harness.services.hub.interest) == 0
 
 
@@ -220,11 +255,70 @@ async def test_a_return_with_a_position_is_exact(autojump_clock: trio.testing.Mo
             assert b"event: gap" not in seen
 
 
+@pytest.mark.parametrize(
+    "name", ["last_event_id", "lastEventId", "lastEventID", "lasteventid", "Last-Event-ID", "last-event-id"]
+)
+async def test_a_position_in_the_query_counts_however_it_is_spelled(
+    name: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Polyfills write ``lastEventId``; to take no notice of one loses trades in silence."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        hub = harness.services.hub
+        hub.interest.pin([TRADE])
+        epoch = await _epoch(harness, trade(1))
+        for number in range(2, 6):
+            hub.publish(TRADE, trade(number), 0)
+        async with harness.stream(f"{TRADES}&{name}={epoch}-3") as events:
+            seen = await _until(events, b'"trade_id":5')
+            assert [number for number in range(1, 6) if b'"trade_id":%d,' % number in seen] == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("header", "query", "first"),
+    [("-4", "&lastEventId={}-2", 5), ("-2", "&lastEventId={}-4", 3), ("", "&last_event_id={0}-2&lastEventId={0}-4", 5)],
+)
+async def test_of_several_positions_the_newest_counts(
+    header: str, query: str, first: int, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A browser's header comes before what a page wrote into the address, a polyfill's before the rest."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        hub = harness.services.hub
+        hub.interest.pin([TRADE])
+        epoch = await _epoch(harness, trade(1))
+        for number in range(2, 7):
+            hub.publish(TRADE, trade(number), 0)
+        headers = [("Host", "localhost"), ("Last-Event-ID", epoch + header if header else "")]
+        async with harness.stream(TRADES + query.format(epoch), headers=headers) as events:
+            seen = await _until(events, b'"trade_id":6')
+            assert [number for number in range(1, 7) if b'"trade_id":%d,' % number in seen] == [*range(first, 7)]
+
+
+@pytest.mark.parametrize("target", [TRADES, KLINES])
+@pytest.mark.parametrize("position", ["nonsense", "3", "deadbeef-", "-3", "deadbeef-x", "deadbeef-" + "9" * 500])
+async def test_a_position_that_cannot_be_read_is_answered_by_a_gap(
+    position: str, target: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """With neither end, for they are not known; silence would claim that nothing is missing."""
+    name = "btcusdt@trade" if target == TRADES else "btcusdt@kline_1m"
+    gap = b'event: gap\ndata: {"stream":"%b","from":null,"to":null,"filled":false,"reason":"' % name.encode()
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        await _connected(harness)
+        async with harness.stream(target, headers=[("Host", "localhost"), ("Last-Event-ID", position)]) as events:
+            assert gap in await events.chunk()
+        async with harness.stream(f"{target}&lastEventId={position}") as events:
+            assert gap in await events.chunk()
+        async with harness.stream(f"{target}&lastEventId=") as events:
+            assert b"event: gap" not in await events.chunk()
+
+
 @pytest.mark.parametrize("position", ["deadbeef-3", "nonsense", "", "deadbeef-" + "9" * 500])
 async def test_a_return_with_another_position_never_fails(
     position: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    """Another epoch is a gap notice; what komas never wrote is no position."""
+    """Another epoch is a gap whose ends are known; what komas never wrote, one without."""
     async with web_harness(tmp_path) as harness:
         harness.exchange.script(obeying)
         hub = harness.services.hub

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import openapi_spec_validator
+import pytest
 import trio
 import trio.testing
 
@@ -117,3 +118,13 @@ async def test_the_page_is_html_and_may_load_nothing_from_elsewhere(
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert b"EventSource" in answer.body
+        assert not re.search(rb"[\"'`(](?:https?:)?/+(?:api|ws)", answer.body)  # it may be shown under a prefix
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/api/ws/status", "/api/ws/prices", "/nothing"]
+)
+async def test_nothing_is_kept_by_a_cache(target: str, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """What is told is of this moment; also that something is not there."""
+    async with web_harness(tmp_path) as harness:
+        assert (await harness.call("GET", target)).headers["cache-control"] == "no-store"

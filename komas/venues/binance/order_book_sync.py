@@ -6,7 +6,6 @@ are: what is due is in a heap, and a spent budget is one wait for all of them.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
@@ -16,21 +15,21 @@ from typing import Final
 import msgspec
 import trio
 
-from komas.errors import Cause as ErrorCause
-from komas.errors import VenueError
+from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
 from komas.model.kinds import KINDS
 from komas.model.market import BOOK_LEVELS_PUBLISHED, Depth, DepthUpdate, Health, Incoming
 from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.wire import Level, Number, check_levels, plain_levels
 from komas.venues.core.complaints import Complaints
-from komas.venues.core.health import Cause, Condition, StreamHealth
+from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.order_book import Levels, OrderBook, Snapshot
 from komas.venues.core.ports import MarketSink, Unreadable
 from komas.venues.core.rest import Rest
 from komas.venues.core.statistics import OrderBookStatistics
 
-log = logging.getLogger(__name__)
+log = event_logger(__name__)
 
 LATE_S: Final = 0.5  # an update that is only late comes by itself: two connections are some tenths of a second apart
 SUSPECT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing
@@ -230,7 +229,7 @@ class OrderBooks:
         if sync is not None:
             sync.due_at = None
             self._unsynced.discard(stream)
-            self._health.clear(stream, Cause.ORDER_BOOK)
+            self._health.clear(stream, HealthCause.ORDER_BOOK)
 
     def _show(self, stream: Stream, sync: _BookSync, received_ms: int) -> None:
         if self._may_be_shown(stream, sync):
@@ -247,13 +246,13 @@ class OrderBooks:
         if sync.is_synced:
             self._unsynced.discard(stream)
             sync.was_synced = True
-            self._health.clear(stream, Cause.ORDER_BOOK, _SYNCED)
+            self._health.clear(stream, HealthCause.ORDER_BOOK, _SYNCED)
             sync.is_reported = False
             if (waiting := self._awaited.get(stream)) is not None:
                 waiting.unpark_all()
         elif not sync.is_reported:
             self._unsynced.add(stream)
-            self._health.report(stream, Cause.ORDER_BOOK, _GAPPED if sync.was_synced else _NEW)
+            self._health.report(stream, HealthCause.ORDER_BOOK, _GAPPED if sync.was_synced else _NEW)
             sync.is_reported = True
 
     # What runs behind
@@ -325,7 +324,7 @@ class OrderBooks:
     def _read(self, answer: _DepthSnapshot) -> Snapshot:
         most = limits.DEPTH_ROWS
         if max(len(answer.bids), len(answer.asks)) > most:
-            raise VenueError(f"{limits.DEPTH_PATH} answered more than {most} levels a side", cause=ErrorCause.PROTOCOL)
+            raise VenueError(f"{limits.DEPTH_PATH} answered more than {most} levels a side", cause=Cause.PROTOCOL)
         bids, asks = plain_levels(answer.bids), plain_levels(answer.asks)
         check_levels(bids, asks)
         cut = len(bids) == most, len(asks) == most

@@ -18,7 +18,7 @@ from komas.model.codec import Envelope, NoticeEnvelope, encode
 from komas.model.kinds import Kind
 from komas.model.market import Depth, DepthUpdate, FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
-from komas.venues.binance.order_books import LATE_S, SUSPECT_S, OrderBooks
+from komas.venues.binance.order_book_sync import LATE_S, SUSPECT_S, OrderBooks
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.rest import open_rest
 from tests.venues.holders import AllWanted, Holding, HoldingConnection

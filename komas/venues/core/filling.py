@@ -25,9 +25,9 @@ class GapCounts:
         self.filled = 0
         self.declared = 0
 
-    def shown(self, recovering: int) -> GapFillStatistics:
+    def shown(self, queues: int) -> GapFillStatistics:
         """All counts, with how many streams wait now."""
-        return GapFillStatistics(self.repeated, self.gaps, self.filled, self.declared, recovering)
+        return GapFillStatistics(self.repeated, self.gaps, self.filled, self.declared, queues)
 
 
 class WaitingEvent(msgspec.Struct, frozen=True):
@@ -127,8 +127,8 @@ class Filling:
         self.count += 1
 
 
-class Recovery:
-    """A stream with waiting events; ``filling`` is the gap being filled, ``late`` has events that arrived late."""
+class GapQueue:
+    """The events of one stream that wait; ``filling`` is the gap being filled, ``late`` has those that arrived late."""
 
     def __init__(self) -> None:
         self.waiting: deque[WaitingEvent] = deque()

@@ -1,0 +1,48 @@
+"""What a user's environment says of proxies, against real sockets."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import httpx
+import pytest
+import trio
+
+from komas import BinanceWebSocket
+from komas.model.market import Depth
+from komas.simulator import SimOptions, Simulator, simulate
+from komas.venues.core.proxies import LOOPBACK_DIRECT
+
+NOWHERE = ["http://127.0.0.1:9", "socks5://127.0.0.1:9"]
+
+
+@pytest.mark.parametrize("proxy", NOWHERE)
+async def test_rest_takes_the_road_of_the_socket(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a proxy in the environment the demo had no depth: its snapshots were asked of the proxy."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    heard = trio.Event()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            simulator: Simulator = await nursery.start(partial(simulate, SimOptions(bind="127.0.0.1:0")))
+
+            def show(depth: Depth) -> None:
+                assert depth.bids
+                heard.set()
+
+            async with BinanceWebSocket(simulator.ws_url, rest_url=simulator.rest_url) as ws:
+                await ws.subscribe_depth("BTCUSDT", show)
+                await heard.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_is_on_this_machine_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By programs that obey the environment elsewhere, such as ``komas watch``."""
+    monkeypatch.setenv("HTTP_PROXY", NOWHERE[0])
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            simulator: Simulator = await nursery.start(partial(simulate, SimOptions(bind="127.0.0.1:0")))
+            async with httpx.AsyncClient(base_url=simulator.rest_url, mounts=LOOPBACK_DIRECT) as client:
+                assert (await client.get("/api/v3/ping")).is_success
+            nursery.cancel_scope.cancel()
