@@ -197,14 +197,19 @@ class BinanceConnection:
     async def _read(self, socket: Socket) -> None:
         while True:
             messages = await socket.receive()
-            before, arrival = self._router.frames, Arrival(socket.heard_at, self._options.clock_ms())
+            arrival = Arrival(socket.heard_at, self._options.clock_ms())
+            before = self._router.frames
             try:
-                self._router.take(messages, arrival)
+                for _ in self._router.take(messages, arrival):
+                    self._note_data(self._router.frames - before, arrival)
+                    before = self._router.frames
+                    # Shielded: what was read is taken, even if the connection is to end meanwhile.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
             finally:
                 self._note_data(self._router.frames - before, arrival)
 
     def _note_data(self, frames: int, arrival: Arrival) -> None:
-        """Note what holds for all data frames of a read."""
+        """Note what holds for all data frames of a read, or of a piece of it."""
         if frames and frames == self._router.frames:
             self._healthy()
         if frames:

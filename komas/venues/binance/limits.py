@@ -54,6 +54,7 @@ SHUTDOWN_EVENT: Final = "serverShutdown"
 
 # binance-spot-api-docs, general API information.
 EXCHANGE_INFO_PATH: Final = "/api/v3/exchangeInfo"
+SYMBOLS: Final = 20_000  # that an answer may list; spot has 3,600 (2026), those that are gone included
 WEIGHT_PER_MINUTE: Final = 6_000  # of one address, all programs together
 WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"
 
@@ -61,6 +62,14 @@ DEPTH_PATH: Final = "/api/v3/depth"
 DEPTH_ROWS: Final = (
     1_000  # a side, in one answer: it weighs 50, and 5000 of them weigh 250 and hold trades up for 50 ms
 )
+
+# What a side may change in one update. Of a capture of BTCUSDT at 100 ms the largest has some hundred; twice a
+# snapshot's levels at once are no market's, and their reading alone would hold everything else up for 20 ms.
+DEPTH_CHANGES: Final = 2 * DEPTH_ROWS
+DEPTH_BYTES: Final = 2 * DEPTH_CHANGES * 40  # both sides, with prices and quantities of 16 digits each
+
+LIST_NAMES: Final = 2 * STREAMS_PER_CONNECTION  # in an answer to LIST_SUBSCRIPTIONS: no connection holds so many
+LIST_BYTES: Final = 2**18  # of it: 250 a stream
 
 SPOT: Final = MarketSpec(
     venue=Venue.BINANCE,

@@ -15,7 +15,9 @@ import trio
 from komas.errors import VenueError
 from komas.event_log import event_logger
 from komas.venues.binance import limits
+from komas.venues.core.complaints import Complaints
 from komas.venues.core.rest import Rest
+from komas.venues.core.words import cut
 
 log = event_logger(__name__)
 
@@ -26,19 +28,14 @@ FIRST_ANSWER_S: Final = 3.0  # how long a user's request waits for the first ans
 
 
 class _Symbol(msgspec.Struct):
-    """``{"symbol":"BTCUSDT","status":"TRADING",...}``."""
+    """``{"timezone":"UTC",...,"symbols":[{"symbol":"BTCUSDT","status":"TRADING",...}]}``: one of the symbols."""
 
     symbol: str
     status: str = "TRADING"
 
 
-class _ExchangeInfo(msgspec.Struct):
-    """``{"timezone":"UTC","serverTime":1565246363776,"rateLimits":[...],"symbols":[...]}``."""
-
-    symbols: list[_Symbol]
-
-
 TRADING: Final = "TRADING"
+SHOWN: Final = 60  # characters of a symbol or a status: the longest has 20
 
 
 class Listings:
@@ -47,6 +44,7 @@ class Listings:
     def __init__(self, rest: Rest, path: str = limits.EXCHANGE_INFO_PATH) -> None:
         self._rest = rest
         self._path = path
+        self._complaints = Complaints(log)
         self._symbols: dict[str, str] = {}  # symbol → status
         self._left_out: set[str] = set()  # by the last answer, though listed before
         self._asked_at = -RECHECK_S
@@ -107,14 +105,15 @@ class Listings:
         """Ask once; returns the seconds until the next time."""
         self._asked_at = trio.current_time()
         self._recheck = trio.Event()
+        params = {"showPermissionSets": "false"}
         try:
-            info = await self._rest.get(self._path, _ExchangeInfo, {"showPermissionSets": "false"})
+            found = await self._rest.get_each(self._path, "symbols", _Symbol, params, most=limits.SYMBOLS)
         except VenueError as error:
-            log.warning("symbols not checked", extra={"asked": self._path, "reason": str(error)})
+            self._complaints.warning("symbols not checked", asked=self._path, reason=str(error))
             return max(RETRY_S, error.retry_after_s or 0.0)
-        symbols = {listed.symbol: listed.status for listed in info.symbols}
+        symbols = {listed.symbol: cut(listed.status, SHOWN) for listed in found if len(listed.symbol) <= SHOWN}
         if not symbols:
-            log.warning("symbols not checked", extra={"asked": self._path, "reason": "the exchange listed none"})
+            self._complaints.warning("symbols not checked", asked=self._path, reason="the exchange listed none")
             return RETRY_S
         left_out = self._symbols.keys() - symbols.keys()
         doubtful = left_out - self._left_out

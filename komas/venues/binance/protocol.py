@@ -151,6 +151,11 @@ class SubscriptionProtocol:
         self._touched.update(names)
         return msgspec.json.encode(_Command(method, names, self._last_id)).decode()
 
+    def is_awaited(self, frame: Combined) -> bool:
+        """Whether a frame is the reply to a request, which ``answered()`` is to take."""
+        number = self._number_of(frame)
+        return number in self._requests or number in self._late
+
     def answered(self, frame: Combined) -> tuple[Refusal, ...]:
         """Take one reply in; returns the streams that it finally refused, which the caller must stop wanting."""
         number, request = self._request_of(frame)
@@ -272,11 +277,15 @@ class SubscriptionProtocol:
         return (Refusal(names[0], code, words),)
 
     def _request_of(self, frame: Combined) -> tuple[int, _Request | None]:
-        """The request that a reply is about; without an id that could be read, an error is about the oldest one."""
-        number = frame.id if isinstance(frame.id, int) else 0
-        if frame.id is None and is_error(frame) and self._requests:
-            number = min(self._requests)
+        """The request that a reply is about, which is answered with that."""
+        number = self._number_of(frame)
         return number, self._requests.pop(number, None) or self._late.pop(number, None)
+
+    def _number_of(self, frame: Combined) -> int:
+        """The number of the request that a reply is about; an error without a readable id is about the oldest one."""
+        if frame.id is None and self._requests and is_error(frame):
+            return min(self._requests)
+        return frame.id if isinstance(frame.id, int) else 0
 
 
 def _batch(names: Sequence[str]) -> tuple[str, ...]:

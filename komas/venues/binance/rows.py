@@ -16,6 +16,7 @@ from komas.model.market import AggTrade, Event, Kline, Trade
 from komas.model.streams import Stream, next_number
 from komas.venues.binance.wire import Number, check
 from komas.venues.core.numbering import settled
+from komas.venues.core.ports import Unreadable
 from komas.venues.core.rest import Rest
 
 ROWS: Final = 1000  # of one answer, at most
@@ -72,6 +73,8 @@ class RestHistory:
         """One page of events from a number on, in order, each with its number."""
         asked = request(stream, first, last)
         found: list[object] = await self._rest.get(asked.path, asked.rows, asked.params)
+        if len(found) > ROWS:
+            raise Unreadable(f"{len(found)} rows were answered where {ROWS} were asked for")
         return settled(stream, sorted((read(stream, row) for row in found), key=itemgetter(0)))
 
 

@@ -44,7 +44,9 @@ class Subscriptions:
             self._sink.news.unpark_all()  # wakes the tasks that wait for an acknowledgement
 
     def answered(self, frame: wire.Combined) -> None:
-        """Take an answer of the exchange to one of our requests."""
+        """Take an answer of the exchange to one of our requests; any other costs nothing."""
+        if not self.protocol.is_awaited(frame):
+            return
         self._sink.on_refusals(self.protocol.answered(frame))
         self.note_held()
         self._sink.news.unpark_all()

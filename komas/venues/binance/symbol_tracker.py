@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import trio
+
 from komas.event_log import event_logger
 from komas.model.kinds import Kind, Venue
 from komas.model.market import Health
 from komas.model.streams import Stream
 from komas.venues.binance.listings import TRADING, Listings
-from komas.venues.core.health import Condition, HealthCause, StreamHealth
+from komas.venues.core.complaints import EACH, Complaints
+from komas.venues.core.health import BREATH, Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import Pins
 
 log = event_logger(__name__)
@@ -40,6 +43,7 @@ class SymbolTracker:
         self._pins = pins
         self._refuse = refuse
         self._followed: set[Kind] = set()
+        self._complaints = Complaints(log, lines=EACH)
         self._statuses: dict[str, str] = {}  # of the wanted symbols, as they were at the last look
 
     def follow(self, kind: Kind) -> tuple[Stream, ...]:
@@ -68,19 +72,21 @@ class SymbolTracker:
             seen = await self._listings.changed(seen)
             for kind in self._followed:
                 self._pins.pin(self.streams(kind))
-            self._check()
+            await self._check()
 
-    def _check(self) -> None:
+    async def _check(self) -> None:
         """Say what has become of the symbols of wanted streams."""
         wanted = self._pins.streams(self._venue)
         now = {stream.symbol: self._listings.status(stream.symbol) for stream in wanted}
-        for stream in wanted:
+        for count, stream in enumerate(wanted):
+            if count % BREATH == 0:
+                await trio.lowlevel.checkpoint()  # all of them may have news
             status = now[stream.symbol]
             if status is None:
-                log.warning("symbol not listed", extra={"stream": stream.name})
+                self._complaints.warning("symbol not listed", stream=stream.name)
                 self._refuse(stream, f"{stream.symbol} is not listed by the exchange")
             elif status != self._statuses.get(stream.symbol, TRADING):
-                log.warning("symbol status", extra={"stream": stream.name, "status": status})
+                self._complaints.warning("symbol status", stream=stream.name, status=status)
                 health = Health.PENDING if status == TRADING else Health.QUIET
                 condition = Condition(health, f"{stream.symbol} is in status {status}", is_doubtful=True)
                 self._health.report(stream, HealthCause.LISTING, condition)

@@ -17,17 +17,23 @@ import msgspec
 from komas.model import market
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
+from komas.venues.binance import limits
 from komas.venues.binance.names import parse_name
 from komas.venues.core.ports import Unreadable
+from komas.venues.core.words import cut
 
 # Decimal("1E+999999") is finite and would print a megabyte; no price or volume of any market has 40 digits.
 _DIGITS: Final = 40
 _AHEAD_MS: Final = 60_000  # a candle has begun when it is told of; one that had not would hide those before it
+_LONGEST: Final = 4_096  # characters that are looked at
 _SHOWN: Final = 40  # characters of a bad one, in a complaint
 
 
 # Ids and times stay below what a JSON double holds exactly; anything else is garbage, and would poison a count.
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+_Code = Annotated[int, msgspec.Meta(gt=-(2**53), lt=2**53)]  # of an error: a small number, often negative
 
 
 # RecursionError: nesting without end inside a key that we do not even read.
@@ -47,7 +53,7 @@ class Combined(msgspec.Struct):
     result: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     id: int | str | None = None
-    code: int | None = None
+    code: _Code | None = None
     msg: str | None = None
     e: str | None = None
 
@@ -141,6 +147,20 @@ class _DepthUpdate(msgspec.Struct, gc=False):
     a: tuple[tuple[Decimal, Decimal], ...]
 
 
+class Level(msgspec.Struct, array_like=True, gc=False):
+    """``["0.0024","10",[]]``: price and quantity; some of Binance's deployments go on after these two."""
+
+    price: Decimal
+    quantity: Decimal
+
+
+class _LongDepthUpdate(_DepthUpdate, gc=False):
+    """``{...,"b":[["0.0024","10",[]]],"a":[]}``: as older deployments write it."""
+
+    b: tuple[Level, ...]  # type: ignore[assignment]  # read where the other form is not what came
+    a: tuple[Level, ...]  # type: ignore[assignment]  # likewise
+
+
 class _AvgPrice(msgspec.Struct, gc=False):
     """``{"e":"avgPrice","E":1693907033000,"s":"BTCUSDT","i":"5m","w":"25776.86000000","T":1693907032213}``."""
 
@@ -215,13 +235,13 @@ class Reader:
             try:
                 frame = decode(text)
             except _BROKEN as error:
-                complain(Unreadable(str(error)))
+                complain(Unreadable(str(error), stream=stream))
                 continue
             payload = frame.data
             if payload.s == symbol:
                 payloads.append(payload)
             else:
-                complain(Unreadable(f"{stream} brought a fact of another symbol"))
+                complain(Unreadable(f"{stream} brought a fact of another symbol", stream=stream))
         if number is not None:
             payloads.sort(key=number)
             payloads.reverse()
@@ -231,6 +251,7 @@ class Reader:
             try:
                 last = make(payload, stream, received_ms, before, last)
             except Unreadable as error:
+                error.stream = stream
                 complain(error)
                 continue
             before = payload
@@ -248,13 +269,31 @@ def reader_of(name: str, venue: Venue = Venue.BINANCE) -> Reader | None:
 
 
 def _number(text: str) -> Decimal:
+    if len(text) > _DIGITS:
+        return _long_number(text)
     try:
         number = Decimal(text)
     except ArithmeticError:
-        raise Unreadable(f"{text[:_SHOWN]!r} is not a price or a quantity") from None
-    if len(text) > _DIGITS or not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS:
-        check(number)  # which is slower; what does not come here would pass
+        raise _no_number(text) from None
+    if not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS:
+        raise _no_number(text)
     return number
+
+
+def _long_number(text: str) -> Decimal:
+    """Read what has more digits than any market's number: zeros, perhaps, but not by the million."""
+    if len(text) > _LONGEST:
+        raise _no_number(text)
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        raise _no_number(text) from None
+    check(number)
+    return number
+
+
+def _no_number(text: str) -> Unreadable:
+    return Unreadable(f"{cut(text, _SHOWN)!r} is not a price or a quantity")
 
 
 # A number that is as it was in the stream's frame before is not read again: two of three in the busiest capture are.
@@ -367,9 +406,33 @@ def _read_book_ticker(
     )
 
 
+_depth = msgspec.json.Decoder(_Frame[_DepthUpdate])
+_long_depth = msgspec.json.Decoder(_Frame[_LongDepthUpdate])
+
+
+def _decode_depth(text: bytes) -> _Frame[_DepthUpdate]:
+    """A frame of changes, in either form; one that is too long is not read: that alone would hold everything up."""
+    if len(text) > limits.DEPTH_BYTES:
+        raise msgspec.ValidationError(f"{len(text)} bytes are more than {limits.DEPTH_BYTES}, and are not read")
+    try:
+        return _depth.decode(text)
+    except msgspec.ValidationError:
+        update = _long_depth.decode(text).data
+    bids, asks = plain_levels(update.b), plain_levels(update.a)
+    return _Frame(_DepthUpdate(update.E, update.s, update.U, update.u, bids, asks))
+
+
+def plain_levels(levels: Iterable[Level]) -> tuple[tuple[Decimal, Decimal], ...]:
+    """Levels as pairs of price and quantity."""
+    return tuple([(level.price, level.quantity) for level in levels])
+
+
 def _read_depth(
     frame: _DepthUpdate, stream: Stream, _received_ms: int, _before: object, _last: object
 ) -> market.DepthUpdate:
+    levels = max(len(frame.b), len(frame.a))
+    if levels > limits.DEPTH_CHANGES:
+        raise Unreadable(f"{stream} brought {levels} changes of a side at once; {limits.DEPTH_CHANGES} are read")
     check_levels(frame.b, frame.a)
     return market.DepthUpdate(
         symbol=stream.symbol, first=frame.U, last=frame.u, bids=frame.b, asks=frame.a, timestamp=frame.E
@@ -429,7 +492,7 @@ _READERS: Final = {
     Kind.BOOK_TICKER: _Format(
         msgspec.json.Decoder(_Frame[_BookTicker]).decode, _read_book_ticker, _nothing(_BookTicker), attrgetter("u")
     ),
-    Kind.DEPTH: _Format(msgspec.json.Decoder(_Frame[_DepthUpdate]).decode, _read_depth, None),
+    Kind.DEPTH: _Format(_decode_depth, _read_depth, None),
     Kind.MARK_PRICE: _Format(msgspec.json.Decoder(_Frame[_MarkPrice]).decode, _read_mark_price, None, _time),
 }
 
@@ -447,7 +510,7 @@ def check(*numbers: Decimal) -> None:
     """Refuse what is a ``Decimal`` and yet no price or quantity: ``NaN``, ``Infinity``, ``1E+999999``."""
     for number in numbers:
         if not number.is_finite() or not -_DIGITS < number.adjusted() < _DIGITS or len(str(number)) > 2 * _DIGITS:
-            raise Unreadable(f"{number!r} is not a price or a quantity")
+            raise _no_number(str(number))
 
 
 def check_levels(*sides: tuple[tuple[Decimal, Decimal], ...]) -> None:
@@ -460,7 +523,7 @@ def check_levels(*sides: tuple[tuple[Decimal, Decimal], ...]) -> None:
 class _Error(msgspec.Struct):
     """``{"code":2,"msg":"Invalid request: invalid stream"}``."""
 
-    code: int | None = None
+    code: _Code | None = None
     msg: str | None = None
 
 
@@ -480,15 +543,18 @@ def read_error(frame: Combined) -> tuple[int | None, str]:
             error = _guarded(_error, frame.error)
         except Unreadable:
             error = _Error(None, "the exchange's words cannot be read")
-    return error.code, error.msg or "no reason given"
+    return error.code, cut(error.msg or "no reason given")
 
 
 _names = msgspec.json.Decoder(list[str])
 
 
 def read_list(frame: Combined) -> list[str] | None:
-    """The names that LIST_SUBSCRIPTIONS was answered with; ``None`` for another answer."""
+    """The names that LIST_SUBSCRIPTIONS was answered with; ``None`` for another answer, or one that cannot be."""
+    if len(bytes(frame.result)) > limits.LIST_BYTES:
+        return None
     try:
-        return _guarded(_names, frame.result)
+        names = _guarded(_names, frame.result)
     except Unreadable:
         return None
+    return names if len(names) <= limits.LIST_NAMES else None

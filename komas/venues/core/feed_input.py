@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Generic
+from typing import Generic
 
 import trio
 
@@ -12,16 +12,16 @@ from komas.model.kinds import KINDS, Venue
 from komas.model.market import Incoming
 from komas.model.streams import Stream
 from komas.venues.core.acknowledgements import Acknowledgements
+from komas.venues.core.complaints import EACH, Complaints
 from komas.venues.core.connection import Arrival, C, Connection, Refusal
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.liveness import LivenessTracker
 from komas.venues.core.ports import FeedSink, Unreadable, Wanted
 from komas.venues.core.shards import Shards
 from komas.venues.core.statistics import FrameCounts
+from komas.venues.core.words import cut
 
 log = event_logger(__name__)
-
-COMPLAIN_EVERY_S: Final = 60.0  # unreadable frames are counted each, and logged together
 
 
 class FeedInput(Generic[C]):
@@ -47,7 +47,9 @@ class FeedInput(Generic[C]):
         self._health = health
         self._sinks = {kind: order_books if spec.is_book else events for kind, spec in KINDS.items()}
         self._flush = flush
-        self._complained_at = -COMPLAIN_EVERY_S
+        self._complaints = Complaints(log)
+        self._refusals = Complaints(log, lines=EACH)
+        self._held: set[Stream] = set()  # streams that a sink may know, though nothing has come
         self.news = trio.lowlevel.ParkingLot()
         self.counts = FrameCounts()
         self.acknowledgements = Acknowledgements(shards, wanted, self.news)
@@ -67,6 +69,7 @@ class FeedInput(Generic[C]):
 
     def on_held(self, connection: Connection, stream: Stream) -> None:
         """If no other connection holds the stream, events may have been missed."""
+        self._held.add(stream)
         if not self._other_trackers(connection, stream):
             self._sinks[stream.kind].on_suspect(stream)
 
@@ -80,7 +83,8 @@ class FeedInput(Generic[C]):
     def on_refusals(self, refusals: Sequence[Refusal]) -> None:
         """Reject the streams that the exchange refused."""
         for refusal in refusals:
-            log.warning("stream refused", extra={"stream": refusal.name, "code": refusal.code, "words": refusal.words})
+            name, words = cut(refusal.name), cut(refusal.words)
+            self._refusals.warning("stream refused", stream=name, code=refusal.code, words=words)
             wanted = self._wanted.streams(self._venue)
             stream = next((stream for stream in wanted if stream.name == refusal.name), None)
             if stream is not None:
@@ -96,16 +100,19 @@ class FeedInput(Generic[C]):
         self.counts.unknown += 1
 
     def on_unreadable(self, error: Unreadable) -> None:
-        """Count one frame that cannot be read, and log one now and then."""
+        """Count one frame that cannot be read; what it brought of its stream is missing."""
         self.counts.unreadable += 1
-        now = trio.current_time()
-        if now - self._complained_at >= COMPLAIN_EVERY_S:
-            self._complained_at = now
-            log.warning("unreadable frame", extra={"reason": str(error), "unreadable": self.counts.unreadable})
+        self._complaints.warning("unreadable frame", reason=str(error), unreadable=self.counts.unreadable)
+        stream = error.stream
+        if stream is not None and stream in self._shards.by_stream:
+            self._sinks[stream.kind].on_suspect(stream)
 
     def prune(self, wanted: Sequence[Stream]) -> None:
         """Forget streams that are no longer wanted: when they come back, they start anew."""
-        for stream in self._health.forget_all_but(frozenset(wanted)):
+        still = frozenset(wanted)
+        gone = self._held.difference(still).union(self._health.forget_all_but(still))
+        self._held &= still
+        for stream in gone:
             self._sinks[stream.kind].on_reset(stream)
 
     def _other_trackers(self, connection: Connection, stream: Stream) -> list[LivenessTracker]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 
 import msgspec
 import trio
@@ -130,6 +132,7 @@ class GapQueue:
 
     def __init__(self) -> None:
         self.waiting: deque[WaitingEvent] = deque()
+        self.gaps: list[tuple[int, int]] = []  # before events that wait, in their order: first and last number
         self.late: dict[int, WaitingEvent] = {}
         self.came_late = trio.lowlevel.ParkingLot()
         self.filling: Filling | None = None
@@ -143,8 +146,16 @@ class GapQueue:
             return False
         if self.filling is not None and self.filling.is_missing(number):
             return True
-        gaps = [waiting.gap for waiting in self.waiting if waiting.gap is not None]
-        return any(gap.first <= number <= gap.last for gap in gaps if gap.first is not None and gap.last is not None)
+        place = bisect_right(self.gaps, number, key=itemgetter(0))  # thousands wait, and repeats are as many
+        return place > 0 and number <= self.gaps[place - 1][1]
+
+    def wait(self, event: WaitingEvent) -> None:
+        """Let an event wait behind those that wait already."""
+        self.waiting.append(event)
+        if event.gap is not None:
+            assert event.gap.first is not None  # a gap in the numbers has both ends
+            assert event.gap.last is not None
+            self.gaps.append((event.gap.first, event.gap.last))
 
     def cut(self) -> None:
         """Stop waiting for missing events: too many others wait behind them."""

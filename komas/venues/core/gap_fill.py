@@ -19,6 +19,7 @@ from komas.errors import Cause, VenueError
 from komas.event_log import event_logger
 from komas.model.market import Event, Gap, Health, Incoming, Kline
 from komas.model.streams import Stream
+from komas.venues.core.complaints import Complaints
 from komas.venues.core.filling import Filling, GapCounts, GapQueue, WaitingEvent
 from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
@@ -73,6 +74,7 @@ class GapFiller:
         self._work = trio.lowlevel.ParkingLot()
         self._waiting = 0
         self._counts = GapCounts()
+        self._complaints = Complaints(log)
 
     def statistics(self) -> GapFillStatistics:
         """Counts, for metrics."""
@@ -123,13 +125,13 @@ class GapFiller:
         self._counts.filled += backfilled
         gap = verdict.gap
         if verdict.is_restart and gap is not None:
-            log.warning("sequence reset", extra={"stream": stream.name, "after": gap.first})
+            self._complaints.warning("sequence reset", stream=stream.name, after=gap.first)
             self._let_go(stream)
             self._sink.reset_sequence(stream, gap)
             gap = None  # it is told
         elif gap is not None:
             self._counts.gaps += 1
-            log.warning("gap", extra={"stream": stream.name, "first": gap.first, "last": gap.last})
+            self._complaints.warning("gap", stream=stream.name, first=gap.first, last=gap.last)
         if gap is None and stream not in self._queues:
             self._sink.publish(stream, event, received_ms, backfilled=backfilled)
         else:
@@ -142,7 +144,7 @@ class GapFiller:
             self._health.report(stream, HealthCause.GAP, _MISSING, at_once=False)
             self._pending.append((stream, queue))
             self._work.unpark()
-        queue.waiting.append(event)
+        queue.wait(event)
         self._waiting += 1
         if self._is_too_much(queue):
             queue.cut()
@@ -187,6 +189,7 @@ class GapFiller:
             first = queue.waiting[0]
             if first.gap is not None:
                 queue.waiting[0] = msgspec.structs.replace(first, gap=None)
+                queue.gaps.pop(0)
                 queue.is_crowded = self._is_too_much(queue)
                 await self._fill(stream, first.gap, queue, first.at)
             else:
@@ -216,7 +219,7 @@ class GapFiller:
             queue.is_crowded, reason = False, "too much came in the meantime"
         is_whole = filling.finish(reason)
         queue.filling = None
-        log.info("gap filled", extra={"stream": stream.name, "events": filling.count, "is_whole": is_whole})
+        self._complaints.info("gap filled", stream=stream.name, events=filling.count, is_whole=is_whole)
 
     def _fill_by(self, queue: GapQueue, missed_at: float) -> float:
         """When to give up a gap that was found at ``missed_at``."""

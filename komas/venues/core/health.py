@@ -21,6 +21,7 @@ from komas.event_log import event_logger
 from komas.model.kinds import kinds
 from komas.model.market import FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
+from komas.venues.core.complaints import EACH, Complaints
 from komas.venues.core.connection import Arrival, Connection
 from komas.venues.core.ports import Wanted
 
@@ -28,7 +29,7 @@ log = event_logger(__name__)
 
 NEVER_S: Final = 60.0  # acknowledged, and nothing for so long: a quiet pair, or a stream that is not given any more
 LOOK_EVERY_S: Final = 1.0
-BREATH: Final = 100
+BREATH: Final = 20  # streams, between which others run: where all of them have news, each is told and logged
 QUIET_AFTER_S: Final = 10.0  # several times the pause of every kind of stream while its symbol trades
 _TRADE_BY_TRADE: Final = kinds(needs_trades=True)
 
@@ -93,6 +94,8 @@ class StreamHealth:
         self._reports: dict[Stream, dict[HealthCause, _Report]] = {}
         self._told: dict[Stream, Health] = {}  # of streams whose readers know that something is, or was, wrong
         self._totals: Counter[Health] = Counter()
+        self._stale: frozenset[Stream] = frozenset()
+        self._complaints = Complaints(log, lines=EACH)
 
     # What components report
 
@@ -144,6 +147,11 @@ class StreamHealth:
     def totals(self) -> Mapping[Health, int]:
         """How many streams were how at the last look."""
         return self._totals
+
+    @property
+    def stale(self) -> frozenset[Stream]:
+        """Which streams were stale at the last look."""
+        return self._stale
 
     def of(self, stream: Stream) -> Condition:
         """The health of a stream now."""
@@ -206,12 +214,13 @@ class StreamHealth:
         """Look at every stream each second: time alone makes one doubtful. Until cancelled."""
         while True:
             await trio.sleep(LOOK_EVERY_S)
-            totals: Counter[Health] = Counter()
+            found: dict[Stream, Health] = {}
             for count, stream in enumerate(tuple(self._shards.streams())):
                 if count % BREATH == 0:
                     await trio.lowlevel.checkpoint()  # thousands of streams must not hold up a trade
-                totals[self._tell(stream)] += 1
-            self._totals = totals
+                found[stream] = self._tell(stream)
+            self._totals = Counter(found.values())
+            self._stale = frozenset(stream for stream, health in found.items() if health is Health.STALE)
 
     def _tell(self, stream: Stream, mended: str = "") -> Health:
         """Tell readers what is doubtful, and when it is well again: heard, or ``mended``."""
@@ -228,6 +237,6 @@ class StreamHealth:
             if not condition.is_doubtful:
                 del self._told[stream]
             level = logging.WARNING if condition.is_doubtful else logging.INFO
-            log.log(level, "stream health", extra={"stream": stream.name, "health": health, "reason": reason})
+            self._complaints.write(level, "stream health", stream=stream.name, health=health, reason=reason)
             self._sink.publish_health(stream, HealthNotice(stream=stream.name, health=health, reason=reason))
         return condition.health

@@ -41,13 +41,16 @@ class LivenessTracker:
         self._frames = 0
         self._last: float | None = None
         self._pauses: deque[tuple[float, float]] = deque()  # (when it ended, how long it was)
+        # Those of them that no later one reaches: the first is the longest, and is there at once when it is asked for.
+        self._longest: deque[tuple[float, float]] = deque()
         self.heard_at: float | None = None  # on this connection
         self.armed_at = 0.0
 
     def successor(self) -> LivenessTracker:
         """The same rhythm, to be listened to on another connection."""
         successor = LivenessTracker(self._promised_s)
-        successor._heard_s, successor._frames, successor._pauses = self._heard_s, self._frames, self._pauses.copy()
+        successor._heard_s, successor._frames = self._heard_s, self._frames
+        successor._pauses, successor._longest = self._pauses.copy(), self._longest.copy()
         return successor
 
     def begin(self, now: float) -> None:
@@ -59,7 +62,7 @@ class LivenessTracker:
         # The time from the acknowledgement to the first frame is a part of a pause, and says nothing of its length.
         pause = 0.0 if self._last is None or self.heard_at is None else now - self._last
         if pause > _PAUSE_S:
-            self._pauses.append((now, pause))
+            self._remember(now, pause)
         self._heard_s += pause
         self._frames += frames
         self._last = self.heard_at = now
@@ -86,9 +89,22 @@ class LivenessTracker:
         is_known = self._frames >= FRAMES and self._heard_s >= SPAN_S
         return is_known and silent_s > self._usual_s(now)
 
-    def _usual_s(self, now: float) -> float:
+    def _remember(self, now: float, pause: float) -> None:
+        while self._longest and self._longest[-1][1] <= pause:
+            self._longest.pop()
+        ended = now, pause
+        self._pauses.append(ended)
+        self._longest.append(ended)
+        self._forget_old(now)  # a stream whose pauses are all short is never asked how long they were
+
+    def _forget_old(self, now: float) -> None:
         # The newest few are remembered however old they are: a stream with few frames has few pauses to go by.
         while len(self._pauses) > FRAMES and self._pauses[0][0] < now - REMEMBERED_S:
-            self._pauses.popleft()
-        longest = max((pause for _, pause in self._pauses), default=0.0)
+            if self._pauses.popleft() is self._longest[0]:
+                self._longest.popleft()
+
+    def _usual_s(self, now: float) -> float:
+        """Four times the longest pause; each of thousands of streams is asked every second."""
+        self._forget_old(now)
+        longest = self._longest[0][1] if self._longest else 0.0
         return max(SHORTEST_S, _TIMES_THE_LONGEST_PAUSE * longest)

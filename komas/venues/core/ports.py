@@ -8,10 +8,18 @@ from typing import Protocol
 from komas.model.kinds import Venue
 from komas.model.market import Event, FeedStatus, Gap, HealthNotice, Incoming
 from komas.model.streams import Stream
+from komas.venues.core.words import cut
 
 
 class Unreadable(ValueError):
-    """A frame or an answer of the exchange does not have the promised form."""
+    """A frame or an answer of the exchange does not have the promised form; ``stream`` is whose it was, if known.
+
+    The words are cut: what came may be in them.
+    """
+
+    def __init__(self, words: str, *, stream: Stream | None = None) -> None:
+        super().__init__(cut(words))
+        self.stream = stream
 
 
 class EventHistory(Protocol):

@@ -12,6 +12,7 @@ from komas.event_log import event_logger
 from komas.model.market import Event
 from komas.model.streams import Stream
 from komas.venues.core import numbering
+from komas.venues.core.complaints import Complaints
 from komas.venues.core.ports import EventHistory, Unreadable
 
 log = event_logger(__name__)
@@ -42,6 +43,7 @@ class Prober:
         self._take = take
         self._due: dict[Stream, float] = {}  # streams that may have missed something, and when to ask for them
         self._news = trio.lowlevel.ParkingLot()
+        self._complaints = Complaints(log)
 
     def suspect(self, stream: Stream) -> None:
         """Ask for what a stream may have missed, unless its next events show it soon."""
@@ -86,11 +88,11 @@ class Prober:
         try:
             found = await self._history.page(stream, numbering.first_after(stream, latest), None)
         except Unreadable as error:
-            log.warning("probe cannot be read", extra={"stream": stream.name, "reason": str(error)})
+            self._complaints.warning("probe cannot be read", stream=stream.name, reason=str(error))
             self._look_again(stream, latest, PROBE_SELDOM_S)
             return
         except VenueError as error:
-            log.info("probe failed", extra={"stream": stream.name, "reason": str(error)})
+            self._complaints.info("probe failed", stream=stream.name, reason=str(error))
             may_answer = error.cause is Cause.NETWORK or error.retry_after_s is not None
             wait_s = PROBE_AGAIN_S if may_answer else PROBE_SELDOM_S
             self._look_again(stream, latest, max(wait_s, error.retry_after_s or 0.0))

@@ -1,4 +1,4 @@
-"""Ask a venue over HTTP: the only file that knows the HTTP client (httpx).
+"""Ask a venue over HTTP: this and ``rest_body`` are the only files that know the HTTP client (httpx).
 
 One client in the process, one weight budget: after 429 or 418 nothing is asked until the time that the venue named,
 because asking on turns the first into the second, and the second into a ban of days.
@@ -20,9 +20,11 @@ import trio
 
 from komas.errors import Cause, VenueError, words_of
 from komas.venues.core import trust
+from komas.venues.core.json_array import NoArray, elements
 from komas.venues.core.proxies import note_ignored_proxies
 from komas.venues.core.retry import RETRY_AFTER_MAX_S
-from komas.venues.core.websocket import retry_after_s
+from komas.venues.core.websocket import asked_wait_s
+from komas.venues.core.words import cut
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +34,13 @@ TIMEOUT_S: Final = 10.0
 WEIGHT_SHARE: Final = 0.8
 WEIGHT_WINDOW_S: Final = 60.0
 BANNED_FOR_S: Final = 60.0  # when a 429 or 418 does not say how long
+
+# Unpacked, of one answer: a thousand candles are 200 KB, and more than twice that would take 20 ms to read.
+MOST_BYTES: Final = 2**19
+MOST_BYTES_OF_A_LIST: Final = 2**24  # three times what spot says of its symbols (2026); read in pieces
+
+# RecursionError: nesting without end.
+_BROKEN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _TOO_MANY: Final = 429
 _BANNED: Final = 418
@@ -75,30 +84,66 @@ class Rest:
         is_fresh = trio.current_time() - self._weighed_at < WEIGHT_WINDOW_S
         return trio.current_time() >= self._not_before and not (is_fresh and self.used_weight > self._weight_limit / 2)
 
-    async def get(self, path: str, result: type[T], params: Mapping[str, str] | None = None) -> T:
+    async def get(
+        self, path: str, result: type[T], params: Mapping[str, str] | None = None, *, most_bytes: int = MOST_BYTES
+    ) -> T:
         """GET one resource and decode it; ``VenueError`` for every way in which that can fail."""
+        body = await self._body(path, params, most_bytes)
+        try:
+            return msgspec.json.decode(body, type=result)
+        except _BROKEN as error:
+            raise _unreadable(path, error) from error
+
+    async def get_each(
+        self, path: str, key: str, result: type[T], params: Mapping[str, str] | None = None, *, most: int
+    ) -> list[T]:
+        """GET one large resource, and decode only the objects of its array ``key``, of which there may be ``most``.
+
+        Other tasks run in between. ``VenueError`` as of ``get()``.
+        """
+        body = await self._body(path, params, MOST_BYTES_OF_A_LIST)
+        decode, found = msgspec.json.Decoder(result).decode, list[T]()
+        try:
+            for element in elements(body, key):
+                if not element:
+                    await trio.lowlevel.checkpoint()
+                elif len(found) == most:
+                    raise VenueError(f"{path} answered more than {most:,} {key}", cause=Cause.PROTOCOL)
+                else:
+                    found.append(decode(element))
+        except (*_BROKEN, NoArray) as error:
+            raise _unreadable(path, error) from error
+        return found
+
+    async def _body(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> bytes:
         self._check_budget()
-        response = await self._answer(path, params)
+        response = await self._answer(path, params, most_bytes)
         self._note_weight(response)
         if response.status_code != HTTPStatus.OK:
             raise self._failed(response)
-        try:
-            return msgspec.json.decode(response.content, type=result)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise VenueError(f"{path} answered what komas cannot read: {error}", cause=Cause.PROTOCOL) from error
+        return response.content
 
-    async def _answer(self, path: str, params: Mapping[str, str] | None) -> httpx.Response:
+    async def _answer(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> httpx.Response:
         # The client's own time-out is for each read: a body that drips would hold us for days.
-        with trio.move_on_after(TIMEOUT_S):
+        failure: VenueError | None = None
+        with trio.move_on_after(TIMEOUT_S) as scope:
             client = await self._opened()
             import httpx  # noqa: PLC0415 - loaded by now, in a thread
 
+            from komas.venues.core.rest_body import LIMIT, BodyLimit  # noqa: PLC0415 - likewise
+
+            limit = BodyLimit(most_bytes, scope.cancel)
             try:
-                return await client.get(path, params=params)
+                response = await client.get(path, params=params, extensions={LIMIT: limit})
             # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                raise VenueError(f"{self._host} cannot be asked: {words_of(error)}", cause=Cause.NETWORK) from error
-        raise VenueError(f"{self._host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)
+                words = cut(words_of(error))
+                raise VenueError(f"{self._host} cannot be asked: {words}", cause=Cause.NETWORK) from error
+            finally:
+                failure = limit.failure
+            if failure is None:
+                return response
+        raise failure or VenueError(f"{self._host} did not answer within {TIMEOUT_S:g} s", cause=Cause.NETWORK)
 
     async def _opened(self) -> httpx.AsyncClient:
         """The client, made at the first question: reading whom to trust takes longer than a start may wait for it."""
@@ -111,17 +156,24 @@ class Rest:
         return self._client
 
     async def _make(self) -> httpx.AsyncClient:
-        if self._transport is not None:
-            import httpx  # noqa: PLC0415 - as below
-
-            return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport, trust_env=False)
-        note_ignored_proxies(self._host)
+        if self._transport is None:
+            note_ignored_proxies(self._host)
         # Waited for, cancelled or not: a process that ends while a thread is inside OpenSSL ends by a signal.
-        trusted = await trio.to_thread.run_sync(_prepare)
+        trusted = True if self._transport is not None else await trio.to_thread.run_sync(_prepare)
         import httpx  # noqa: PLC0415 - loaded by now, in that thread
 
+        from komas.venues.core import rest_body  # noqa: PLC0415 - likewise
+
         # Without the environment's proxies, and without passwords for the exchange from ~/.netrc.
-        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, verify=trusted, trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self._url,
+            timeout=TIMEOUT_S,
+            headers={"Accept-Encoding": rest_body.ACCEPTED},
+            verify=trusted,
+            trust_env=False,
+            transport=self._transport,
+            event_hooks={"response": [rest_body.bound]},
+        )
 
     async def aclose(self) -> None:
         """Close the client's connections; its callers must have been cancelled before."""
@@ -148,23 +200,27 @@ class Rest:
 
     def _failed(self, response: httpx.Response) -> VenueError:
         status = response.status_code
-        wait_s = retry_after_s(response.headers.get("retry-after", ""))
+        try:
+            body = msgspec.json.decode(response.content, type=_ErrorBody)
+        except _BROKEN:
+            body = _ErrorBody()
+        wait_s = asked_wait_s(response.headers.get("retry-after", ""), body.msg)
         if wait_s is not None:
             wait_s = min(wait_s, RETRY_AFTER_MAX_S)
         if status in (_TOO_MANY, _BANNED):
             wait_s = BANNED_FOR_S if wait_s is None else wait_s
             self._wait(wait_s)
-        try:
-            body = msgspec.json.decode(response.content, type=_ErrorBody)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            body = _ErrorBody()
         return VenueError(
-            f"the exchange answered HTTP {status}{f': {body.msg}' if body.msg else ''}",
+            f"the exchange answered HTTP {status}{f': {cut(body.msg)}' if body.msg else ''}",
             cause=Cause.NETWORK if status >= _SERVER_ERRORS or status == _TIMED_OUT else Cause.REFUSED,
             status=status,
             retry_after_s=wait_s,
             code=body.code,
         )
+
+
+def _unreadable(path: str, error: Exception) -> VenueError:
+    return VenueError(f"{path} answered what komas cannot read: {cut(str(error))}", cause=Cause.PROTOCOL)
 
 
 @cache
@@ -177,6 +233,7 @@ def _prepare() -> ssl.SSLContext:
     """Load the HTTP client, which takes a third of a start, and whom it trusts: prices wait for neither."""
     import_module("httpx")
     import_module("httpcore")  # which httpx loads with its first client
+    import_module("komas.venues.core.rest_body")
     return read_trust_store()
 
 

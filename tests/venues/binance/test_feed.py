@@ -23,6 +23,7 @@ from komas.model.market import FeedState, FeedStatus, Gap, Health, HealthNotice,
 from komas.model.streams import Stream
 from komas.simulator import frames
 from komas.venues.binance import limits
+from komas.venues.binance.frame_router import AT_ONCE
 from komas.venues.binance.market import BinanceMarket, MarketOptions
 from komas.venues.core.rest import Rest, open_rest
 from komas.venues.core.retry import RetryPolicy
@@ -782,6 +783,36 @@ async def test_frames_that_cannot_be_read_are_counted_and_logged_once_a_minute(
             counts = harness.feed.statistics()
             assert (counts.unreadable, counts.unknown, counts.messages_received) == (9, 3, 9)
             assert sum(record.message.startswith("unreadable frame: ") for record in caplog.records) == 2
+
+
+async def test_others_run_while_a_read_is_taken_apart(autojump_clock: trio.testing.MockClock) -> None:
+    """It may hold thousands of tiny frames, which were gone through in one go; what follows them comes, too."""
+    go, turns = trio.Event(), 0
+
+    async def act(peer: Peer) -> None:
+        await peer.say(trade_frame(1))
+        await go.wait()
+        text = trade_frame(2).encode()
+        await peer.stream.send_all(b"\x81\x02{}" * 10_000 + b"\x81\x7e" + len(text).to_bytes(2, "big") + text)
+        await peer.obey()
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with _harness() as harness:
+        harness.exchange.script(act)
+        with harness.hub.subscribe([TRADE]) as subscription:
+            harness.feed.connect()
+            assert await _trades(subscription, 1) == [1]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(count)
+                go.set()
+                assert await _trades(subscription, 1) == [2]
+                nursery.cancel_scope.cancel()
+    assert turns > 10_000 / AT_ONCE
 
 
 async def test_data_before_and_without_an_acknowledgement_is_used(autojump_clock: trio.testing.MockClock) -> None:

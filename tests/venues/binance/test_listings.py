@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import pytest
 import trio
 import trio.testing
 
+from komas.venues.binance import limits
 from komas.venues.binance.listings import FIRST_ANSWER_S, FRESH_S, RECHECK_S, RETRY_S, Listings
 from komas.venues.core.rest import open_rest
 
@@ -21,6 +23,7 @@ class Exchange:
         self.asked_at: list[float] = []
         self.fails = False
         self.hangs = False
+        self.status = "TRADING"
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/api/v3/exchangeInfo"
@@ -29,7 +32,9 @@ class Exchange:
             await trio.sleep_forever()
         if self.fails:
             return httpx.Response(503)
-        return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in self.symbols]})
+        return httpx.Response(
+            200, json={"symbols": [{"symbol": symbol, "status": self.status} for symbol in self.symbols]}
+        )
 
 
 @asynccontextmanager
@@ -118,3 +123,30 @@ async def test_a_symbol_that_one_answer_leaves_out_is_listed(autojump_clock: tri
         exchange.symbols = ["ETHUSDT"]
         await trio.sleep(FRESH_S + RETRY_S + 1)
         assert listings.trading() == ("ETHUSDT",)
+
+
+async def test_a_million_symbols_are_not_believed(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No market has so many; what was known stays known, and it is said why, once a minute."""
+    exchange = Exchange("BTCUSDT")
+    async with _listings(exchange) as listings:
+        assert await listings.answered()
+        exchange.symbols = [f"S{number}" for number in range(limits.SYMBOLS + 1)]
+        await trio.sleep(FRESH_S + RETRY_S + 1)
+        assert listings.trading() == ("BTCUSDT",)
+        assert len(exchange.asked_at) == 3
+    assert [vars(record)["reason"] for record in caplog.records] == [
+        "/api/v3/exchangeInfo answered more than 20,000 symbols"
+    ]
+
+
+async def test_what_the_exchange_says_of_a_symbol_is_cut(autojump_clock: trio.testing.MockClock) -> None:
+    """It is shown to users; a name of a thousand characters is none."""
+    exchange = Exchange("BTCUSDT", "X" * 1000)
+    exchange.status = "HALTED" * 1000
+    async with _listings(exchange) as listings:
+        assert await listings.unknown(["BTCUSDT", "X" * 1000]) == ["X" * 1000]
+        status = listings.status("BTCUSDT")
+        assert status is not None
+        assert len(status) < 100

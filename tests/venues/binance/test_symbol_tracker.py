@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import pytest
 import trio
 import trio.testing
 
@@ -17,13 +18,28 @@ from komas.model.streams import Stream
 from komas.venues.binance.listings import FRESH_S, RETRY_S, Listings
 from komas.venues.binance.rows import RestHistory
 from komas.venues.binance.symbol_tracker import SymbolTracker
+from komas.venues.core.complaints import EACH
 from komas.venues.core.connection import Connection
 from komas.venues.core.gap_fill import GapFiller
-from komas.venues.core.health import StreamHealth
+from komas.venues.core.health import BREATH, StreamHealth
 from komas.venues.core.rest import open_rest
 from komas.venues.core.shards import Shards
 
 OLD, NEW = Stream(Kind.TICKER, "OLDUSDT"), Stream(Kind.TICKER, "NEWUSDT")
+
+
+class _Hub(Hub):
+    """Counts whose readers were told."""
+
+    def __init__(self) -> None:
+        super().__init__(linger_s=0)
+        self.told = 0
+        self.first = trio.Event()
+
+    def publish_health(self, stream: Stream, health: HealthNotice) -> None:
+        self.told += 1
+        self.first.set()
+        super().publish_health(stream, health)
 
 
 class _Harness:
@@ -31,7 +47,7 @@ class _Harness:
 
     def __init__(self) -> None:
         self.symbols = {"BTCUSDT": "TRADING", "OLDUSDT": "TRADING", "HALTUSDT": "BREAK"}
-        self.hub = Hub(linger_s=0)
+        self.hub = _Hub()
 
     async def answer(self, _request: httpx.Request) -> httpx.Response:
         rows = [{"symbol": symbol, "status": status} for symbol, status in self.symbols.items()]
@@ -101,3 +117,31 @@ async def test_a_symbol_that_is_gone_is_said_to_who_listens(autojump_clock: trio
             assert isinstance(again, NoticeEnvelope)
             assert isinstance(again.notice, HealthNotice)
             assert again.notice.reason == "BTCUSDT is in status TRADING"
+
+
+async def test_a_thousand_symbols_that_are_halted_at_once_hold_nobody_up(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readers of each are told, some are logged, and others run in between."""
+    turns = 0
+
+    async def count(hub: _Hub) -> None:
+        nonlocal turns
+        await hub.first.wait()
+        while hub.told < 1000:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with _harness() as (harness, symbol_tracker), trio.open_nursery() as nursery:
+        harness.symbols = {f"S{number}USDT": "TRADING" for number in range(1000)}
+        await trio.sleep(FRESH_S + RETRY_S + 1)
+        assert len(symbol_tracker.follow(Kind.TICKER)) == 1000
+        caplog.clear()
+        nursery.start_soon(count, harness.hub)
+        harness.symbols = dict.fromkeys(harness.symbols, "HALT")
+        with trio.fail_after(FRESH_S + 1):
+            await harness.hub.first.wait()
+        await trio.sleep(1)
+        assert harness.hub.told == 1000
+    assert turns >= 1000 / BREATH - 2
+    assert len(caplog.records) <= 2 * EACH

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from komas.model import market
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
-from komas.venues.binance.wire import Reader, head_of, read_error, read_frame, reader_of
+from komas.venues.binance import limits
+from komas.venues.binance.wire import Reader, head_of, read_error, read_frame, read_list, reader_of
 from komas.venues.core.ports import Unreadable
 
 # One payload for each kind, with keys that the exchange sends and komas does not need.
@@ -322,3 +323,66 @@ def test_a_change_of_an_order_book() -> None:
     for levels in ([["x", "1"]], [["1"]], [["1", "NaN"]]):
         with pytest.raises(Unreadable):
             _event("btcusdt@depth@100ms", payload | {"b": levels})
+
+
+def _depth(bids: object, asks: object = ()) -> str:
+    payload = {"e": "depthUpdate", "E": 7, "s": "BTCUSDT", "U": 157, "u": 160, "b": bids, "a": asks}
+    return json.dumps(payload, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("more", [[[]], ["x", 1]])
+def test_a_level_may_go_on_after_price_and_quantity(more: list[object]) -> None:
+    """Some deployments still write an empty list there; the first two count."""
+    update = _read("btcusdt@depth@100ms", _depth([["1.0", "2.0", *more], ["0.9", "0"]], [["1.1", "3.0", *more]]))
+    assert isinstance(update, market.DepthUpdate)
+    assert update.bids == ((Decimal("1.0"), Decimal("2.0")), (Decimal("0.9"), Decimal(0)))
+    assert update.asks == ((Decimal("1.1"), Decimal("3.0")),)
+
+
+@pytest.mark.parametrize(("levels", "is_read"), [(limits.DEPTH_CHANGES, True), (limits.DEPTH_CHANGES + 1, False)])
+def test_the_changes_of_one_update_are_bounded(levels: int, *, is_read: bool) -> None:
+    """On each side; the book learns that something is missing."""
+    side = [[f"{61837 + place}.63000000", "3.78826000"] for place in range(levels)]
+    for bids, asks in ((side, ()), ((), side), (side, side)):
+        reader, complaints = reader_of("btcusdt@depth@100ms"), list[Unreadable]()
+        assert reader is not None
+        text = f'{{"stream":"btcusdt@depth@100ms","data":{_depth(bids, asks)}}}'.encode()
+        assert len(reader.read([text], 0, complaints.append)) == is_read
+        assert [error.stream for error in complaints] == ([] if is_read else [reader.stream])
+
+
+def test_an_update_that_is_too_long_is_not_read_at_all() -> None:
+    """Reading 200,000 levels took longer than everybody else may wait; the size alone decides."""
+    text = _depth([["1.0", "2.0"]] * 200_000)
+    with pytest.raises(Unreadable, match="bytes are more than") as caught:
+        _read("btcusdt@depth@100ms", text)
+    assert caught.value.stream == Stream(Kind.DEPTH, "BTCUSDT")
+
+
+@pytest.mark.parametrize("key", ["p", "q"])
+@pytest.mark.parametrize("text", ["9" * 1_000_000, "0." + "0" * 1_000_000 + "1", "x" * 1_000_000, "1." + "9" * 4000])
+def test_a_number_of_a_million_digits_is_a_short_complaint(key: str, text: str) -> None:
+    """It was a line of seven megabytes in the log."""
+    with pytest.raises(Unreadable) as caught:
+        _event("btcusdt@trade", PAYLOADS["btcusdt@trade"] | {key: text})
+    assert len(str(caught.value)) < 120
+    with pytest.raises(Unreadable) as caught:
+        _read("btcusdt@depth@100ms", _depth([[text[:100_000], "1"]]))
+    assert len(str(caught.value)) < 120
+
+
+def test_the_words_of_a_refusal_are_cut() -> None:
+    """And a code that is no code is not one."""
+    code, words = read_error(read_frame(json.dumps({"error": {"code": 2, "msg": "x" * 10_000}, "id": 1})))
+    assert code == 2
+    assert len(words) < 250
+    with pytest.raises(Unreadable):
+        read_frame('{"code":1' + "0" * 4000 + ',"msg":"x","id":1}')
+
+
+def test_a_list_of_subscriptions_is_bounded() -> None:
+    """No connection holds so many."""
+    names = [f"s{number}usdt@trade" for number in range(limits.LIST_NAMES + 1)]
+    assert read_list(read_frame(json.dumps({"result": names[:-1], "id": 1}))) == names[:-1]
+    assert read_list(read_frame(json.dumps({"result": names, "id": 1}))) is None
+    assert read_list(read_frame(json.dumps({"result": ["x" * limits.LIST_BYTES], "id": 1}))) is None

@@ -20,6 +20,7 @@ from komas.model.kinds import Kind
 from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Health, HealthNotice, Kline, Trade
 from komas.model.streams import Stream
 from komas.venues.binance.rows import RestHistory
+from komas.venues.core.filling import GapQueue, WaitingEvent
 from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, WAITING, GapFiller
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.prober import PROBE_S
@@ -652,3 +653,51 @@ async def test_a_probe_waits_for_no_later_one(autojump_clock: trio.testing.MockC
         harness.gap_filler.on_suspect(other)
         await trio.sleep(PROBE_S + 1)
         assert asked == [("BTCUSDT", PROBE_S), ("ETHUSDT", 2 * PROBE_S + 1)]
+
+
+async def test_ids_that_jump_with_every_frame_are_two_lines_in_the_log(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They were two for each frame, a megabyte a second."""
+    caplog.set_level("INFO", "komas")
+    async with _harness(_trades) as harness:
+        for number in range(1, 2000, 10):
+            harness.take(number)
+            await trio.sleep(0.1)
+        await trio.sleep(30)
+        lines = [vars(record)["event"] for record in caplog.records]
+        assert lines.count("gap") == 1
+        assert lines.count("gap filled") == 1
+        assert harness.gap_filler.statistics().gaps == 199
+        await trio.sleep(60)
+        harness.take(10_000)
+        assert vars(caplog.records[-1])["left_out"] == 198
+
+
+class _Counted(int):
+    """A number that counts how often it is compared."""
+
+    compared = 0
+
+    def __lt__(self, other: int) -> bool:
+        _Counted.compared += 1
+        return int(self) < other
+
+    def __le__(self, other: int) -> bool:
+        _Counted.compared += 1
+        return int(self) <= other
+
+    def __ge__(self, other: int) -> bool:
+        _Counted.compared += 1
+        return int(self) >= other
+
+
+async def test_whether_a_number_is_missing_does_not_depend_on_how_much_waits() -> None:
+    """Ten thousand wait, and each repeat was compared with all of them."""
+    queue = GapQueue()
+    for number in range(10, 100_000, 10):
+        gap = Gap(stream="x", first=number - 9, last=number - 1)
+        queue.wait(WaitingEvent(trade(number), 0, 0.0, gap))
+    for number, is_missing in ((0, False), (1, True), (9, True), (10, False), (50_005, True), (50_010, False)):
+        assert queue.is_missing(_Counted(number)) is is_missing
+    assert _Counted.compared < 6 * 20

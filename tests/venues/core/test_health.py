@@ -9,6 +9,7 @@ import trio.testing
 from komas.model.kinds import Kind
 from komas.model.market import FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
+from komas.venues.core.complaints import EACH
 from komas.venues.core.connection import Arrival
 from komas.venues.core.health import LOOK_EVERY_S, NEVER_S, QUIET_AFTER_S, Condition, HealthCause, StreamHealth
 from tests.builders import TICKER, TRADE
@@ -210,7 +211,7 @@ async def test_a_stream_that_comes_back_starts_anew(autojump_clock: trio.testing
 async def test_thousands_of_streams_do_not_hold_the_loop(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    """Others run between a hundred of them and the next."""
+    """Others run between some of them and the next: each may be one that is told and logged."""
     market = _Market()
     market.hear(*[Stream(Kind.TRADE, f"S{number}USDT") for number in range(1000)])
     nursery.start_soon(market.health.run)
@@ -220,4 +221,37 @@ async def test_thousands_of_streams_do_not_hold_the_loop(
         turns += 1
         await trio.lowlevel.checkpoint()
     assert market.health.totals == {Health.LIVE: 1000}
-    assert turns >= 5
+    assert turns >= 45
+
+
+async def test_the_stale_streams_are_known_by_name(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """As they were at the last look."""
+    market = _Market()
+    nursery.start_soon(market.health.run)
+    market.hear(TRADE)
+    await trio.sleep(25)
+    market.hear(TICKER)
+    assert market.health.stale == frozenset()
+    await trio.sleep(10)
+    assert market.health.stale == {TRADE}
+
+
+async def test_thousands_of_streams_that_fall_silent_fill_no_log(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readers of each are told; the log has some of them, and their number when the next minute has one."""
+    caplog.set_level("INFO", "komas")
+    market = _Market()
+    streams = [Stream(Kind.TRADE, f"S{number}USDT") for number in range(1000)]
+    market.hear(*streams)
+    nursery.start_soon(market.health.run)
+    await trio.sleep(35)
+    assert len(market.told.take()) == 1000
+    assert len(caplog.records) <= EACH
+    await trio.sleep(60)
+    market.hear(*streams)
+    await trio.sleep(1.5)
+    assert len(caplog.records) <= 2 * EACH
+    assert max(vars(record).get("left_out", 0) for record in caplog.records) == 1000 - EACH

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from komas.model.kinds import Kind
 from komas.model.streams import Stream
-from komas.venues.core.liveness import FRAMES, LONGEST_S, SHORTEST_S, UNKNOWN_S, LivenessTracker, promised_s
+from komas.venues.core.liveness import (
+    FRAMES,
+    LONGEST_S,
+    REMEMBERED_S,
+    SHORTEST_S,
+    SPAN_S,
+    UNKNOWN_S,
+    LivenessTracker,
+    promised_s,
+)
 
 
 def _heard(*moments: float) -> LivenessTracker:
@@ -110,3 +123,55 @@ def test_a_new_connection_teaches_nothing_before_its_first_frame() -> None:
     busy.begin(100)
     busy.heard(140)
     assert busy.is_stale(149)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_longest_pause_is_the_longest_of_those_that_are_remembered(seed: int) -> None:
+    """Against a list of all of them: the newest few however old they are, and others for twenty minutes."""
+    dice = random.Random(seed)
+    liveness, now, pauses = LivenessTracker(), 0.0, list[tuple[float, float]]()
+    liveness.begin(now)
+    liveness.heard(now, FRAMES)
+    for _ in range(600):
+        pause = dice.choice((0.5, 1.0, 2.0, dice.randrange(80) / 4, dice.randrange(600) / 4))
+        now += pause
+        liveness.heard(now)
+        pauses += [(now, pause)] if pause > 1 else []
+        if dice.random() < 0.1:
+            liveness = liveness.successor()
+            liveness.begin(now)
+            liveness.heard(now)
+        known = [
+            each for place, (at, each) in enumerate(reversed(pauses)) if place < FRAMES or at >= now - REMEMBERED_S
+        ]
+        if now >= SPAN_S:
+            assert liveness.allowed_silence_s(now) == min(LONGEST_S, max(SHORTEST_S, 4 * max(known, default=0.0)))
+
+
+class _Counted(float):
+    """A time that counts how often such times are compared."""
+
+    compared = 0
+
+    def __sub__(self, other: float) -> _Counted:
+        return _Counted(float(self) - other)
+
+    def __gt__(self, other: float) -> bool:
+        _Counted.compared += 1
+        return float(self) > other
+
+    def __lt__(self, other: float) -> bool:
+        _Counted.compared += 1
+        return float(self) < other
+
+
+def test_a_stream_with_many_pauses_costs_no_more_than_one_with_few() -> None:
+    """Thousands of streams are asked each second: a thousand pauses of each were looked through."""
+    liveness = LivenessTracker()
+    liveness.begin(_Counted(0))
+    for moment in range(1, 1001):
+        liveness.heard(_Counted(moment * 1.1))
+    _Counted.compared = 0
+    for _ in range(100):
+        assert liveness.is_stale(_Counted(1120))
+    assert _Counted.compared < 1000

@@ -14,7 +14,18 @@ from komas.model.kinds import Kind
 from komas.model.market import BookTicker, DepthUpdate
 from komas.model.streams import Stream
 from komas.venues.binance import wire
-from komas.venues.core.order_book import EDGE, RESTART_MS, Levels, OrderBook, Snapshot
+from komas.venues.core.order_book import (
+    BUFFERED,
+    BULK,
+    EDGE,
+    KEPT,
+    MOST,
+    RESTART_MS,
+    RUNS,
+    Levels,
+    OrderBook,
+    Snapshot,
+)
 from komas.venues.core.ports import Unreadable
 
 CAPTURE = Path(__file__).parents[4] / "shared" / "captures" / "btcusdt_20240808.gz"
@@ -266,3 +277,115 @@ def test_what_a_snapshot_held_already_is_no_new_count() -> None:
     assert (book.is_synced, book.update_id) == (True, 15)
     assert not book.take(_update(1, 2, at=1 + 4 * RESTART_MS))
     assert not book.is_synced  # that is one
+
+
+def _changes(first: int, count: int, start: int = 0, quantity: int = 1) -> DepthUpdate:
+    """So many new levels of both sides in one update, the best first, or those behind the first ``start``."""
+    bids = _levels(*((1_000_000 - start - place, quantity) for place in range(count)))
+    asks = _levels(*((2_000_000 + start + place, quantity) for place in range(count)))
+    return DepthUpdate(symbol="X", first=first, last=first, bids=bids, asks=asks, timestamp=first)
+
+
+def test_a_book_keeps_its_best_levels_however_many_come() -> None:
+    """A hundred updates with two thousand new levels each: what is kept is bounded, right, and known to be cut."""
+    book = OrderBook()
+    book.load(Snapshot(0, (), ()))
+    for number in range(1, 101):
+        assert book.take(_changes(number, 2000, start=2000 * (100 - number)))
+    bids, asks = book.top(10**9)
+    assert KEPT <= len(bids) <= MOST
+    assert bids[:KEPT] == _levels(*((1_000_000 - place, 1) for place in range(KEPT)))
+    assert asks[:KEPT] == _levels(*((2_000_000 + place, 1) for place in range(KEPT)))
+    assert book.is_synced
+    book.take(_changes(101, KEPT - EDGE // 2, quantity=0))
+    book.take(_changes(102, MOST, quantity=0))
+    assert not book.is_synced  # what was cut away is not known: an empty side would be a lie
+
+
+def test_beyond_the_snapshot_nothing_is_kept() -> None:
+    """It is never shown, and came without end."""
+    book = OrderBook()
+    book.load(Snapshot(0, _levels((1_000_001, 1)), _levels((1_999_999, 1)), bids_cut=True, asks_cut=True))
+    for number in range(1, 51):
+        book.take(_changes(number, 50 * number))
+    assert book.top(10**9) == (_levels((1_000_001, 1)), _levels((1_999_999, 1)))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_many_changes_at_once_are_the_same_as_one_after_another(seed: int) -> None:
+    """Also where a level is named twice, removed and put again."""
+    dice = random.Random(seed)
+    together, apart = OrderBook(), OrderBook()
+    for book in (together, apart):
+        book.load(Snapshot(0, _levels(*((place, 1) for place in range(300, 0, -1))), (), bids_cut=seed % 2 == 0))
+    changes = [(dice.randrange(400), dice.randrange(3)) for _ in range(10 * BULK)]
+    together.take(_update(1, 1, *changes))
+    for number, change in enumerate(changes, 1):
+        apart.take(_update(number, number, change))
+    assert together.top(10**6) == apart.top(10**6)
+
+
+def test_what_waits_for_a_snapshot_is_bounded_and_not_thrown_away() -> None:
+    """Hours of changes of the same prices take the room of one; the oldest of them still joins on."""
+    book = OrderBook()
+    for number in range(1, 20_001):
+        book.take(_update(number, number, (100, number), at=number))
+    assert book.buffered == 1
+    assert book.load(SNAPSHOT)
+    assert (book.update_id, book.top(1)[0]) == (20_000, _levels((100, 20_000)))
+
+
+def test_a_flood_that_waits_for_a_snapshot_is_cut() -> None:
+    """Its newest part is kept: a snapshot is newer than the rest."""
+    book = OrderBook()
+    for number in range(1, 51):
+        book.take(_changes(number, 2000, start=2000 * number))
+        assert book.buffered <= BUFFERED
+    assert book.load(Snapshot(49, (), ()))
+    assert book.update_id == 50
+    book = OrderBook()
+    assert not book.take(_changes(1, BUFFERED))
+    assert book.load(Snapshot(0, (), ()))
+    assert book.update_id == 1
+
+
+def test_ids_that_jump_with_every_update_fill_no_memory() -> None:
+    """Each is a hole of its own."""
+    book = OrderBook()
+    for number in range(5_000):
+        book.take(_update(10 * number, 10 * number, (number, 1)))
+    assert book.buffered <= RUNS
+
+
+def test_what_is_heard_last_outlives_an_id_of_garbage() -> None:
+    """Nothing joins on to garbage; the changes before a snapshot that is late are kept."""
+    book = OrderBook()
+    book.take(_update(12, 13, (100, 5)))
+    assert not book.restart()
+    book.take(_update(10**6, 10**6, (1, 1)))
+    book.take(_update(14, 15, (99, 6)))
+    assert not book.load(SNAPSHOT)
+    assert book.restart()
+    assert book.load(Snapshot(12, _levels((100, 1)), ()))
+    assert (book.is_synced, book.update_id) == (True, 15)
+    assert book.top(9)[0] == _levels((100, 5), (99, 6))
+
+
+def test_a_book_of_which_nothing_was_heard_has_the_time_of_its_snapshot() -> None:
+    """Where something was, that counts."""
+    quiet, heard = OrderBook(), OrderBook()
+    heard.take(_update(11, 11, at=7))
+    for book in (quiet, heard):
+        assert book.load(msgspec.structs.replace(SNAPSHOT, timestamp=9))
+    assert (quiet.timestamp, heard.timestamp) == (9, 7)
+
+
+def test_a_gapped_book_whose_newer_changes_are_forgotten_does_not_pass_for_synced() -> None:
+    """They were too many; that something is missing is not forgotten with them."""
+    book = OrderBook()
+    book.load(SNAPSHOT)
+    for number in range(RUNS):
+        book.take(_update(20 + 10 * number, 20 + 10 * number))
+    book.begin_snapshot()
+    assert book.take(_update(11, 11)) is False
+    assert not book.is_synced

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import httpx
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -173,3 +176,172 @@ async def test_a_redirect_to_nowhere_is_a_failure_like_others(status: int, locat
     async with _asking(lambda _request: httpx.Response(status, headers={"Location": location})) as rest:
         with pytest.raises(VenueError):
             await rest.get("/x", dict[str, int])
+
+
+def _streamed(pieces: Iterable[bytes], **headers: str) -> httpx.Response:
+    """An answer that comes in pieces, as from a socket."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+            await trio.lowlevel.checkpoint()
+
+    return httpx.Response(200, content=body(), headers=headers)
+
+
+def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=31)
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
+async def test_an_answer_may_be_packed(encoding: str) -> None:
+    """And is unpacked, however small the pieces are in which it comes."""
+    packed = b"".join(_gzip([b'{"a":', b"1" * 10_000, b"}"]))
+    single = [packed[place : place + 1] for place in range(len(packed))]
+    answer = {"Content-Encoding": encoding}
+    async with _asking(lambda _request: _streamed(single, **answer)) as rest:
+        found = await rest.get("/x", dict[str, msgspec.Raw])
+    assert bytes(found["a"]) == b"1" * 10_000
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+async def test_a_bomb_is_not_unpacked(*, is_list: bool) -> None:
+    """Five megabytes that unpack to five gigabytes: reading ends where it is more than any answer has."""
+    sent = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal sent
+        for piece in _gzip(b" " * 2**20 for _ in range(5_000)):
+            sent += len(piece)
+            yield piece
+
+    async with _asking(lambda _request: _streamed(counted(), **{"Content-Encoding": "gzip"})) as rest:
+        with pytest.raises(VenueError, match=r"/x answered more than [\d,]+ bytes") as caught:
+            await (rest.get_each("/x", "a", dict, most=9) if is_list else rest.get("/x", dict))
+        assert caught.value.cause is Cause.PROTOCOL
+        assert sent < 2**16
+
+
+@pytest.mark.parametrize("packs", [False, True])
+async def test_an_answer_that_is_too_long_is_not_read_to_its_end(*, packs: bool) -> None:
+    """Also one that is not packed, and one that goes on after the end of what was packed."""
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        if packs:
+            yield b"".join(_gzip([b"{}"]))
+        while sent < 2**30:
+            sent += 2**16
+            yield b" " * 2**16
+
+    headers = {"Content-Encoding": "gzip"} if packs else {}
+    async with _asking(lambda _request: _streamed(endless(), **headers)) as rest:
+        with pytest.raises(VenueError, match="answered more than"):
+            await rest.get("/x", dict)
+    assert sent <= 2**20
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("br", b"x", "that was not asked for"),
+        ("gzip, gzip", b"x", "that was not asked for"),
+        ("gzip", b"{}", "cannot be unpacked"),
+    ],
+)
+async def test_an_answer_that_cannot_be_unpacked_is_a_failure(encoding: str, body: bytes, words: str) -> None:
+    """With words, and the exchange's fault."""
+    async with _asking(lambda _request: _streamed([body], **{"Content-Encoding": encoding})) as rest:
+        with pytest.raises(VenueError, match=words) as caught:
+            await rest.get("/x", dict)
+    assert caught.value.cause is Cause.PROTOCOL
+
+
+async def test_others_run_while_an_answer_is_unpacked_and_read() -> None:
+    """It is as large as an answer may be."""
+    document = b'{"a":[' + b'{"b":"x"},' * 50_000 + b'{"b":"x"}]}'
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    packed = b"".join(_gzip([document]))
+    async with _asking(lambda _request: _streamed([packed], **{"Content-Encoding": "gzip"})) as rest:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            assert len(await rest.get_each("/x", "a", dict[str, str], most=50_001)) == 50_001
+            nursery.cancel_scope.cancel()
+        with pytest.raises(VenueError, match="more than 50,000 a"):
+            await rest.get_each("/x", "a", dict[str, str], most=50_000)
+    assert turns > len(document) / 2**16 + 50_000 * 4 / 5_000
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"a":[{"b":1}]}', b'{"a":[{"b":"x"}'])
+async def test_a_list_that_cannot_be_read_is_a_failure(body: bytes) -> None:
+    """Whatever is wrong with it."""
+    async with _asking(lambda _request: _streamed([body])) as rest:
+        with pytest.raises(VenueError, match="cannot read") as caught:
+            await rest.get_each("/x", "a", dict[str, str], most=9)
+    assert caught.value.cause is Cause.PROTOCOL
+
+
+@pytest.mark.parametrize("status", [418, 429])
+@pytest.mark.parametrize(
+    ("headers", "wait_s"), [({}, 1500), ({"Retry-After": "7"}, 1500), ({"Retry-After": "2000"}, 2000)]
+)
+async def test_a_ban_that_only_the_body_tells_is_obeyed(
+    status: int, headers: dict[str, str], wait_s: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It was asked again each minute inside the ban, which makes it longer; the longer one of two times counts."""
+    asked_at = []
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        asked_at.append(trio.current_time())
+        if len(asked_at) > 1:
+            return httpx.Response(200, json={})
+        until = round((time.time() + 1500) * 1000)
+        words = f"Way too much request weight used; IP banned until {until}. Please use WebSocket Streams."
+        return httpx.Response(status, headers=headers, json={"code": -1003, "msg": words})
+
+    async with _asking(answer) as rest:
+        with pytest.raises(VenueError, match="IP banned until") as caught:
+            await rest.get("/x", dict[str, int])
+        assert caught.value.retry_after_s == pytest.approx(wait_s, abs=5)
+        await trio.sleep(wait_s - 10)
+        assert not rest.has_room
+        with pytest.raises(VenueError, match="asked to wait"):
+            await rest.get("/x", dict[str, int])
+        await trio.sleep(20)
+        await rest.get("/x", dict[str, int])
+    assert len(asked_at) == 2
+
+
+async def test_a_ban_that_is_over_by_our_clock_is_not_asked_into(autojump_clock: trio.testing.MockClock) -> None:
+    """The clock is ahead; without a time a minute is waited, as before."""
+    words = "IP banned until 1000000000000."
+    async with _asking(lambda _request: httpx.Response(418, json={"code": -1003, "msg": words})) as rest:
+        with pytest.raises(VenueError):
+            await rest.get("/x", dict[str, int])
+        await trio.sleep(59)
+        with pytest.raises(VenueError, match="asked to wait 1 s"):
+            await rest.get("/x", dict[str, int])
+
+
+async def test_foreign_words_are_cut() -> None:
+    """An answer's, and those of the client about what came."""
+
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise httpx.RemoteProtocolError("illegal header line: " + "x" * 10_000)
+
+    for answer in (fail, lambda _request: httpx.Response(400, json={"code": -1, "msg": "x" * 10_000})):
+        async with _asking(answer) as rest:
+            with pytest.raises(VenueError) as caught:
+                await rest.get("/x", dict)
+        assert len(str(caught.value)) < 300

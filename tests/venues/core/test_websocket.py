@@ -21,6 +21,7 @@ from komas.venues.core.websocket import (
     MESSAGE_MAX_BYTES,
     SEND_TIMEOUT_S,
     Socket,
+    asked_wait_s,
     dial,
     retry_after_s,
     why_tls_failed,
@@ -113,6 +114,7 @@ async def test_garbage_instead_of_http(autojump_clock: trio.testing.MockClock, n
             "429: Too many requests",
         ),
         (418, "Retry-After: 120\r\n", b"", Cause.REFUSED, "HTTP 418"),
+        (418, "", b'{"code":-1003,"msg":"IP banned until 9000000000000."}', Cause.REFUSED, "IP banned until"),
         (403, "", b"<html>", Cause.REFUSED, "HTTP 403"),
         (
             451,
@@ -133,7 +135,11 @@ async def test_a_refusal_carries_status_and_words(
     error = await _fails(nursery, _answering(head + body, close=False))
     assert (error.status, error.cause) == (status, cause)
     assert words in str(error)
-    assert error.retry_after_s == ({429: 30.0, 418: 120.0}.get(status))
+    if b"banned until" in body:
+        assert error.retry_after_s is not None
+        assert error.retry_after_s > 10**9  # seconds: until the year 2255
+    else:
+        assert error.retry_after_s == ({429: 30.0, 418: 120.0}.get(status))
 
 
 async def test_messages_pass_and_frames_are_counted() -> None:
@@ -490,3 +496,21 @@ def test_tls_failures_are_told_apart() -> None:
 def test_a_retry_after_that_is_nonsense_stops_nothing(text: str) -> None:
     """Whatever a peer writes: no wait, or a long one."""
     assert retry_after_s(text) in (None, 999_999_999.0)
+
+
+@pytest.mark.parametrize(
+    ("header", "words", "wait_s"),
+    [
+        ("", "", None),
+        ("7", "", 7),
+        ("", "IP(1.2.3.4) banned until 1700000050000. Please use the websocket.", 50),
+        ("7", "banned until 1700000050000", 50),
+        ("70", "banned until 1700000050000", 70),
+        ("", "banned until 1600000000000", None),
+        ("7", "banned until 1600000000000", 7),
+        ("x", "banned until tomorrow, or 17000000500001", None),
+    ],
+)
+def test_how_long_the_exchange_asked_to_wait(header: str, words: str, wait_s: float | None) -> None:
+    """By its header or by its words, the longer one."""
+    assert asked_wait_s(header, words, lambda: 1_700_000_000) == wait_s
