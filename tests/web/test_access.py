@@ -298,13 +298,15 @@ async def test_one_client_has_the_places_of_one(
             harness.stream(target, headers=of(one), client="10.0.0.1"),
             harness.stream(target, headers=of("198.51.100.1, 10.0.0.2"), client="10.0.0.1"),
         ):
+            await trio.testing.wait_all_tasks_blocked()  # both are inside
+            assert harness.services.limits.statistics().present == 2
             assert b"event: busy" in (await harness.call("GET", target, headers=of(other), client="10.0.0.1")).body
 
 
 async def test_an_ipv6_customer_that_calls_directly_is_one_client(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    """It has 2**64 addresses to come from; sockets are counted the same way."""
+    """It has 2**64 addresses to come from."""
     target = "/api/ws/sse/prices?symbols=BTCUSDT"
     async with web_harness(tmp_path, Settings(max_sse_per_address=1)) as harness:
         harness.exchange.script(obeying)
@@ -312,6 +314,8 @@ async def test_an_ipv6_customer_that_calls_directly_is_one_client(
             harness.stream(target, client="2001:db8:1:2::1"),
             harness.stream(target, client="2001:db8:1:3::1"),
         ):
+            await trio.testing.wait_all_tasks_blocked()  # both are inside
+            assert harness.services.limits.statistics().present == 2
             assert b"event: busy" in (await harness.call("GET", target, client="2001:db8:1:2::2")).body
 
 

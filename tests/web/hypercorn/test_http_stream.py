@@ -62,9 +62,10 @@ async def test_what_is_in_between_may_ask_as_asgi_allows(
 
     client = SlowClient(0)
     install()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, client, middleware)
-        await trio.sleep(1)
-        assert told == [{"type": "http.request", "body": b"", "more_body": False}]
-        await client.aclose()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, client, middleware)
+            await trio.sleep(1)
+            assert told == [{"type": "http.request", "body": b"", "more_body": False}]
+            await client.aclose()
     assert told[1:] == [{"type": "http.disconnect"}] * 2
