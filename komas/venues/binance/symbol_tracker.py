@@ -79,7 +79,7 @@ class SymbolTracker:
         wanted = self._pins.streams(self._venue)
         now = {stream.symbol: self._listings.status(stream.symbol) for stream in wanted}
         for count, stream in enumerate(wanted):
-            if count % BREATH == 0:
+            if count and count % BREATH == 0:
                 await trio.lowlevel.checkpoint()  # all of them may have news
             status = now[stream.symbol]
             if status is None:
