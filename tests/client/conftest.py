@@ -13,9 +13,10 @@ from tests.venues.exchange import ScriptedExchange
 def exchange(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> ScriptedExchange:
     """A scripted exchange; the REST host does not answer."""
 
-    async def refused(*_: object) -> None:
+    async def refused(*_: object, **_options: object) -> None:
         await trio.lowlevel.checkpoint()
         raise VenueError("no such endpoint", cause=Cause.REFUSED)
 
-    monkeypatch.setattr("komas.venues.core.rest.Rest.get", refused)
+    for method in ("get", "get_each"):
+        monkeypatch.setattr(f"komas.venues.core.rest.Rest.{method}", refused)
     return ScriptedExchange(nursery)
