@@ -31,6 +31,8 @@ STREAM_PATH: Final = "/stream"  # always combined: a spot bookTicker cannot be a
 MESSAGES: Final = 4
 MESSAGES_PERIOD_S: Final = 1.05
 REQUEST_SPACING_S: Final = 0.275
+# A network that stood still brings in one moment what was sent in seconds: these, and a pong, are within the limit.
+REQUESTS_UNANSWERED: Final = 3
 
 STREAMS_PER_CONNECTION: Final = 1024  # same page; number 1025 is answered with this code, and a close
 TOO_MANY_SUBSCRIPTIONS: Final = 4

@@ -131,8 +131,11 @@ class SubscriptionProtocol:
     def next_request(self, wanted: Sequence[str], now: float) -> str | None:
         """The text of the next request, ``None`` when what is held or asked for is what is wanted.
 
-        Unsubscriptions go first: they make room. The caller sends the text, and sent() counts it.
+        Unsubscriptions go first: they make room. The caller sends the text, and sent() counts it. While
+        ``limits.REQUESTS_UNANSWERED`` are not answered there is none.
         """
+        if len(self._requests) >= limits.REQUESTS_UNANSWERED:
+            return None
         method, names = self._difference(wanted)
         if not names and now < self._look_at:
             return None

@@ -63,7 +63,21 @@ def test_the_rest_goes_in_batches() -> None:
         assert len(request["params"]) <= 200
         assert len(text.encode()) <= 8000
         asked += request["params"]
+        _answer(protocol, request["id"])
     assert asked == wanted
+
+
+def test_what_is_not_answered_holds_the_next_request_back() -> None:
+    """A network that stood still brings all of it in one moment, in which five messages are one too many."""
+    protocol, wanted = SubscriptionProtocol(), _names(2000)
+    numbers = [_ask(protocol, wanted)[2] for _ in range(limits.REQUESTS_UNANSWERED)]
+    assert limits.REQUESTS_UNANSWERED + 1 <= limits.MESSAGES  # with a pong
+    assert protocol.next_request(wanted, 10.0) is None
+    _answer(protocol, numbers[0])
+    assert protocol.next_request(wanted, 10.0) is not None
+    assert protocol.next_request(wanted, 10.0) is None
+    protocol.expire(10.0 + ACK_TIMEOUT_S)
+    assert protocol.next_request(wanted, 10.0 + ACK_TIMEOUT_S) is not None
 
 
 @given(st.lists(st.text("abc币安人生", min_size=1, max_size=40), min_size=1, max_size=300, unique=True))
