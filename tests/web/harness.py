@@ -238,12 +238,13 @@ async def web_harness(
     *,
     is_exposed: bool = False,
     speaks_for_itself: SpeaksForItself = curl,
+    has_snapshots: bool = True,
 ) -> AsyncIterator[WebHarness]:
     """Open the web layer; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
     settings = settings or Settings()
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == limits.DEPTH_PATH:
+        if request.url.path == limits.DEPTH_PATH and has_snapshots:
             body = b'{"lastUpdateId":10,"bids":[["100.0","1.0"]],"asks":[["101.0","2.00"]]}'
             return httpx.Response(200, content=body)
         if request.url.path not in (limits.EXCHANGE_INFO_PATH, limits_usdm.EXCHANGE_INFO_PATH):

@@ -77,12 +77,21 @@ async def test_a_wrong_question_is_named(
 async def test_a_book_that_does_not_come_is_said_in_time(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    """Subscribed, and no change comes: 504, and komas goes on trying."""
-    async with web_harness(tmp_path) as harness:
+    """Subscribed, and no snapshot comes: 504, and komas goes on trying."""
+    async with web_harness(tmp_path, has_snapshots=False) as harness:
         harness.exchange.script(obeying)
         answer = await harness.call("GET", "/api/ws/depth?symbol=BTCUSDT")
         assert answer.status == 504
         assert b"no order book within 10 s" in answer.body
+
+
+async def test_a_book_in_which_nothing_changes_is_there(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Of a halted or an illiquid symbol: the snapshot is asked for once the stream is acknowledged."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        answer = await harness.call("GET", "/api/ws/depth?symbol=BTCUSDT")
+        assert answer.status == 200
+        assert json.loads(answer.body)["update_id"] == 10
 
 
 async def test_a_browser_sees_the_levels_that_it_asked_for_when_they_change(
