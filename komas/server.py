@@ -20,7 +20,7 @@ import logging
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -42,8 +42,7 @@ from komas.signals.services import SignalServices, open_signals
 from komas.venues.binance import hosts, limits, limits_usdm
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
-from komas.venues.binance.market import BinanceMarket, MarketOptions, wall_ms
-from komas.venues.core.rest import open_rest
+from komas.venues.binance.market import BinanceMarket, MarketOptions, open_market, wall_ms
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 from komas.web.access import Access, admin_token_of, who_may_control
@@ -168,13 +167,11 @@ async def _run_signal_service(signals: SignalServices, serving: trio.Event) -> N
     await signals.service.run()
 
 
-@asynccontextmanager
-async def _open_market(
+def _open_market(
     spec: MarketSpec, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
-) -> AsyncIterator[BinanceMarket]:
+) -> AbstractAsyncContextManager[BinanceMarket]:
     """One of the exchange's markets."""
     own = _hosts(settings)[spec.venue]
-    header, weight = limits.WEIGHT_HEADER, spec.weight_per_minute
     options = MarketOptions(
         url=own.stream,
         is_primary=spec is MARKETS[0],
@@ -185,8 +182,7 @@ async def _open_market(
         open_stream=open_stream,
         clock_ms=clock_ms,
     )
-    async with open_rest(own.rest, weight_header=header, weight_per_minute=weight) as rest:
-        yield BinanceMarket(spec, rest, sink=hub, interest=hub.interest, options=options)
+    return open_market(spec, own.rest, sink=hub, interest=hub.interest, options=options)
 
 
 def _hosts(settings: Settings) -> dict[Venue, Hosts]:

@@ -41,9 +41,8 @@ from komas.venues.binance import limits, limits_usdm
 from komas.venues.binance.connection import BinanceConnection
 from komas.venues.binance.hosts import SPOT_STREAM, Hosts, check_base, complete
 from komas.venues.binance.listings import Listings
-from komas.venues.binance.market import BinanceMarket, MarketOptions
+from komas.venues.binance.market import BinanceMarket, MarketOptions, open_market
 from komas.venues.core.feed import Feed
-from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 
@@ -277,16 +276,15 @@ async def open_components(
     async with AsyncExitStack() as stack:
         for spec in (limits.SPOT, limits_usdm.USD_M):
             own = hosts[spec.venue]
-            rest = await stack.enter_async_context(
-                open_rest(own.rest, weight_header=limits.WEIGHT_HEADER, weight_per_minute=spec.weight_per_minute)
-            )
             options = MarketOptions(
                 url=own.stream,
                 is_primary=spec is limits.SPOT,
                 retry_policy=retry_policy or RetryPolicy(),
                 open_stream=open_stream,
             )
-            markets[spec.venue] = BinanceMarket(spec, rest, sink=hub, interest=hub.interest, options=options)
+            markets[spec.venue] = await stack.enter_async_context(
+                open_market(spec, own.rest, sink=hub, interest=hub.interest, options=options)
+            )
         yield Components(hub, markets)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import msgspec
@@ -23,7 +24,7 @@ from komas.venues.core.feed_input import FeedInput
 from komas.venues.core.gap_fill import DEADLINE_S, GapFiller
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.ports import Interest, MarketSink
-from komas.venues.core.rest import Rest
+from komas.venues.core.rest import Rest, open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.shards import Shards
 from komas.venues.core.websocket import OpenStream, check_url, open_tcp
@@ -121,3 +122,14 @@ class BinanceMarket:
         self.health.on_status(status, self._interest.streams(self.venue))
         if self._is_primary:
             self._sink.publish_status(status)
+
+
+@asynccontextmanager
+async def open_market(
+    spec: MarketSpec, rest_url: str, *, sink: MarketSink, interest: Interest, options: MarketOptions
+) -> AsyncIterator[BinanceMarket]:
+    """A market over its own REST client, which is closed when the block is left."""
+    async with open_rest(
+        rest_url, weight_header=limits.WEIGHT_HEADER, weight_per_minute=spec.weight_per_minute
+    ) as rest:
+        yield BinanceMarket(spec, rest, sink=sink, interest=interest, options=options)

@@ -3,7 +3,7 @@
 It is the one owner of that fact: notices to readers, ``GET /api/ws/streams``, readiness and metrics all come from here.
 
 What decides, first to last: the symbol does not trade; no connection holds the stream; it is silent for longer than
-its pace allows; its order book is torn, or missing events are asked for; else it is live, or quiet as a quiet pair is.
+its pace allows; its order book has a gap, or missing events are asked for; else it is live, or quiet as some pairs are.
 """
 
 from __future__ import annotations
@@ -233,8 +233,9 @@ class StreamHealth:
             return condition.health  # silent for now, which proves nothing
         is_news = told is not health if condition.is_doubtful else told is not None
         if is_news and stream in self._wanted:
-            self._told[stream] = health
-            if not condition.is_doubtful:
+            if condition.is_doubtful:
+                self._told[stream] = health
+            else:
                 del self._told[stream]
             level = logging.WARNING if condition.is_doubtful else logging.INFO
             self._complaints.write(level, "stream health", stream=stream.name, health=health, reason=reason)

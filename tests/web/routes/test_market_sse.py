@@ -227,6 +227,16 @@ async def test_a_gap_is_told_in_its_place(autojump_clock: trio.testing.MockClock
             assert b'data: {"stream":"btcusdt@trade","from":2,"to":4,"filled":false,"reason":"the exch' in seen
 
 
+async def _published(harness: WebHarness, *, last: int) -> str:
+    """Trades of a pinned stream, from the first to the last id; returns their epoch."""
+    hub = harness.services.hub
+    hub.interest.pin([TRADE])
+    epoch = await _epoch(harness, trade(1))
+    for number in range(2, last + 1):
+        hub.publish(TRADE, trade(number), 0)
+    return epoch
+
+
 async def _epoch(harness: WebHarness, first: Trade) -> str:
     """Publish a trade; the epoch of its id, as a reader sees it."""
     async with harness.stream(TRADES) as events:
@@ -241,11 +251,7 @@ async def test_a_return_with_a_position_is_exact(autojump_clock: trio.testing.Mo
     """What was missed, once and in order; a browser sends the id in a header."""
     async with web_harness(tmp_path) as harness:
         harness.exchange.script(obeying)
-        hub = harness.services.hub
-        hub.interest.pin([TRADE])
-        epoch = await _epoch(harness, trade(1))
-        for number in range(2, 6):
-            hub.publish(TRADE, trade(number), 0)
+        epoch = await _published(harness, last=5)
         position = ("Last-Event-ID", f"{epoch}-3")
         async with harness.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
             seen = await _until(events, b'"trade_id":5')
@@ -263,11 +269,7 @@ async def test_a_position_in_the_query_counts_however_it_is_spelled(
     """Polyfills write ``lastEventId``; to take no notice of one loses trades in silence."""
     async with web_harness(tmp_path) as harness:
         harness.exchange.script(obeying)
-        hub = harness.services.hub
-        hub.interest.pin([TRADE])
-        epoch = await _epoch(harness, trade(1))
-        for number in range(2, 6):
-            hub.publish(TRADE, trade(number), 0)
+        epoch = await _published(harness, last=5)
         async with harness.stream(f"{TRADES}&{name}={epoch}-3") as events:
             seen = await _until(events, b'"trade_id":5')
             assert [number for number in range(1, 6) if b'"trade_id":%d,' % number in seen] == [4, 5]
@@ -283,11 +285,7 @@ async def test_of_several_positions_the_newest_counts(
     """A browser's header comes before what a page wrote into the address, a polyfill's before the rest."""
     async with web_harness(tmp_path) as harness:
         harness.exchange.script(obeying)
-        hub = harness.services.hub
-        hub.interest.pin([TRADE])
-        epoch = await _epoch(harness, trade(1))
-        for number in range(2, 7):
-            hub.publish(TRADE, trade(number), 0)
+        epoch = await _published(harness, last=6)
         headers = [("Host", "localhost"), ("Last-Event-ID", epoch + header if header else "")]
         async with harness.stream(TRADES + query.format(epoch), headers=headers) as events:
             seen = await _until(events, b'"trade_id":6')
