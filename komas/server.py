@@ -54,6 +54,7 @@ from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import LocalPrograms
 from komas.web.markets import Markets
 from komas.web.services import Services
+from komas.web.stream_limits import StreamLimits
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +143,8 @@ async def open_gateway(
                 work.start_soon(publish_demo_signals, signals.service, settings.signal_types, name="simulated signals")
                 hub.interest.pin([Stream.of(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 markets.primary.feed.connect()
-            gateway = Gateway(
-                Services(settings, access, hub, markets, ConnectionLimits(settings), signals, daily, clock_ms)
-            )
+            limits, stream_limits = ConnectionLimits(settings), StreamLimits(settings, hub.interest)
+            gateway = Gateway(Services(settings, access, hub, markets, limits, stream_limits, signals, daily, clock_ms))
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
             work.cancel_scope.cancel("the web layer has drained")

@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backfill_s: float = 15.0
     max_streams: int = 10_000
     max_streams_per_address: int = 512
+    max_books_per_address: int = 64
     max_symbols: int = 200
     max_sse: int = 5000
     max_sse_per_address: int = 500
@@ -284,7 +285,7 @@ FIELDS: Final[dict[str, Field]] = {
     ),
     "default_symbols": Field(_some(_symbol), "symbols such as BTCUSDT, with commas", "what quick/start-prices starts"),
     "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),
-    "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client"),
+    "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client; less where room is short"),
     "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
     "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
     "reconnect_attempts": Field(
@@ -299,7 +300,12 @@ FIELDS: Final[dict[str, Field]] = {
     ),
     "max_streams": Field(_count(1, 10**5), "1 to 100000", "streams open at the exchange"),
     "max_streams_per_address": Field(
-        _count(1, 1024), "1 to 1024", "of them, how many SSE clients of one address may read"
+        _count(1, 1024),
+        "1 to 1024",
+        "of them, how many may be open for clients of one address, those included that linger",
+    ),
+    "max_books_per_address": Field(
+        _count(1, 1024), "1 to 1024", "of those, how many order books: each takes a snapshot of the exchange's budget"
     ),
     "max_symbols": Field(_count(1, 1024), "1 to 1024", "symbols in one request"),
     "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),

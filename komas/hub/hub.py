@@ -152,19 +152,21 @@ class Hub:
         self,
         streams: Sequence[Stream],
         *,
+        reader: str = "",
         since: StreamPosition | None = None,
         capacity: int = BUFFER_EVENTS,
         overflow: Overflow = Overflow.DROP_OLDEST,
     ) -> Iterator[MarketSubscription]:
         """Subscribe to streams, which are wanted meanwhile, until the block is left.
 
-        ``since`` recovers what came after a position; it goes with a single stream, whose own a position is.
+        ``reader`` is whom the subscription is counted by (``Interest``). ``since`` recovers what came after a position;
+        it goes with a single stream, whose own a position is.
         """
-        buffer, initial = self._add(streams, since, ConflatingQueue(capacity, overflow))
+        buffer, initial = self._add(streams, reader, since, ConflatingQueue(capacity, overflow))
         try:
             yield Subscription(buffer, initial)
         finally:
-            self._remove(streams, buffer)
+            self._remove(streams, reader, buffer)
 
     @contextmanager
     def subscribe_writer(
@@ -173,6 +175,7 @@ class Hub:
         writer: Writer,
         encoder: Encoder[Batch],
         *,
+        reader: str = "",
         since: StreamPosition | None = None,
         capacity: int = BUFFER_EVENTS,
     ) -> Iterator[DirectSubscription[Item, Batch]]:
@@ -180,27 +183,27 @@ class Hub:
         key = (tuple(streams), encoder, capacity)
         group = self._broadcaster.open_group(key, lambda: ConflatingQueue(capacity), encoder)
         try:
-            buffer, initial = self._add(streams, since, ConflatingQueue(capacity))
+            buffer, initial = self._add(streams, reader, since, ConflatingQueue(capacity))
             try:
                 replace_target = partial(self._open_streams.replace, streams)
                 yield DirectSubscription(
                     buffer, initial, group=group, writer=writer, encoder=encoder, replace_target=replace_target
                 )
             finally:
-                self._remove(streams, buffer)
+                self._remove(streams, reader, buffer)
         finally:
             self._broadcaster.close_group(key)
 
     def _add(
-        self, streams: Sequence[Stream], since: StreamPosition | None, queue: ConflatingQueue
+        self, streams: Sequence[Stream], reader: str, since: StreamPosition | None, queue: ConflatingQueue
     ) -> tuple[Buffer[Item, Batch], list[Item]]:
         """Add a subscription. No await in here: an event in between would be in neither initial state nor buffer."""
         buffer = Buffer(queue)
-        self.interest.join(streams)
+        self.interest.join(streams, reader)
         try:
             initial = [item for stream in streams for item in self._initial_state(stream, since)]
         except BaseException:
-            self.interest.leave(streams)
+            self.interest.leave(streams, reader)
             raise
         self._open_streams.replace(streams, None, buffer)
         self._buffers[buffer] = None
@@ -208,12 +211,12 @@ class Hub:
             buffer.close()
         return buffer, initial
 
-    def _remove(self, streams: Sequence[Stream], buffer: Buffer[Item, Batch]) -> None:
+    def _remove(self, streams: Sequence[Stream], reader: str, buffer: Buffer[Item, Batch]) -> None:
         self._buffers.pop(buffer, None)
         self._open_streams.replace(streams, buffer, None)
         self._dropped += buffer.statistics().dropped
         buffer.close()
-        self.interest.leave(streams)
+        self.interest.leave(streams, reader)
 
     async def run(self, heartbeat_s: float = math.inf) -> None:
         """Write to subscribers' connections: events, and a heartbeat after ``heartbeat_s`` without any."""

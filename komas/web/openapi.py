@@ -221,7 +221,7 @@ def _call(
         responses["401"] = _problem("the admin token is missing or wrong")
     if upstream:
         responses |= {
-            "409": _problem("no room for more streams"),
+            **({"409": _problem("no room for more streams")} if controls else {}),
             "502": _problem("the exchange refused, in its own words"),
             "504": _problem("the exchange did not answer in time"),
         }
@@ -341,6 +341,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _ref("Depth"),
             query=(_SYMBOL, _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             upstream=True,
+            others={"429": _problem("too many clients, streams or order books; from this address, or in all")},
         )
     },
     "/api/ws/sse/depth": {

@@ -14,6 +14,7 @@ from komas.signals.services import SignalServices
 from komas.web.access import Access
 from komas.web.limits import ConnectionLimits
 from komas.web.markets import Markets
+from komas.web.stream_limits import StreamLimits
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Services:
     hub: Hub
     markets: Markets
     limits: ConnectionLimits
+    stream_limits: StreamLimits
     signals: SignalServices
     log: DailyLog
     clock_ms: Callable[[], int]

@@ -123,12 +123,13 @@ class Return(msgspec.Struct, frozen=True):
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What one client reads, and how.
 
-    ``returning`` recovers what came after a position, or tells that this cannot be done; a heartbeat is sent after
-    ``heartbeat_s`` seconds without an event; ``capacity`` bounds the events that wait. ``writer`` is the connection,
-    where it can be written to without waiting.
+    ``reader`` is whom its streams are counted by. ``returning`` recovers what came after a position, or tells that
+    this cannot be done; a heartbeat is sent after ``heartbeat_s`` seconds without an event; ``capacity`` bounds the
+    events that wait. ``writer`` is the connection, where it can be written to without waiting.
     """
 
     streams: Sequence[Stream]
+    reader: str
     show: Show
     heartbeat_s: float
     capacity: int
@@ -209,9 +210,16 @@ class EventBody(ResponseBody):
     def _subscribe(self) -> AbstractContextManager[MarketSubscription]:
         options, writer = self._options, self._options.direct
         if writer is None:
-            return self._hub.subscribe(options.streams, since=options.since, capacity=options.capacity)
+            return self._hub.subscribe(
+                options.streams, reader=options.reader, since=options.since, capacity=options.capacity
+            )
         return self._hub.subscribe_writer(
-            options.streams, writer, options.show, since=options.since, capacity=options.capacity
+            options.streams,
+            writer,
+            options.show,
+            reader=options.reader,
+            since=options.since,
+            capacity=options.capacity,
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from komas.hub.interest import Interest
+from komas.hub.interest import CLOSED_AT_ONCE, Interest
 from komas.model.streams import Stream
 from tests.builders import TICKER, TRADE
 
@@ -122,3 +122,90 @@ async def test_leaving_twice_is_a_bug_that_shows() -> None:
     interest.leave([TRADE])
     with pytest.raises(KeyError):
         interest.leave([TRADE])
+
+
+async def test_a_stream_lingers_on_behalf_of_whoever_left_last(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """And is that reader's until it is closed, or wanted again."""
+    interest = Changes().interest
+    nursery.start_soon(interest.sweep)
+    interest.join([TRADE, TICKER], "a")
+    interest.join([TRADE], "b")
+    interest.join([TRADE], "b")
+    assert (list(interest.readers(TRADE)), list(interest.readers(TICKER))) == (["a", "b"], ["a"])
+    interest.leave([TRADE, TICKER], "a")
+    assert (interest.held("a"), interest.held("b")) == ({TICKER: 0}, {TRADE: 2})
+    interest.leave([TRADE], "b")
+    interest.leave([TRADE], "b")
+    assert (interest.held("b"), list(interest.readers(TRADE))) == ({TRADE: 0}, [])
+    interest.join([TRADE], "c")
+    assert (interest.held("b"), interest.held("c")) == ({}, {TRADE: 1})
+    interest.pin([TICKER])
+    assert interest.held("a") == {}
+    interest.leave([TRADE], "c")
+    interest.unpin([TICKER])
+    await trio.sleep(31)
+    assert (interest.held("c"), len(interest)) == ({}, 0)
+
+
+async def test_room_is_made_by_those_for_whom_most_streams_linger() -> None:
+    """Oldest first; not of what is about to be wanted; all that is asked for, or nothing."""
+    changes = Changes()
+    interest = changes.interest
+    many = [Stream(TICKER.kind, f"S{number}USDT") for number in range(5)]
+    interest.join([TRADE], "few")
+    interest.leave([TRADE], "few")
+    interest.join(many, "many")
+    interest.leave(many, "many")
+    interest.join([TICKER], "present")
+    interest.pin([many[4]])
+    assert interest.make_room(2, spared=[many[0]])
+    assert [stream for what, stream in changes.seen if what == "close"] == many[1:3]
+    assert not interest.make_room(4)
+    assert interest.streams() == (TRADE, many[0], many[3], many[4], TICKER)
+    assert interest.make_room(3)
+    assert interest.streams() == (many[4], TICKER)
+
+
+async def test_thousands_of_streams_that_end_together_hold_nothing_up(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Each may have a history to forget: others run in between."""
+    closed, most_in_a_row, in_a_row = 0, 0, 0
+
+    def close(_stream: Stream) -> None:
+        nonlocal closed, in_a_row, most_in_a_row
+        closed, in_a_row = closed + 1, in_a_row + 1
+        most_in_a_row = max(most_in_a_row, in_a_row)
+
+    async def others() -> None:
+        nonlocal in_a_row
+        while True:
+            in_a_row = 0
+            await trio.lowlevel.checkpoint()
+
+    streams = [Stream(TICKER.kind, f"S{number}USDT") for number in range(2000)]
+    interest = Interest(opened=lambda _: None, closed=close, linger_s=30)
+    nursery.start_soon(interest.sweep)
+    interest.join(streams, "a")
+    interest.leave(streams, "a")
+    await trio.sleep(30)
+    nursery.start_soon(others)
+    while closed < len(streams):
+        await trio.lowlevel.checkpoint()
+    assert most_in_a_row <= 2 * CLOSED_AT_ONCE
+
+
+async def test_a_new_reader_of_a_stream_is_told_once(autojump_clock: trio.testing.MockClock) -> None:
+    """Not for each of its subscriptions; and again when it had left."""
+    interest = Changes().interest
+    told: list[tuple[Stream, str]] = []
+    interest.tell_readers(lambda stream, reader: told.append((stream, reader)))
+    interest.join([TRADE], "a")
+    interest.join([TRADE], "a")
+    interest.join([TRADE, TICKER], "b")
+    assert told == [(TRADE, "a"), (TRADE, "b"), (TICKER, "b")]
+    interest.leave([TRADE], "b")
+    interest.join([TRADE], "b")
+    assert told[3:] == [(TRADE, "b")]

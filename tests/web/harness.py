@@ -28,6 +28,7 @@ from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
 from komas.web.markets import Markets
 from komas.web.services import Services
+from komas.web.stream_limits import StreamLimits
 from tests.signals.harness import SignalHarness, signal_harness
 from tests.venues.exchange import ScriptedExchange
 
@@ -303,6 +304,7 @@ async def web_harness(
             hub,
             Markets([spot, futures]),
             ConnectionLimits(settings),
+            StreamLimits(settings, hub.interest),
             service.services,
             log,
             lambda: NOW_MS,

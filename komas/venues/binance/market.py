@@ -73,7 +73,7 @@ class BinanceMarket:
         self.gap_filler = GapFiller(
             sink, RestHistory(rest), self.health, options.clock_ms, deadline_s=options.backfill_s
         )
-        self.order_books = OrderBooks(sink, rest, self.health, options.clock_ms)
+        self.order_books = OrderBooks(sink, rest, self.health, interest, options.clock_ms)
         connections = ConnectionOptions(
             options.url.rstrip("/"), spec, options.open_stream, options.clock_ms, options.streams_per_connection
         )

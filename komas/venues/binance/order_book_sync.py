@@ -1,15 +1,19 @@
 """Order books: changes go in, the best levels come out; a book with a gap is synced again before it is shown.
 
 It takes what the feed brings of streams that are kept as books. Nothing here looks at every book, however many there
-are: what is due is in a heap, and a spent budget is one wait for all of them.
+are: what will be due is in a heap, and a spent budget is one wait for all of them.
+
+Snapshots are the scarcest thing that the exchange gives. Those who read books take turns (``FairQueue``), and who got
+none of late is given one from a part of the budget that is kept for that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import Final
 
 import msgspec
@@ -23,9 +27,10 @@ from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.wire import Level, Number, check_levels, plain_levels
 from komas.venues.core.complaints import Complaints
+from komas.venues.core.fair_queue import OWNERS_LOOKED_AT, FairQueue
 from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.order_book import Levels, OrderBook, Snapshot
-from komas.venues.core.ports import MarketSink, Unreadable
+from komas.venues.core.ports import MarketSink, Readers, Unreadable
 from komas.venues.core.rest import Rest
 from komas.venues.core.statistics import OrderBookStatistics
 
@@ -35,6 +40,8 @@ LATE_S: Final = 0.5  # an update that is only late comes by itself: two connecti
 SUSPECT_S: Final = 1.0  # so long a book that was cut may take to show, by its next change, that nothing is missing
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
+RECENT_S: Final = 60.0  # as long as the exchange's budget lasts
+MOVED_AT_ONCE: Final = 64  # books that became due together, before others may run
 ROOM_EVERY_S: Final = 1.0  # while there is no budget, it is looked for so often
 SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: only what was heard last is believed
 AT_ONCE: Final = 4  # snapshots under way: a host that drips holds each for ten seconds
@@ -85,7 +92,7 @@ class _BookSync:
 
 
 class _Due:
-    """Which book is to be asked for next: a heap, in which what is no longer due is passed over."""
+    """Which book will be due next: a heap, in which what is no longer due is passed over."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Stream, _BookSync]] = []
@@ -108,29 +115,58 @@ class _Due:
         heapify(self._heap)
         self._most = 2 * max(len(self._heap), _SWEPT)
 
-    def first(self) -> tuple[float, Stream, _BookSync] | None:
-        """The book that is due first, and when."""
+    def next_at(self) -> float:
+        """When the next one will be due; ``math.inf`` where there is none."""
         while self._heap:
-            at, _, stream, sync = self._heap[0]
+            at, _, _, sync = self._heap[0]
             if sync.due_at == at and not sync.is_asked:
-                return at, stream, sync
+                return at
             heappop(self._heap)
-        return None
+        return math.inf
+
+    def pop(self) -> Stream:
+        """Take the one that is due next out."""
+        return heappop(self._heap)[2]
+
+
+class _Recent:
+    """Who got a snapshot of late."""
+
+    def __init__(self) -> None:
+        self._at: OrderedDict[str, float] = OrderedDict()  # earliest first
+
+    def note(self, reader: str, now: float) -> None:
+        """One was asked for on behalf of a reader."""
+        self._at[reader] = now
+        self._at.move_to_end(reader)
+
+    def __contains__(self, reader: str) -> bool:
+        now = trio.current_time()
+        while self._at and next(iter(self._at.values())) + RECENT_S <= now:
+            self._at.popitem(last=False)
+        return reader in self._at
 
 
 class OrderBooks:
     """A ``FeedSink`` for the streams of order books; ``run()`` it beside the feed."""
 
-    def __init__(self, sink: MarketSink, rest: Rest, health: StreamHealth, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, sink: MarketSink, rest: Rest, health: StreamHealth, readers: Readers, clock_ms: Callable[[], int]
+    ) -> None:
         self._sink = sink
         self._rest = rest
         self._health = health
+        self._readers = readers
         self._clock_ms = clock_ms
         self._complaints = Complaints(log)
         self._syncs: dict[Stream, _BookSync] = {}
         self._unsynced: set[Stream] = set()
         self._awaited: dict[Stream, trio.lowlevel.ParkingLot] = {}  # by those who wait for a book to be shown
         self._due = _Due()
+        # For the budget: those that are due; and of them, those for which the reserve may be used.
+        self._waiting: FairQueue[Stream] = FairQueue()
+        self._newcomers: FairQueue[Stream] = FairQueue()
+        self._recent = _Recent()
         self._slots = trio.Semaphore(AT_ONCE)
         self._reading = trio.Lock()
         self._snapshots = 0
@@ -259,6 +295,7 @@ class OrderBooks:
 
     async def run(self) -> None:
         """Take snapshots, some beside each other, until cancelled."""
+        self._readers.tell_readers(self._on_reader)
         async with trio.open_nursery() as nursery:
             while True:
                 await self._slots.acquire()
@@ -270,16 +307,56 @@ class OrderBooks:
     async def _next(self) -> tuple[Stream, _BookSync]:
         """Wait until a book is due and the budget has room; one wait for all books."""
         while True:
-            first = self._due.first()
-            if first is None:
-                await self._due.news.park()
-            elif first[0] > trio.current_time():
-                with trio.move_on_at(first[0]):
-                    await self._due.news.park()  # another one may be due before
-            elif not self._rest.has_room:
-                await trio.sleep(ROOM_EVERY_S)  # missing trades go first
+            await self._move_due()
+            # Missing trades go first: they may use all of the budget.
+            if (found := self._turn()) is not None:
+                return found
+            if len(self._waiting):
+                await trio.sleep(ROOM_EVERY_S)
             else:
-                return first[1:]
+                with trio.move_on_at(self._due.next_at()):
+                    await self._due.news.park()  # another one may be due before
+
+    async def _move_due(self) -> None:
+        """Let the books that are due take their turns."""
+        moved = 0
+        while self._due.next_at() <= trio.current_time():
+            stream = self._due.pop()
+            self._wait(stream, self._readers.readers(stream))
+            moved += 1
+            if moved % MOVED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
+    def _wait(self, stream: Stream, readers: Iterable[str]) -> None:
+        """Have a book wait for the turns of some of its readers."""
+        some = tuple(islice(readers, OWNERS_LOOKED_AT))
+        self._waiting.put(stream, some)
+        if newcomers := [reader for reader in some if reader not in self._recent]:
+            self._newcomers.put(stream, newcomers)
+
+    def _on_reader(self, stream: Stream, reader: str) -> None:
+        """One more reads a book: it is taken in that one's turn, if it waits for another's that comes later."""
+        if stream in self._waiting:
+            self._wait(stream, (reader,))
+
+    def _turn(self) -> tuple[Stream, _BookSync] | None:
+        """Whose turn it is, where the budget has room."""
+        queue = self._waiting if self._rest.has_room else self._newcomers if self._rest.has_reserve else None
+        while queue is not None and (first := queue.first()) is not None:
+            stream, reader = first
+            sync = self._syncs.get(stream)
+            if sync is None or sync.is_asked or sync.due_at is None or sync.due_at > trio.current_time():
+                self._waiting.discard(stream)  # it needs no snapshot any more, or not yet
+                self._newcomers.discard(stream)
+            elif queue is self._newcomers and reader in self._recent:
+                self._newcomers.discard(stream)
+            else:
+                queue.serve(stream)
+                self._waiting.discard(stream)
+                self._newcomers.discard(stream)
+                self._recent.note(reader, trio.current_time())
+                return stream, sync
+        return None
 
     async def _take_snapshot(self, stream: Stream, sync: _BookSync) -> None:
         await self._ask(stream, sync)

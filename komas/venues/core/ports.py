@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from komas.model.kinds import Venue
@@ -117,5 +117,15 @@ class Pins(Protocol):
         """Let pinned streams go."""
 
 
-class Interest(Pins, Wanted, Protocol):
-    """Which streams are wanted, to be read and to be changed."""
+class Readers(Protocol):
+    """Who reads the streams: addresses of clients; an empty text for ourselves."""
+
+    def readers(self, stream: Stream) -> Iterable[str]:
+        """Who reads a stream now, in the order in which they came."""
+
+    def tell_readers(self, tell: Callable[[Stream, str], None]) -> None:
+        """Have ``tell`` called, synchronously, for each reader of a stream that it did not read before."""
+
+
+class Interest(Pins, Readers, Wanted, Protocol):
+    """Which streams are wanted and by whom, to be read and to be changed."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 10.0
 # Of what the venue allows; the rest is for other programs behind the same address.
 WEIGHT_SHARE: Final = 0.8
+ROOM_SHARE: Final = 0.5  # of that, what is not urgent may use
+RESERVE_SHARE: Final = 0.75
 WEIGHT_WINDOW_S: Final = 60.0
 BANNED_FOR_S: Final = 60.0  # when a 429 or 418 does not say how long
 
@@ -81,8 +83,17 @@ class Rest:
     @property
     def has_room(self) -> bool:
         """Whether most of the minute's weight is left: for what is not urgent."""
+        return self._is_below(ROOM_SHARE)
+
+    @property
+    def has_reserve(self) -> bool:
+        """Whether that part is left, too, which is kept for those who would wait for others' requests."""
+        return self._is_below(RESERVE_SHARE)
+
+    def _is_below(self, share: float) -> bool:
         is_fresh = trio.current_time() - self._weighed_at < WEIGHT_WINDOW_S
-        return trio.current_time() >= self._not_before and not (is_fresh and self.used_weight > self._weight_limit / 2)
+        used = self.used_weight if is_fresh else 0
+        return trio.current_time() >= self._not_before and used <= self._weight_limit * share
 
     async def get(
         self, path: str, result: type[T], params: Mapping[str, str] | None = None, *, most_bytes: int = MOST_BYTES

@@ -23,6 +23,7 @@ from komas.web.services import Services
 
 JSON = "application/json"
 DEPTH_LEVELS = 100  # a side, where a client does not say
+BUSY_S = 10  # after which a client that was turned away may come back
 
 
 class ConnectionRow(msgspec.Struct, frozen=True):
@@ -97,11 +98,12 @@ async def check_listed(services: Services, streams: Sequence[Stream], field: str
 
 def check_room(services: Services, streams: Sequence[Stream]) -> None:
     """Raise 409 when the exchange connection has no room for that many more streams."""
-    interest, most = services.hub.interest, services.settings.max_streams
-    more = sum(stream not in interest for stream in streams)
-    if more and len(interest) + more > most:
+    if not services.stream_limits.has_room_for_pins(streams):
+        interest = services.hub.interest
+        more = sum(stream not in interest for stream in streams)
         raise ProblemError(
-            HTTPStatus.CONFLICT, f"{len(interest)} streams are open and {more} more were asked for; at most {most}"
+            HTTPStatus.CONFLICT,
+            f"{len(interest)} streams are open and {more} more were asked for; at most {services.settings.max_streams}",
         )
 
 
@@ -174,15 +176,15 @@ def _depth_routes(routes: Blueprint, services: Services) -> None:
     async def depth() -> Response:
         stream, levels = params.read_depth(request.args, default=DEPTH_LEVELS, most=BOOK_LEVELS_ASKED)
         await check_listed(services, [stream], "symbol")
-        check_room(services, [stream])
         address = services.access.address(Caller.of(request.scope, request.headers))
-        if (reason := services.limits.why_full(address, [stream])) is not None:
-            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason)
-        with services.limits.present(address, [stream]):
-            return json_response(await _book(services, stream, levels))
+        reason = services.limits.why_full(address) or services.stream_limits.why_full(address, [stream])
+        if reason is not None:
+            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers={"Retry-After": str(BUSY_S)})
+        with services.limits.present(address):
+            return json_response(await _book(services, stream, address, levels))
 
 
-async def _book(services: Services, stream: Stream, levels: int) -> Depth:
+async def _book(services: Services, stream: Stream, reader: str, levels: int) -> Depth:
     """A book, once the exchange sends what changes in it and it is true; it is wanted as by a subscriber until then."""
     found: list[Depth] = []
 
@@ -192,12 +194,12 @@ async def _book(services: Services, stream: Stream, levels: int) -> Depth:
         await market.feed.acknowledged([stream])
         found.append(await market.order_books.known(stream, levels))
 
-    services.hub.interest.join([stream])  # it is kept for a while, so that the next call is quick
+    services.hub.interest.join([stream], reader)  # it is kept for a while, so that the next call is quick
     try:
         services.markets.connect()
         await _within_bounds(services, wait, "no order book", [market])
     finally:
-        services.hub.interest.leave([stream])
+        services.hub.interest.leave([stream], reader)
     return found[0]
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from quart import Blueprint, Response, request
 
-from komas.hub.hub import Hub
 from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
 from komas.web import params, sse
@@ -61,6 +60,7 @@ def _open(
     settings = services.settings
     options = sse.ReadOptions(
         streams=streams,
+        reader=address,
         show=show,
         heartbeat_s=settings.heartbeat_s,
         capacity=settings.mailbox,
@@ -77,21 +77,11 @@ def _admission(services: Services, streams: Sequence[Stream], address: str) -> I
         yield reason
         return
     services.markets.connect()
-    services.limits.enter(address, streams)
-    try:
+    with services.limits.present(address):
         yield None
-    finally:
-        services.limits.leave(address, streams)
 
 
 def _why_busy(services: Services, streams: Sequence[Stream], address: str) -> str | None:
     if services.draining.is_set():
         return "the server is shutting down"
-    if _too_many(services.hub, streams, services.settings.max_streams):
-        return "too many streams are open"
-    return services.limits.why_full(address, streams)
-
-
-def _too_many(hub: Hub, streams: Sequence[Stream], most: int) -> bool:
-    more = sum(stream not in hub.interest for stream in streams)
-    return more > 0 and len(hub.interest) + more > most
+    return services.limits.why_full(address) or services.stream_limits.why_full(address, streams)

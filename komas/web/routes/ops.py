@@ -130,7 +130,7 @@ def _market_samples(markets: Markets) -> Iterable[Sample]:
 
 
 def _subscriber_samples(services: Services) -> Iterable[Sample]:
-    hub, limits = services.hub.statistics(), services.limits.statistics()
+    hub, limits, room = services.hub.statistics(), services.limits.statistics(), services.stream_limits.statistics()
     yield Sample("tasks", "Tasks of the process now", trio.lowlevel.current_statistics().tasks_living)
     yield Sample("streams", "Streams wanted now", hub.streams)
     yield Sample("published", "Events published", hub.published, is_counter=True)
@@ -138,7 +138,13 @@ def _subscriber_samples(services: Services) -> Iterable[Sample]:
     yield Sample("dropped", "Events dropped for slow clients", hub.dropped, is_counter=True)
     yield Sample("sse_clients", "SSE clients now", limits.present)
     yield Sample("sse_admitted", "SSE clients since the start", limits.admitted, is_counter=True)
-    yield Sample("sse_refused", "SSE clients refused", limits.refused, is_counter=True)
+    yield Sample("sse_refused", "SSE clients refused", limits.refused + room.refused, is_counter=True)
+    yield Sample(
+        "streams_made_room",
+        "Streams without readers that were closed early, for others",
+        room.made_room,
+        is_counter=True,
+    )
 
 
 def _signal_samples(services: Services) -> Iterable[Sample]:

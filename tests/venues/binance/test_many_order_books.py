@@ -18,7 +18,7 @@ from komas.model.kinds import Kind
 from komas.model.market import Depth, DepthUpdate
 from komas.model.streams import Stream
 from komas.venues.binance.limits import DEPTH_ROWS
-from komas.venues.binance.order_book_sync import AT_ONCE, SUSPECT_S, OrderBooks
+from komas.venues.binance.order_book_sync import AT_ONCE, ROOM_EVERY_S, SUSPECT_S, OrderBooks
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.rest import Rest
 from tests.venues.holders import AllWanted, Holding, HoldingConnection
@@ -32,6 +32,7 @@ class _Exchange:
     def __init__(self) -> None:
         self.asked: list[tuple[float, str]] = []
         self.weight = 50
+        self.weight_of_one = 0  # added for each answer of the present minute
         self.takes_s = 0.0
         self.lag_s = 0.0
         self.levels: list[object] = [["100.0", "1.5"]]
@@ -45,7 +46,10 @@ class _Exchange:
             "bids": self.levels,
             "asks": [["101.0", "2.0", []]],
         }
-        return httpx.Response(200, content=json.dumps(body), headers={"w": str(self.weight)})
+        return httpx.Response(200, content=json.dumps(body), headers={"w": str(self._weight(now))})
+
+    def _weight(self, now: float) -> int:
+        return self.weight + self.weight_of_one * sum(at // 60 == now // 60 for at, _ in self.asked)
 
 
 class _CountingRest(Rest):
@@ -91,7 +95,7 @@ async def _books(*streams: Stream) -> AsyncIterator[_Books]:
     holding = Holding(connection)
     holding.placed += streams
     health = StreamHealth(holding, AllWanted(), hub)
-    order_books = OrderBooks(hub, rest, health, lambda: NOW_MS)
+    order_books = OrderBooks(hub, rest, health, hub.interest, lambda: NOW_MS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(order_books.run)
         nursery.start_soon(health.run)
@@ -258,3 +262,58 @@ async def test_a_stream_that_is_silent_counts_as_untrue(autojump_clock: trio.tes
         assert books.order_books.statistics().untrue == 0
         await trio.sleep(20)
         assert books.order_books.statistics().untrue == 1
+
+
+async def test_a_reader_of_four_hundred_books_does_not_take_the_snapshots_of_others(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The snapshots of a minute went to whoever asked first; everybody else's first book came after minutes, or 504."""
+    crowd, others = _streams(400), [Stream(Kind.DEPTH, f"O{number}USDT") for number in range(3)]
+    async with _books(*crowd, *others) as books:
+        books.exchange.weight_of_one = 50  # 48 of them are all that a minute has
+        books.hub.interest.join(crowd, "the crowd's")
+        for stream in crowd:
+            books.update(stream, 1, 1)
+        await trio.sleep(30)
+        taken = len(books.exchange.asked)
+        assert 48 <= taken <= 48 + AT_ONCE  # the budget is spent
+        for number, stream in enumerate(others):
+            began = trio.current_time()
+            books.hub.interest.join([stream], f"reader {number}")
+            books.update(stream, 1, 1)
+            await books.order_books.known(stream, 1)
+            assert trio.current_time() - began <= ROOM_EVERY_S
+        await trio.sleep(100)
+        assert len(books.exchange.asked) > taken + 48  # and the crowd's are taken, one minute's after another's
+
+
+async def test_a_book_that_a_crowd_asked_for_first_comes_in_its_second_readers_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Or whoever opens four hundred books could keep the most wanted of them from everybody."""
+    crowd = _streams(400)
+    async with _books(*crowd) as books:
+        books.exchange.weight_of_one = 50
+        books.hub.interest.join(crowd, "the crowd's")
+        for stream in crowd:
+            books.update(stream, 1, 1)
+        await trio.sleep(30)
+        began = trio.current_time()
+        books.hub.interest.join(crowd[-1:], "another")
+        await books.order_books.known(crowd[-1], 1)
+        assert trio.current_time() - began <= ROOM_EVERY_S
+
+
+async def test_readers_take_turns(autojump_clock: trio.testing.MockClock) -> None:
+    """While there is room, too: who wants two books has both after two of another one's thirty."""
+    crowd, few = _streams(30), [Stream(Kind.DEPTH, f"F{number}USDT") for number in range(2)]
+    async with _books(*crowd, *few) as books:
+        books.exchange.takes_s = 1
+        books.hub.interest.join(crowd, "many")
+        books.hub.interest.join(few, "few")
+        for stream in (*crowd, *few):
+            books.update(stream, 1, 1)
+        await trio.sleep(40)
+        symbols = [symbol for _, symbol in books.exchange.asked]
+        assert max(symbols.index(stream.symbol) for stream in few) <= 2 * len(few)
+        assert len(set(symbols)) == len(crowd) + len(few)

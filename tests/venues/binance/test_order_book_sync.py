@@ -87,7 +87,7 @@ async def _harness(promised_s: float = math.inf) -> AsyncIterator[_Harness]:
         holding = Holding(connection)
         holding.placed.append(DEPTH)
         health = StreamHealth(holding, AllWanted(), hub)
-        order_books = OrderBooks(hub, rest, health, lambda: 1)
+        order_books = OrderBooks(hub, rest, health, hub.interest, lambda: 1)
         nursery.start_soon(order_books.run)
         nursery.start_soon(health.run)
         yield _Harness(exchange, hub, order_books, connection, health)

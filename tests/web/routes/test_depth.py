@@ -14,6 +14,7 @@ import trio.testing
 from komas.model.kinds import Kind
 from komas.model.market import Depth, Health, HealthNotice
 from komas.model.streams import Stream
+from komas.settings import Settings
 from tests.venues.exchange import Peer, listening, obeying
 from tests.web.harness import Events, web_harness
 
@@ -173,3 +174,21 @@ async def test_who_comes_while_a_book_is_doubtful_is_shown_it_when_it_is_well(
 async def _read_on(events: Events) -> None:
     while True:
         await events.chunk()
+
+
+async def test_order_books_of_one_address_have_a_bound_and_others_have_theirs(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """429 and when to come back, over REST; busy over SSE. Another address is served."""
+    async with web_harness(tmp_path, Settings(max_books_per_address=1, linger_s=30)) as harness:
+        harness.exchange.script(_changing, obeying)
+        async with harness.stream("/api/ws/sse/depth?symbol=BTCUSDT", client="192.0.2.1"):
+            answer = await harness.call("GET", "/api/ws/depth?symbol=ETHUSDT", client="192.0.2.1")
+            assert answer.status == 429
+            assert int(answer.headers["retry-after"]) > 0
+            assert b"too many order books from this address" in answer.body
+            answer = await harness.call("GET", "/api/ws/sse/depth?symbol=ETHUSDT", client="192.0.2.1")
+            assert b"event: busy" in answer.body
+            answer = await harness.call("GET", "/api/ws/depth?symbol=BTCUSDT", client="192.0.2.1")
+            assert answer.status == 200
+            assert (await harness.call("GET", "/api/ws/depth?symbol=ETHUSDT", client="192.0.2.2")).status != 429
