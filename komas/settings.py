@@ -285,7 +285,9 @@ FIELDS: Final[dict[str, Field]] = {
     ),
     "default_symbols": Field(_some(_symbol), "symbols such as BTCUSDT, with commas", "what quick/start-prices starts"),
     "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),
-    "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client; less where room is short"),
+    "linger_s": Field(
+        _number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client; less where room is short"
+    ),
     "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
     "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
     "reconnect_attempts": Field(

@@ -224,7 +224,7 @@ class BinanceConnection:
             if (free_at := protocol.free_at(now)) > now:
                 await trio.sleep_until(free_at)
                 continue
-            protocol.expire(now)
+            protocol.expire(now, socket.heard_at)
             request = protocol.next_request(self._subscriptions.names(), now)
             if request is not None:
                 await socket.send(request)

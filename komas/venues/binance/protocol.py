@@ -6,11 +6,13 @@ remembered twice. For each stream name:
     wanted ──open_with()──▶ held                    named in the URL: the handshake is its acknowledgement
     wanted ──next_request()──▶ asked ──ack──▶ held ──next_request()──▶ asked (to drop) ──ack──▶ gone
                                asked ──error──▶ refused, or asked again in halves until the culprit stands alone
-                               asked ──no answer for ACK_TIMEOUT_S──▶ unsure: asked again, ASKS times at most
+                               asked ──no answer for ACK_TIMEOUT_S──▶ unsure: asked again, ASKS times at most,
+                                                   if anything else came
     held ──not in LIST_SUBSCRIPTIONS──▶ wanted; not held and in it ──▶ held, so that it is dropped if it is not wanted
 
 What was asked last of a stream decides: the exchange takes requests in their order, whatever becomes of its answers.
-Requests keep within the exchange's count of messages, in a true rolling window in which pongs count too.
+Requests keep within the exchange's count of messages, in a true rolling window in which pongs count too, and in which a
+request counts from its answer: it may have been under way until then.
 """
 
 from __future__ import annotations
@@ -101,6 +103,7 @@ class SubscriptionProtocol:
         self._was_full = False
         self._asks: dict[str, int] = {}
         self._last_id = 0
+        self._is_leaving = False  # a request, as the next frame
         self._look_at = math.inf
         self._touched: set[str] = set()  # since the exchange was asked for its list
         self.held: dict[str, None] = {}
@@ -121,12 +124,14 @@ class SubscriptionProtocol:
         self._look_at = now + RECONCILE_EVERY_S
 
     def sent(self, now: float) -> None:
-        """Count one frame that left, whatever it was."""
-        self._frames.record(now)
+        """Count one frame that left, whatever it was; a request counts once it is answered, or given up."""
+        if not self._is_leaving:
+            self._frames.record(now)
+        self._is_leaving = False
 
     def free_at(self, now: float) -> float:
         """When the next request may leave: ``now``, or later."""
-        return max(self._frames.free_at(now), self._spacing.free_at(now))
+        return max(self._frames.free_at(now, beside=len(self._requests)), self._spacing.free_at(now))
 
     def next_request(self, wanted: Sequence[str], now: float) -> str | None:
         """The text of the next request, ``None`` when what is held or asked for is what is wanted.
@@ -141,6 +146,7 @@ class SubscriptionProtocol:
             return None
         self._last_id += 1
         self._spacing.record(now)
+        self._is_leaving = True
         if not names:
             self._look_at = now + RECONCILE_EVERY_S
             self._touched = set(self._in_flight)
@@ -159,11 +165,12 @@ class SubscriptionProtocol:
         number = self._number_of(frame)
         return number in self._requests or number in self._late
 
-    def answered(self, frame: Combined) -> tuple[Refusal, ...]:
+    def answered(self, frame: Combined, now: float) -> tuple[Refusal, ...]:
         """Take one reply in; returns the streams that it finally refused, which the caller must stop wanting."""
         number, request = self._request_of(frame)
         if request is None:
             return ()
+        self._frames.record(now)
         if request.method == LIST:
             self._compare(frame)
             return ()
@@ -189,12 +196,19 @@ class SubscriptionProtocol:
             self.held[name] = None
             self._unsure.pop(name, None)
 
-    def expire(self, now: float) -> None:
-        """Ask again for what was not answered; ``VenueError`` when the exchange has ignored a request too often."""
+    def expire(self, now: float, heard_at: float) -> None:
+        """Ask again for what was not answered; ``VenueError`` when the exchange has ignored a request too often.
+
+        The same where nothing at all was heard since (``heard_at``): the network stands still, and what is asked again
+        would come together with what was asked before.
+        """
         for number, request in list(self._requests.items()):
             if now < request.asked_at + ACK_TIMEOUT_S:
                 continue
+            if heard_at <= request.asked_at:
+                raise VenueError(f"nothing came in {ACK_TIMEOUT_S:g} s after a request", cause=Cause.SILENT)
             del self._requests[number]
+            self._frames.record(now)
             if request.method == LIST:
                 continue  # asked again in its turn; an older list means nothing
             self._late[number] = request

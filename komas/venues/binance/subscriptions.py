@@ -47,7 +47,7 @@ class Subscriptions:
         """Take an answer of the exchange to one of our requests; any other costs nothing."""
         if not self.protocol.is_awaited(frame):
             return
-        self._sink.on_refusals(self.protocol.answered(frame))
+        self._sink.on_refusals(self.protocol.answered(frame, trio.current_time()))
         self.note_held()
         self._sink.news.unpark_all()
 

@@ -22,16 +22,18 @@ class RollingWindow:
         self._forget(now)
         self._acts.append(now)
 
-    def free_at(self, now: float) -> float:
+    def free_at(self, now: float, beside: int = 0) -> float:
         """When there is room for one more act: ``now``, or the very moment at which the oldest one leaves.
+
+        Room for so many acts ``beside`` is kept, of which it is not known yet when they count; fewer than the limit.
 
         A moment, not a wait: ``now + (moment - now)`` may round to just before it, and a caller that sleeps so on a
         test clock, which stands still while a task is awake, never arrives.
         """
         self._forget(now)
-        if len(self._acts) < self._limit:
+        if (over := len(self._acts) + beside - self._limit) < 0:
             return now
-        return self._acts[len(self._acts) - self._limit] + self._period_s
+        return self._acts[over] + self._period_s
 
     def _forget(self, now: float) -> None:
         while self._acts and self._acts[0] + self._period_s <= now:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -31,7 +32,7 @@ def _ask(protocol: SubscriptionProtocol, wanted: list[str], now: float = 0.0) ->
 
 def _answer(protocol: SubscriptionProtocol, number: int, error: object = None) -> tuple[Refusal, ...]:
     body = {"result": None, "id": number} if error is None else {"error": error, "id": number}
-    return protocol.answered(read_frame(json.dumps(body)))
+    return protocol.answered(read_frame(json.dumps(body)), 0.0)
 
 
 def test_the_first_streams_go_into_the_url() -> None:
@@ -76,7 +77,7 @@ def test_what_is_not_answered_holds_the_next_request_back() -> None:
     _answer(protocol, numbers[0])
     assert protocol.next_request(wanted, 10.0) is not None
     assert protocol.next_request(wanted, 10.0) is None
-    protocol.expire(10.0 + ACK_TIMEOUT_S)
+    protocol.expire(10.0 + ACK_TIMEOUT_S, 10.0 + ACK_TIMEOUT_S)
     assert protocol.next_request(wanted, 10.0 + ACK_TIMEOUT_S) is not None
 
 
@@ -146,19 +147,19 @@ def test_an_error_without_an_id_is_about_the_oldest_request() -> None:
     protocol = SubscriptionProtocol()
     _ask(protocol, ["bad@trade"])
     frame = read_frame('{"error":{"code":3,"msg":"Invalid JSON"},"id":null}')
-    assert protocol.answered(frame) == (Refusal("bad@trade", 3, "Invalid JSON"),)
+    assert protocol.answered(frame, 0.0) == (Refusal("bad@trade", 3, "Invalid JSON"),)
 
 
 def test_an_error_about_nothing_is_ignored() -> None:
     """There is nothing that it could be about."""
-    assert SubscriptionProtocol().answered(read_frame('{"error":{"code":3,"msg":"Invalid JSON"},"id":null}')) == ()
+    assert SubscriptionProtocol().answered(read_frame('{"error":{"code":3,"msg":"Invalid JSON"},"id":null}'), 0.0) == ()
 
 
 def test_no_error_is_no_refusal() -> None:
     """``"error": null`` says yes."""
     protocol = SubscriptionProtocol()
     _, _, number = _ask(protocol, ["a@trade"])
-    assert protocol.answered(read_frame(f'{{"error":null,"result":null,"id":{number}}}')) == ()
+    assert protocol.answered(read_frame(f'{{"error":null,"result":null,"id":{number}}}'), 0.0) == ()
     assert "a@trade" in protocol.held
 
 
@@ -166,7 +167,7 @@ def test_an_error_that_cannot_be_read_is_a_refusal_still() -> None:
     """Numbers out of range, and no words."""
     protocol = SubscriptionProtocol()
     _, _, number = _ask(protocol, ["a@trade"])
-    (refusal,) = protocol.answered(read_frame(f'{{"error":{{"code":1e999,"msg":5}},"id":{number}}}'))
+    (refusal,) = protocol.answered(read_frame(f'{{"error":{{"code":1e999,"msg":5}},"id":{number}}}'), 0.0)
     assert (refusal.name, refusal.code) == ("a@trade", None)
 
 
@@ -174,7 +175,7 @@ def test_a_late_answer_still_counts_and_blames_nobody_else() -> None:
     """It belongs to its own request, which was given up waiting for."""
     protocol = SubscriptionProtocol()
     _, _, first = _ask(protocol, ["a@trade"])
-    protocol.expire(ACK_TIMEOUT_S)
+    protocol.expire(ACK_TIMEOUT_S, ACK_TIMEOUT_S)
     _ask(protocol, ["a@trade", "b@trade"], ACK_TIMEOUT_S)
     assert [refusal.name for refusal in _answer(protocol, first, INVALID)] == ["a@trade"]
 
@@ -184,7 +185,7 @@ def test_an_answer_to_what_was_asked_before_the_contrary_proves_nothing() -> Non
     protocol = SubscriptionProtocol()
     _, _, first = _ask(protocol, ["a@trade"])
     protocol.delivered("a@trade")
-    protocol.expire(ACK_TIMEOUT_S)
+    protocol.expire(ACK_TIMEOUT_S, ACK_TIMEOUT_S)
     method, _, second = _ask(protocol, [], ACK_TIMEOUT_S)
     assert method == "UNSUBSCRIBE"
     _answer(protocol, second)
@@ -200,11 +201,11 @@ def test_what_was_not_answered_is_unsure_and_said_again() -> None:
     for name in ("a@trade", "b@trade"):
         _answer(protocol, _ask(protocol, ["a@trade", "b@trade"][: 1 + (name > "b")])[2])
     assert _ask(protocol, ["b@trade"], 1.0)[0] == "UNSUBSCRIBE"
-    protocol.expire(1.0 + ACK_TIMEOUT_S)
+    protocol.expire(1.0 + ACK_TIMEOUT_S, 1.0 + ACK_TIMEOUT_S)
     assert _ask(protocol, ["b@trade", "a@trade"], 12.0)[:2] == ("SUBSCRIBE", ["a@trade"])
     protocol = SubscriptionProtocol(most=1)
     _ask(protocol, ["a@trade"])
-    protocol.expire(ACK_TIMEOUT_S)
+    protocol.expire(ACK_TIMEOUT_S, ACK_TIMEOUT_S)
     method, names, number = _ask(protocol, ["z@trade"], ACK_TIMEOUT_S)
     assert (method, names) == ("UNSUBSCRIBE", ["a@trade"])
     assert protocol.next_request(["z@trade"], ACK_TIMEOUT_S + 1) is None
@@ -229,7 +230,7 @@ def test_data_is_an_acknowledgement_of_what_was_asked_for() -> None:
     protocol.delivered("z@trade")
     assert list(protocol.held) == ["a@trade"]
     for now in (ACK_TIMEOUT_S, 2 * ACK_TIMEOUT_S, 5 * ACK_TIMEOUT_S):
-        protocol.expire(now)
+        protocol.expire(now, now)
     assert protocol.next_request(["a@trade"], 100.0) is None
 
 
@@ -257,8 +258,8 @@ def test_suspects_keep_within_the_exchanges_count_too() -> None:
 
 def test_a_reply_to_nothing_is_ignored() -> None:
     """Late, repeated or foreign."""
-    assert SubscriptionProtocol().answered(read_frame('{"result":null,"id":99}')) == ()
-    assert SubscriptionProtocol().answered(read_frame('{"result":["a@trade"],"id":"x"}')) == ()
+    assert SubscriptionProtocol().answered(read_frame('{"result":null,"id":99}'), 0.0) == ()
+    assert SubscriptionProtocol().answered(read_frame('{"result":["a@trade"],"id":"x"}'), 0.0) == ()
 
 
 def test_a_lost_acknowledgement_is_asked_for_again_three_times_at_most() -> None:
@@ -268,10 +269,10 @@ def test_a_lost_acknowledgement_is_asked_for_again_three_times_at_most() -> None
         _ask(protocol, _names(1), now)
         assert protocol.next_look() == now + ACK_TIMEOUT_S
         now += ACK_TIMEOUT_S
-        protocol.expire(now)
+        protocol.expire(now, now)
     _ask(protocol, _names(1), now)
     with pytest.raises(VenueError, match="SUBSCRIBE was not answered 3 times"):
-        protocol.expire(now + ACK_TIMEOUT_S)
+        protocol.expire(now + ACK_TIMEOUT_S, now + ACK_TIMEOUT_S)
 
 
 def test_a_name_that_the_exchange_hangs_up_on_is_quarantined() -> None:
@@ -303,3 +304,41 @@ def test_requests_and_pongs_share_one_window() -> None:
     for start in sent:
         assert sum(start <= moment < start + 1.0 for moment in sent) <= 5
     assert min(after - before for before, after in itertools.pairwise(sent) if after > before) >= 0.25
+
+
+@given(st.integers(0, 2**32))
+def test_a_network_that_stands_still_brings_no_more_than_five_at_once(seed: int) -> None:
+    """Each second, in the exchange's count, whatever was under way for how long, with a pong in between."""
+    pick, protocol = random.Random(seed), SubscriptionProtocol()
+    now, arrived_by, arrivals = 0.0, 0.0, []
+    under_way: list[tuple[float, int]] = []  # when the answer is here, and to what
+    for index in range(60):
+        now = max(now, protocol.free_at(now)) + pick.choice([0.0, 0.05, 0.3])
+        while under_way and (under_way[0][0] <= now or len(under_way) == limits.REQUESTS_UNANSWERED):
+            at, number = under_way.pop(0)
+            now = max(now, at)
+            protocol.answered(read_frame(json.dumps({"result": None, "id": number})), now)
+        if protocol.free_at(now) > now:
+            continue
+        protocol.expire(now, now)
+        text = protocol.next_request(_names(index + 1), now)
+        protocol.sent(now)
+        # In order, each after those before it; now and then nothing moves for some seconds.
+        arrived_by = max(arrived_by, now + pick.choice([0.0, 0.1, 0.1, 3.0]))
+        arrivals.append(arrived_by)
+        assert text is not None
+        under_way.append((arrived_by + pick.choice([0.0, 0.1]), json.loads(text)["id"]))
+        if index % 20 == 10:
+            protocol.sent(now)
+            arrivals.append(arrived_by)
+    for start in arrivals:
+        assert sum(start <= moment < start + 1.0 for moment in arrivals) <= 5
+
+
+def test_nothing_is_asked_again_where_nothing_at_all_came() -> None:
+    """What was asked before would arrive with it; another connection is a better way."""
+    protocol = SubscriptionProtocol()
+    _ask(protocol, _names(1), 5.0)
+    protocol.expire(4.9 + ACK_TIMEOUT_S, 4.0)
+    with pytest.raises(VenueError, match="nothing came in 10 s"):
+        protocol.expire(5.0 + ACK_TIMEOUT_S, 4.0)

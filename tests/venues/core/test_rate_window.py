@@ -25,6 +25,17 @@ def test_acts_without_room_count_too() -> None:
     assert window.free_at(0.3) == 0.1 + 1.0
 
 
+def test_room_is_kept_for_what_is_under_way() -> None:
+    """When it will count is not known yet."""
+    window = RollingWindow(4, 1.0)
+    assert window.free_at(0.0, beside=3) == 0.0
+    window.record(0.0)
+    window.record(0.1)
+    assert window.free_at(0.2, beside=1) == 0.2
+    assert window.free_at(0.2, beside=2) == 1.0
+    assert window.free_at(0.2, beside=3) == 0.1 + 1.0
+
+
 @given(st.integers(1, 6), st.lists(st.floats(0, 0.5), max_size=60))
 def test_no_period_holds_more_than_the_limit(limit: int, pauses: list[float]) -> None:
     """Whoever waits as told is never over the limit, wherever the period starts."""
