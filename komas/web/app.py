@@ -20,6 +20,7 @@ from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import control
+from komas.web.routes.history import history
 from komas.web.routes.market_sse import market
 from komas.web.routes.ops import ops
 from komas.web.routes.signals_rest import publish, vips
@@ -48,6 +49,7 @@ def create_app(services: Services) -> QuartTrio:
     for routes in (
         control(services),
         market(services),
+        history(services),
         ops(services),
         publish(services),
         vips(services),

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from komas.errors import VenueError
 from komas.model.kinds import KINDS, Kind, Venue
-from komas.model.market import Depth, FeedState, FeedStatus, Health
+from komas.model.market import Depth, Event, FeedState, FeedStatus, Health
 from komas.model.streams import Stream
+from komas.model.symbols import SymbolInfo
 from komas.venues.core.connection import Arrival
 from komas.venues.core.health import Condition
 from komas.venues.core.statistics import FeedStatistics, GapFillStatistics, OrderBookStatistics
@@ -76,6 +77,23 @@ class SymbolList(Protocol):
         """Those of the symbols that the exchange does not list, as far as it answers."""
 
 
+class SymbolFinder(Protocol):
+    """Search over the symbols of a market."""
+
+    async def find(self, query: str, limit: int) -> list[SymbolInfo]:
+        """Up to ``limit`` symbols that ``query`` may mean, best first."""
+
+
+class Past(Protocol):
+    """What happened in a market before now."""
+
+    async def latest(self, stream: Stream, limit: int, *, end_ms: int | None = None, reader: str) -> tuple[Event, ...]:
+        """The last candles or trades, oldest first; candles that opened at ``end_ms`` or before.
+
+        ``reader`` is whom the request is counted by. Raises ``VenueError``.
+        """
+
+
 class SymbolFollower(Protocol):
     """Subscriptions to every symbol of a kind."""
 
@@ -118,6 +136,10 @@ class Market(Protocol):
         """What it is called in texts for people."""
 
     @property
+    def code(self) -> str:
+        """What it is called by programs."""
+
+    @property
     def feed(self) -> MarketFeed:
         """Its connections."""
 
@@ -128,6 +150,14 @@ class Market(Protocol):
     @property
     def listings(self) -> SymbolList:
         """The symbols that it lists."""
+
+    @property
+    def symbol_search(self) -> SymbolFinder:
+        """Search over them."""
+
+    @property
+    def past(self) -> Past:
+        """What happened before now."""
 
     @property
     def symbol_tracker(self) -> SymbolFollower:

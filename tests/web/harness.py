@@ -34,6 +34,15 @@ from tests.venues.exchange import ScriptedExchange
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 NOW_MS = 1_770_000_000_000
+PAST = {
+    "/api/v3/klines": [
+        [open_ms, "1.10", "2.0", "0.5", "1.50", "7.000", open_ms + 299_999, "9.0", 3]
+        for open_ms in (NOW_MS - 300_000, NOW_MS)
+    ],
+    "/api/v3/trades": [
+        {"id": number, "price": "61840.10", "qty": "0.50", "time": NOW_MS, "isBuyerMaker": True} for number in (1, 2)
+    ],
+}
 ADMIN_TOKEN = "made-by-the-first-run"
 ADMIN = ("Authorization", f"Bearer {ADMIN_TOKEN}")
 
@@ -248,6 +257,8 @@ async def web_harness(
         if request.url.path == limits.DEPTH_PATH and has_snapshots:
             body = b'{"lastUpdateId":10,"bids":[["100.0","1.0"]],"asks":[["101.0","2.00"]]}'
             return httpx.Response(200, content=body)
+        if request.url.path in PAST:
+            return httpx.Response(200, json=PAST[request.url.path])
         if request.url.path not in (limits.EXCHANGE_INFO_PATH, limits_usdm.EXCHANGE_INFO_PATH):
             return httpx.Response(404, content=b"{}")
         return httpx.Response(200, json={"symbols": [{"symbol": symbol} for symbol in SYMBOLS]})

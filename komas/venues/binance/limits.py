@@ -12,13 +12,15 @@ from komas.model.kinds import Venue
 class MarketSpec(msgspec.Struct, frozen=True):
     """One of Binance's markets: where its streams and its symbols are.
 
-    ``silence_s`` is how long nothing at all may come, not even a ping.
+    ``name`` is for people, ``code`` for programs. ``silence_s`` is how long nothing at all may come, not even a ping.
     """
 
     venue: Venue
     name: str
+    code: str
     stream_path: str
     exchange_info_path: str
+    volumes_path: str
     weight_per_minute: int
     silence_s: float
 
@@ -56,6 +58,7 @@ SHUTDOWN_EVENT: Final = "serverShutdown"
 
 # binance-spot-api-docs, general API information.
 EXCHANGE_INFO_PATH: Final = "/api/v3/exchangeInfo"
+VOLUMES_PATH: Final = "/api/v3/ticker/24hr?type=MINI"  # of all symbols; it weighs 80
 SYMBOLS: Final = 20_000  # that an answer may list; spot has 3,600 (2026), those that are gone included
 WEIGHT_PER_MINUTE: Final = 6_000  # of one address, all programs together
 WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"
@@ -76,8 +79,10 @@ LIST_BYTES: Final = 2**18  # of it: 250 a stream
 SPOT: Final = MarketSpec(
     venue=Venue.BINANCE,
     name="spot",
+    code="spot",
     stream_path=STREAM_PATH,
     exchange_info_path=EXCHANGE_INFO_PATH,
+    volumes_path=VOLUMES_PATH,
     weight_per_minute=WEIGHT_PER_MINUTE,
     silence_s=TOTAL_SILENCE_S,
 )

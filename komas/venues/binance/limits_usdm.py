@@ -15,6 +15,7 @@ STREAM_PATH: Final = "/market/stream"
 TOTAL_SILENCE_S: Final = 660.0
 
 EXCHANGE_INFO_PATH: Final = "/fapi/v1/exchangeInfo"
+VOLUMES_PATH: Final = "/fapi/v1/ticker/24hr"  # of all symbols; it weighs 40
 WEIGHT_PER_MINUTE: Final = 2_400  # shared with COIN-M since 2026-06-30 (ccxt#28971)
 
 # Ten incoming messages a second are allowed, spot allows five (docs); we keep spot's pace, and spot's 200 names in one
@@ -23,8 +24,10 @@ WEIGHT_PER_MINUTE: Final = 2_400  # shared with COIN-M since 2026-06-30 (ccxt#28
 USD_M: Final = MarketSpec(
     venue=Venue.BINANCE_USDM,
     name="usd-m futures",
+    code="usd_m",
     stream_path=STREAM_PATH,
     exchange_info_path=EXCHANGE_INFO_PATH,
+    volumes_path=VOLUMES_PATH,
     weight_per_minute=WEIGHT_PER_MINUTE,
     silence_s=TOTAL_SILENCE_S,
 )

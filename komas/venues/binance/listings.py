@@ -6,7 +6,8 @@ before anybody waits. Where the REST host does not answer, a name is neither kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -14,8 +15,11 @@ import trio
 
 from komas.errors import VenueError
 from komas.event_log import event_logger
+from komas.model.symbols import SymbolInfo
 from komas.venues.binance import limits
+from komas.venues.binance.wire import check
 from komas.venues.core.complaints import Complaints
+from komas.venues.core.ports import Unreadable
 from komas.venues.core.rest import Rest
 from komas.venues.core.words import cut
 
@@ -27,25 +31,40 @@ RETRY_S: Final = 30.0
 FIRST_ANSWER_S: Final = 3.0  # how long a user's request waits for the first answer
 
 
+class _Filter(msgspec.Struct):
+    """``{"filterType":"PRICE_FILTER","minPrice":"0.01","maxPrice":"1000000.00","tickSize":"0.01"}``."""
+
+    filterType: str = ""  # noqa: N815 - the exchange's keys
+    tickSize: Decimal | None = None  # noqa: N815
+    stepSize: Decimal | None = None  # noqa: N815
+
+
 class _Symbol(msgspec.Struct):
     """``{"timezone":"UTC",...,"symbols":[{"symbol":"BTCUSDT","status":"TRADING",...}]}``: one of the symbols."""
 
     symbol: str
     status: str = "TRADING"
+    baseAsset: str = ""  # noqa: N815 - the exchange's keys
+    quoteAsset: str = ""  # noqa: N815
+    filters: tuple[_Filter, ...] = ()
 
 
 TRADING: Final = "TRADING"
+_PRICES: Final = "PRICE_FILTER"
+_QUANTITIES: Final = "LOT_SIZE"
+_NO_FILTER: Final = _Filter()
 SHOWN: Final = 60  # characters of a symbol or a status: the longest has 20
 
 
 class Listings:
     """The exchange's symbols; ``run()`` keeps them fresh. ``version`` differs after every change."""
 
-    def __init__(self, rest: Rest, path: str = limits.EXCHANGE_INFO_PATH) -> None:
+    def __init__(self, rest: Rest, path: str = limits.EXCHANGE_INFO_PATH, market: str = "spot") -> None:
         self._rest = rest
+        self._market = market
         self._path = path
         self._complaints = Complaints(log)
-        self._symbols: dict[str, str] = {}  # symbol → status
+        self._symbols: dict[str, SymbolInfo] = {}
         self._left_out: set[str] = set()  # by the last answer, though listed before
         self._asked_at = -RECHECK_S
         self._answered = trio.Event()  # the first answer has come, or has failed to
@@ -68,11 +87,16 @@ class Listings:
 
     def trading(self) -> tuple[str, ...]:
         """The symbols that trade now."""
-        return tuple(symbol for symbol, status in self._symbols.items() if status == TRADING)
+        return tuple(symbol for symbol, info in self._symbols.items() if info.status == TRADING)
+
+    def all(self) -> Collection[SymbolInfo]:
+        """Every symbol that is listed."""
+        return self._symbols.values()
 
     def status(self, symbol: str) -> str | None:
         """What the exchange says of a symbol: ``TRADING``, ``BREAK``, ...; ``None`` for one that it does not list."""
-        return self._symbols.get(symbol)
+        info = self._symbols.get(symbol)
+        return None if info is None else info.status
 
     async def answered(self) -> bool:
         """Wait for the first answer, within bounds; whether the symbols are known."""
@@ -111,7 +135,7 @@ class Listings:
         except VenueError as error:
             self._complaints.warning("symbols not checked", asked=self._path, reason=str(error))
             return max(RETRY_S, error.retry_after_s or 0.0)
-        symbols = {listed.symbol: cut(listed.status, SHOWN) for listed in found if len(listed.symbol) <= SHOWN}
+        symbols = {listed.symbol: self._info(listed) for listed in found if len(listed.symbol) <= SHOWN}
         if not symbols:
             self._complaints.warning("symbols not checked", asked=self._path, reason="the exchange listed none")
             return RETRY_S
@@ -126,3 +150,24 @@ class Listings:
             self.version += 1
             self._changes.unpark_all()
         return RETRY_S if doubtful else FRESH_S
+
+    def _info(self, listed: _Symbol) -> SymbolInfo:
+        steps = {each.filterType: each for each in listed.filters}
+        return SymbolInfo(
+            symbol=listed.symbol,
+            status=cut(listed.status, SHOWN),
+            base=cut(listed.baseAsset, SHOWN),
+            quote=cut(listed.quoteAsset, SHOWN),
+            tick_size=_step(steps.get(_PRICES, _NO_FILTER).tickSize),
+            step_size=_step(steps.get(_QUANTITIES, _NO_FILTER).stepSize),
+            market=self._market,
+        )
+
+
+def _step(value: Decimal | None) -> Decimal | None:
+    """A step of prices or quantities; ``None`` for what cannot be one."""
+    try:
+        check(*() if value is None else (value,))
+    except Unreadable:
+        return None
+    return value or None  # 0 stands for none

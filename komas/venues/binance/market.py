@@ -17,7 +17,9 @@ from komas.venues.binance.connection import BinanceConnection, BinanceDialer, Co
 from komas.venues.binance.limits import MarketSpec
 from komas.venues.binance.listings import Listings
 from komas.venues.binance.order_book_sync import OrderBooks
+from komas.venues.binance.past import PastEvents
 from komas.venues.binance.rows import RestHistory
+from komas.venues.binance.symbol_search import SymbolSearch
 from komas.venues.binance.symbol_tracker import SymbolTracker
 from komas.venues.core.feed import Feed, FeedOptions
 from komas.venues.core.feed_input import FeedInput
@@ -64,12 +66,15 @@ class BinanceMarket:
         check_url(options.url)
         self.venue = spec.venue
         self.name = spec.name
+        self.code = spec.code
         self._sink = sink
         self._interest = interest
         self._is_primary = options.is_primary
         shards: Shards[BinanceConnection] = Shards(options.streams_per_connection)
         self.health = StreamHealth(shards, interest, sink, tells_outages=not options.is_primary)
-        self.listings = Listings(rest, spec.exchange_info_path)
+        self.listings = Listings(rest, spec.exchange_info_path, spec.code)
+        self.symbol_search = SymbolSearch(rest, self.listings, spec.volumes_path)
+        self.past = PastEvents(rest, options.clock_ms)
         self.gap_filler = GapFiller(
             sink, RestHistory(rest), self.health, options.clock_ms, deadline_s=options.backfill_s
         )
