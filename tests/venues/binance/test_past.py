@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -82,7 +83,7 @@ async def test_who_asks_the_same_at_the_same_time_waits_for_one_request(
         exchange.takes_s = 0.5
         async with trio.open_nursery() as nursery:
             for number in range(100):
-                nursery.start_soon(lambda number=number: past.latest(CANDLES, 3, reader=f"reader {number}"))
+                nursery.start_soon(partial(past.latest, CANDLES, 3, reader=f"reader {number}"))
         assert len(exchange.asked) == 1
         await trio.sleep(FRESH_S)
         await past.latest(CANDLES, 3, reader="a")
