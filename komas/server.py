@@ -122,7 +122,7 @@ async def open_gateway(
         days=settings.log_days,
     ) as daily:
         access = _open_access(settings, config)
-        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal)
+        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal, history_bytes=settings.history_bytes)
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)

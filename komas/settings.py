@@ -72,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sse_per_address: int = 500
     mailbox: int = 2048
     journal: int = 4096
+    history_bytes: int = 2**29
     direct_writes: bool = True
     jwt_secret: str = ""
     jwt_algorithm: str = "HS256"
@@ -317,6 +318,11 @@ FIELDS: Final[dict[str, Field]] = {
         _count(16, 10**6),
         "16 to 1000000",
         "trades and closed candles kept for clients that come back, for each stream",
+    ),
+    "history_bytes": Field(
+        _count(2**20, 2**40),
+        "1048576 to 1099511627776",
+        "memory for all that is kept for clients that come back; beyond it, streams that nobody reads give first",
     ),
     "direct_writes": Field(
         _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"

@@ -18,10 +18,12 @@ import trio
 from komas.hub.broadcast import Broadcaster, Encoder, Writer
 from komas.hub.buffer import BUFFER_EVENTS, Buffer
 from komas.hub.history import HISTORY_LENGTH
+from komas.hub.history_limit import HISTORY_BYTES, HistoryLimit
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.latest import Latest
 from komas.hub.open_streams import OpenStreams
 from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow
+from komas.hub.replay import Replay
 from komas.hub.subscription import DirectSubscription, Subscription
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.kinds import BY_EVENT, KINDS
@@ -32,13 +34,18 @@ MarketSubscription: TypeAlias = Subscription[Item, Batch]
 
 
 class HubStatistics(msgspec.Struct, frozen=True):
-    """Counts: events since the start; streams, subscribers and events in all histories now."""
+    """Counts: events since the start; streams, subscribers, and events and bytes in all histories now.
+
+    ``history_evicted`` are events that went for the limit of all histories, not for that of their own.
+    """
 
     published: int
     unwanted: int
     streams: int
     subscribers: int
     history_events: int
+    history_bytes: int
+    history_evicted: int
     dropped: int
 
 
@@ -55,9 +62,11 @@ class Hub:
         *,
         linger_s: float = LINGER_S,
         history_length: int = HISTORY_LENGTH,
+        history_bytes: int = HISTORY_BYTES,
         epoch: Callable[[], str] = new_epoch,
     ) -> None:
-        self._open_streams = OpenStreams(history_length, epoch)
+        self._history_limit = HistoryLimit(history_bytes)
+        self._open_streams = OpenStreams(history_length, self._history_limit, epoch)
         self._buffers: dict[Buffer[Item, Batch], None] = {}
         self._broadcaster: Broadcaster[Item, Batch] = Broadcaster()
         self._published = 0
@@ -96,8 +105,8 @@ class Hub:
             envelopes.append(envelope)
             if envelope.sequence is not None:
                 kept.append(envelope)
-        if kept:
-            open_stream.history.append(*kept)
+        if kept and (grown := open_stream.history.append(*kept)):
+            self._history_limit.grew(open_stream.history, grown)
         for target in open_stream.targets:
             target.put(*envelopes)
         self.latest.put(envelopes[-1])
@@ -119,7 +128,7 @@ class Hub:
         if open_stream is None:
             return
         envelope = NoticeEnvelope(gap, stream)
-        open_stream.history.append(envelope)
+        self._history_limit.grew(open_stream.history, open_stream.history.append_gap(envelope))
         self._open_streams.put(stream, envelope)
 
     def reset_sequence(self, stream: Stream, gap: Gap) -> None:
@@ -139,12 +148,12 @@ class Hub:
         """Tell subscribers of a stream that its health changed; a doubtful order book is forgotten."""
         if KINDS[stream.kind].is_book and health.health in (Health.STALE, Health.RECOVERING):
             self.latest.forget(stream)
-        self._open_streams.put(stream, NoticeEnvelope(health, stream))
+        self._open_streams.tell(stream, NoticeEnvelope(health, stream))
 
     def reject(self, stream: Stream, reason: str) -> None:
         """Tell subscribers of a stream why the exchange refused it, and stop wanting it."""
         refusal = FeedStatus(state=self.status.state, stream=stream.name, reason=reason)
-        self._open_streams.put(stream, NoticeEnvelope(refusal, stream))
+        self._open_streams.tell(stream, NoticeEnvelope(refusal, stream))
         self.interest.abandon(stream)
 
     @contextmanager
@@ -162,9 +171,9 @@ class Hub:
         ``reader`` is whom the subscription is counted by (``Interest``). ``since`` recovers what came after a position;
         it goes with a single stream, whose own a position is.
         """
-        buffer, initial = self._add(streams, reader, since, ConflatingQueue(capacity, overflow))
+        buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity, overflow))
         try:
-            yield Subscription(buffer, initial)
+            yield Subscription(buffer, initial, replay)
         finally:
             self._remove(streams, reader, buffer)
 
@@ -183,11 +192,11 @@ class Hub:
         key = (tuple(streams), encoder, capacity)
         group = self._broadcaster.open_group(key, lambda: ConflatingQueue(capacity), encoder)
         try:
-            buffer, initial = self._add(streams, reader, since, ConflatingQueue(capacity))
+            buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity))
             try:
                 replace_target = partial(self._open_streams.replace, streams)
                 yield DirectSubscription(
-                    buffer, initial, group=group, writer=writer, encoder=encoder, replace_target=replace_target
+                    buffer, initial, replay, group=group, writer=writer, encoder=encoder, replace_target=replace_target
                 )
             finally:
                 self._remove(streams, reader, buffer)
@@ -196,24 +205,24 @@ class Hub:
 
     def _add(
         self, streams: Sequence[Stream], reader: str, since: StreamPosition | None, queue: ConflatingQueue
-    ) -> tuple[Buffer[Item, Batch], list[Item]]:
+    ) -> tuple[Buffer[Item, Batch], list[Item], Replay | None]:
         """Add a subscription. No await in here: an event in between would be in neither initial state nor buffer."""
         buffer = Buffer(queue)
         self.interest.join(streams, reader)
         try:
-            initial = [item for stream in streams for item in self._initial_state(stream, since)]
+            initial, replay = self._begin(streams, since, buffer)
         except BaseException:
-            self.interest.leave(streams, reader)
+            self._remove(streams, reader, buffer)
             raise
-        self._open_streams.replace(streams, None, buffer)
+        self._open_streams.entered(streams)
         self._buffers[buffer] = None
         if self.drained.is_set():
             buffer.close()
-        return buffer, initial
+        return buffer, initial, replay
 
     def _remove(self, streams: Sequence[Stream], reader: str, buffer: Buffer[Item, Batch]) -> None:
         self._buffers.pop(buffer, None)
-        self._open_streams.replace(streams, buffer, None)
+        self._open_streams.left(streams, buffer, lambda stream: self.interest.subscribers(stream) > 1)
         self._dropped += buffer.statistics().dropped
         buffer.close()
         self.interest.leave(streams, reader)
@@ -238,24 +247,36 @@ class Hub:
             streams=len(self._open_streams),
             subscribers=len(self._buffers),
             history_events=self._open_streams.history_events,
+            history_bytes=self._history_limit.held_bytes,
+            history_evicted=self._history_limit.evicted,
             dropped=self._dropped
             + self._broadcaster.dropped
             + sum(buffer.statistics().dropped for buffer in self._buffers),
         )
 
-    def _initial_state(self, stream: Stream, since: StreamPosition | None) -> list[Item]:
-        latest = self.latest.get(stream)
+    def _begin(
+        self, streams: Sequence[Stream], since: StreamPosition | None, buffer: Buffer[Item, Batch]
+    ) -> tuple[list[Item], Replay | None]:
+        """What a new subscriber is told at once, and what is left of its replay."""
         if since is None:
             # A past trade is no state: a new subscriber starts with the next one.
-            return [latest] if latest is not None and KINDS[stream.kind].is_state else []
-        open_stream = self._open_streams.by_stream.get(stream)
-        assert open_stream is not None  # its subscriber has just wanted it
-        recovered = open_stream.history.recover(since)
-        initial: list[Item] = [] if recovered.gap is None else [NoticeEnvelope(recovered.gap, stream)]
-        initial += recovered.items
-        if latest is not None and latest.sequence is None:
-            initial.append(latest)
-        return initial
+            latest = [self.latest.get(stream) for stream in streams if KINDS[stream.kind].is_state]
+            self._open_streams.replace(streams, None, buffer)
+            return [envelope for envelope in latest if envelope is not None], None
+        (stream,) = streams
+        gap, cursor = self._open_streams.by_stream[stream].history.recover(since)
+        replay = Replay(stream, cursor, buffer, partial(self._go_live, stream, buffer))
+        self._open_streams.begin(stream, buffer, replay)
+        initial: list[Item] = [] if gap is None else [NoticeEnvelope(gap, stream)]
+        if (first := replay.take()) is not None:
+            initial += first.items
+        return initial, None if replay.is_over else replay
+
+    def _go_live(self, stream: Stream, buffer: Buffer[Item, Batch]) -> list[Item]:
+        """Let a subscriber that has every kept event receive what follows; returns the state that is not kept."""
+        self._open_streams.go_live(stream, buffer)
+        latest = self.latest.get(stream)
+        return [] if latest is None or latest.sequence is not None else [latest]
 
     def _close(self, stream: Stream) -> None:
         self._open_streams.close(stream)

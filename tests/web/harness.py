@@ -258,7 +258,7 @@ async def web_harness(
         trio.open_nursery() as nursery,
     ):
         exchange, futures_exchange = ScriptedExchange(nursery), ScriptedExchange(nursery)
-        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal)
+        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal, history_bytes=settings.history_bytes)
         spot = BinanceMarket(
             limits.SPOT,
             rest,

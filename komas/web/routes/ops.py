@@ -135,6 +135,8 @@ def _subscriber_samples(services: Services) -> Iterable[Sample]:
     yield Sample("streams", "Streams wanted now", hub.streams)
     yield Sample("published", "Events published", hub.published, is_counter=True)
     yield Sample("history_events", "Events kept for clients that come back", hub.history_events)
+    yield Sample("history_bytes", "Memory that they are counted with", hub.history_bytes)
+    yield Sample("history_evicted", "Events let go because of history_bytes", hub.history_evicted, is_counter=True)
     yield Sample("dropped", "Events dropped for slow clients", hub.dropped, is_counter=True)
     yield Sample("sse_clients", "SSE clients now", limits.present)
     yield Sample("sse_admitted", "SSE clients since the start", limits.admitted, is_counter=True)
