@@ -177,8 +177,11 @@ def _revoke(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     with _open_database(options) as database:
-        for vip in database.vips():
-            _print_vip(vip)
+        after = 0
+        while page := database.vips(after):
+            for vip in page:
+                _print_vip(vip)
+            after = page[-1].version
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from komas.cli.main import main
 from komas.errors import Cause, SettingError, VenueError
 from komas.server import hypercorn_config
 from komas.settings import Settings
+from komas.signals.database import VIPS_PAGE, SignalDatabase
 
 
 def _status(*arguments: str) -> int:
@@ -200,6 +203,18 @@ def test_vips_are_granted_revoked_and_listed(tmp_path: Path) -> None:
     assert re.fullmatch(r"abc\trevoked\t\S+Z\n", _komas(tmp_path, "vip", "revoke", "abc").stdout)
     listed = _komas(tmp_path, "vip", "list").stdout.splitlines()
     assert [line.split("\t")[:2] for line in listed] == [["123", "active"], ["abc", "revoked"]]
+
+
+def test_the_list_of_vips_is_read_in_pages_and_whole(tmp_path: Path) -> None:
+    """More than one page of them, each once."""
+    database = SignalDatabase(tmp_path / "komas.db")
+    database.open()
+    database.close()
+    with closing(sqlite3.connect(tmp_path / "komas.db")) as connection, connection:
+        rows = [(f"user{number}", 2**31, 0, number, 0) for number in range(1, 2 * VIPS_PAGE + 2)]
+        connection.executemany("INSERT INTO vips VALUES (?, ?, ?, ?, ?)", rows)
+    listed = _komas(tmp_path, "vip", "list").stdout.splitlines()
+    assert [line.split("\t")[0] for line in listed] == [row[0] for row in rows]
 
 
 def test_signals_are_published_and_updated(tmp_path: Path) -> None:
