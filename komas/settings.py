@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     linger_s: float = 30.0
     connect_wait_s: float = 10.0
     graceful_timeout_s: float = 5.0
+    drain_delay_s: float = 0.0
     reconnect_attempts: int = 0
     reconnect_max_s: float = 10.0
     refused_max_s: float = 60.0
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mailbox: int = 2048
     journal: int = 4096
     direct_writes: bool = True
+    websocket_ping_s: float = 20.0
     jwt_secret: str = ""
     jwt_algorithm: str = "HS256"
     jwt_public_key: Path | None = None
@@ -286,7 +288,14 @@ FIELDS: Final[dict[str, Field]] = {
     "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),
     "linger_s": Field(_number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client"),
     "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
-    "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
+    "graceful_timeout_s": Field(
+        _number(0.1, 300), "0.1 to 300", "how long a stop may take, once `drain_delay_s` is over"
+    ),
+    "drain_delay_s": Field(
+        _number(0, 300),
+        "0 to 300",
+        "how long a server that was asked to stop still serves, also who comes anew, while /readyz says 503",
+    ),
     "reconnect_attempts": Field(
         _count(0, 10**9), "0 or more", "failed attempts to connect in a row before giving up; 0: never"
     ),
@@ -312,6 +321,9 @@ FIELDS: Final[dict[str, Field]] = {
     ),
     "direct_writes": Field(
         _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"
+    ),
+    "websocket_ping_s": Field(
+        _number(1, 60), "1 to 60", "how often a signal socket is pinged, for proxies that cut what is silent"
     ),
     "jwt_secret": Field(
         _secret,

@@ -99,7 +99,7 @@ class SignalConnection:
         self._encoder = encoder
         self._request = request
         self._draining = draining
-        self._session = Session(trio.current_time())
+        self._session = Session(trio.current_time(), services.websocket_ping_s)
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._answers: list[Send] = []

@@ -30,6 +30,7 @@ class SignalServices(msgspec.Struct, frozen=True):
     authenticator: Authenticator
     clock_ms: Callable[[], int]
     buffer_capacity: int
+    websocket_ping_s: float
 
 
 def database_of(settings: Settings) -> str | Path:
@@ -55,4 +56,14 @@ def signal_services(
     vips = VipGrants(store, registry, clock_ms)
     channel = SignalChannel()
     service = SignalService(store, channel, vips, clock_ms)
-    return SignalServices(store, channel, service, vips, registry, authenticator, clock_ms, settings.signal_mailbox)
+    return SignalServices(
+        store,
+        channel,
+        service,
+        vips,
+        registry,
+        authenticator,
+        clock_ms,
+        buffer_capacity=settings.signal_mailbox,
+        websocket_ping_s=settings.websocket_ping_s,
+    )

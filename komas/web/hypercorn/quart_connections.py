@@ -110,8 +110,8 @@ def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
 class WebSocketConnection(TrioASGIWebsocketConnection):
     """One WebSocket, as Quart sees it; its handler finds it in ``ClientTransport.websocket``.
 
-    It is cancelled when the client leaves: in front of another server, when ``receive()`` finds the end. Once the socket
-    is accepted, it reads and writes here, past Quart, which has nothing to add.
+    It is cancelled when the client leaves: in front of another server, when ``receive()`` finds the end. Once the
+    socket is accepted, it reads and writes here, past Quart, which has nothing to add.
     """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
