@@ -27,6 +27,7 @@ from komas.model.streams import parse_symbol
 
 SETTINGS_FILE: Final = "komas.toml"
 ENVIRONMENT_PREFIX: Final = "KOMAS_"
+DEMO_FOLDER: Final = "demo"
 TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
 SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 
@@ -378,6 +379,11 @@ def load(
     return _completed(msgspec.convert(values, Settings))
 
 
+def twin_of(data_dir: Path) -> Path:
+    """The data folder of the demo beside a server's, and the server's beside the demo's."""
+    return data_dir.parent if data_dir.name == DEMO_FOLDER else data_dir / DEMO_FOLDER
+
+
 def variable_of(key: str) -> str:
     """The environment variable of a setting."""
     return ENVIRONMENT_PREFIX + key.upper()
@@ -452,5 +458,5 @@ def _completed(settings: Settings) -> Settings:
     folder = settings.data_dir
     if folder is None:
         folder = Path(platformdirs.user_data_dir("komas", appauthor=False))
-        folder = folder / "demo" if settings.demo else folder  # no simulated signal among real ones
+        folder = folder / DEMO_FOLDER if settings.demo else folder  # no simulated signal among real ones
     return msgspec.structs.replace(settings, data_dir=folder)

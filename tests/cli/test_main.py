@@ -17,10 +17,13 @@ import pytest
 import trio
 
 from komas.cli.main import main
+from komas.cli.signals import why_unauthorized
 from komas.errors import Cause, SettingError, VenueError
 from komas.server import hypercorn_config
 from komas.settings import Settings
 from komas.signals.database import VIPS_PAGE, SignalDatabase
+from komas.signals.keys import secret_of
+from komas.signals.tokens import Issuer, Rules
 
 
 def _status(*arguments: str) -> int:
@@ -195,6 +198,41 @@ def test_tokens_are_issued_and_inspected(tmp_path: Path) -> None:
         assert seen["verdict"] == "valid"
     elsewhere = json.loads(_komas(tmp_path / "other", "token", "inspect", token).stdout)
     assert elsewhere["verdict"] == "refused: InvalidSignatureError"
+
+
+def test_the_demo_has_a_store_of_its_own_and_what_is_shown_says_so(tmp_path: Path) -> None:
+    """A token of the one is refused by the other: which secret it is signed with, and how to choose the other store."""
+    server, demo = tmp_path, tmp_path / "demo"
+    ours, theirs = (_komas(folder, "token", "issue", "--user-id", "1").stdout.strip() for folder in (server, demo))
+    for folder, stray, signer in ((server, theirs, demo), (demo, ours, server)):
+        shown = json.loads(_komas(folder, "token", "inspect", stray).stdout)
+        assert shown["checked_against"] == str(folder / "jwt-secret")
+        signed = f"; it is signed with {signer / 'jwt-secret'}: --data-dir {signer}"
+        assert shown["verdict"] == f"refused: InvalidSignatureError{signed}"
+    publish = ("signal", "publish", "--type", "mexc_dex", "--data", '{"n": 1}')
+    assert _komas(server, *publish).stderr == f"written to {server / 'komas.db'}\n"
+    for folder, other, whose in ((demo, server, "that of servers without --demo"), (server, demo, "the demo's")):
+        hint = f"; {whose} is {other / 'komas.db'}: --data-dir {other}"
+        assert _komas(folder, *publish).stderr == f"written to {folder / 'komas.db'}{hint}\n"
+
+
+def test_what_is_known_of_a_refused_token_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is over, one that nobody here has signed; a wrong setting explains nothing."""
+    monkeypatch.setenv("KOMAS_DATA_DIR", str(tmp_path))
+    secret = secret_of(Settings(data_dir=tmp_path))
+    assert why_unauthorized(Issuer(secret, Rules()).issue("1", now_s=1, ttl_s=1)) == "the token is expired"
+    assert why_unauthorized("a.b.c").startswith("no secret of this machine signed the token")
+    monkeypatch.setenv("KOMAS_LINGER_S", "-1")
+    assert why_unauthorized("a.b.c") == ""
+
+
+def test_the_demo_is_chosen_by_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any other setting it is the folder below."""
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *_, **__: str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("KOMAS_")]:
+        monkeypatch.delenv(name)
+    main(["token", "issue", "--user-id", "1", "--demo"])
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
 def test_vips_are_granted_revoked_and_listed(tmp_path: Path) -> None:

@@ -107,6 +107,27 @@ def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     assert numbers == [1, 2, 3]
 
 
+def test_a_token_of_the_demo_at_another_server_is_explained(tmp_path: Path) -> None:
+    """And the reverse: the server tells strangers nothing, its log and the command name the secret."""
+    demo = tmp_path / "demo"
+    tokens = {folder: token_for(folder, *VIP) for folder in (tmp_path, demo)}
+    for folder, other, words in (
+        (tmp_path, demo, "for any other server: komas token issue"),
+        (demo, tmp_path, "for `komas serve --demo`: komas token issue --demo"),
+    ):
+        with serving(folder, "--upstream", UNREACHABLE) as server:
+            with _connect(server.signals_url(tokens[other])) as client:
+                assert _end(client) == (1008, "Unauthorized")
+            watch = komas("watch", "signals", "--server", server.url, "--token", tokens[other])
+            environment = os.environ | {"KOMAS_DATA_DIR": str(tmp_path)}
+            done = subprocess.run(watch, capture_output=True, text=True, check=False, timeout=60, env=environment)
+            assert done.returncode == 2
+            assert "the server says: Unauthorized; " in done.stderr
+            assert str(other / "jwt-secret") in done.stderr
+            assert words in done.stderr
+            server.process.line(re.escape(str(other / "jwt-secret")))
+
+
 def test_compression_is_not_negotiated(server: Server, vip: str) -> None:
     """Though the client asks for it."""
     with _connect(server.signals_url(vip), compression="deflate") as client:
