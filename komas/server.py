@@ -91,7 +91,9 @@ class Gateway:
             self.services.hub.drain()
 
     async def drain_with(self, run: Run) -> None:
-        """Drain once Hypercorn has begun to stop."""
+        """Say that the server stops, as soon as it is asked to; drain once Hypercorn has begun to."""
+        await run.stopping.wait()
+        self.services.stopping.set()
         await run.draining.wait()
         self.drain()
 
@@ -236,7 +238,7 @@ async def serve(
 
     ``ready`` is called with the addresses once they accept connections.
     """
-    run = install()
+    run = install(settings.drain_delay_s)
     config = hypercorn_config(settings)
     async with trio.open_nursery() as signals:
         await signals.start(first_signal, run.stop, name="signals")

@@ -27,6 +27,7 @@ from komas.model.streams import parse_symbol
 
 SETTINGS_FILE: Final = "komas.toml"
 ENVIRONMENT_PREFIX: Final = "KOMAS_"
+DEMO_FOLDER: Final = "demo"
 TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
 SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 
@@ -58,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     linger_s: float = 30.0
     connect_wait_s: float = 10.0
     graceful_timeout_s: float = 5.0
+    drain_delay_s: float = 0.0
     reconnect_attempts: int = 0
     reconnect_max_s: float = 10.0
     refused_max_s: float = 60.0
@@ -74,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     journal: int = 4096
     history_bytes: int = 2**29
     direct_writes: bool = True
+    websocket_ping_s: float = 20.0
     jwt_secret: str = ""
     jwt_algorithm: str = "HS256"
     jwt_public_key: Path | None = None
@@ -290,7 +293,14 @@ FIELDS: Final[dict[str, Field]] = {
         _number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client; less where room is short"
     ),
     "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
-    "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
+    "graceful_timeout_s": Field(
+        _number(0.1, 300), "0.1 to 300", "how long a stop may take, once `drain_delay_s` is over"
+    ),
+    "drain_delay_s": Field(
+        _number(0, 300),
+        "0 to 300",
+        "how long a server that was asked to stop still serves, also who comes anew, while /readyz says 503",
+    ),
     "reconnect_attempts": Field(
         _count(0, 10**9), "0 or more", "failed attempts to connect in a row before giving up; 0: never"
     ),
@@ -326,6 +336,9 @@ FIELDS: Final[dict[str, Field]] = {
     ),
     "direct_writes": Field(
         _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"
+    ),
+    "websocket_ping_s": Field(
+        _number(1, 60), "1 to 60", "how often a signal socket is pinged, for proxies that cut what is silent"
     ),
     "jwt_secret": Field(
         _secret,
@@ -378,6 +391,11 @@ def load(
     _refuse_misspelt(environment)
     values |= _read_all(options, lambda key: "--" + key.replace("_", "-"))
     return _completed(msgspec.convert(values, Settings))
+
+
+def twin_of(data_dir: Path) -> Path:
+    """The data folder of the demo beside a server's, and the server's beside the demo's."""
+    return data_dir.parent if data_dir.name == DEMO_FOLDER else data_dir / DEMO_FOLDER
 
 
 def variable_of(key: str) -> str:
@@ -454,5 +472,5 @@ def _completed(settings: Settings) -> Settings:
     folder = settings.data_dir
     if folder is None:
         folder = Path(platformdirs.user_data_dir("komas", appauthor=False))
-        folder = folder / "demo" if settings.demo else folder  # no simulated signal among real ones
+        folder = folder / DEMO_FOLDER if settings.demo else folder  # no simulated signal among real ones
     return msgspec.structs.replace(settings, data_dir=folder)

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 import trio
 
 from komas.cli.loading import for_good
-from komas.cli.signals import add_signal, add_token, add_vip, demo_token
+from komas.cli.signals import add_signal, add_token, add_vip, demo_token, why_unauthorized
 from komas.errors import CallerError, KomasError, first_of
 from komas.model.streams import INTERVALS
 from komas.settings import ALIASES, FIELDS, Settings, load
@@ -237,4 +237,5 @@ def _watch(options: argparse.Namespace) -> None:
 def _watch_signals(options: argparse.Namespace) -> None:
     from komas.cli.watch_signals import watch_signals
 
-    trio.run(_until_signalled, partial(watch_signals, options.server, options.token, options.since_id))
+    watch = partial(watch_signals, options.server, options.token, options.since_id, why_unauthorized=why_unauthorized)
+    trio.run(_until_signalled, watch)

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komas.errors import CallerError, StoreUnavailable, Unauthorized
+from komas.errors import CallerError, SettingError, StoreUnavailable, Unauthorized
 from komas.model.signals import DAY_S, MOST_DAYS
-from komas.settings import FIELDS, Settings, load
+from komas.settings import DEMO_FOLDER, FIELDS, Settings, load, twin_of
 
 if TYPE_CHECKING:
     from komas.model.signals import Vip
@@ -92,10 +92,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     for key in ("data_dir", "database_url"):
         field = FIELDS[key]
         parser.add_argument("--" + key.replace("_", "-"), metavar="VALUE", help=f"{field.meaning} ({field.accepts})")
+    parser.add_argument(
+        "--demo", action="store_const", const="true", help="the secret and the store of `komas serve --demo`"
+    )
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    return load({"data_dir": options.data_dir, "database_url": options.database_url})
+    return load({"data_dir": options.data_dir, "database_url": options.database_url, "demo": options.demo})
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -133,7 +136,7 @@ def _admin(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from komas.signals.keys import keys_of, rules_of
+    from komas.signals.keys import keys_of, rules_of, stray_signer_of
     from komas.signals.tokens import UnknownKey, Verifier, inspect
 
     token = sys.stdin.read().strip() if options.token == "-" else options.token  # noqa: S105 - standard input
@@ -149,20 +152,50 @@ def _inspect(options: argparse.Namespace) -> None:
         verdict = "its key is fetched by the server alone"
     except Unauthorized as error:
         verdict = f"refused: {error}"
+        if (file := stray_signer_of(token, settings)) is not None:
+            verdict += f"; it is signed with {file}: {_choosing(file.parent)}"
     shown = {"header": header, "claims": claims, "checked_against": _key_source(settings), "verdict": verdict}
     print(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 def _key_source(settings: Settings) -> str:
     """Where the key is that tokens are checked with; the demo and a server have data folders of their own."""
-    from komas.signals.keys import SECRET_FILE
+    from komas.signals.keys import secret_file_of
 
     if settings.jwt_jwks_url or settings.jwt_public_key:
         return str(settings.jwt_jwks_url or settings.jwt_public_key)
     if settings.jwt_secret:
         return "the setting jwt_secret"
-    assert settings.data_dir is not None  # load() completes it
-    return str(settings.data_dir / SECRET_FILE)
+    return str(secret_file_of(settings))
+
+
+def why_unauthorized(token: str) -> str:
+    """What this machine knows of a token that a server refused: most often it is the demo's, or is not."""
+    from komas.signals.keys import signer_of
+    from komas.signals.tokens import Keys, Rules, Verifier
+
+    try:
+        settings = load({})
+        file = signer_of(token, settings)
+    except SettingError:
+        return ""
+    if file is None:
+        return "no secret of this machine signed the token; `komas token inspect` says what it is checked against"
+    try:
+        Verifier(Rules(), Keys.of_secret(file.read_bytes().strip())).verify(token, time.time())
+    except Unauthorized as error:
+        return f"the token is {error}"
+    if file.parent.name == DEMO_FOLDER:
+        return f"the token is the demo's ({file}); for any other server: komas token issue"
+    return f"the token is signed with {file}; for `komas serve --demo`: komas token issue --demo"
+
+
+def _choosing(data_dir: Path) -> str:
+    """The option that takes this data folder, of the two that are there without any other setting."""
+    is_demo = data_dir.name == DEMO_FOLDER
+    if load({"demo": "true"} if is_demo else {}).data_dir != data_dir:
+        return f"--data-dir {data_dir}"
+    return "--demo" if is_demo else "without --demo"
 
 
 def _grant(options: argparse.Namespace) -> None:
@@ -177,8 +210,11 @@ def _revoke(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     with _open_database(options) as database:
-        for vip in database.vips():
-            _print_vip(vip)
+        after = 0
+        while page := database.vips(after):
+            for vip in page:
+                _print_vip(vip)
+            after = page[-1].version
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -208,7 +244,14 @@ def _update(options: argparse.Namespace) -> None:
 
 def _say_where(settings: Settings) -> None:
     """On stderr, so that what is printed stays one JSON object."""
-    print(f"written to {_database_name(settings)}", file=sys.stderr)
+    from komas.signals.services import database_of
+
+    hint = ""
+    location = database_of(settings)
+    if isinstance(location, Path) and (twin := twin_of(location.parent) / location.name).is_file():
+        whose = "the demo's" if twin.parent.name == DEMO_FOLDER else "that of servers without --demo"
+        hint = f"; {whose} is {twin}: {_choosing(twin.parent)}"
+    print(f"written to {_database_name(settings)}{hint}", file=sys.stderr)
 
 
 def _database_name(settings: Settings) -> str:

@@ -39,6 +39,9 @@ class Socket(Protocol):
     async def ping(self) -> None:
         """Send a ping of the protocol."""
 
+    def hurry(self) -> None:
+        """The conversation is over: what is being written has little more time."""
+
     @property
     def heard_s_ago(self) -> float:
         """Seconds since anything came from the peer."""
@@ -96,9 +99,10 @@ class SignalConnection:
         self._encoder = encoder
         self._request = request
         self._draining = draining
-        self._session = Session(trio.current_time())
+        self._session = Session(trio.current_time(), services.websocket_ping_s)
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
+        self._answers: list[Send] = []
         self._news = trio.Event()
 
     async def run(self) -> Closing:
@@ -182,13 +186,30 @@ class SignalConnection:
         """Whether the user may still receive signals; checked at each write, also right before the close."""
         self._session.end_if_over(self._now_s())
         if not self._session.is_open:
-            self._scope.cancel("closed")
+            self._end()
         return self._session.is_open
 
     async def _read(self) -> None:
+        """Hear the client, also while it does not read: a flood is over as soon as it is one."""
         while True:
             message = await self._socket.receive()
-            await self._act(self._session.received(message, trio.current_time()))
+            for action in self._session.received(message, trio.current_time()):
+                if isinstance(action, Send):
+                    self._answer(action)
+                else:
+                    await self._act([action])
+
+    def _answer(self, answer: Send) -> None:
+        """Send without waiting, in order; what waits is bounded by the rate of messages and the deadline of a write."""
+        assert self._nursery is not None  # it lives as long as the conversation
+        self._answers.append(answer)
+        if len(self._answers) == 1:
+            self._nursery.start_soon(self._send_answers)
+
+    async def _send_answers(self) -> None:
+        while self._answers:
+            await self._act([self._answers[0]])
+            del self._answers[0]
 
     async def _refresh(self, token: str) -> None:
         try:
@@ -224,8 +245,15 @@ class SignalConnection:
         """Close before another message is sent: the register calls this within the call that changed it."""
         self._session.vip_changed(vip, self._now_s())
         if not self._session.is_open:
-            self._scope.cancel("VIP has ended")
+            self._end()
         self._look_again()
+
+    def _end(self) -> None:
+        """Leave, whatever is being waited for; who may come back is given the time to read why."""
+        self._scope.cancel("closed")
+        closing = self._session.closing
+        if closing is not None and not closing.is_worth_a_retry:
+            self._socket.hurry()
 
     async def _act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -238,4 +266,4 @@ class SignalConnection:
                     assert self._nursery is not None  # it lives as long as the conversation
                     self._nursery.start_soon(self._refresh, token)
                 case Close():
-                    self._scope.cancel("closed")
+                    self._end()

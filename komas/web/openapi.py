@@ -387,7 +387,11 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             query=(
                 _query("since_id", {"type": "integer", "minimum": 0, "default": 0}),
                 _query("signal_type", _TEXT),
-                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+                _query(
+                    "limit",
+                    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+                    meaning="at most so many, and at most 1 MiB of data; next_since_id leads on",
+                ),
             ),
             token="VIP subscription required",  # noqa: S106 - words
         ),
@@ -427,7 +431,11 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _LOGS,
             query=(
                 _query("level", {"enum": ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], "default": "DEBUG"}),
-                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+                _query(
+                    "limit",
+                    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+                    meaning="at most so many, and at most 1 MiB of records",
+                ),
             ),
             controls="all",
         )

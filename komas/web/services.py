@@ -30,4 +30,5 @@ class Services:
     signals: SignalServices
     log: DailyLog
     clock_ms: Callable[[], int]
+    stopping: trio.Event = field(default_factory=trio.Event)  # asked to: draining comes ``drain_delay_s`` later
     draining: trio.Event = field(default_factory=trio.Event)

@@ -138,6 +138,41 @@ def test_it_stops_whatever_clients_do(stock: bool, number: signal.Signals, tmp_p
     assert not any("Traceback" in line for line in server.process.output)
 
 
+@BOTH_WAYS
+def test_who_comes_within_the_drain_delay_is_served(stock: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a table
+    """A balancer learns of the stop by /readyz, and sends clients until it has."""
+    delay_s = 3
+    with (
+        serving(tmp_path, "--demo", stock=stock, KOMAS_DEMO="true", KOMAS_DRAIN_DELAY_S=str(delay_s)) as server,
+        server.http.stream("GET", "/api/ws/sse/trades?symbol=ETHUSDT") as before,
+    ):
+        assert server.http.get("/readyz").status_code == 200
+        stopped = time.monotonic()
+        server.process.signal(signal.SIGTERM)
+        wait_for(lambda: server.http.get("/readyz").status_code == 503, "not ready")
+        assert "the server is shutting down" in server.http.get("/readyz").json()["reasons"]
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as newcomer:
+            assert newcomer.get("/healthz").status_code == 200
+            with newcomer.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as after:
+                names = [name for name, _, _ in events(after)]  # to its proper end, or httpx would raise
+                assert "message" in names
+                assert "busy" not in names
+        assert list(events(before))
+        assert server.process.ended() == 0
+        assert time.monotonic() - stopped >= delay_s
+    assert not any("Traceback" in line for line in server.process.output)
+
+
+def test_a_second_signal_ends_the_drain_delay(tmp_path: Path) -> None:
+    """Who presses Ctrl-C twice does not wait for balancers."""
+    with serving(tmp_path, "--demo", "--drain-delay-s", "300") as server:
+        server.process.signal(signal.SIGINT)
+        wait_for(lambda: server.http.get("/readyz").status_code == 503, "not ready")
+        time.sleep(0.3)  # what comes sooner is the first one again
+        server.process.signal(signal.SIGINT)
+        assert server.process.ended() == 130
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     """However long the first one may take."""
     with (

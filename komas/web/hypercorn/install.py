@@ -26,7 +26,7 @@ PARTS: Final = (
 )
 
 
-def install() -> Run:
+def install(drain_delay_s: float = 0.0) -> Run:
     """Put our parts in place, for a server that is about to listen in this ``trio.run()``.
 
     Called within the run: by ``komas serve`` before it serves, by ``komas.asgi`` when its lifespan begins. Raises
@@ -36,4 +36,4 @@ def install() -> Run:
         if not hasattr(owner, name):
             raise ImportError(f"hypercorn has changed: {owner} has no {name}; komas needs the release it pins")
         setattr(owner, name, ours)
-    return begin()
+    return begin(drain_delay_s)

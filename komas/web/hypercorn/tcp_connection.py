@@ -53,6 +53,7 @@ HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection th
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 ANSWER_S: Final = 5.0  # for one of these whose response has not begun: it waits for the exchange, or for a database
+LEFT_S: Final = 1.0  # for each part of what is still being written to a client that sends no more
 READ_BYTES: Final = 2**16
 HEAD_END: Final = b"\r\n\r\n"
 _MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
@@ -93,8 +94,8 @@ class TCPConnection(SocketWriter):
         run = self._run
         if run.is_exposed is None:
             run.is_exposed = is_exposed(self.config)
-        if self._is_plain:
-            self.state = LifespanState(with_transport(self.state, ClientTransport(writer=self)))
+        transport = ClientTransport(writer=self if self._is_plain else None, hurry_writes=self.hurry_writes)
+        self.state = LifespanState(with_transport(self.state, transport))
         self.idle_task = _IdleTask()  # type: ignore[assignment]  # Hypercorn's has a lock, to wait for what need not wait
         self._has_left = False
         self._is_idle = True
@@ -165,6 +166,8 @@ class TCPConnection(SocketWriter):
         if data := await self._read_requests():
             await self._read_on(data)
         self._has_left = True
+        # A whole answer may still be taken by who has sent no more; who leaves a WebSocket is owed nothing.
+        self.hurry_writes(0 if self._is_switched() else LEFT_S)
         with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
             await self.protocol.handle(Closed())
         await self.idle_task.stop()

@@ -72,7 +72,7 @@ def ops(services: Services) -> Blueprint:
 
 def _why_not_ready(services: Services) -> list[str]:
     """Reasons for which no load balancer should send clients here."""
-    reasons = ["the server is shutting down"] if services.draining.is_set() else []
+    reasons = ["the server is shutting down"] if services.stopping.is_set() or services.draining.is_set() else []
     for market, wanted in services.markets.split(services.hub.interest.streams()).items():
         status, failure = market.feed.status, market.feed.final_failure
         if failure is not None:

@@ -13,7 +13,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.shutdown import LAST_WRITE_S
 from komas.web.hypercorn.socket_writer import SEND_DEADLINE_S, WRITE_BYTES
-from komas.web.hypercorn.tcp_connection import ANSWER_S, LAST_WORDS_S, LINGER_S
+from komas.web.hypercorn.tcp_connection import ANSWER_S, LAST_WORDS_S, LEFT_S, LINGER_S
 from komas.web.hypercorn.transport import transport_of
 from tests.web.hypercorn.clients import GRACE_S, SlowClient, serve
 
@@ -120,6 +120,22 @@ async def test_a_stream_ends_soon_for_a_client_that_sends_no_more(autojump_clock
     install()
     with trio.fail_after(2 * LAST_WORDS_S):
         await serve(_HalfClosed(0), _go_on)
+
+
+async def test_a_write_to_who_sends_no_more_is_hurried(autojump_clock: trio.testing.MockClock) -> None:
+    """A reader that left while a write to it waited kept its place for ten seconds more."""
+    install()
+    with trio.fail_after(LEFT_S + 2 * LAST_WORDS_S):
+        await serve(_HalfClosed(SEND_DEADLINE_S * 0.9), _go_on)
+
+
+async def test_who_sends_no_more_and_reads_on_gets_a_large_answer(autojump_clock: trio.testing.MockClock) -> None:
+    """Part by part."""
+    stream = _HalfClosed(LEFT_S * 0.9)
+    install()
+    with trio.fail_after(SEND_DEADLINE_S * 2):
+        await serve(stream, _say_much)
+    assert len(stream.taken) > LARGE
 
 
 async def test_a_failure_of_protocol_code_costs_one_connection(
