@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 import trio
 
+from komas.cli.backup import add_backup
 from komas.cli.loading import for_good
 from komas.cli.signals import add_signal, add_token, add_vip, demo_token
 from komas.errors import CallerError, KomasError, first_of
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add_token(verbs.add_parser("token", help="issue and inspect access tokens"))
     add_vip(verbs.add_parser("vip", help="grant, revoke and list VIPs"))
     add_signal(verbs.add_parser("signal", help="publish and update signals"))
+    add_backup(verbs.add_parser("backup", help="copy the database of signals, also of a server that runs"))
     _add_watch(verbs.add_parser("watch", help="a live view in the terminal of what a komas server sends"))
     return parser
 
