@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -249,10 +249,17 @@ async def serve(
                 try:
                     binds = await edge.start(serving, name="edge")
                 except* OSError as group:
-                    raise OSError(f"{', '.join(settings.bind)} cannot be bound: {first_of(group)}") from None
+                    raise _unbound(settings.bind, first_of(group)) from None
                 ready(binds)
                 gateway.serving.set()
         signals.cancel_scope.cancel("the web layer has drained")
+
+
+def _unbound(binds: Sequence[str], error: BaseException) -> OSError:
+    """Why nothing can listen, with the addresses; ``errno`` stays what it was."""
+    named = OSError(f"{', '.join(binds)} cannot be bound: {error}")
+    named.errno = error.errno if isinstance(error, OSError) else None
+    return named
 
 
 def hypercorn_config(settings: Settings) -> Config:

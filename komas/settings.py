@@ -39,6 +39,9 @@ ALIASES: Final = {
     "futures_rest_upstream": "binance_usdm_rest_upstream",
 }
 
+# What other servers call it.
+_OTHER_NAMES: Final = {"port": "bind", "host": "bind", "listen": "bind", "address": "bind"}
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one komas process was told. Times are in seconds."""
@@ -421,13 +424,17 @@ _OTHERS: Final = re.compile(
     r"KOMAS_(TOKEN|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|NAME))"
 )
 
+_PORT: Final = variable_of("port")  # theirs is tcp://10.0.0.1:8000
+
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
     """Refuse a variable that is named as a setting's and is none: what it was meant to say would not count."""
     names = [variable_of(key) for key in (*FIELDS, *ALIASES)]
-    for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not _OTHERS.fullmatch(name):
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+    for name, value in environment.items():
+        is_others = _OTHERS.fullmatch(name) and not (name == _PORT and value.isdigit())
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not is_others:
+            other = _OTHER_NAMES.get(name.removeprefix(ENVIRONMENT_PREFIX).lower())
+            close = [variable_of(other)] if other else difflib.get_close_matches(name, names, n=1, cutoff=0.8)
             hint = f"did you mean {close[0]}?" if close else "docs/operations.md lists those that there are"
             raise SettingError(f"{name}: unknown setting; {hint}", field=name)
 
@@ -457,7 +464,7 @@ def _as_text(key: str, value: object) -> str:
 def _read(key: str, text: str, named: str) -> object:
     field = FIELDS.get(key)
     if field is None:
-        close = difflib.get_close_matches(key, FIELDS, n=1)
+        close = [_OTHER_NAMES[key]] if key in _OTHER_NAMES else difflib.get_close_matches(key, FIELDS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {' '.join(FIELDS)}"
         raise SettingError(f"{named}: unknown setting; {hint}", field=key)
     try:

@@ -39,14 +39,14 @@ def add_token(parser: argparse.ArgumentParser) -> None:
         "--scope", action="append", default=[], metavar="signals:publish", help="what else it is good for"
     )
     issue.add_argument("--ttl", type=_whole(1, TTL_S), default=3600, metavar="3600", help="seconds until it expires")
-    _add_settings(issue)
+    add_settings(issue)
     issue.set_defaults(run=_issue)
     inspect = verbs.add_parser("inspect", help="show what a token says, and whether this server would take it")
     inspect.add_argument("token", nargs="?", default="-", help="the token; from standard input without it")
-    _add_settings(inspect)
+    add_settings(inspect)
     inspect.set_defaults(run=_inspect)
     admin = verbs.add_parser("admin", help="print the administrator's token, and nothing else")
-    _add_settings(admin)
+    add_settings(admin)
     admin.set_defaults(run=_admin)
 
 
@@ -63,7 +63,7 @@ def add_vip(parser: argparse.ArgumentParser) -> None:
     listed = verbs.add_parser("list", help="every user of whom the store knows something")
     listed.set_defaults(run=_list)
     for verb in (grant, revoke, listed):
-        _add_settings(verb)
+        add_settings(verb)
 
 
 def add_signal(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def add_signal(parser: argparse.ArgumentParser) -> None:
     update.set_defaults(run=_update)
     for verb in (publish, update):
         verb.add_argument("--data", required=True, metavar="JSON", help="""such as '{"coin_name": "NB"}'""")
-        _add_settings(verb)
+        add_settings(verb)
 
 
 def demo_token(settings: Settings) -> str | None:
@@ -88,7 +88,8 @@ def demo_token(settings: Settings) -> str | None:
     return _issuer(settings).issue("demo", now_s=int(time.time()), ttl_s=DAY_S, vip_days=1)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Which data a command is about, as of ``komas serve``."""
     for key in ("data_dir", "database_url"):
         field = FIELDS[key]
         parser.add_argument("--" + key.replace("_", "-"), metavar="VALUE", help=f"{field.meaning} ({field.accepts})")
@@ -97,8 +98,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    return load({"data_dir": options.data_dir, "database_url": options.database_url, "demo": options.demo})
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings; those of ``add_settings()`` are the command line's."""
+    return load({key: getattr(options, key) for key in ("data_dir", "database_url", "demo")})
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -118,7 +120,7 @@ def _issuer(settings: Settings) -> Issuer:
 
 
 def _issue(options: argparse.Namespace) -> None:
-    issuer = _issuer(_settings(options))
+    issuer = _issuer(settings_of(options))
     token = issuer.issue(
         _user(options.user_id),
         now_s=int(time.time()),
@@ -132,7 +134,7 @@ def _issue(options: argparse.Namespace) -> None:
 def _admin(options: argparse.Namespace) -> None:
     from komas.web.access import admin_token_of
 
-    print(admin_token_of(_settings(options)))
+    print(admin_token_of(settings_of(options)))
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -140,7 +142,7 @@ def _inspect(options: argparse.Namespace) -> None:
     from komas.signals.tokens import UnknownKey, Verifier, inspect
 
     token = sys.stdin.read().strip() if options.token == "-" else options.token  # noqa: S105 - standard input
-    settings = _settings(options)
+    settings = settings_of(options)
     try:
         header, claims = inspect(token)
     except Unauthorized as error:
@@ -221,7 +223,7 @@ def _publish(options: argparse.Namespace) -> None:
     from komas.model.signals import SignalInsert
     from komas.signals.validation import check_data, check_key, check_type
 
-    settings = _settings(options)
+    settings = settings_of(options)
     signal_type = check_type(options.type, settings.signal_types)
     draft = SignalInsert(signal_type, check_data(_data(options.data)), PUBLISHER, check_key(options.key))
     with _open_database(options) as database:
@@ -237,9 +239,9 @@ def _update(options: argparse.Namespace) -> None:
     with _open_database(options) as database:
         done = database.update(options.id, changes, time.time_ns() // 10**6)
     if done is None:
-        raise CallerError(f"there is no signal {options.id} in {_database_name(_settings(options))}")
+        raise CallerError(f"there is no signal {options.id} in {_database_name(settings_of(options))}")
     print(bytes(done[0].data).decode())
-    _say_where(_settings(options))
+    _say_where(settings_of(options))
 
 
 def _say_where(settings: Settings) -> None:
@@ -267,13 +269,13 @@ def _open_database(options: argparse.Namespace) -> Iterator[SignalDatabase]:
     from komas.signals.database import SignalDatabase
     from komas.signals.services import database_of
 
-    location = database_of(_settings(options))
+    location = database_of(settings_of(options))
     database = SignalDatabase(location)
     try:
         database.open()
         yield database
     except StoreUnavailable as error:
-        raise StoreUnavailable(f"{_database_name(_settings(options))}: {error}") from error
+        raise StoreUnavailable(f"{_database_name(settings_of(options))}: {error}") from error
     finally:
         database.close()
 

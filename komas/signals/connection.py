@@ -54,13 +54,15 @@ class Socket(Protocol):
 class ConnectRequest(msgspec.Struct, frozen=True):
     """What a client asks for at its handshake.
 
-    ``since_id`` is its last signal; ``since`` its last position, which it learns by asking for ``positions``.
+    ``since_id`` is its last signal; ``since`` its last position, which it learns by asking for ``positions``. What else
+    it asked for is ``ignored``, and it is told so.
     """
 
     token: str
     since_id: int | None = None
     since: int | None = None
     positions: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 class _PermittedWriter:
@@ -145,7 +147,8 @@ class SignalConnection:
                 position = self._services.channel.position if position is None else position
                 window.deadline = float("inf")
                 told = position if self._request.positions else None
-                await self._act(self._session.admitted(principal, known, self._now_s(), told))
+                ignored = self._request.ignored
+                await self._act(self._session.admitted(principal, known, self._now_s(), told, ignored))
                 if self._session.is_open:
                     self._look_again()
                     await self._deliver(position)

@@ -80,12 +80,9 @@ class SignalDatabase:
 
     def __init__(self, place: str | Path) -> None:
         """``place`` is an SQLAlchemy URL, or an SQLite file; raises ``SettingError`` for what cannot be one."""
-        try:
-            url = sa.URL.create("sqlite", database=str(place)) if isinstance(place, Path) else sa.make_url(place)
-            self._file = Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
-            self._engine = _server(url) if self._file is None else _sqlite(self._file)
-        except (sa.exc.ArgumentError, ImportError, ValueError) as error:
-            raise SettingError(f"database_url: {error}; accepted: {FIELDS['database_url'].accepts}") from None
+        with _named():
+            self._file = file_of(place)
+            self._engine = _server(sa.make_url(str(place))) if self._file is None else _sqlite(self._file)
         self._was_open = False
 
     # Opening
@@ -265,6 +262,31 @@ class SignalDatabase:
     def _reading(self) -> Iterator[sa.Connection]:
         with _translated(), self._engine.connect() as connection:
             yield connection
+
+
+def file_of(place: str | Path) -> Path | None:
+    """The SQLite file of a place; ``None`` for a server's URL. Raises ``SettingError`` for what is neither."""
+    if isinstance(place, Path):
+        return place.absolute()
+    with _named():
+        url = sa.make_url(place)
+        return Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
+
+
+def plain_address(database_url: str) -> str:
+    """A server's URL as PostgreSQL's own programs take it, without a password: they look for it where ``psql`` does."""
+    url = sa.make_url(database_url)
+    query = {name: value for name, value in url.query.items() if "password" not in name}
+    plain = url.set(drivername="postgresql", query=query)._replace(password=None)
+    return plain.render_as_string(hide_password=False)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.ArgumentError, ImportError, ValueError) as error:
+        raise SettingError(f"database_url: {error}; accepted: {FIELDS['database_url'].accepts}") from None
 
 
 def _server(url: sa.URL) -> sa.Engine:

@@ -13,6 +13,7 @@ tokens and grants end; ``at`` is a monotonic clock, in seconds, by which pings a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -152,11 +153,17 @@ class Session:
     # From outside
 
     def admitted(
-        self, principal: Principal, known: Vip | None, now_s: float, position: int | None = None
+        self,
+        principal: Principal,
+        known: Vip | None,
+        now_s: float,
+        position: int | None = None,
+        ignored: Sequence[str] = (),
     ) -> list[Action]:
         """Greet a user whose token was verified and of whom the store knows this.
 
         Who asked for positions is told the one that its signals come after: it can come back before the first of them.
+        Who asked for what there is not is told that it was ignored.
         """
         if not self.is_open:
             return []
@@ -167,8 +174,9 @@ class Session:
         self._revocations = 0 if self._known is None else self._known.revoked_version
         self._move(On.ADMITTED)
         self._expect_end(now_s)
-        where = {} if position is None else {"position": position}
-        told = {"user_id": principal.user_id, "expires_at": _whole(principal.expires_at), **where}
+        told: dict[str, object] = {"user_id": principal.user_id, "expires_at": _whole(principal.expires_at)}
+        told |= {} if position is None else {"position": position}
+        told |= {"ignored": ignored} if ignored else {}
         greeting: Action = _message(type="connected", message=GREETING, **told)
         early, self._early = self._early, []
         return [greeting, *(action for text in early for action in self._answer(text))]

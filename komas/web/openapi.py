@@ -165,6 +165,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "status": _COUNT,
             "detail": _TEXT,
             "errors": {"type": "array", "items": _object(field=_TEXT, message=_TEXT)},
+            "ignored": {"type": "array", "items": _TEXT, "description": "parameters that this call does not have"},
         },
     },
 }
@@ -415,7 +416,8 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         "get": {
             "summary": "Signals to VIPs, over a WebSocket",
             "description": "Messages: `connected new_signal signal_update ping pong refreshed error`. The token goes "
-            "into the query, into `Authorization: Bearer`, or into the subprotocols `komas.signals, bearer.<token>`.",
+            "into the query, into `Authorization: Bearer`, or into the subprotocols `komas.signals, bearer.<token>`. "
+            "Unknown parameters are ignored, and named in `ignored` of `connected`.",
             "parameters": [
                 _query("token", _TEXT),
                 _query("since_id", _COUNT, meaning="replay what came after this signal, then go live"),
@@ -455,6 +457,23 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
 }
 
 
+def query_parameters() -> dict[tuple[str, str], frozenset[str]]:
+    """The names of the parameters in the query, by path and method."""
+    return {
+        (path, method.upper()): frozenset(
+            str(parameter["name"]) for parameter in _parameters(call) if parameter["in"] == "query"
+        )
+        for path, calls in _PATHS.items()
+        for method, call in calls.items()
+    }
+
+
+def _parameters(call: Schema) -> list[Schema]:
+    found = call.get("parameters", [])
+    assert isinstance(found, list)
+    return found
+
+
 def document() -> dict[str, object]:
     """The whole description."""
     return {
@@ -463,6 +482,8 @@ def document() -> dict[str, object]:
             "title": "komas",
             "version": version("komas"),
             "summary": "Binance market streams and trading signals",
+            "description": "A parameter that a call does not have is refused where it is nearly one that it has, with "
+            "400; all others are ignored, and named in `ignored` of a problem document.",
         },
         "paths": _PATHS,
         "components": {

@@ -28,6 +28,7 @@ from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_po
 from komas.model.market import FeedState, Gap
 from komas.model.streams import Stream
 from komas.web.encoding import named_event, server_sent_event
+from komas.web.query import is_last_event_id
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -44,7 +45,6 @@ CHUNK_BYTES: Final = 2**16  # a write must fit its deadline on a slow line
 # out an event with empty data there, against WHATWG HTML, 9.2.6. The same goes for a "retry:" by itself.
 COMMENT: Final = b": keep-alive\n"
 UNREADABLE: Final = "the id that this reader came back with cannot be read"
-_NAMES_OF_ID: Final = "lasteventid"  # in a query, however it is spelled: last_event_id, lastEventId, Last-Event-ID
 
 
 class Lagged(msgspec.Struct, frozen=True):
@@ -277,13 +277,9 @@ def return_of(headers: Headers, query: Mapping[str, str]) -> Return | None:
     than what stood there before.
     """
     said = [headers.get("Last-Event-ID", "")]
-    said += [text for name, text in reversed(list(query.items())) if _letters_of(name) == _NAMES_OF_ID]
+    said += [text for name, text in reversed(list(query.items())) if is_last_event_id(name)]
     text = next((text for text in said if text), None)
     return None if text is None else Return(parse_position(text))
-
-
-def _letters_of(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
 
 
 def respond(body: EventBody) -> Response:

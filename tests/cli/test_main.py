@@ -48,8 +48,7 @@ def _status(*arguments: str) -> int:
         (["watch", "prices", "BTCUSDT", "--server", "localhost:8000"], "accepted: http://host:port"),
         (["watch", "prices", "BTCUSDT", "--server", "http://localhost:99999"], "accepted: http://host:port"),
         (["watch", "signals", "--token", "x", "--server", "http://localhost:8000?x=1"], "accepted: http://host:port"),
-        (["dance"], "invalid choice: 'dance'"),
-        ([], "required: VERB"),
+        (["dance"], "invalid choice: 'dance' (choose from serve simulate"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
@@ -67,16 +66,45 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert errors.count("\n") == 1
 
 
-def test_an_address_in_use_is_status_1(tmp_path: Path) -> None:
+def test_an_address_in_use_is_status_1_and_another_is_named(tmp_path: Path) -> None:
     """A failure of this moment, not a wrong option."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        port = taken.getsockname()[1]
+        bind = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", "komas", "serve", "--bind", bind, "--upstream", "ws://127.0.0.1:1"]
         run = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, timeout=60, check=False)
     assert run.returncode == 1
-    assert run.stderr.decode().endswith("is the address to listen on free, and this machine's?\n")
-    assert f"komas: {bind} cannot be bound: " in run.stderr.decode()
+    last = run.stderr.decode().splitlines()[-1]
+    assert (found := re.fullmatch(rf"komas: {bind} is taken by another program; try --bind 127\.0\.0\.1:(\d+)", last))
+    assert port < int(found[1]) <= port + 20
     assert b"Traceback" not in run.stderr
+
+
+def test_a_simulator_whose_address_is_in_use_names_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a server does."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert _status("simulate", "--bind", bind) == 2
+    assert f"komas: {bind} is taken by another program; try --bind 127.0.0.1:" in capsys.readouterr().err
+
+
+def test_an_address_of_another_machine_is_status_1(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """No other port would help."""
+    assert _status("serve", "--bind", "192.0.2.1:8000", "--data-dir", str(tmp_path)) == 1
+    errors = capfd.readouterr().err
+    assert "komas: 192.0.2.1:8000 cannot be bound: " in errors
+    assert errors.endswith("is the address to listen on free, and this machine's?\n")
+
+
+def test_without_a_word_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Short, on stderr, and no success: nothing was done. Every verb is there."""
+    assert _status() == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "komas serve --demo" in shown.err
+    assert shown.err.count("\n") < 12
+    for verb in ("serve", "simulate", "token", "vip", "signal", "backup", "watch"):
+        assert re.search(rf"\b{verb}\b", shown.err)
 
 
 def test_a_data_folder_that_cannot_be_made_is_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
