@@ -236,7 +236,7 @@ async def serve(
 
     ``ready`` is called with the addresses once they accept connections.
     """
-    run = install()
+    run = install(settings)
     config = hypercorn_config(settings)
     async with trio.open_nursery() as signals:
         await signals.start(first_signal, run.stop, name="signals")

@@ -15,6 +15,7 @@ from quart import Blueprint, Response, request
 from komas.model.market import FeedState, Health
 from komas.observability.metrics import Sample, render
 from komas.web import openapi, params
+from komas.web.hypercorn.shutdown import present
 from komas.web.markets import Markets
 from komas.web.problems import FieldError, invalid
 from komas.web.routes.control import json_response
@@ -92,9 +93,20 @@ def _why_not_ready(services: Services) -> list[str]:
 
 
 def _samples(services: Services) -> Iterable[Sample]:
+    yield from _connection_samples()
     yield from _market_samples(services.markets)
     yield from _subscriber_samples(services)
     yield from _signal_samples(services)
+
+
+def _connection_samples() -> Iterable[Sample]:
+    run = present()
+    if run is None:
+        return  # behind another ASGI server
+    places = run.places.statistics()
+    yield Sample("connections", "Connections of clients now", places.present)
+    yield Sample("connections_refused", "Connections closed for want of a place", places.refused, is_counter=True)
+    yield Sample("connections_gave_way", "Idle connections closed to make room", places.gave_way, is_counter=True)
 
 
 def _market_samples(markets: Markets) -> Iterable[Sample]:
