@@ -12,13 +12,14 @@ import trio
 from prometheus_client import CONTENT_TYPE_LATEST
 from quart import Blueprint, Response, request
 
+from komas.model.codec import encode
 from komas.model.market import FeedState, Health
 from komas.observability.metrics import Sample, render
 from komas.web import openapi, params
 from komas.web.hypercorn.shutdown import present
 from komas.web.markets import Markets
 from komas.web.problems import FieldError, invalid
-from komas.web.routes.control import json_response
+from komas.web.routes.control import JSON, json_response
 from komas.web.services import Services
 
 LOG_LIMIT = 1000
@@ -31,6 +32,7 @@ def ops(services: Services) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
     page = _PAGE.read_bytes()
+    api = encode(openapi.document())
 
     @routes.get("/")
     async def index() -> Response:
@@ -55,7 +57,7 @@ def ops(services: Services) -> Blueprint:
 
     @routes.get("/openapi.json")
     async def description() -> Response:
-        return json_response(openapi.document())
+        return Response(api, HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:
