@@ -73,6 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_symbols: int = 200
     max_sse: int = 5000
     max_sse_per_address: int = 500
+    request_rate: float = 50.0
+    request_burst: int = 500
     max_connections: int = 0
     max_connections_per_address: int = 0
     mailbox: int = 2048
@@ -321,6 +323,14 @@ FIELDS: Final[dict[str, Field]] = {
     "max_symbols": Field(_count(1, 1024), "1 to 1024", "symbols in one request"),
     "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
+    "request_rate": Field(
+        _number(0, 10**6),
+        "0 to 1000000",
+        "REST requests a second from one address, but for probes and the administrator's; 0: no limit",
+    ),
+    "request_burst": Field(
+        _count(1, 10**6), "1 to 1000000", "how many may come at once; SSE clients: max_sse_per_address more"
+    ),
     "max_connections": Field(
         _count(0, 10**6),
         "0 to 1000000",

@@ -19,6 +19,7 @@ from komas.web import openapi, params
 from komas.web.hypercorn.shutdown import present
 from komas.web.markets import Markets
 from komas.web.problems import FieldError, invalid
+from komas.web.rate_limit import RateLimit
 from komas.web.routes.control import JSON, json_response
 from komas.web.services import Services
 
@@ -28,7 +29,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _PAGE = Path(__file__).parents[1] / "static" / "index.html"
 
 
-def ops(services: Services) -> Blueprint:
+def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
     page = _PAGE.read_bytes()
@@ -53,7 +54,7 @@ def ops(services: Services) -> Blueprint:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
-        return Response(render(lambda: _samples(services)), HTTPStatus.OK, content_type=CONTENT_TYPE_LATEST)
+        return Response(render(lambda: _samples(services, rate_limit)), HTTPStatus.OK, content_type=CONTENT_TYPE_LATEST)
 
     @routes.get("/openapi.json")
     async def description() -> Response:
@@ -94,7 +95,8 @@ def _why_not_ready(services: Services) -> list[str]:
     return reasons
 
 
-def _samples(services: Services) -> Iterable[Sample]:
+def _samples(services: Services, rate_limit: RateLimit) -> Iterable[Sample]:
+    yield Sample("requests_refused", "Requests over the rate of an address", rate_limit.refused, is_counter=True)
     yield from _connection_samples()
     yield from _market_samples(services.markets)
     yield from _subscriber_samples(services)
