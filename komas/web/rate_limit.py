@@ -59,7 +59,7 @@ class RateLimit:
         wait_s = self._rates().take(address, trio.current_time())
         if not wait_s:
             return None
-        await trio.sleep(min(wait_s, PAUSE_S))
+        await trio.sleep(PAUSE_S)
         if request.blueprint == "market":
             return sse.head() if request.method == "HEAD" else sse.busy(REASON)
         later_s = math.ceil(wait_s)
