@@ -238,7 +238,7 @@ async def serve(
 
     ``ready`` is called with the addresses once they accept connections.
     """
-    run = install(settings.drain_delay_s)
+    run = install(settings)
     config = hypercorn_config(settings)
     async with trio.open_nursery() as signals:
         await signals.start(first_signal, run.stop, name="signals")

@@ -31,6 +31,10 @@ DEMO_FOLDER: Final = "demo"
 TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
 SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 
+# Connections beside those of SSE clients and signal sockets: of requests, and of clients that are on their way out.
+OTHER_CONNECTIONS: Final = 5000
+OTHER_CONNECTIONS_PER_ADDRESS: Final = 424  # 1024 in all, by default
+
 # What a setting was called before there were several markets; both names are read.
 ALIASES: Final = {
     "upstream": "binance_upstream",
@@ -75,6 +79,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_symbols: int = 200
     max_sse: int = 5000
     max_sse_per_address: int = 500
+    request_rate: float = 50.0
+    request_burst: int = 500
+    max_connections: int = 0
+    max_connections_per_address: int = 0
     mailbox: int = 2048
     journal: int = 4096
     history_bytes: int = 2**29
@@ -96,6 +104,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     log_format: str = "text"
     log_days: int = 14
+
+    @property
+    def connections(self) -> int:
+        """How many connections there may be in all."""
+        return self.max_connections or self.max_sse + self.max_sockets + OTHER_CONNECTIONS
+
+    @property
+    def connections_per_address(self) -> int:
+        """How many of them one address may have."""
+        own = self.max_sse_per_address + self.max_sockets_per_address + OTHER_CONNECTIONS_PER_ADDRESS
+        return self.max_connections_per_address or own
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -326,6 +345,26 @@ FIELDS: Final[dict[str, Field]] = {
     "max_symbols": Field(_count(1, 1024), "1 to 1024", "symbols in one request"),
     "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
+    "request_rate": Field(
+        _number(0, 10**6),
+        "0 to 1000000",
+        "REST requests a second from one address, but for probes and the administrator's; 0: no limit",
+    ),
+    "request_burst": Field(
+        _count(1, 10**6), "1 to 1000000", "how many may come at once; SSE clients: max_sse_per_address more"
+    ),
+    "max_connections": Field(
+        _count(0, 10**6),
+        "0 to 1000000",
+        "connections in all, idle ones make room; never more than open files allow (default, 0: 5000 beside max_sse and"
+        " max_sockets)",
+    ),
+    "max_connections_per_address": Field(
+        _count(0, 10**6),
+        "0 to 1000000",
+        "of them, from one address; trusted proxies may have more (default, 0: 424 beside max_sse_per_address and"
+        " max_sockets_per_address: 1024)",
+    ),
     "mailbox": Field(_count(16, 10**6), "16 to 1000000", "trades that wait for one slow SSE client"),
     "journal": Field(
         _count(16, 10**6),

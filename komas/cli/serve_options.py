@@ -11,7 +11,8 @@ OTHERS: Final = "other settings"
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "start": ("demo", "data_dir", "config", "default_symbols"),
     "listening": (
-        "bind", "trusted_proxies", "heartbeat_s", "graceful_timeout_s", "direct_writes",
+        "bind", "trusted_proxies", "heartbeat_s", "graceful_timeout_s", "drain_delay_s",
+        "websocket_ping_s", "direct_writes",
     ),
     "exchange": (
         "binance_upstream", "binance_rest_upstream", "binance_usdm_upstream", "binance_usdm_rest_upstream",
@@ -24,8 +25,9 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "signals": ("database_url", "signal_types"),
     "limits": (
-        "max_streams", "max_streams_per_address", "max_symbols", "max_sse", "max_sse_per_address", "mailbox", "journal",
-        "signal_mailbox", "max_sockets", "max_sockets_per_address", "max_sockets_per_user",
+        "max_streams", "max_streams_per_address", "max_books_per_address", "max_symbols", "max_sse",
+        "max_sse_per_address", "request_rate", "request_burst", "max_connections", "max_connections_per_address",
+        "mailbox", "journal", "history_bytes", "signal_mailbox", "max_sockets", "max_sockets_per_address", "max_sockets_per_user",
     ),
     "logs": ("log_level", "log_format", "log_days"),
 }  # fmt: skip

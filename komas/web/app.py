@@ -20,6 +20,7 @@ from komas.web import cors, openapi, problems, query
 from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
+from komas.web.rate_limit import RateLimit
 from komas.web.routes.control import control
 from komas.web.routes.market_sse import market
 from komas.web.routes.ops import ops
@@ -48,23 +49,26 @@ def create_app(services: Services) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect with an address made of what the client sent
+    rate_limit = RateLimit(services.settings, services.access)
     for routes in (
         control(services),
         market(services),
-        ops(services),
+        ops(services, rate_limit),
         publish(services),
         vips(services),
         vip(services),
     ):
         app.register_blueprint(routes)
-    _guard(app, services)
+    _guard(app, services, rate_limit)
     _explain(app)
     return app
 
 
-def _guard(app: QuartTrio, services: Services) -> None:
+def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
     @app.before_request
     async def check() -> Response | None:
+        if (busy := await rate_limit.check(_caller())) is not None:
+            return busy
         if request.method == "OPTIONS":
             return _preflight(services)
         if request.routing_exception is None:
@@ -85,6 +89,7 @@ def _guard(app: QuartTrio, services: Services) -> None:
     async def add_headers(response: Response) -> Response:
         reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
         caller = _caller()
+        rate_limit.note_known(caller)
         page = services.access.page_of(caller)
         response.headers.update(cors.headers_of(page, origin_of(caller) or "", reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"

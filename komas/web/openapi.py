@@ -198,6 +198,13 @@ def _path(name: str, schema: Schema) -> Schema:
 _STORE: Final[Schema] = {"503": _problem("the store is unavailable; try again")}
 
 
+_TOO_MANY: Final[Schema] = {
+    "429": _problem("too many requests, or streams, of this address; or too many in all")
+    | {"headers": {"Retry-After": {"description": "seconds until it may try again", "schema": {"type": "integer"}}}}
+}
+_SSE: Final = "text/event-stream"  # which is told `busy` instead
+
+
 def _call(
     summary: str,
     schema: Schema,
@@ -213,7 +220,7 @@ def _call(
     status: int = 200,
     others: Schema | None = None,
 ) -> Schema:
-    responses: Schema = {str(status): _answer(schema, media_type)}
+    responses: Schema = {str(status): _answer(schema, media_type)} | ({} if media_type == _SSE else _TOO_MANY)
     if body or query or bad_input:
         responses["400"] = _problem("what was sent is wrong, field by field")
     if body:
@@ -263,8 +270,6 @@ _RESUME: Final[tuple[Schema, ...]] = (
         meaning="the same, for clients that cannot set a header; lastEventId and Last-Event-ID mean it, too",
     ),
 )
-_SSE: Final = "text/event-stream"
-
 _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/": {"get": _call("A page with live prices", _TEXT, media_type="text/html")},
     "/api/ws/status": {"get": _call("State of the exchange connection", _ref("Status"))},
@@ -342,7 +347,6 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _ref("Depth"),
             query=(_SYMBOL, _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             upstream=True,
-            others={"429": _problem("too many clients, streams or order books; from this address, or in all")},
         )
     },
     "/api/ws/sse/depth": {
@@ -442,7 +446,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             controls="all",
         )
     },
-    "/healthz": {"get": _call("Liveness", _object(status={"const": "ok"}))},
+    "/healthz": {"get": {"summary": "Liveness", "responses": {"200": _answer(_object(status={"const": "ok"}))}}},
     "/readyz": {
         "get": {
             "summary": "Readiness, with reasons",

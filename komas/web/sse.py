@@ -289,6 +289,11 @@ def respond(body: EventBody) -> Response:
     return response
 
 
+def busy(reason: str) -> Response:
+    """Answer with ``busy`` and the end of the stream."""
+    return Response(_busy(reason), 200, HEADERS)
+
+
 def head() -> Response:
     """Answer HEAD: the same headers, no stream, and no word of a length, for a stream has none (RFC 9110, 8.6)."""
     response = Response(b"", 200, HEADERS)

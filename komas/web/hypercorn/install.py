@@ -9,6 +9,8 @@ import hypercorn.protocol.h11 as hypercorn_h11
 import hypercorn.trio.run as hypercorn_run
 from hypercorn.config import Config
 
+from komas.settings import Settings
+from komas.web.hypercorn.accepting import Trio
 from komas.web.hypercorn.access_log import AccessLog
 from komas.web.hypercorn.http1 import Http1Protocol
 from komas.web.hypercorn.http_stream import RequestStream
@@ -17,6 +19,7 @@ from komas.web.hypercorn.tcp_connection import TCPConnection
 from komas.web.hypercorn.websocket_stream import WebSocketStream
 
 PARTS: Final = (
+    (hypercorn_run, "trio", Trio()),
     (hypercorn_run, "TCPServer", TCPConnection),
     (hypercorn_run, "raise_shutdown", raise_shutdown),
     (hypercorn_protocol, "H11Protocol", Http1Protocol),
@@ -26,7 +29,7 @@ PARTS: Final = (
 )
 
 
-def install(drain_delay_s: float = 0.0) -> Run:
+def install(settings: Settings) -> Run:
     """Put our parts in place, for a server that is about to listen in this ``trio.run()``.
 
     Called within the run: by ``komas serve`` before it serves, by ``komas.asgi`` when its lifespan begins. Raises
@@ -36,4 +39,4 @@ def install(drain_delay_s: float = 0.0) -> Run:
         if not hasattr(owner, name):
             raise ImportError(f"hypercorn has changed: {owner} has no {name}; komas needs the release it pins")
         setattr(owner, name, ours)
-    return begin(drain_delay_s)
+    return begin(settings)

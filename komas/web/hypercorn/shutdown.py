@@ -24,6 +24,8 @@ import trio
 from hypercorn.utils import ShutdownError
 
 from komas.observability.logs import LogLimit
+from komas.settings import Settings
+from komas.web.hypercorn.places import Places
 
 if TYPE_CHECKING:
     from komas.web.hypercorn.tcp_connection import TCPConnection
@@ -38,15 +40,18 @@ LAST_WRITE_S: Final = 0.1  # once the time for draining is over: a client that r
 class Run:
     """One run of the server under Hypercorn: what its connections share, and how it is stopped."""
 
-    def __init__(self, drain_delay_s: float = 0.0) -> None:
-        """``drain_delay_s`` is how long it still serves, also who comes anew, after it was asked to stop."""
-        self.connections: set[TCPConnection] = set()
+    def __init__(self, settings: Settings) -> None:
+        """It still serves for ``drain_delay_s``, also who comes anew, after it was asked to stop."""
+        self.places: Places[TCPConnection] = Places(
+            settings.connections, settings.connections_per_address, settings.trusted_proxies
+        )
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
         self.stopping = trio.Event()
         self.draining = trio.Event()
-        self._drain_delay_s = drain_delay_s
+        self._drain_delay_s = settings.drain_delay_s
         self._draining_since = math.inf
         self._log_limit = LogLimit(COMPLAIN_EVERY_S)
+        self._refusal_log = LogLimit()
         self._crashes = 0
 
     def stop(self, cause: str) -> None:
@@ -60,7 +65,7 @@ class Run:
             self._draining_since = trio.current_time()
             self.stopping.set()
             self.draining.set()
-            for connection in self.connections:
+            for connection in self.places:
                 connection.hurry()
 
     def deadline(self, seconds: float, grace_s: float) -> float:
@@ -76,6 +81,12 @@ class Run:
         self._crashes += 1
         if self._log_limit.due(trio.current_time()) is not None:
             log.error("connection failed", exc_info=error, extra={"failed_in_all": self._crashes})
+
+    def refuse(self, reason: str) -> None:
+        """Log that a connection was refused, at times."""
+        if (left_out := self._refusal_log.due(trio.current_time())) is not None:
+            refused = self.places.statistics().refused
+            log.warning("connection refused: %s", reason, extra={"refused": refused, "not_logged": left_out})
 
     async def raise_shutdown(self, shutdown_event: Callable[[], Awaitable[object]]) -> NoReturn:
         """Raise Hypercorn's ``ShutdownError`` some time after its own event, or ``stop()``; then draining begins."""
@@ -98,9 +109,9 @@ class Run:
 _present: trio.lowlevel.RunVar[Run | None] = trio.lowlevel.RunVar("komas.web.hypercorn.shutdown", None)
 
 
-def begin(drain_delay_s: float) -> Run:
+def begin(settings: Settings) -> Run:
     """Make the run of this ``trio.run()``."""
-    run = Run(drain_delay_s)
+    run = Run(settings)
     _present.set(run)
     return run
 

@@ -8,6 +8,8 @@
 * A client that was answered while it still sent lost the answer to a reset: here it is heard out for a while, and so is
   the client of a WebSocket that we close.
 * The head of a request could come a byte at a time, for as long as the keep-alive time: here within ``HEAD_S``.
+* As many connections were taken as a client opened: here a connection has a place from the start (``places.py``), or is
+  closed at once. It is no answer, for an EventSource gives up on any status but 200, and comes back after a cut.
 * What every connection keeps while nothing comes (a lock around its idle task, five steps of a read) is less.
 
 Replaces: ``hypercorn.trio.tcp_server.TCPServer``, as ``hypercorn.trio.run`` knows it, but for how it writes
@@ -17,6 +19,7 @@ https://github.com/pgjones/hypercorn/pull/228 (its remedy: merged, and not in 0.
 us.
 Goes when these pass without it:
     tests/web/hypercorn/test_tcp_connection.py::test_a_failure_of_protocol_code_costs_one_connection
+    tests/web/hypercorn/test_tcp_connection.py::test_one_address_has_so_many_connections_and_no_more
     tests/e2e/test_rude.py::test_connection_close_closes_and_keep_alive_keeps
     tests/e2e/test_rude.py::test_an_idle_connection_is_closed_on_time
     tests/e2e/test_rude.py::test_a_client_that_has_left_keeps_no_socket_open
@@ -92,6 +95,9 @@ class TCPConnection(SocketWriter):
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
         run = self._run
+        if (reason := run.places.enter(self, self._peer())) is not None:
+            run.refuse(reason)
+            return  # which closes it
         if run.is_exposed is None:
             run.is_exposed = is_exposed(self.config)
         transport = ClientTransport(writer=self if self._is_plain else None, hurry_writes=self.hurry_writes)
@@ -103,11 +109,12 @@ class TCPConnection(SocketWriter):
         self._has_ended = False
         self._hearing: trio.CancelScope | None = None
         self._taken: trio.MemoryReceiveChannel[bytes] | None = None
-        run.connections.add(self)
         try:
             await super().run()
         except _ABORTS:
             raise
+        except trio.ClosedResourceError:
+            pass  # it gave way in the middle of its TLS handshake
         except BaseExceptionGroup as group:
             aborts, failures = group.split(_ABORTS)
             if failures is not None:
@@ -117,7 +124,22 @@ class TCPConnection(SocketWriter):
         except Exception as error:  # noqa: BLE001 - protocol code fails in many ways over what a client can send
             run.complain(error)
         finally:
-            run.connections.discard(self)
+            run.places.leave(self)
+
+    def give_way(self) -> None:
+        """Close at once: it is idle, and its place is needed."""
+        self._socket().close()
+
+    def _peer(self) -> str:
+        """The client's address; empty where it has none, or has left already."""
+        with suppress(OSError):
+            peer = self._socket().getpeername()
+            return str(peer[0]) if isinstance(peer, tuple) else ""
+        return ""
+
+    def _socket(self) -> trio.socket.SocketType:
+        stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream = self.stream  # which Hypercorn has as the first
+        return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""
@@ -257,6 +279,10 @@ class TCPConnection(SocketWriter):
         if isinstance(event, Updated):
             self._is_idle = event.idle
             self._head_by = math.inf
+            if event.idle:
+                self._run.places.note_idle(self)
+            else:
+                self._run.places.note_busy(self)
             if self._has_left:
                 return  # a response that ended after its client had left would start the keep-alive time anew
         with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):

@@ -12,12 +12,15 @@ import trio
 from prometheus_client import CONTENT_TYPE_LATEST
 from quart import Blueprint, Response, request
 
+from komas.model.codec import encode
 from komas.model.market import FeedState, Health
 from komas.observability.metrics import Sample, render
 from komas.web import openapi, params
+from komas.web.hypercorn.shutdown import present
 from komas.web.markets import Markets
 from komas.web.problems import FieldError, invalid
-from komas.web.routes.control import json_response
+from komas.web.rate_limit import RateLimit
+from komas.web.routes.control import JSON, json_response
 from komas.web.services import Services
 
 LOG_LIMIT = 1000
@@ -26,10 +29,11 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _PAGE = Path(__file__).parents[1] / "static" / "index.html"
 
 
-def ops(services: Services) -> Blueprint:
+def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
     page = _PAGE.read_bytes()
+    api = encode(openapi.document())
 
     @routes.get("/")
     async def index() -> Response:
@@ -50,11 +54,11 @@ def ops(services: Services) -> Blueprint:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
-        return Response(render(lambda: _samples(services)), HTTPStatus.OK, content_type=CONTENT_TYPE_LATEST)
+        return Response(render(lambda: _samples(services, rate_limit)), HTTPStatus.OK, content_type=CONTENT_TYPE_LATEST)
 
     @routes.get("/openapi.json")
     async def description() -> Response:
-        return json_response(openapi.document())
+        return Response(api, HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:
@@ -91,10 +95,22 @@ def _why_not_ready(services: Services) -> list[str]:
     return reasons
 
 
-def _samples(services: Services) -> Iterable[Sample]:
+def _samples(services: Services, rate_limit: RateLimit) -> Iterable[Sample]:
+    yield Sample("requests_refused", "Requests over the rate of an address", rate_limit.refused, is_counter=True)
+    yield from _connection_samples()
     yield from _market_samples(services.markets)
     yield from _subscriber_samples(services)
     yield from _signal_samples(services)
+
+
+def _connection_samples() -> Iterable[Sample]:
+    run = present()
+    if run is None:
+        return  # behind another ASGI server
+    places = run.places.statistics()
+    yield Sample("connections", "Connections of clients now", places.present)
+    yield Sample("connections_refused", "Connections closed for want of a place", places.refused, is_counter=True)
+    yield Sample("connections_gave_way", "Idle connections closed to make room", places.gave_way, is_counter=True)
 
 
 def _market_samples(markets: Markets) -> Iterable[Sample]:

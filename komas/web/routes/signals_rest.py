@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response, g, request
 
 from komas.errors import Unauthorized
 from komas.model.codec import read_object
@@ -113,13 +113,15 @@ def _respond(body: object, status: int = HTTPStatus.OK) -> Response:
 
 async def _principal(services: Services) -> Principal:
     try:
-        return await services.signals.authenticator.authenticate(bearer_of(request.headers))
+        principal = await services.signals.authenticator.authenticate(bearer_of(request.headers))
     except Unauthorized:
         raise ProblemError(
             HTTPStatus.UNAUTHORIZED,
             "this call needs 'Authorization: Bearer <token>' with a valid access token",
             headers={"WWW-Authenticate": 'Bearer realm="komas"'},
         ) from None
+    g.is_known = True  # for the rate limit
+    return principal
 
 
 def _vip_body(subject: str, known: Vip | None, services: Services) -> VipBody:
