@@ -54,7 +54,8 @@ def ops(services: Services) -> Blueprint:
 
     @routes.get("/openapi.json")
     async def description() -> Response:
-        return json_response(openapi.document())
+        settings = services.settings
+        return json_response(openapi.document(max_symbols=settings.max_symbols, signal_types=settings.signal_types))
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:
