@@ -27,7 +27,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "limits": (
         "max_streams", "max_streams_per_address", "max_books_per_address", "max_symbols", "max_sse",
         "max_sse_per_address", "request_rate", "request_burst", "max_connections", "max_connections_per_address",
-        "mailbox", "journal", "history_bytes", "signal_mailbox", "max_sockets", "max_sockets_per_address", "max_sockets_per_user",
+        "mailbox", "journal", "history_bytes", "signal_mailbox", "max_sockets", "max_sockets_per_address",
+        "max_sockets_per_user",
     ),
     "logs": ("log_level", "log_format", "log_days"),
 }  # fmt: skip

@@ -33,7 +33,8 @@ def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
     page = _PAGE.read_bytes()
-    api = encode(openapi.document())
+    settings = services.settings
+    api = encode(openapi.document(max_symbols=settings.max_symbols, signal_types=settings.signal_types))
 
     @routes.get("/")
     async def index() -> Response:

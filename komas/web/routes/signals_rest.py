@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from http import HTTPStatus
 
 import msgspec
@@ -145,6 +146,8 @@ def _days(body: bytes) -> int:
     except msgspec.MsgspecError as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not a JSON object: {error}") from None
     days = table.get("days")
-    if table.keys() != {"days"} or not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= MOST_DAYS:
-        raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {MOST_DAYS}')])
-    return days
+    if table.keys() == {"days"} and isinstance(days, int | Decimal) and not isinstance(days, bool):
+        whole = int(days) if 1 <= days <= MOST_DAYS else 0
+        if whole and whole == days:  # JSON has one kind of number: 30.0 is whole
+            return whole
+    raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {MOST_DAYS}')])

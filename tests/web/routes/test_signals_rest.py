@@ -222,7 +222,7 @@ async def test_vips_are_the_administrators_business(autojump_clock: trio.testing
             ).status == 401
         unknown = json.loads((await _ask(harness, "GET", "/api/vip/123", b"", admin)).body)
         assert unknown == {"user_id": "123", "active": False, "revoked": False, "vip_until": None}
-        granted = json.loads((await _ask(harness, "POST", "/api/vip/123", b'{"days":30}', admin)).body)
+        granted = json.loads((await _ask(harness, "POST", "/api/vip/123", b'{"days":30.0}', admin)).body)
         assert granted["active"]
         assert granted["vip_until"] == harness.service.now_s() + 30 * DAY_S
         assert json.loads((await _ask(harness, "GET", "/api/vip/123", b"", admin)).body) == granted
