@@ -29,8 +29,8 @@ PARTS: Final = (
 )
 
 
-def install(settings: Settings) -> Run:
-    """Put our parts in place, for a server that is about to listen in this ``trio.run()``.
+def install(settings: Settings | None = None) -> Run:
+    """Put our parts in place, for a server that is about to listen in this ``trio.run()``; with settings, or defaults.
 
     Called within the run: by ``komas serve`` before it serves, by ``komas.asgi`` when its lifespan begins. Raises
     ``ImportError`` when Hypercorn no longer has a part that is replaced.
@@ -39,4 +39,4 @@ def install(settings: Settings) -> Run:
         if not hasattr(owner, name):
             raise ImportError(f"hypercorn has changed: {owner} has no {name}; komas needs the release it pins")
         setattr(owner, name, ours)
-    return begin(settings)
+    return begin(settings or Settings())
