@@ -76,19 +76,24 @@ class History:
 
     def append(self, *events: Envelope) -> int:
         """Remember events; returns how many items more there are."""
-        self._items += events
+        items, more = self._items, len(events)
+        items += events
         self._last = events[-1].sequence
-        return len(events) - self._let_go_beyond()
+        count = len(items) - self._empty - self._length
+        if count > 0:
+            self._forget(count)
+            return more - count
+        return more
 
     def append_gap(self, notice: NoticeEnvelope) -> int:
         """Remember that events are missing here; returns how many items more there are."""
         self._gaps.append(self.end)
         self._items.append(notice)
-        return 1 - self._let_go_beyond()
+        return 1 - self.let_go(len(self) - self._length)
 
     def let_go(self, most: int) -> int:
         """Forget the oldest items, so many at most; returns how many."""
-        count = min(most, len(self))
+        count = max(min(most, len(self)), 0)
         if count:
             self._forget(count)
         return count
@@ -113,27 +118,29 @@ class History:
         first = next_number(self.stream, offset)
         return Gap(stream=self.stream.name, first=first, last=self._lost, reason=TOO_SLOW)
 
-    def _let_go_beyond(self) -> int:
-        """Forget what is more than may be here; returns how many items."""
-        count = len(self._items) - self._empty - self._length
-        if count <= 0:
-            return 0
-        self._forget(count)
-        return count
-
     def _forget(self, count: int) -> None:
-        items, empty = self._items, self._empty + count
-        lost = _number(cast("Item", items[empty - 1]))  # what was missing is as gone as what was there
-        if lost >= 0:
-            self._lost = lost
-        items[self._empty : empty] = [None] * count
-        self._empty = empty
-        while self._gaps and self._gaps[0] < self.first:
-            self._gaps.popleft()
-        if empty == len(items) or (empty >= _TRIMMED and empty * _PART >= len(items)):
+        """Forget the oldest items; for each event of a full history, so every step counts here."""
+        items, start = self._items, self._empty
+        empty = self._empty = start + count
+        newest = items[empty - 1]
+        if isinstance(newest, Envelope):
+            self._lost = newest.sequence
+        elif (number := _number(newest)) >= 0:
+            self._lost = number  # what was missing is as gone as what was there
+        if count == 1:
+            items[start] = None
+        else:
+            items[start:empty] = [None] * count
+        if self._gaps:
+            self._forget_gaps()
+        if (empty >= _TRIMMED and empty * _PART >= len(items)) or empty == len(items):
             del items[:empty]
             self._base += empty
             self._empty = 0
+
+    def _forget_gaps(self) -> None:
+        while self._gaps and self._gaps[0] < self.first:
+            self._gaps.popleft()
 
     def _is_ours(self, position: StreamPosition) -> bool:
         return position.epoch == self._epoch and self._last is not None and position.offset <= self._last

@@ -10,7 +10,7 @@ writes chunks that were framed once for everybody, and the body wakes only for w
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Self
@@ -161,22 +161,22 @@ class EventBody(ResponseBody):
         self._pause_s = 0.0 if options.show.max_rate is None else 1 / options.show.max_rate
         self._events = Events(options.show.levels)
         self._next_at = 0.0
-        self._waiting: list[bytes] = []
+        self._waiting: Iterator[bytes] = iter(())  # chunks, each joined when the one before was taken
         self._subscribing: AbstractContextManager[MarketSubscription] | None = None
         self._subscription: MarketSubscription | None = None
 
     async def __aenter__(self) -> Self:
         # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
         if (reason := self._admission.__enter__()) is not None:
-            self._waiting.append(_busy(reason))
+            self._waiting = iter([_busy(reason)])
             return self
         try:
             self._subscribing = self._subscribe()
             self._subscription = self._subscribing.__enter__()
-            self._waiting += _chunks(self._greeting(self._subscription))
+            self._waiting = _chunks([*self._greeting(self._subscription)])
             if self._subscription.initial:
                 self._next_at = trio.current_time() + self._pause_s
-            self._subscription.initial.clear()  # thousands of events, of a subscription that may last for hours
+            self._subscription.initial.clear()  # of a subscription that may last for hours
         except BaseException:
             self._leave()
             raise
@@ -198,14 +198,14 @@ class EventBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._waiting:
+        while (chunk := next(self._waiting, None)) is None:
             if self._subscription is None:
                 raise StopAsyncIteration  # busy, and said so
             if (writer := self._options.direct) is None:
-                self._waiting += await self._news(self._subscription)
+                self._waiting = _chunks(await self._news(self._subscription))
             else:
-                self._waiting += await self._overflow(self._subscription, writer)
-        return self._waiting.pop(0)
+                self._waiting = _chunks(await self._overflow(self._subscription, writer))
+        return chunk
 
     def _subscribe(self) -> AbstractContextManager[MarketSubscription]:
         options, writer = self._options, self._options.direct
@@ -233,24 +233,24 @@ class EventBody(ResponseBody):
 
     async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
-        chunks: list[bytes] = []
+        events: list[bytes] = []
         silent_until = trio.current_time() + self._options.heartbeat_s
         if self._pause_s:
             with trio.move_on_at(min(self._next_at, silent_until)):
                 await self._hub.drained.wait()  # the end of the server is not waited for
-        while not chunks and silent_until > trio.current_time():
+        while not events and silent_until > trio.current_time():
             with trio.move_on_at(silent_until):
-                chunks = await self._heard(subscription)
-        if chunks:
+                events = await self._heard(subscription)
+        if events:
             self._next_at = trio.current_time() + self._pause_s
-        return chunks or [COMMENT]
+        return events or [COMMENT]
 
     async def _overflow(self, subscription: MarketSubscription, writer: Writer) -> list[bytes]:
         """What the connection could not take when the hub wrote to it; a heartbeat, if that was all."""
-        while not (chunks := await self._heard(subscription)):
+        while not (events := await self._heard(subscription)):
             if not await writer.flush():  # any other write does so by itself
                 return [COMMENT]
-        return chunks
+        return events
 
     async def _heard(self, subscription: MarketSubscription) -> list[bytes]:
         try:
@@ -259,7 +259,7 @@ class EventBody(ResponseBody):
             raise StopAsyncIteration from None
         if self._options.direct is not None:
             self._events.forget()
-        return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
+        return [event for event in self._events.of(batch) if event]
 
     async def convert_to_sequence(self) -> bytes:
         """Refuse: the body has no end, so nothing may ask for all of it."""
@@ -311,15 +311,18 @@ def _retry(between_ms: tuple[int, int]) -> bytes:
     return b"retry: %d\n" % random.randint(*between_ms)  # noqa: S311 - spreads load, guards nothing
 
 
-def _chunks(events: Iterable[bytes]) -> list[bytes]:
-    """Join events into as few chunks as their size allows."""
-    chunks: list[bytes] = []
+def _chunks(events: Sequence[bytes]) -> Iterator[bytes]:
+    """Join events into as few chunks as their size allows, each when it is asked for.
+
+    The bytes of an event are everybody's, those of a chunk are one client's: thousands of events that wait for it are
+    not to be joined before it reads.
+    """
     chunk: list[bytes] = []
     size = 0
     for event in events:
         if chunk and size + len(event) > CHUNK_BYTES:
-            chunks.append(b"".join(chunk))
+            yield b"".join(chunk)
             chunk, size = [], 0
         chunk.append(event)
         size += len(event)
-    return [*chunks, b"".join(chunk)]
+    yield b"".join(chunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from komas.hub.history import TOO_SLOW, History
@@ -135,6 +135,7 @@ def test_a_replay_and_its_gap_are_everything_after_the_position(count: int, leng
     assert missing + _numbers(items) == list(range(offset + 1, count + 1))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.booleans(), max_size=6), max_size=12), st.integers(1, 9))
 def test_together_or_one_by_one_is_the_same(batches: list[list[bool]], length: int) -> None:
     """Events, and gaps between them; what is lost, what is left, and from where one can resume."""
@@ -227,6 +228,7 @@ def test_a_reader_on_its_way_that_is_overtaken_is_told() -> None:
     assert (len(cursor), cursor.give_up()) == (0, None)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 30), st.integers(0, 60), st.lists(st.integers(0, 9), max_size=30))
 def test_whoever_goes_through_has_everything_once_or_is_told(
     count: int, length: int, offset: int, steps: list[int]

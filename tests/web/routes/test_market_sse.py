@@ -19,6 +19,7 @@ import trio.testing
 from komas.hub.history import TOO_SLOW
 from komas.model.market import Trade
 from komas.settings import Settings
+from komas.web.sse import CHUNK_BYTES
 from tests.builders import KLINE, TICKER, TRADE, kline, ticker, ticker_frame, trade, trade_frame
 from tests.venues.exchange import Peer, obeying, saying
 from tests.web.harness import Events, WebHarness, web_harness
@@ -588,3 +589,31 @@ async def test_a_replay_is_not_held_up_by_the_end_of_the_server(
         numbers = _trade_ids(seen)
         assert numbers == list(range(1, numbers[-1] + 1))
         assert numbers[-1] < 4000
+
+
+async def test_what_waits_for_a_reader_that_stalls_is_not_joined_for_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Half a megabyte each, twice: 2,000 trades that it had taken out of its buffer, as bytes of its own."""
+    async with web_harness(tmp_path) as harness, AsyncExitStack() as stack:
+        harness.exchange.script(obeying)
+        hub = harness.services.hub
+        readers = [await stack.enter_async_context(harness.stream(TRADES)) for _ in range(20)]
+        first = await stack.enter_async_context(harness.stream(TRADES))
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(2000):
+            hub.publish(TRADE, trade(number), 0)
+        seen = await _until(first, b'"trade_id":1999,')  # now every event has its bytes, which all readers share
+        gc.collect()
+        tracemalloc.start()
+        for events in readers:
+            seen = await events.chunk()
+            while b'"trade_id":0,' not in seen:
+                seen = await events.chunk()
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert taken < len(readers) * (CHUNK_BYTES + 64 * 1024)
+        for events in readers:
+            assert _trade_ids(await _until(events, b'"trade_id":1999,'))[-1] == 1999
