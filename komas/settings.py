@@ -473,7 +473,7 @@ def _refuse_misspelt(environment: Mapping[str, str]) -> None:
         is_others = _OTHERS.fullmatch(name) and not (name == _PORT and value.isdigit())
         if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not is_others:
             other = _OTHER_NAMES.get(name.removeprefix(ENVIRONMENT_PREFIX).lower())
-            close = [variable_of(other)] if other else difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+            close = [variable_of(other)] if other else difflib.get_close_matches(name.upper(), names, n=1, cutoff=0.8)
             hint = f"did you mean {close[0]}?" if close else "docs/operations.md lists those that there are"
             raise SettingError(f"{name}: unknown setting; {hint}", field=name)
 

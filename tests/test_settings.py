@@ -99,6 +99,8 @@ def test_a_misspelt_variable_is_refused(tmp_path: Path) -> None:
     """With what was meant; variables of other programs are none of ours."""
     with pytest.raises(SettingError, match=r"KOMAS_MAX_SSES: unknown setting; did you mean KOMAS_MAX_SSE\?"):
         load({}, {"KOMAS_MAX_SSES": "3"}, folder=tmp_path)
+    with pytest.raises(SettingError, match=r"KOMAS_data_dir: unknown setting; did you mean KOMAS_DATA_DIR\?"):
+        load({}, {"KOMAS_data_dir": "x"}, folder=tmp_path)
     with pytest.raises(SettingError, match=r"KOMAS_BINDD: unknown setting; did you mean KOMAS_BIND\?"):
         load({}, {"KOMAS_BINDD": "x"}, folder=tmp_path)
     with pytest.raises(SettingError, match=r"KOMAS_WEATHER: unknown setting; docs/operations\.md lists"):

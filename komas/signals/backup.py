@@ -43,7 +43,7 @@ def back_up(
     Raises ``CallerError`` for a target that cannot be one, ``StoreUnavailable`` for a database that cannot be copied.
     """
     _check_target(database, target, overwrites=overwrites)
-    with _draft_beside(target) as draft, _translated(database):
+    with _draft_beside(target) as draft, _translated(database, target):
         _copy(database, draft, between_steps)
         done = _checked(draft)
         _flush(draft)
@@ -94,13 +94,13 @@ def _draft_beside(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _translated(database: Path) -> Iterator[None]:
+def _translated(database: Path, target: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"{database}: {error}") from error
+        raise StoreUnavailable(f"{database} cannot be copied to {target}: {error}") from error
     except OSError as error:
-        raise StoreUnavailable(f"{error.filename or database}: {error.strerror}") from error
+        raise StoreUnavailable(f"{database} cannot be copied to {target}: {error.strerror}") from error
 
 
 def _copy(database: Path, draft: Path, between_steps: Callable[[], None]) -> None:
