@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import chart, fanout, ingest, kills, machine, signals, starts, streams
+from benchmarks import abuse, chart, fanout, ingest, kills, machine, signals, starts, streams
+from benchmarks.abuse_cases import CASES
 from benchmarks.report import table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
@@ -41,10 +42,19 @@ def main() -> None:
             print(table(SIGNALS, [signals.measure(crowd, options.rounds)]), flush=True)
         case "start":
             print(table(starts.TITLE, starts.measure(options.rounds)), flush=True)
-        case "kills":
-            sys.exit(not kills.run(options.rounds, options.seed))
+        case "kills" | "abuse":
+            sys.exit(not _is_held_up(options))
         case _:
             _everything(options.rounds)
+
+
+def _is_held_up(options: argparse.Namespace) -> bool:
+    """Whether what must not happen did not."""
+    if options.part == "kills":
+        return kills.run(options.rounds, options.seed)
+    rows = list(abuse.measure(options.rows, options.seconds))
+    print(table(abuse.TITLE, rows), flush=True)
+    return all(row["verdict"] == "ok" for row in rows)
 
 
 def _everything(rounds: int) -> None:
@@ -81,6 +91,7 @@ def _options() -> argparse.Namespace:
         ("ingest", "the replayed exchange, read by komas and by two peers"),
         ("signals", "VIP sockets of one producer"),
         ("start", "how long it takes until komas serve listens"),
+        ("abuse", "attacks: what becomes of everybody else, and of the memory"),
         ("kills", "kill -9 in mid-publish, --rounds times: what was lost, what came twice"),
     ):
         part = parts.add_parser(name, help=meaning)
@@ -93,6 +104,9 @@ def _options() -> argparse.Namespace:
             part.add_argument("--signals", type=int, default=20, help="so many (20)")
         if name == "kills":
             part.add_argument("--seed", type=int, default=1, help="of the moments of death (1)")
+        if name == "abuse":
+            part.add_argument("rows", nargs="*", metavar="ROW", choices=[[], *CASES], help="all by default")
+            part.add_argument("--seconds", type=float, default=abuse.SECONDS, help="each for so long (8)")
         if name in ("fanout", "peers", "crowd"):
             part.add_argument("--clients", type=int, default=100, help="SSE clients (100)")
             part.add_argument("--rate", type=float, default=100.0, help="events each second (100)")

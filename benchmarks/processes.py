@@ -65,22 +65,27 @@ def _begin(core: int | None, run: Callable[..., None], *arguments: object) -> No
 
 
 class Komas:
-    """A ``komas`` command that listens."""
+    """A ``komas`` command that listens; ``log`` is what it writes to stderr."""
 
-    def __init__(self, pid: int, port: int) -> None:
+    def __init__(self, pid: int, port: int, log: Path) -> None:
         self.pid = pid
         self.port = port
+        self.log = log
 
 
 @contextmanager
-def komas(core: int | None, verb: str, *options: str) -> Iterator[Komas]:
-    """Run ``komas VERB`` on one core and a free port, with none of the user's settings, until the block is left."""
+def komas(core: int | None, verb: str, *options: str, open_files: int | None = None) -> Iterator[Komas]:
+    """Run ``komas VERB`` on one core and a free port, with none of the user's settings, until the block is left.
+
+    ``open_files`` is its ``ulimit -n``.
+    """
+    limited = () if open_files is None else ("sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh")
     with TemporaryDirectory(prefix="komas-bench-") as name:
         folder = Path(name)
         own = ("--data-dir", name) if verb == "serve" else ()
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "komas", verb, "--bind", "127.0.0.1:0", *own, *options],
+                [*limited, sys.executable, "-m", "komas", verb, "--bind", "127.0.0.1:0", *own, *options],
                 cwd=folder,
                 env={key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")},
                 stdout=out,
@@ -88,7 +93,7 @@ def komas(core: int | None, verb: str, *options: str) -> Iterator[Komas]:
             )
         try:
             pin(process.pid, core)
-            yield Komas(process.pid, _port(process, folder))
+            yield Komas(process.pid, _port(process, folder), folder / "err")
         finally:
             stop(process)
 

@@ -57,7 +57,8 @@ async def _live(state: dict[str, object], scope: MutableMapping[str, object], re
         return
     if multiprocessing.parent_process() is not None:
         log.warning("started with workers: Hypercorn reports a crash of a worker as success; workers = 0 does not")
-    settings, run = _load(), install()
+    settings = _load()
+    run = install(settings)
     try:
         async with open_gateway(settings) as gateway, trio.open_nursery() as nursery:
             state[_STATE] = gateway

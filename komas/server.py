@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ from komas.web.hypercorn.shutdown import Run, present
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import LocalPrograms
 from komas.web.markets import Markets
+from komas.web.past_loader import PastLoader
 from komas.web.services import Services
 from komas.web.stream_limits import StreamLimits
 
@@ -91,7 +92,9 @@ class Gateway:
             self.services.hub.drain()
 
     async def drain_with(self, run: Run) -> None:
-        """Drain once Hypercorn has begun to stop."""
+        """Say that the server stops, as soon as it is asked to; drain once Hypercorn has begun to."""
+        await run.stopping.wait()
+        self.services.stopping.set()
         await run.draining.wait()
         self.drain()
 
@@ -122,7 +125,7 @@ async def open_gateway(
         days=settings.log_days,
     ) as daily:
         access = _open_access(settings, config)
-        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal)
+        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal, history_bytes=settings.history_bytes)
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
@@ -144,7 +147,10 @@ async def open_gateway(
                 hub.interest.pin([Stream.of(Kind.TICKER, symbol) for symbol in settings.default_symbols])
                 markets.primary.feed.connect()
             limits, stream_limits = ConnectionLimits(settings), StreamLimits(settings, hub.interest)
-            gateway = Gateway(Services(settings, access, hub, markets, limits, stream_limits, signals, daily, clock_ms))
+            past = PastLoader(hub, markets, clock_ms, settings.connect_wait_s)
+            work.start_soon(past.run, name="past candles")
+            services = Services(settings, access, hub, markets, limits, stream_limits, signals, daily, clock_ms, past)
+            gateway = Gateway(services)
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
             work.cancel_scope.cancel("the web layer has drained")
@@ -236,7 +242,7 @@ async def serve(
 
     ``ready`` is called with the addresses once they accept connections.
     """
-    run = install()
+    run = install(settings)
     config = hypercorn_config(settings)
     async with trio.open_nursery() as signals:
         await signals.start(first_signal, run.stop, name="signals")
@@ -247,10 +253,17 @@ async def serve(
                 try:
                     binds = await edge.start(serving, name="edge")
                 except* OSError as group:
-                    raise OSError(f"{', '.join(settings.bind)} cannot be bound: {first_of(group)}") from None
+                    raise _unbound(settings.bind, first_of(group)) from None
                 ready(binds)
                 gateway.serving.set()
         signals.cancel_scope.cancel("the web layer has drained")
+
+
+def _unbound(binds: Sequence[str], error: BaseException) -> OSError:
+    """Why nothing can listen, with the addresses; ``errno`` stays what it was."""
+    named = OSError(f"{', '.join(binds)} cannot be bound: {error}")
+    named.errno = error.errno if isinstance(error, OSError) else None
+    return named
 
 
 def hypercorn_config(settings: Settings) -> Config:

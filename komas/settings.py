@@ -27,8 +27,13 @@ from komas.model.streams import parse_symbol
 
 SETTINGS_FILE: Final = "komas.toml"
 ENVIRONMENT_PREFIX: Final = "KOMAS_"
+DEMO_FOLDER: Final = "demo"
 TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
 SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
+
+# Connections beside those of SSE clients and signal sockets: of requests, and of clients that are on their way out.
+OTHER_CONNECTIONS: Final = 5000
+OTHER_CONNECTIONS_PER_ADDRESS: Final = 424  # 1024 in all, by default
 
 # What a setting was called before there were several markets; both names are read.
 ALIASES: Final = {
@@ -37,6 +42,9 @@ ALIASES: Final = {
     "futures_upstream": "binance_usdm_upstream",
     "futures_rest_upstream": "binance_usdm_rest_upstream",
 }
+
+# What other servers call it.
+_OTHER_NAMES: Final = {"port": "bind", "host": "bind", "listen": "bind", "address": "bind"}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     linger_s: float = 30.0
     connect_wait_s: float = 10.0
     graceful_timeout_s: float = 5.0
+    drain_delay_s: float = 0.0
     reconnect_attempts: int = 0
     reconnect_max_s: float = 10.0
     refused_max_s: float = 60.0
@@ -70,9 +79,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_symbols: int = 200
     max_sse: int = 5000
     max_sse_per_address: int = 500
+    request_rate: float = 50.0
+    request_burst: int = 500
+    max_connections: int = 0
+    max_connections_per_address: int = 0
     mailbox: int = 2048
     journal: int = 4096
+    history_bytes: int = 2**29
     direct_writes: bool = True
+    websocket_ping_s: float = 20.0
     jwt_secret: str = ""
     jwt_algorithm: str = "HS256"
     jwt_public_key: Path | None = None
@@ -89,6 +104,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     log_format: str = "text"
     log_days: int = 14
+
+    @property
+    def connections(self) -> int:
+        """How many connections there may be in all."""
+        return self.max_connections or self.max_sse + self.max_sockets + OTHER_CONNECTIONS
+
+    @property
+    def connections_per_address(self) -> int:
+        """How many of them one address may have."""
+        own = self.max_sse_per_address + self.max_sockets_per_address + OTHER_CONNECTIONS_PER_ADDRESS
+        return self.max_connections_per_address or own
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -289,7 +315,14 @@ FIELDS: Final[dict[str, Field]] = {
         _number(0, _HOUR_S), "0 to 3600", "how long a stream outlives its last SSE client; less where room is short"
     ),
     "connect_wait_s": Field(_number(0.1, 60), "0.1 to 60", "how long connect and subscribe wait for the exchange"),
-    "graceful_timeout_s": Field(_number(0.1, 300), "0.1 to 300", "how long a stop may take"),
+    "graceful_timeout_s": Field(
+        _number(0.1, 300), "0.1 to 300", "how long a stop may take, once `drain_delay_s` is over"
+    ),
+    "drain_delay_s": Field(
+        _number(0, 300),
+        "0 to 300",
+        "how long a server that was asked to stop still serves, also who comes anew, while /readyz says 503",
+    ),
     "reconnect_attempts": Field(
         _count(0, 10**9), "0 or more", "failed attempts to connect in a row before giving up; 0: never"
     ),
@@ -312,14 +345,42 @@ FIELDS: Final[dict[str, Field]] = {
     "max_symbols": Field(_count(1, 1024), "1 to 1024", "symbols in one request"),
     "max_sse": Field(_count(1, 10**6), "1 to 1000000", "SSE clients in all"),
     "max_sse_per_address": Field(_count(1, 10**6), "1 to 1000000", "SSE clients from one address"),
+    "request_rate": Field(
+        _number(0, 10**6),
+        "0 to 1000000",
+        "REST requests a second from one address, but for probes and the administrator's; 0: no limit",
+    ),
+    "request_burst": Field(
+        _count(1, 10**6), "1 to 1000000", "how many may come at once; SSE clients: max_sse_per_address more"
+    ),
+    "max_connections": Field(
+        _count(0, 10**6),
+        "0 to 1000000",
+        "connections in all, idle ones make room; never more than open files allow (default, 0: 5000 beside max_sse and"
+        " max_sockets)",
+    ),
+    "max_connections_per_address": Field(
+        _count(0, 10**6),
+        "0 to 1000000",
+        "of them, from one address; trusted proxies may have more (default, 0: 424 beside max_sse_per_address and"
+        " max_sockets_per_address: 1024)",
+    ),
     "mailbox": Field(_count(16, 10**6), "16 to 1000000", "trades that wait for one slow SSE client"),
     "journal": Field(
         _count(16, 10**6),
         "16 to 1000000",
         "trades and closed candles kept for clients that come back, for each stream",
     ),
+    "history_bytes": Field(
+        _count(2**20, 2**40),
+        "1048576 to 1099511627776",
+        "memory for all that is kept for clients that come back; beyond it, streams that nobody reads give first",
+    ),
     "direct_writes": Field(
         _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"
+    ),
+    "websocket_ping_s": Field(
+        _number(1, 60), "1 to 60", "how often a signal socket is pinged, for proxies that cut what is silent"
     ),
     "jwt_secret": Field(
         _secret,
@@ -374,6 +435,11 @@ def load(
     return _completed(msgspec.convert(values, Settings))
 
 
+def twin_of(data_dir: Path) -> Path:
+    """The data folder of the demo beside a server's, and the server's beside the demo's."""
+    return data_dir.parent if data_dir.name == DEMO_FOLDER else data_dir / DEMO_FOLDER
+
+
 def variable_of(key: str) -> str:
     """The environment variable of a setting."""
     return ENVIRONMENT_PREFIX + key.upper()
@@ -397,13 +463,17 @@ _OTHERS: Final = re.compile(
     r"KOMAS_(TOKEN|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|NAME))"
 )
 
+_PORT: Final = variable_of("port")  # theirs is tcp://10.0.0.1:8000
+
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
     """Refuse a variable that is named as a setting's and is none: what it was meant to say would not count."""
     names = [variable_of(key) for key in (*FIELDS, *ALIASES)]
-    for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not _OTHERS.fullmatch(name):
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+    for name, value in environment.items():
+        is_others = _OTHERS.fullmatch(name) and not (name == _PORT and value.isdigit())
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not is_others:
+            other = _OTHER_NAMES.get(name.removeprefix(ENVIRONMENT_PREFIX).lower())
+            close = [variable_of(other)] if other else difflib.get_close_matches(name.upper(), names, n=1, cutoff=0.8)
             hint = f"did you mean {close[0]}?" if close else "docs/operations.md lists those that there are"
             raise SettingError(f"{name}: unknown setting; {hint}", field=name)
 
@@ -433,7 +503,7 @@ def _as_text(key: str, value: object) -> str:
 def _read(key: str, text: str, named: str) -> object:
     field = FIELDS.get(key)
     if field is None:
-        close = difflib.get_close_matches(key, FIELDS, n=1)
+        close = [_OTHER_NAMES[key]] if key in _OTHER_NAMES else difflib.get_close_matches(key, FIELDS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {' '.join(FIELDS)}"
         raise SettingError(f"{named}: unknown setting; {hint}", field=key)
     try:
@@ -448,5 +518,5 @@ def _completed(settings: Settings) -> Settings:
     folder = settings.data_dir
     if folder is None:
         folder = Path(platformdirs.user_data_dir("komas", appauthor=False))
-        folder = folder / "demo" if settings.demo else folder  # no simulated signal among real ones
+        folder = folder / DEMO_FOLDER if settings.demo else folder  # no simulated signal among real ones
     return msgspec.structs.replace(settings, data_dir=folder)

@@ -99,6 +99,8 @@ def test_a_misspelt_variable_is_refused(tmp_path: Path) -> None:
     """With what was meant; variables of other programs are none of ours."""
     with pytest.raises(SettingError, match=r"KOMAS_MAX_SSES: unknown setting; did you mean KOMAS_MAX_SSE\?"):
         load({}, {"KOMAS_MAX_SSES": "3"}, folder=tmp_path)
+    with pytest.raises(SettingError, match=r"KOMAS_data_dir: unknown setting; did you mean KOMAS_DATA_DIR\?"):
+        load({}, {"KOMAS_data_dir": "x"}, folder=tmp_path)
     with pytest.raises(SettingError, match=r"KOMAS_BINDD: unknown setting; did you mean KOMAS_BIND\?"):
         load({}, {"KOMAS_BINDD": "x"}, folder=tmp_path)
     with pytest.raises(SettingError, match=r"KOMAS_WEATHER: unknown setting; docs/operations\.md lists"):
@@ -129,6 +131,18 @@ def test_a_wrong_file_is_one_line(text: str, words: str, tmp_path: Path) -> None
     (tmp_path / "komas.toml").write_text(text)
     with pytest.raises(SettingError, match=words.replace("?", r"\?")):
         load({}, {}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("PORT", "9000"), ("HOST", "127.0.0.1"), ("LISTEN", ":9000")])
+def test_what_other_servers_call_it_is_hinted_at(name: str, value: str, tmp_path: Path) -> None:
+    """As a variable and as a key; a port that Kubernetes wrote is no setting of ours."""
+    with pytest.raises(SettingError, match=rf"KOMAS_{name}: unknown setting; did you mean KOMAS_BIND\?"):
+        load({}, {f"KOMAS_{name}": value}, folder=tmp_path)
+    (tmp_path / "komas.toml").write_text(f'{name.lower()} = "{value}"')
+    with pytest.raises(SettingError, match=r"unknown setting; did you mean bind\?"):
+        load({}, {}, folder=tmp_path)
+    (tmp_path / "komas.toml").unlink()
+    assert load({}, {"KOMAS_PORT": "tcp://10.0.0.1:8000"}, folder=tmp_path).bind == Settings().bind
 
 
 def test_every_setting_can_be_read_and_is_documented() -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``komas serve|simulate|token|vip|signal|watch``. Thin: a verb reads its options."""
+"""The command line: ``komas serve|simulate|token|vip|signal|backup|watch``. Thin: a verb reads its options."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ from typing import Final, NoReturn
 
 import trio
 
+from komas.cli.backup import add_backup
 from komas.cli.loading import for_good
-from komas.cli.signals import add_signal, add_token, add_vip, demo_token
+from komas.cli.parser import WRONG_USAGE, Parser
+from komas.cli.ports import is_taken, say_taken
+from komas.cli.serve_options import add_settings_to, given_settings
+from komas.cli.signals import add_signal, add_token, add_vip, demo_token, why_unauthorized
 from komas.errors import CallerError, KomasError, first_of
 from komas.model.streams import INTERVALS
-from komas.settings import ALIASES, FIELDS, Settings, load
+from komas.settings import Settings, load
 from komas.shutdown import INTERRUPTED, first_signal
 
-WRONG_USAGE: Final = 2
 FAILED: Final = 1
+USAGE: Final = """\
+komas sends Binance's prices to browsers over SSE, and trading signals to VIPs.
+
+  komas serve --demo            try it: simulated prices and signals, no account, no internet
+  komas serve                   prices of Binance, on http://127.0.0.1:8000
+  komas watch trades BTCUSDT    a live view in the terminal of what a server sends
+
+Others: simulate token vip signal backup. komas --help, and komas serve --help, tell more.
+"""
 STDOUT: Final = 1
 STDERR: Final = 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_USAGE, f"{self.prog}: {message}\n")
 
 
 class _Version(argparse.Action):
@@ -47,7 +52,11 @@ class _Version(argparse.Action):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb; the exit status is 0, 1 for a failure, 2 for a wrong option or setting."""
     _open_standard_files()
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given:
+        sys.stderr.write(USAGE)
+        sys.exit(WRONG_USAGE)
+    options = _parser().parse_args(given)
     try:
         options.run(options)
     except CallerError as error:
@@ -100,41 +109,33 @@ def _leave_with_group(group: BaseExceptionGroup[BaseException]) -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="komas", description="Binance market streams to browsers over SSE, trading signals to VIPs.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
-    _add_serve(
-        verbs.add_parser("serve", help="serve prices, candles and trades over REST and SSE, and signals to VIPs")
-    )
+    parser = Parser(prog="komas", description="Binance market streams to browsers over SSE, trading signals to VIPs.")
+    parser.add_argument("--version", "-V", action=_Version, nargs=0, help="print the version")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    serve = verbs.add_parser("serve", help="serve prices, candles and trades over REST and SSE, and signals to VIPs")
+    add_settings_to(serve)
+    serve.set_defaults(run=_serve)
     _add_simulate(verbs.add_parser("simulate", help="be a Binance look-alike, from a replay or a seeded market"))
     add_token(verbs.add_parser("token", help="issue and inspect access tokens"))
     add_vip(verbs.add_parser("vip", help="grant, revoke and list VIPs"))
     add_signal(verbs.add_parser("signal", help="publish and update signals"))
+    add_backup(verbs.add_parser("backup", help="copy the database of signals, also of a server that runs"))
     _add_watch(verbs.add_parser("watch", help="a live view in the terminal of what a komas server sends"))
     return parser
 
 
-def _add_serve(parser: argparse.ArgumentParser) -> None:
-    for key, field in FIELDS.items():
-        name = "--" + key.replace("_", "-")
-        if key == "demo":
-            parser.add_argument(name, action="store_const", const="true", help=field.meaning)
-        else:
-            parser.add_argument(name, metavar="VALUE", help=f"{field.meaning} ({field.accepts})".replace("%", "%%"))
-    for older, key in ALIASES.items():
-        parser.add_argument(
-            "--" + older.replace("_", "-"), metavar="VALUE", help=f"the older name of --{key.replace('_', '-')}"
-        )
-    parser.set_defaults(run=_serve)
-
-
 def _serve(options: argparse.Namespace) -> None:
-    settings = load({key: getattr(options, key) for key in (*FIELDS, *ALIASES)})
+    settings = load(given_settings(options))
     # Imported by the verb that needs it: `komas --help` must not wait for a web server.
     with for_good():
         from komas.server import serve
 
-    trio.run(partial(serve, settings, ready=partial(_say_where, settings)))
+    try:
+        trio.run(partial(serve, settings, ready=partial(_say_where, settings)))
+    except BaseExceptionGroup as group:
+        if is_taken(first_of(group)):
+            _leave(FAILED, say_taken(settings.bind))
+        raise
 
 
 def _say_where(settings: Settings, binds: list[str]) -> None:
@@ -193,7 +194,12 @@ def _simulate(options: argparse.Namespace) -> None:
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
-            simulator: Simulator = await nursery.start(simulate, chosen)
+            try:
+                simulator: Simulator = await nursery.start(simulate, chosen)
+            except CallerError as error:
+                if is_taken(error.__cause__):
+                    raise CallerError(say_taken([chosen.bind])) from error
+                raise
             _write(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}")
 
     trio.run(_until_signalled, run)
@@ -237,4 +243,5 @@ def _watch(options: argparse.Namespace) -> None:
 def _watch_signals(options: argparse.Namespace) -> None:
     from komas.cli.watch_signals import watch_signals
 
-    trio.run(_until_signalled, partial(watch_signals, options.server, options.token, options.since_id))
+    watch = partial(watch_signals, options.server, options.token, options.since_id, why_unauthorized=why_unauthorized)
+    trio.run(_until_signalled, watch)

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komas.errors import CallerError, StoreUnavailable, Unauthorized
+from komas.errors import CallerError, SettingError, StoreUnavailable, Unauthorized
 from komas.model.signals import DAY_S, MOST_DAYS
-from komas.settings import FIELDS, Settings, load
+from komas.settings import DEMO_FOLDER, FIELDS, Settings, load, twin_of
 
 if TYPE_CHECKING:
     from komas.model.signals import Vip
@@ -39,14 +39,14 @@ def add_token(parser: argparse.ArgumentParser) -> None:
         "--scope", action="append", default=[], metavar="signals:publish", help="what else it is good for"
     )
     issue.add_argument("--ttl", type=_whole(1, TTL_S), default=3600, metavar="3600", help="seconds until it expires")
-    _add_settings(issue)
+    add_settings(issue)
     issue.set_defaults(run=_issue)
     inspect = verbs.add_parser("inspect", help="show what a token says, and whether this server would take it")
     inspect.add_argument("token", nargs="?", default="-", help="the token; from standard input without it")
-    _add_settings(inspect)
+    add_settings(inspect)
     inspect.set_defaults(run=_inspect)
     admin = verbs.add_parser("admin", help="print the administrator's token, and nothing else")
-    _add_settings(admin)
+    add_settings(admin)
     admin.set_defaults(run=_admin)
 
 
@@ -63,7 +63,7 @@ def add_vip(parser: argparse.ArgumentParser) -> None:
     listed = verbs.add_parser("list", help="every user of whom the store knows something")
     listed.set_defaults(run=_list)
     for verb in (grant, revoke, listed):
-        _add_settings(verb)
+        add_settings(verb)
 
 
 def add_signal(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def add_signal(parser: argparse.ArgumentParser) -> None:
     update.set_defaults(run=_update)
     for verb in (publish, update):
         verb.add_argument("--data", required=True, metavar="JSON", help="""such as '{"coin_name": "NB"}'""")
-        _add_settings(verb)
+        add_settings(verb)
 
 
 def demo_token(settings: Settings) -> str | None:
@@ -88,14 +88,19 @@ def demo_token(settings: Settings) -> str | None:
     return _issuer(settings).issue("demo", now_s=int(time.time()), ttl_s=DAY_S, vip_days=1)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Which data a command is about, as of ``komas serve``."""
     for key in ("data_dir", "database_url"):
         field = FIELDS[key]
         parser.add_argument("--" + key.replace("_", "-"), metavar="VALUE", help=f"{field.meaning} ({field.accepts})")
+    parser.add_argument(
+        "--demo", action="store_const", const="true", help="the secret and the store of `komas serve --demo`"
+    )
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    return load({"data_dir": options.data_dir, "database_url": options.database_url})
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings; those of ``add_settings()`` are the command line's."""
+    return load({key: getattr(options, key) for key in ("data_dir", "database_url", "demo")})
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -115,7 +120,7 @@ def _issuer(settings: Settings) -> Issuer:
 
 
 def _issue(options: argparse.Namespace) -> None:
-    issuer = _issuer(_settings(options))
+    issuer = _issuer(settings_of(options))
     token = issuer.issue(
         _user(options.user_id),
         now_s=int(time.time()),
@@ -129,15 +134,15 @@ def _issue(options: argparse.Namespace) -> None:
 def _admin(options: argparse.Namespace) -> None:
     from komas.web.access import admin_token_of
 
-    print(admin_token_of(_settings(options)))
+    print(admin_token_of(settings_of(options)))
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from komas.signals.keys import keys_of, rules_of
+    from komas.signals.keys import keys_of, rules_of, stray_signer_of
     from komas.signals.tokens import UnknownKey, Verifier, inspect
 
     token = sys.stdin.read().strip() if options.token == "-" else options.token  # noqa: S105 - standard input
-    settings = _settings(options)
+    settings = settings_of(options)
     try:
         header, claims = inspect(token)
     except Unauthorized as error:
@@ -149,20 +154,50 @@ def _inspect(options: argparse.Namespace) -> None:
         verdict = "its key is fetched by the server alone"
     except Unauthorized as error:
         verdict = f"refused: {error}"
+        if (file := stray_signer_of(token, settings)) is not None:
+            verdict += f"; it is signed with {file}: {_choosing(file.parent)}"
     shown = {"header": header, "claims": claims, "checked_against": _key_source(settings), "verdict": verdict}
     print(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 def _key_source(settings: Settings) -> str:
     """Where the key is that tokens are checked with; the demo and a server have data folders of their own."""
-    from komas.signals.keys import SECRET_FILE
+    from komas.signals.keys import secret_file_of
 
     if settings.jwt_jwks_url or settings.jwt_public_key:
         return str(settings.jwt_jwks_url or settings.jwt_public_key)
     if settings.jwt_secret:
         return "the setting jwt_secret"
-    assert settings.data_dir is not None  # load() completes it
-    return str(settings.data_dir / SECRET_FILE)
+    return str(secret_file_of(settings))
+
+
+def why_unauthorized(token: str) -> str:
+    """What this machine knows of a token that a server refused: most often it is the demo's, or is not."""
+    from komas.signals.keys import signer_of
+    from komas.signals.tokens import Keys, Rules, Verifier
+
+    try:
+        settings = load({})
+        file = signer_of(token, settings)
+    except SettingError:
+        return ""
+    if file is None:
+        return "no secret of this machine signed the token; `komas token inspect` says what it is checked against"
+    try:
+        Verifier(Rules(), Keys.of_secret(file.read_bytes().strip())).verify(token, time.time())
+    except Unauthorized as error:
+        return f"the token is {error}"
+    if file.parent.name == DEMO_FOLDER:
+        return f"the token is the demo's ({file}); for any other server: komas token issue"
+    return f"the token is signed with {file}; for `komas serve --demo`: komas token issue --demo"
+
+
+def _choosing(data_dir: Path) -> str:
+    """The option that takes this data folder, of the two that are there without any other setting."""
+    is_demo = data_dir.name == DEMO_FOLDER
+    if load({"demo": "true"} if is_demo else {}).data_dir != data_dir:
+        return f"--data-dir {data_dir}"
+    return "--demo" if is_demo else "without --demo"
 
 
 def _grant(options: argparse.Namespace) -> None:
@@ -177,15 +212,18 @@ def _revoke(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     with _open_database(options) as database:
-        for vip in database.vips():
-            _print_vip(vip)
+        after = 0
+        while page := database.vips(after):
+            for vip in page:
+                _print_vip(vip)
+            after = page[-1].version
 
 
 def _publish(options: argparse.Namespace) -> None:
     from komas.model.signals import SignalInsert
     from komas.signals.validation import check_data, check_key, check_type
 
-    settings = _settings(options)
+    settings = settings_of(options)
     signal_type = check_type(options.type, settings.signal_types)
     draft = SignalInsert(signal_type, check_data(_data(options.data)), PUBLISHER, check_key(options.key))
     with _open_database(options) as database:
@@ -201,14 +239,21 @@ def _update(options: argparse.Namespace) -> None:
     with _open_database(options) as database:
         done = database.update(options.id, changes, time.time_ns() // 10**6)
     if done is None:
-        raise CallerError(f"there is no signal {options.id} in {_database_name(_settings(options))}")
+        raise CallerError(f"there is no signal {options.id} in {_database_name(settings_of(options))}")
     print(bytes(done[0].data).decode())
-    _say_where(_settings(options))
+    _say_where(settings_of(options))
 
 
 def _say_where(settings: Settings) -> None:
     """On stderr, so that what is printed stays one JSON object."""
-    print(f"written to {_database_name(settings)}", file=sys.stderr)
+    from komas.signals.services import database_of
+
+    hint = ""
+    location = database_of(settings)
+    if isinstance(location, Path) and (twin := twin_of(location.parent) / location.name).is_file():
+        whose = "the demo's" if twin.parent.name == DEMO_FOLDER else "that of servers without --demo"
+        hint = f"; {whose} is {twin}: {_choosing(twin.parent)}"
+    print(f"written to {_database_name(settings)}{hint}", file=sys.stderr)
 
 
 def _database_name(settings: Settings) -> str:
@@ -224,13 +269,13 @@ def _open_database(options: argparse.Namespace) -> Iterator[SignalDatabase]:
     from komas.signals.database import SignalDatabase
     from komas.signals.services import database_of
 
-    location = database_of(_settings(options))
+    location = database_of(settings_of(options))
     database = SignalDatabase(location)
     try:
         database.open()
         yield database
     except StoreUnavailable as error:
-        raise StoreUnavailable(f"{_database_name(_settings(options))}: {error}") from error
+        raise StoreUnavailable(f"{_database_name(settings_of(options))}: {error}") from error
     finally:
         database.close()
 

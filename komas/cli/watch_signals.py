@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from komas.cli.watch import RETRY_S, ROWS, Lines, check_address
-from komas.errors import CallerError, VenueError
+from komas.errors import CallerError, Closing, VenueError
 from komas.model.codec import encode, read_object
 from komas.venues.core.websocket import dial
 
@@ -25,10 +25,18 @@ PONG: Final = '{"type":"pong"}'
 POLICY_VIOLATION: Final = 1008  # the token, or what it is good for: trying again does not mend it
 
 
-async def watch_signals(server: str, token: str, since_id: str = "", console: Console | None = None) -> None:
+async def watch_signals(
+    server: str,
+    token: str,
+    since_id: str = "",
+    console: Console | None = None,
+    *,
+    why_unauthorized: Callable[[str], str] = lambda _token: "",
+) -> None:
     """Show signals until cancelled; comes back by itself, without a loss, when the server was away.
 
-    Raises ``CallerError`` with the server's reason when it closes for good.
+    Raises ``CallerError`` with the server's reason when it closes for good; ``why_unauthorized`` adds what this machine
+    knows of the token, which the server must not tell.
     """
     check_address(server)
     if not token:
@@ -51,7 +59,9 @@ async def watch_signals(server: str, token: str, since_id: str = "", console: Co
                 await _converse(server, {"token": token, "positions": "1", **resume}, show)
             except VenueError as error:
                 if error.code == POLICY_VIOLATION:
-                    raise CallerError(f"the server says: {str(error).rpartition(': ')[2]}") from None
+                    reason = str(error).rpartition(": ")[2]
+                    known = why_unauthorized(token) if reason == Closing.UNAUTHORIZED.reason else ""
+                    raise CallerError("; ".join(filter(None, (f"the server says: {reason}", known)))) from None
                 screen.note(f"{server}: {str(error).replace('the exchange', 'the server')}; trying again")
             await trio.sleep(RETRY_S)
 

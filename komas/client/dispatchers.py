@@ -17,6 +17,7 @@ import trio
 from komas.client.callback_registry import CallbackRegistry, EventCallback
 from komas.client.streams import BACKLOG, Components, check_listed, check_refused
 from komas.errors import Cause, SlowConsumer, VenueError
+from komas.hub.history import TOO_SLOW
 from komas.hub.hub import MarketSubscription
 from komas.hub.overflow import Item, Overflow
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
@@ -178,23 +179,28 @@ class Dispatchers:
                 task_status = trio.TASK_STATUS_IGNORED
                 items = subscription.initial
                 if fell_behind:
-                    items = await self._caught_up(wanted, dispatcher.position, items)
+                    items = await self._caught_up(wanted, dispatcher.position, items, subscription.behind)
                 fell_behind = await self._deliver(wanted, dispatcher, subscription, items)
             if not fell_behind or dispatcher.ending.is_set:
                 return
 
-    async def _caught_up(self, wanted: Stream, position: StreamPosition | None, items: list[Item]) -> list[Item]:
+    async def _caught_up(
+        self, wanted: Stream, position: StreamPosition | None, items: list[Item], behind: int
+    ) -> list[Item]:
         """Tell what was lost between a position and the first of these items; returns those to be delivered."""
         lost, left = _lost(wanted, position, items)
         if lost is None:
-            log.warning("callbacks are slower than %s: they are %d events behind", wanted, len(items))
-            return left
+            log.warning("callbacks are slower than %s: they are %d events behind", wanted, len(items) + behind)
+        else:
+            await self._tell_lost(wanted, lost)
+        return left
+
+    async def _tell_lost(self, wanted: Stream, lost: Gap) -> None:
         missing = "events" if lost.first is None else f"{lost.first} to {lost.last}"
         error = SlowConsumer(f"callbacks are slower than {wanted}: {missing} are lost")
         log.warning("%s", error)
         await self._registry.call(self._registry.on_error, error)
-        await self._registry.call(self._registry.on_gap, lost, name=wanted.name)
-        return left
+        await self._registry.call(self._registry.on_gap, msgspec.structs.replace(lost, reason=SLOW), name=wanted.name)
 
     async def _deliver(
         self, wanted: Stream, dispatcher: _Dispatcher, subscription: MarketSubscription, items: list[Item]
@@ -220,6 +226,8 @@ class Dispatchers:
                 dispatcher.position = StreamPosition(item.epoch, item.sequence)
             callbacks = [*registry.on_message, *dispatcher.callbacks]
             await registry.call(callbacks, item.event, name=wanted.name)
+        elif isinstance(item.notice, Gap) and item.notice.reason == TOO_SLOW:
+            await self._tell_lost(wanted, item.notice)
         elif isinstance(item.notice, Gap):
             await registry.call(registry.on_gap, item.notice, name=wanted.name)
         elif isinstance(item.notice, HealthNotice):
@@ -234,9 +242,9 @@ class Dispatchers:
 def _lost(wanted: Stream, position: StreamPosition | None, items: list[Item]) -> tuple[Gap | None, list[Item]]:
     """What is missing after a position, and what is left of the items of a subscription that resumed there."""
     if position is None:
-        return Gap(stream=wanted.name, first=None, last=None, reason=SLOW), items
+        return Gap(stream=wanted.name, first=None, last=None), items
     match items:
         case [NoticeEnvelope(notice=Gap() as gap), *left]:
-            return msgspec.structs.replace(gap, reason=SLOW), left
+            return gap, left
         case _:
             return None, items

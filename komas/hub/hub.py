@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
@@ -18,27 +18,35 @@ import trio
 from komas.hub.broadcast import Broadcaster, Encoder, Writer
 from komas.hub.buffer import BUFFER_EVENTS, Buffer
 from komas.hub.history import HISTORY_LENGTH
+from komas.hub.history_limit import HISTORY_BYTES, HistoryLimit
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.latest import Latest
+from komas.hub.multiplex import MultiplexedSubscription
 from komas.hub.open_streams import OpenStreams
 from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow
+from komas.hub.replay import Replay
 from komas.hub.subscription import DirectSubscription, Subscription
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.kinds import BY_EVENT, KINDS
-from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, HealthNotice
-from komas.model.streams import Stream
+from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, HealthNotice, Kline
+from komas.model.streams import Stream, next_number
 
 MarketSubscription: TypeAlias = Subscription[Item, Batch]
 
 
 class HubStatistics(msgspec.Struct, frozen=True):
-    """Counts: events since the start; streams, subscribers and events in all histories now."""
+    """Counts: events since the start; streams, subscribers, and events and bytes in all histories now.
+
+    ``history_evicted`` are events that went for the limit of all histories, not for that of their own.
+    """
 
     published: int
     unwanted: int
     streams: int
     subscribers: int
     history_events: int
+    history_bytes: int
+    history_evicted: int
     dropped: int
 
 
@@ -55,17 +63,21 @@ class Hub:
         *,
         linger_s: float = LINGER_S,
         history_length: int = HISTORY_LENGTH,
+        history_bytes: int = HISTORY_BYTES,
         epoch: Callable[[], str] = new_epoch,
     ) -> None:
-        self._open_streams = OpenStreams(history_length, epoch)
+        self._history_limit = HistoryLimit(history_bytes)
+        self._number = 0  # of the newest event or gap that is remembered, of any stream
+        self.open_streams = OpenStreams(history_length, self._history_limit, epoch, lambda: self._number)
         self._buffers: dict[Buffer[Item, Batch], None] = {}
         self._broadcaster: Broadcaster[Item, Batch] = Broadcaster()
         self._published = 0
         self._unwanted = 0
         self._dropped = 0
+        self.epoch = new_epoch()  # of this process: numbers of another one mean nothing here
         self.drained = trio.Event()
         self.latest = Latest()
-        self.interest = Interest(opened=self._open_streams.open, closed=self._close, linger_s=linger_s)
+        self.interest = Interest(opened=self.open_streams.open, closed=self._close, linger_s=linger_s)
         self.status = FeedStatus(state=FeedState.DISCONNECTED)
 
     @property
@@ -84,7 +96,7 @@ class Hub:
 
         Events of a stream that is not wanted (some still come after an unsubscription) are counted and dropped.
         """
-        open_stream = self._open_streams.by_stream.get(stream)
+        open_stream = self.open_streams.by_stream.get(stream)
         if open_stream is None:
             self._unwanted += len(events)
             return
@@ -92,12 +104,16 @@ class Hub:
         sequence = BY_EVENT[type(events[0])].sequence
         envelopes, kept = [], []
         for event in events:
-            envelope = Envelope(stream, event, received_ms, sequence(event), open_stream.epoch, backfilled)
+            offset = sequence(event)
+            if offset is None:
+                envelopes.append(Envelope(stream, event, received_ms, None, open_stream.epoch, backfilled))
+                continue
+            self._number += 1
+            envelope = Envelope(stream, event, received_ms, offset, open_stream.epoch, backfilled, self._number)
             envelopes.append(envelope)
-            if envelope.sequence is not None:
-                kept.append(envelope)
-        if kept:
-            open_stream.history.append(*kept)
+            kept.append(envelope)
+        if kept and (grown := open_stream.history.append(*kept)):
+            self._history_limit.grew(open_stream.history, grown)
         for target in open_stream.targets:
             target.put(*envelopes)
         self.latest.put(envelopes[-1])
@@ -115,17 +131,18 @@ class Hub:
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
         """Tell subscribers of a stream, present ones and those that will resume, that events are missing here."""
-        open_stream = self._open_streams.by_stream.get(stream)
+        open_stream = self.open_streams.by_stream.get(stream)
         if open_stream is None:
             return
-        envelope = NoticeEnvelope(gap, stream)
-        open_stream.history.append(envelope)
-        self._open_streams.put(stream, envelope)
+        self._number += 1
+        envelope = NoticeEnvelope(gap, stream, self._number)
+        self._history_limit.grew(open_stream.history, open_stream.history.append_gap(envelope))
+        self.open_streams.put(stream, envelope)
 
     def reset_sequence(self, stream: Stream, gap: Gap) -> None:
         """Begin a new epoch of a stream whose numbers started again: positions of the old one are void."""
-        if self._open_streams.by_stream.get(stream) is not None:
-            self._open_streams.renew(stream)
+        if self.open_streams.by_stream.get(stream) is not None:
+            self.open_streams.renew(stream)
             self.publish_gap(stream, gap)
 
     def publish_status(self, status: FeedStatus) -> None:
@@ -133,18 +150,18 @@ class Hub:
         self.status = status
         if status.state is FeedState.DISCONNECTED:
             self.latest.forget_books()
-        self._open_streams.put_to_all(NoticeEnvelope(status))
+        self.open_streams.put_to_all(NoticeEnvelope(status))
 
     def publish_health(self, stream: Stream, health: HealthNotice) -> None:
         """Tell subscribers of a stream that its health changed; a doubtful order book is forgotten."""
         if KINDS[stream.kind].is_book and health.health in (Health.STALE, Health.RECOVERING):
             self.latest.forget(stream)
-        self._open_streams.put(stream, NoticeEnvelope(health, stream))
+        self.open_streams.tell(stream, NoticeEnvelope(health, stream))
 
     def reject(self, stream: Stream, reason: str) -> None:
         """Tell subscribers of a stream why the exchange refused it, and stop wanting it."""
         refusal = FeedStatus(state=self.status.state, stream=stream.name, reason=reason)
-        self._open_streams.put(stream, NoticeEnvelope(refusal, stream))
+        self.open_streams.tell(stream, NoticeEnvelope(refusal, stream))
         self.interest.abandon(stream)
 
     @contextmanager
@@ -162,9 +179,9 @@ class Hub:
         ``reader`` is whom the subscription is counted by (``Interest``). ``since`` recovers what came after a position;
         it goes with a single stream, whose own a position is.
         """
-        buffer, initial = self._add(streams, reader, since, ConflatingQueue(capacity, overflow))
+        buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity, overflow))
         try:
-            yield Subscription(buffer, initial)
+            yield Subscription(buffer, initial, replay)
         finally:
             self._remove(streams, reader, buffer)
 
@@ -183,37 +200,71 @@ class Hub:
         key = (tuple(streams), encoder, capacity)
         group = self._broadcaster.open_group(key, lambda: ConflatingQueue(capacity), encoder)
         try:
-            buffer, initial = self._add(streams, reader, since, ConflatingQueue(capacity))
+            buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity))
             try:
-                replace_target = partial(self._open_streams.replace, streams)
+                replace_target = partial(self.open_streams.replace, streams)
                 yield DirectSubscription(
-                    buffer, initial, group=group, writer=writer, encoder=encoder, replace_target=replace_target
+                    buffer, initial, replay, group=group, writer=writer, encoder=encoder, replace_target=replace_target
                 )
             finally:
                 self._remove(streams, reader, buffer)
         finally:
             self._broadcaster.close_group(key)
 
+    @contextmanager
+    def multiplex(
+        self,
+        streams: Sequence[Stream],
+        encoder: Encoder[Batch],
+        *,
+        reader: str = "",
+        writer: Writer | None = None,
+        since: StreamPosition | None = None,
+        past: Collection[Stream] = (),
+        capacity: int = BUFFER_EVENTS,
+    ) -> Iterator[MultiplexedSubscription]:
+        """Subscribe to streams that may change, until the block is left.
+
+        ``since`` is a place among the events of all of them: this hub's ``epoch``, and the ``number`` of an event. The
+        streams of ``past`` wait for their past candles.
+        """
+        buffer = Buffer(ConflatingQueue(capacity))
+        key = object()
+        group = self._broadcaster.open_group(key, lambda: ConflatingQueue(capacity), encoder)
+        subscription = MultiplexedSubscription(self, buffer, reader, group=group, writer=writer, encoder=encoder)
+        try:
+            subscription.begin(streams, since, past)
+            self._buffers[buffer] = None
+            if self.drained.is_set():
+                buffer.close()
+            yield subscription
+        finally:
+            subscription.end()
+            self._buffers.pop(buffer, None)
+            self._dropped += buffer.statistics().dropped
+            buffer.close()
+            self._broadcaster.close_group(key)
+
     def _add(
         self, streams: Sequence[Stream], reader: str, since: StreamPosition | None, queue: ConflatingQueue
-    ) -> tuple[Buffer[Item, Batch], list[Item]]:
+    ) -> tuple[Buffer[Item, Batch], list[Item], Replay | None]:
         """Add a subscription. No await in here: an event in between would be in neither initial state nor buffer."""
         buffer = Buffer(queue)
         self.interest.join(streams, reader)
         try:
-            initial = [item for stream in streams for item in self._initial_state(stream, since)]
+            initial, replay = self._begin(streams, since, buffer)
         except BaseException:
-            self.interest.leave(streams, reader)
+            self._remove(streams, reader, buffer)
             raise
-        self._open_streams.replace(streams, None, buffer)
+        self.open_streams.entered(streams)
         self._buffers[buffer] = None
         if self.drained.is_set():
             buffer.close()
-        return buffer, initial
+        return buffer, initial, replay
 
     def _remove(self, streams: Sequence[Stream], reader: str, buffer: Buffer[Item, Batch]) -> None:
         self._buffers.pop(buffer, None)
-        self._open_streams.replace(streams, buffer, None)
+        self.open_streams.left(streams, buffer, lambda stream: self.interest.subscribers(stream) > 1)
         self._dropped += buffer.statistics().dropped
         buffer.close()
         self.interest.leave(streams, reader)
@@ -230,33 +281,55 @@ class Hub:
         for buffer in self._buffers:
             buffer.close()
 
+    def joins(self, stream: Stream, candles: Sequence[Kline]) -> bool:
+        """Whether nothing is missing between past candles, oldest first, and what came live of their stream."""
+        latest, opened = self.latest.get(stream), self.open_streams.by_stream.get(stream)
+        if not candles or latest is None or opened is None or not isinstance(latest.event, Kline):
+            return True
+        last = candles[-1]
+        if last.timestamp >= latest.event.timestamp or opened.history.has(last.timestamp):
+            return True
+        return last.is_closed and next_number(stream, last.timestamp) >= latest.event.timestamp
+
     def statistics(self) -> HubStatistics:
         """Counts, for metrics."""
         return HubStatistics(
             published=self._published,
             unwanted=self._unwanted,
-            streams=len(self._open_streams),
+            streams=len(self.open_streams),
             subscribers=len(self._buffers),
-            history_events=self._open_streams.history_events,
+            history_events=self.open_streams.history_events,
+            history_bytes=self._history_limit.held_bytes,
+            history_evicted=self._history_limit.evicted,
             dropped=self._dropped
             + self._broadcaster.dropped
             + sum(buffer.statistics().dropped for buffer in self._buffers),
         )
 
-    def _initial_state(self, stream: Stream, since: StreamPosition | None) -> list[Item]:
-        latest = self.latest.get(stream)
+    def _begin(
+        self, streams: Sequence[Stream], since: StreamPosition | None, buffer: Buffer[Item, Batch]
+    ) -> tuple[list[Item], Replay | None]:
+        """What a new subscriber is told at once, and what is left of its replay."""
         if since is None:
             # A past trade is no state: a new subscriber starts with the next one.
-            return [latest] if latest is not None and KINDS[stream.kind].is_state else []
-        open_stream = self._open_streams.by_stream.get(stream)
-        assert open_stream is not None  # its subscriber has just wanted it
-        recovered = open_stream.history.recover(since)
-        initial: list[Item] = [] if recovered.gap is None else [NoticeEnvelope(recovered.gap, stream)]
-        initial += recovered.items
-        if latest is not None and latest.sequence is None:
-            initial.append(latest)
-        return initial
+            latest = [self.latest.get(stream) for stream in streams if KINDS[stream.kind].is_state]
+            self.open_streams.replace(streams, None, buffer)
+            return [envelope for envelope in latest if envelope is not None], None
+        (stream,) = streams
+        gap, cursor = self.open_streams.by_stream[stream].history.recover(since)
+        replay = Replay(stream, cursor, buffer, partial(self._go_live, stream, buffer))
+        self.open_streams.begin(stream, buffer, replay)
+        initial: list[Item] = [] if gap is None else [NoticeEnvelope(gap, stream)]
+        if (first := replay.take()) is not None:
+            initial += first.items
+        return initial, None if replay.is_over else replay
+
+    def _go_live(self, stream: Stream, buffer: Buffer[Item, Batch]) -> list[Item]:
+        """Let a subscriber that has every kept event receive what follows; returns the state that is not kept."""
+        self.open_streams.go_live(stream, buffer)
+        latest = self.latest.get(stream)
+        return [] if latest is None or latest.sequence is not None else [latest]
 
     def _close(self, stream: Stream) -> None:
-        self._open_streams.close(stream)
+        self.open_streams.close(stream)
         self.latest.forget(stream)

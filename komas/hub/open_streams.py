@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from komas.hub.history import History
+from komas.hub.history_limit import HistoryLimit
 from komas.hub.overflow import Batch, Item
 from komas.hub.subscription import Target
+from komas.model.codec import NoticeEnvelope
 from komas.model.streams import Stream
 
 MarketTarget: TypeAlias = Target[Item, Batch]
 
 
+class Interruptible(Protocol):
+    """A way through a history."""
+
+    def cut(self) -> None:
+        """The history ends."""
+
+
 class OpenStream:
-    """One epoch of one stream: what receives its events, and its history."""
+    """One epoch of one stream: what receives its events, its history, and who is still on the way through that."""
 
-    __slots__ = ("epoch", "history", "targets")
+    __slots__ = ("epoch", "history", "replays", "targets")
 
-    def __init__(self, stream: Stream, epoch: str, history_length: int, targets: dict[MarketTarget, None]) -> None:
+    def __init__(self, history: History, epoch: str, targets: dict[MarketTarget, None]) -> None:
         self.epoch = epoch
         self.targets = targets
-        self.history = History(stream, epoch, history_length)
+        self.replays: dict[MarketTarget, Interruptible] = {}
+        self.history = history
 
 
 class OpenStreams:
     """``by_stream`` has them. Targets of streams that are not wanted any more stay, in case they are wanted again."""
 
-    def __init__(self, history_length: int, new_epoch: Callable[[], str]) -> None:
+    def __init__(
+        self, history_length: int, history_limit: HistoryLimit, new_epoch: Callable[[], str], number: Callable[[], int]
+    ) -> None:
+        """``number`` is that of the newest event of any stream."""
+        self._number = number
         self._history_length = history_length
+        self._history_limit = history_limit
         self._new_epoch = new_epoch
         self.by_stream: dict[Stream, OpenStream] = {}
         self._detached: dict[Stream, dict[MarketTarget, None]] = {}  # targets of streams that are not wanted
@@ -39,26 +54,44 @@ class OpenStreams:
 
     def open(self, stream: Stream) -> None:
         """A stream is wanted."""
-        targets = self._detached.pop(stream, {})
-        self.by_stream[stream] = OpenStream(stream, self._new_epoch(), self._history_length, targets)
+        self._open(stream, self._detached.pop(stream, {}))
 
     def close(self, stream: Stream) -> None:
         """A stream is not wanted any more."""
-        closed = self.by_stream.pop(stream)
-        if closed.targets:
-            self._detached[stream] = closed.targets
+        if targets := self._close(stream):
+            self._detached[stream] = targets
 
     def renew(self, stream: Stream) -> None:
         """Begin a new epoch of a stream: positions of the old one are void."""
-        targets = self.by_stream[stream].targets
-        self.by_stream[stream] = OpenStream(stream, self._new_epoch(), self._history_length, targets)
+        self._open(stream, self._close(stream))
+
+    def _open(self, stream: Stream, targets: dict[MarketTarget, None]) -> None:
+        epoch = self._new_epoch()
+        history = History(stream, epoch, self._history_length, self._number())
+        opened = self.by_stream[stream] = OpenStream(history, epoch, targets)
+        self._history_limit.opened(opened.history, is_read=bool(targets))
+
+    def _close(self, stream: Stream) -> dict[MarketTarget, None]:
+        closed = self.by_stream.pop(stream)
+        self._history_limit.closed(closed.history)
+        for buffer, replay in closed.replays.items():
+            replay.cut()
+            closed.targets[buffer] = None
+        return closed.targets
 
     def put(self, stream: Stream, item: Item) -> None:
-        """Give an item to the targets of a stream."""
+        """Give an item that is in the stream's history to its targets."""
         open_stream = self.by_stream.get(stream)
         if open_stream is not None:
             for target in open_stream.targets:
                 target.put(item)
+
+    def tell(self, stream: Stream, notice: NoticeEnvelope) -> None:
+        """Give a notice that is in no history to everybody who has the stream."""
+        open_stream = self.by_stream.get(stream)
+        if open_stream is not None:
+            for target in (*open_stream.targets, *open_stream.replays):
+                target.put(notice)
 
     def put_to_all(self, item: Item) -> None:
         """Give an item to every target."""
@@ -82,6 +115,44 @@ class OpenStreams:
                     detached.pop(old, None)
                     if not detached:
                         del self._detached[stream]
+
+    def begin(self, stream: Stream, buffer: MarketTarget, replay: Interruptible) -> None:
+        """A subscriber begins a replay: until its end, it receives only what is in no history."""
+        self._targets[buffer] = None
+        self.by_stream[stream].replays[buffer] = replay
+
+    def go_live(self, stream: Stream, buffer: MarketTarget) -> None:
+        """A subscriber has all that was published of a stream: its buffer receives what follows."""
+        open_stream = self.by_stream[stream]
+        del open_stream.replays[buffer]
+        open_stream.targets[buffer] = None
+
+    def entered(self, streams: Sequence[Stream]) -> None:
+        """One subscriber more reads these streams."""
+        for stream in streams:
+            if (open_stream := self.by_stream.get(stream)) is not None:
+                self._history_limit.read(open_stream.history)
+
+    def left(
+        self,
+        streams: Sequence[Stream],
+        buffer: MarketTarget,
+        is_read: Callable[[Stream], bool],
+        *,
+        stays: bool = False,
+    ) -> None:
+        """A subscriber leaves streams, in whatever state it is; ``is_read`` tells of each whether others read it.
+
+        It ``stays`` where it has other streams.
+        """
+        self.replace(streams, buffer, None)
+        if stays:
+            self._targets[buffer] = None
+        for stream in streams:
+            if (open_stream := self.by_stream.get(stream)) is not None:
+                open_stream.replays.pop(buffer, None)
+                if not is_read(stream):
+                    self._history_limit.left(open_stream.history)
 
     @property
     def history_events(self) -> int:

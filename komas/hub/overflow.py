@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import Gap, HealthNotice, Kline
+from komas.model.market import Gap, HealthNotice, Kline, StreamList
 
 Item = Envelope | NoticeEnvelope
 
@@ -190,4 +190,6 @@ def _conflation_key(item: NoticeEnvelope) -> object | None:
     """The key of a notice that replaces an older one; ``None`` for a notice that must be kept."""
     if isinstance(item.notice, HealthNotice):
         return HealthNotice, item.stream
+    if isinstance(item.notice, StreamList):
+        return StreamList
     return None if isinstance(item.notice, Gap) or item.stream is not None else _STATUS

@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+import trio
 
 from komas.hub.broadcast import BroadcastGroup, Encoder, Writer
 from komas.hub.buffer import Buffer
 
 T = TypeVar("T")
 B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
 
 Target: TypeAlias = Buffer[T, B] | BroadcastGroup[T, B]  # what receives published items
+
+
+class Missed(Protocol[B_co]):
+    """What a subscriber missed, in slices."""
+
+    def __len__(self) -> int:
+        """How many items are left."""
+
+    def take(self) -> B_co | None:
+        """The next slice; ``None`` once the buffer has what follows."""
 
 
 class Subscription(Generic[T, B]):
     """What a subscriber holds; made by ``Hub.subscribe()`` and ``SignalChannel.subscribe()``.
 
-    ``initial`` is the state at the moment of registration: a gap notice, recovered events, the latest event of each
-    stream. It comes before everything else and is not bounded by the buffer.
+    ``initial`` is the state at the moment of registration: a gap notice, the first of the events that are recovered,
+    the latest event of each stream. It comes before everything else. ``missed`` is what ``receive()`` recovers first,
+    at the subscriber's own pace: the history holds it, and nothing of it waits in the buffer.
     """
 
-    __slots__ = ("_buffer", "initial")
+    __slots__ = ("_buffer", "_missed", "initial")
 
-    def __init__(self, buffer: Buffer[T, B], initial: list[T]) -> None:
+    def __init__(self, buffer: Buffer[T, B], initial: list[T], missed: Missed[B] | None = None) -> None:
         self._buffer = buffer
+        self._missed = missed
         self.initial = initial
+
+    @property
+    def behind(self) -> int:
+        """How many items are still to be recovered."""
+        return 0 if self._missed is None else len(self._missed)
 
     @property
     def is_disconnected(self) -> bool:
@@ -34,7 +54,18 @@ class Subscription(Generic[T, B]):
 
     async def receive(self) -> B:
         """Wait for events and return all that wait; raises what ``Buffer.drain()`` raises."""
+        if (batch := await self._recovered()) is not None:
+            return batch
         return await self._buffer.receive()
+
+    async def _recovered(self) -> B | None:
+        """What comes next of what was missed; ``None`` once it is over."""
+        if (missed := self._missed) is None:
+            return None
+        await trio.lowlevel.checkpoint()  # before anything is taken: what a cancelled task has taken is lost
+        if (batch := missed.take()) is None:
+            self._missed = None
+        return batch
 
 
 class DirectSubscription(Subscription[T, B]):
@@ -49,13 +80,14 @@ class DirectSubscription(Subscription[T, B]):
         self,
         buffer: Buffer[T, B],
         initial: list[T],
+        missed: Missed[B] | None = None,
         *,
         group: BroadcastGroup[T, B],
         writer: Writer,
         encoder: Encoder[B],
         replace_target: Callable[[Target[T, B] | None, Target[T, B] | None], None],
     ) -> None:
-        super().__init__(buffer, initial)
+        super().__init__(buffer, initial, missed)
         self._group = group
         self._replace_target = replace_target
         self._encoder = encoder
@@ -67,6 +99,8 @@ class DirectSubscription(Subscription[T, B]):
         The connection may keep the rest of what it was writing, which then goes first. Raises ``trio.EndOfChannel`` at
         the end.
         """
+        if (batch := await self._recovered()) is not None:
+            return batch
         if (batch := self.drain_nowait()) is not None:
             return batch
         self._group.join(self)

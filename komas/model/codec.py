@@ -93,9 +93,9 @@ def parse_position(text: str) -> StreamPosition | None:
 class Envelope(msgspec.Struct, eq=False, gc=False):
     """One event on its way: what it is, where it belongs, when it came.
 
-    ``sequence`` is the exchange's number of an event that must not be lost, ``None`` where the latest is enough.
-    ``received_ms`` is komas's clock at receipt, milliseconds since the epoch. ``encoded`` is kept by what encodes it,
-    so that it is encoded once for all.
+    ``sequence`` is the exchange's number of an event that must not be lost, ``None`` where the latest is enough; such
+    an event has a ``number``, too, which rises over all streams of the process. ``received_ms`` is komas's clock at
+    receipt, milliseconds since the epoch. ``encoded`` is kept by what encodes it, so that it is encoded once for all.
     """
 
     stream: Stream
@@ -104,6 +104,7 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
     sequence: int | None
     epoch: str
     backfilled: bool = False
+    number: int = 0
     _cuts: dict[int, Envelope] | None = None
     encoded: bytes | None = None
 
@@ -120,11 +121,15 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
 
 
 class NoticeEnvelope:
-    """One notice on its way to subscribers; ``encoded`` is kept by what encodes it."""
+    """One notice on its way to subscribers; ``encoded`` is kept by what encodes it.
 
-    __slots__ = ("encoded", "notice", "stream")
+    A gap that is remembered has a ``number`` among those of events.
+    """
 
-    def __init__(self, notice: Notice, stream: Stream | None = None) -> None:
+    __slots__ = ("encoded", "notice", "number", "stream")
+
+    def __init__(self, notice: Notice, stream: Stream | None = None, number: int = 0) -> None:
         self.notice = notice
         self.stream = stream
+        self.number = number
         self.encoded: bytes | None = None

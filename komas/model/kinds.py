@@ -58,7 +58,8 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``suffix`` ends the stream's name (a candle's interval follows it). ``number`` is the exchange's own number of an
     event, rising within its stream. ``sequence`` is that number for events that must not be lost, ``None`` for states,
     of which a newer one replaces an older one. ``pace_s`` is the longest silence that the exchange promises, whatever
-    trades. ``venues`` are those that have it; the first is meant where a user names none.
+    trades. ``venues`` are those that have it; the first is meant where a user names none. ``kept_bytes`` is the memory
+    that one kept event takes, with its bytes for SSE clients (measured; ``tests/hub/test_history_limit.py``).
     """
 
     event: type[market.Event]
@@ -68,6 +69,7 @@ class KindSpec(msgspec.Struct, frozen=True, kw_only=True):
     sequence: Callable[[Any], int | None] = lambda _state: None
     venues: tuple[Venue, ...] = (Venue.BINANCE,)
     pace_s: float = math.inf
+    kept_bytes: int = 0
     has_interval: bool = False
     is_filled: bool = False  # the exchange keeps what was missed, and gives it over REST
     is_state: bool = True  # the latest event is worth showing to a new subscriber
@@ -95,6 +97,7 @@ KINDS: Final[dict[Kind, KindSpec]] = {
         number=_time,
         order=Order.CANDLES,
         sequence=lambda candle: candle.timestamp if candle.is_closed else None,
+        kept_bytes=1300,
         has_interval=True,
         is_filled=True,
     ),
@@ -104,6 +107,7 @@ KINDS: Final[dict[Kind, KindSpec]] = {
         number=_id,
         order=Order.COUNTED,
         sequence=_id,
+        kept_bytes=750,
         is_filled=True,
         is_state=False,
         needs_trades=True,
@@ -114,6 +118,7 @@ KINDS: Final[dict[Kind, KindSpec]] = {
         number=_id,
         order=Order.COUNTED,
         sequence=_id,
+        kept_bytes=890,
         is_filled=True,
         is_state=False,
         needs_trades=True,

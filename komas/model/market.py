@@ -322,4 +322,10 @@ class HealthNotice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-Notice: TypeAlias = Gap | FeedStatus | HealthNotice
+class StreamList(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription has changed: these are its streams now."""
+
+    streams: tuple[str, ...]
+
+
+Notice: TypeAlias = Gap | FeedStatus | HealthNotice | StreamList

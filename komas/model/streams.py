@@ -45,6 +45,10 @@ INTERVALS: Final[dict[str, int]] = {
 }
 
 
+_CANDLES: Final = KINDS[Kind.KLINE].suffix
+_BY_SUFFIX: Final = {spec.suffix: kind for kind, spec in KINDS.items() if not spec.has_interval}
+
+
 class Stream(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """One kind of event about one symbol; ``interval`` belongs to candles alone.
 
@@ -78,6 +82,21 @@ def stream(kind: str, symbol: str, interval: str | None = None) -> Stream:
     if interval is not None:
         raise CallerError(f"interval is for kline alone, not for {checked}", field="interval")
     return Stream.of(checked, parse_symbol(symbol))
+
+
+def parse_name(text: str) -> Stream:
+    """Read a stream's name, in the exchange's own words: ``btcusdt@kline_1m``; ``CallerError`` says what is wrong."""
+    symbol, at, suffix = text.strip().partition("@")
+    if not at:
+        raise CallerError(f"{_shown(text)} is no stream; write for example btcusdt@trade", field="streams")
+    interval = suffix.removeprefix(_CANDLES)
+    if interval != suffix:
+        return Stream.of(Kind.KLINE, parse_symbol(symbol), parse_interval(interval))
+    kind = _BY_SUFFIX.get(suffix)
+    if kind is None:
+        known = " ".join(f"@{each}" for each in (*_BY_SUFFIX, f"{_CANDLES}1m"))
+        raise CallerError(f"{_shown(text)} is no stream that komas has; there are: {known}", field="streams")
+    return Stream.of(kind, parse_symbol(symbol))
 
 
 def parse_kind(text: str) -> Kind:

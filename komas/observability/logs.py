@@ -34,6 +34,7 @@ COMPLAIN_EVERY_S: Final = 60.0
 RECORDS_WAITING: Final = 10_000  # for stderr: some megabytes
 LAST_RECORDS_S: Final = 0.5
 LOOK_EVERY_S: Final = 1.0
+ANSWER_BYTES: Final = 2**20  # of the records that are given out at once, as they stand in the file
 _TAIL_BYTES: Final = 8 * 2**20  # what of a day's file is read for an answer; a quiet server writes far less
 
 
@@ -199,7 +200,10 @@ class DailyLog(logging.Handler):
         super().close()
 
     def today(self, *, now: datetime, level: str = "DEBUG", limit: int) -> list[dict[str, object]]:
-        """The newest ``limit`` records of today that are at least as severe as ``level``, newest last."""
+        """The newest records of today that are at least as severe as ``level``, newest last.
+
+        There are ``limit`` of them, or fewer where they would exceed ``ANSWER_BYTES``.
+        """
         lowest = logging.getLevelNamesMapping()[level]
         path = self._path(now)
         if not path.is_file():
@@ -207,8 +211,16 @@ class DailyLog(logging.Handler):
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").split("\n")
-        records = [record for line in lines if (record := _read(line)) is not None]
-        return [record for record in records if _level_of(record) >= lowest][-limit:]
+        records, size = list[dict[str, object]](), 0
+        for line in reversed(lines):
+            record = _read(line)
+            if record is None or _level_of(record) < lowest:
+                continue
+            size += len(line)
+            if len(records) == limit or (records and size > ANSWER_BYTES):
+                break
+            records.append(record)
+        return records[::-1]
 
     def _complain(self, now: float, error: OSError) -> None:
         if self._log_limit.due(now) is not None:

@@ -39,6 +39,9 @@ class Socket(Protocol):
     async def ping(self) -> None:
         """Send a ping of the protocol."""
 
+    def hurry(self) -> None:
+        """The conversation is over: what is being written has little more time."""
+
     @property
     def heard_s_ago(self) -> float:
         """Seconds since anything came from the peer."""
@@ -51,13 +54,15 @@ class Socket(Protocol):
 class ConnectRequest(msgspec.Struct, frozen=True):
     """What a client asks for at its handshake.
 
-    ``since_id`` is its last signal; ``since`` its last position, which it learns by asking for ``positions``.
+    ``since_id`` is its last signal; ``since`` its last position, which it learns by asking for ``positions``. What else
+    it asked for is ``ignored``, and it is told so.
     """
 
     token: str
     since_id: int | None = None
     since: int | None = None
     positions: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 class _PermittedWriter:
@@ -96,9 +101,10 @@ class SignalConnection:
         self._encoder = encoder
         self._request = request
         self._draining = draining
-        self._session = Session(trio.current_time())
+        self._session = Session(trio.current_time(), services.websocket_ping_s)
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
+        self._answers: list[Send] = []
         self._news = trio.Event()
 
     async def run(self) -> Closing:
@@ -141,7 +147,8 @@ class SignalConnection:
                 position = self._services.channel.position if position is None else position
                 window.deadline = float("inf")
                 told = position if self._request.positions else None
-                await self._act(self._session.admitted(principal, known, self._now_s(), told))
+                ignored = self._request.ignored
+                await self._act(self._session.admitted(principal, known, self._now_s(), told, ignored))
                 if self._session.is_open:
                     self._look_again()
                     await self._deliver(position)
@@ -182,13 +189,30 @@ class SignalConnection:
         """Whether the user may still receive signals; checked at each write, also right before the close."""
         self._session.end_if_over(self._now_s())
         if not self._session.is_open:
-            self._scope.cancel("closed")
+            self._end()
         return self._session.is_open
 
     async def _read(self) -> None:
+        """Hear the client, also while it does not read: a flood is over as soon as it is one."""
         while True:
             message = await self._socket.receive()
-            await self._act(self._session.received(message, trio.current_time()))
+            for action in self._session.received(message, trio.current_time()):
+                if isinstance(action, Send):
+                    self._answer(action)
+                else:
+                    await self._act([action])
+
+    def _answer(self, answer: Send) -> None:
+        """Send without waiting, in order; what waits is bounded by the rate of messages and the deadline of a write."""
+        assert self._nursery is not None  # it lives as long as the conversation
+        self._answers.append(answer)
+        if len(self._answers) == 1:
+            self._nursery.start_soon(self._send_answers)
+
+    async def _send_answers(self) -> None:
+        while self._answers:
+            await self._act([self._answers[0]])
+            del self._answers[0]
 
     async def _refresh(self, token: str) -> None:
         try:
@@ -224,8 +248,15 @@ class SignalConnection:
         """Close before another message is sent: the register calls this within the call that changed it."""
         self._session.vip_changed(vip, self._now_s())
         if not self._session.is_open:
-            self._scope.cancel("VIP has ended")
+            self._end()
         self._look_again()
+
+    def _end(self) -> None:
+        """Leave, whatever is being waited for; who may come back is given the time to read why."""
+        self._scope.cancel("closed")
+        closing = self._session.closing
+        if closing is not None and not closing.is_worth_a_retry:
+            self._socket.hurry()
 
     async def _act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -238,4 +269,4 @@ class SignalConnection:
                     assert self._nursery is not None  # it lives as long as the conversation
                     self._nursery.start_soon(self._refresh, token)
                 case Close():
-                    self._scope.cancel("closed")
+                    self._end()

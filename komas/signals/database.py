@@ -10,10 +10,10 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -30,9 +30,14 @@ WAL_RETRY_S: Final = 0.02
 OPENING_LOCK: Final = 0x6B6F6D6173  # "komas": any number that no other program locks
 OWN_BYTES: Final = 100  # what id and created_at take
 LATEST_S: Final = 2**53  # what JSON readers hold exactly
+PAGE_BYTES: Final = 2**20  # of data; a thousand signals of the usual length take a third of it
+ROWS_FETCHED: Final = 32  # at once: what is read beyond the end of a page is less than that
+VIPS_PAGE: Final = 1000
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 REVISION: Final = "0001"  # the newest of them
+
+Entry = TypeVar("Entry", Signal, SignalEvent)
 
 _tables: Final = sa.MetaData()
 _signals: Final = sa.Table(
@@ -75,12 +80,9 @@ class SignalDatabase:
 
     def __init__(self, place: str | Path) -> None:
         """``place`` is an SQLAlchemy URL, or an SQLite file; raises ``SettingError`` for what cannot be one."""
-        try:
-            url = sa.URL.create("sqlite", database=str(place)) if isinstance(place, Path) else sa.make_url(place)
-            self._file = Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
-            self._engine = _server(url) if self._file is None else _sqlite(self._file)
-        except (sa.exc.ArgumentError, ImportError, ValueError) as error:
-            raise SettingError(f"database_url: {error}; accepted: {FIELDS['database_url'].accepts}") from None
+        with _named():
+            self._file = file_of(place)
+            self._engine = _server(sa.make_url(str(place))) if self._file is None else _sqlite(self._file)
         self._was_open = False
 
     # Opening
@@ -177,16 +179,18 @@ class SignalDatabase:
             signal = Signal(signal_id, row.signal_type, msgspec.Raw(data), iso_ms(row.created_ms), iso_ms(now_ms))
             return signal, event, _read_counters(connection)
 
-    def signals_after(self, signal_id: int, signal_type: str | None, limit: int) -> list[Signal]:
-        """Signals as they stand now, oldest first."""
+    def signals_after(
+        self, signal_id: int, signal_type: str | None, limit: int, most_bytes: int = PAGE_BYTES
+    ) -> list[Signal]:
+        """Signals as they stand now, oldest first; fewer where their data would exceed ``most_bytes``."""
         wanted = sa.select(_signals).where(_signals.c.id > signal_id).order_by(_signals.c.id).limit(limit)
         if signal_type is not None:
             wanted = wanted.where(_signals.c.signal_type == signal_type)
         with self._reading() as connection:
-            return [_signal(row) for row in connection.execute(wanted)]
+            return _page(connection, wanted, _signal, most_bytes)
 
-    def events_after(self, position: int, upto: int, limit: int) -> list[SignalEvent]:
-        """Commits after a position, up to another one, in order."""
+    def events_after(self, position: int, upto: int, limit: int, most_bytes: int = PAGE_BYTES) -> list[SignalEvent]:
+        """Commits after a position, up to another one, in order; fewer where their data would exceed ``most_bytes``."""
         wanted = (
             sa.select(_events, _signals.c.signal_type)
             .join(_signals, _signals.c.id == _events.c.signal_id)
@@ -195,13 +199,20 @@ class SignalDatabase:
             .limit(limit)
         )
         with self._reading() as connection:
-            return [_event(row) for row in connection.execute(wanted)]
+            return _page(connection, wanted, _event, most_bytes)
 
     def position_of(self, signal_id: int) -> int:
         """Where the newest signal up to an id was born; 0 before the first."""
-        wanted = sa.select(sa.func.max(_events.c.position)).where(_events.c.signal_id <= signal_id, _events.c.is_new)
+        # Two searches in indices. The greatest position of all births up to it was found by a walk through the history.
+        newest = sa.select(sa.func.max(_signals.c.id)).where(_signals.c.id <= signal_id).scalar_subquery()
+        born = (
+            sa.select(_events.c.position)
+            .where(_events.c.signal_id == newest, _events.c.is_new)
+            .order_by(_events.c.position)
+            .limit(1)
+        )
         with self._reading() as connection:
-            return connection.execute(wanted).scalar_one() or 0
+            return connection.execute(born).scalar_one_or_none() or 0
 
     def counters(self) -> Counters:
         """Where everything stands."""
@@ -229,9 +240,9 @@ class SignalDatabase:
         with self._reading() as connection:
             return _find_vip(connection, user_id)
 
-    def vips(self, after_version: int = 0) -> list[Vip]:
-        """Every user of whom something is known, in the order of the last changes."""
-        wanted = sa.select(_vips).where(_vips.c.version > after_version).order_by(_vips.c.version)
+    def vips(self, after_version: int = 0, limit: int = VIPS_PAGE) -> list[Vip]:
+        """A page of the users of whom something is known, in the order of their last changes."""
+        wanted = sa.select(_vips).where(_vips.c.version > after_version).order_by(_vips.c.version).limit(limit)
         with self._reading() as connection:
             return [_vip(row) for row in connection.execute(wanted)]
 
@@ -251,6 +262,31 @@ class SignalDatabase:
     def _reading(self) -> Iterator[sa.Connection]:
         with _translated(), self._engine.connect() as connection:
             yield connection
+
+
+def file_of(place: str | Path) -> Path | None:
+    """The SQLite file of a place; ``None`` for a server's URL. Raises ``SettingError`` for what is neither."""
+    if isinstance(place, Path):
+        return place.absolute()
+    with _named():
+        url = sa.make_url(place)
+        return Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
+
+
+def plain_address(database_url: str) -> str:
+    """A server's URL as PostgreSQL's own programs take it, without a password: they look for it where ``psql`` does."""
+    url = sa.make_url(database_url)
+    query = {name: value for name, value in url.query.items() if "password" not in name}
+    plain = url.set(drivername="postgresql", query=query)._replace(password=None)
+    return plain.render_as_string(hide_password=False)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.ArgumentError, ImportError, ValueError) as error:
+        raise SettingError(f"database_url: {error}; accepted: {FIELDS['database_url'].accepts}") from None
 
 
 def _server(url: sa.URL) -> sa.Engine:
@@ -389,6 +425,24 @@ def _first_answer(connection: sa.Connection, draft: SignalInsert, digest: str) -
     if row.draft_digest != digest:
         raise KeyReused("this Idempotency-Key was used for another signal", field="Idempotency-Key")
     return _event(row)
+
+
+def _page(
+    connection: sa.Connection,
+    wanted: sa.Select[tuple[object, ...]],
+    read: Callable[[sa.Row[tuple[object, ...]]], Entry],
+    most_bytes: int,
+) -> list[Entry]:
+    """What was selected, until its data would exceed a number of bytes, but one; the database keeps the rest."""
+    page, size = list[Entry](), 0
+    with connection.execution_options(yield_per=ROWS_FETCHED).execute(wanted) as rows:
+        for row in rows:
+            entry = read(row)
+            size += memoryview(entry.data).nbytes
+            if page and size > most_bytes:
+                break
+            page.append(entry)
+    return page
 
 
 def _without(data: dict[str, object], keys: Collection[str]) -> dict[str, object]:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAGE: Final = 128  # commits that are read at once
+PAGE_BYTES: Final = 2**17  # of their data: each VIP that does not read keeps so much of what it missed
 READERS: Final = 4  # reads run beside each other and beside a write; more would only queue inside the database
 WAIT_S: Final = 7.0  # for the call before, for a lock (``database.LOCK_WAIT_S``), and for the database itself
 REOPEN_S: Final = 2.0
@@ -55,7 +56,7 @@ class DatabaseThreads:
 
     async def events_after(self, position: int, upto: int) -> list[SignalEvent]:
         """A page of the commits after a position, up to another one."""
-        return await self.read(lambda database: database.events_after(position, upto, PAGE))
+        return await self.read(lambda database: database.events_after(position, upto, PAGE, PAGE_BYTES))
 
     async def write(self, change: Callable[[SignalDatabase], T]) -> T:
         """Run one change; it is committed when this returns."""

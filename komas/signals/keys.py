@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
 from komas.errors import SettingError, words_of
 from komas.secret_files import read_or_make
-from komas.settings import SECRET_BYTES, Settings
-from komas.signals.tokens import Algorithm, Keys, Rules
+from komas.settings import SECRET_BYTES, Settings, twin_of
+from komas.signals.tokens import Algorithm, Keys, Rules, is_signed_with
 from komas.venues.core.proxies import LOOPBACK_DIRECT
 
 if TYPE_CHECKING:
@@ -28,6 +29,29 @@ AGAIN_S: Final = 10.0  # an attacker invents key names as fast as the line allow
 DOCUMENT_BYTES: Final = 256 * 1024
 
 
+def secret_file_of(settings: Settings) -> Path:
+    """Where the secret is kept that the first run makes."""
+    assert settings.data_dir is not None  # load() completes it
+    return settings.data_dir / SECRET_FILE
+
+
+def signer_of(token: str, settings: Settings) -> Path | None:
+    """The file whose secret a token is signed with, of this data folder or its twin: the demo's, or a server's."""
+    own = secret_file_of(settings)
+    for file in (own, twin_of(own.parent) / SECRET_FILE):
+        with suppress(OSError):
+            if is_signed_with(token, file.read_bytes().strip()):
+                return file
+    return None
+
+
+def stray_signer_of(token: str, settings: Settings) -> Path | None:
+    """The same, unless tokens are verified with the secret in that file."""
+    is_verified_with_own = settings.jwt_algorithm == Algorithm.HS256 and not settings.jwt_secret
+    file = signer_of(token, settings)
+    return None if is_verified_with_own and file == secret_file_of(settings) else file
+
+
 def rules_of(settings: Settings) -> Rules:
     """What tokens must be."""
     return Rules(
@@ -39,8 +63,7 @@ def secret_of(settings: Settings) -> bytes:
     """The secret of HS256: the setting's, or the one that the first run made in the data folder."""
     if settings.jwt_secret:
         return settings.jwt_secret.encode()
-    assert settings.data_dir is not None  # load() completes it
-    file = settings.data_dir / SECRET_FILE
+    file = secret_file_of(settings)
     secret = read_or_make(file)
     if len(secret) < SECRET_BYTES:
         raise SettingError(

@@ -13,6 +13,7 @@ tokens and grants end; ``at`` is a monotonic clock, in seconds, by which pings a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -27,7 +28,8 @@ GREETING: Final = "Connected to CryptoTracker real-time signals"  # the user's d
 EARLY_BYTES: Final = 4096  # what a client may send before it is admitted
 MESSAGE_BYTES: Final = TOKEN_LENGTH + 1024  # a refresh has the longest token in it
 EXPIRING_S: Final = 60.0  # so long before its token ends a client is told
-PING_EVERY_S: Final = 30.0
+MESSAGE_EVERY_S: Final = 30.0  # a ping in JSON, which the contract promises
+PING_EVERY_S: Final = 20.0  # one of the protocol: many a proxy cuts after 30 s of silence
 SILENCE_S: Final = 90.0
 RATE: Final = 10.0  # messages a second
 BURST: Final = 20.0
@@ -116,7 +118,7 @@ class Bucket:
 class Session:
     """One VIP socket from its handshake to its close."""
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float, ping_every_s: float = PING_EVERY_S) -> None:
         self.state = State.CHECKING
         self.closing: Closing | None = None
         self._principal: Principal | None = None
@@ -125,7 +127,9 @@ class Session:
         self._revocations = 0
         self._bucket = Bucket(RATE, BURST, at)
         self._heard_at = at
-        self._ping_at = at + PING_EVERY_S
+        self._message_at = at + MESSAGE_EVERY_S
+        self._ping_every_s = ping_every_s
+        self._ping_at = at + ping_every_s
         self._is_refreshing = False
         self._expiring_at_s = math.inf  # when to tell that the token is about to end
 
@@ -137,7 +141,7 @@ class Session:
     @property
     def next_tick_at(self) -> float:
         """When ``tick()`` has something to do next."""
-        return min(self._ping_at, self._heard_at + SILENCE_S)
+        return min(self._message_at, self._ping_at, self._heard_at + SILENCE_S)
 
     @property
     def next_check_s(self) -> float:
@@ -149,11 +153,17 @@ class Session:
     # From outside
 
     def admitted(
-        self, principal: Principal, known: Vip | None, now_s: float, position: int | None = None
+        self,
+        principal: Principal,
+        known: Vip | None,
+        now_s: float,
+        position: int | None = None,
+        ignored: Sequence[str] = (),
     ) -> list[Action]:
         """Greet a user whose token was verified and of whom the store knows this.
 
         Who asked for positions is told the one that its signals come after: it can come back before the first of them.
+        Who asked for what there is not is told that it was ignored.
         """
         if not self.is_open:
             return []
@@ -164,8 +174,9 @@ class Session:
         self._revocations = 0 if self._known is None else self._known.revoked_version
         self._move(On.ADMITTED)
         self._expect_end(now_s)
-        where = {} if position is None else {"position": position}
-        told = {"user_id": principal.user_id, "expires_at": _whole(principal.expires_at), **where}
+        told: dict[str, object] = {"user_id": principal.user_id, "expires_at": _whole(principal.expires_at)}
+        told |= {} if position is None else {"position": position}
+        told |= {"ignored": ignored} if ignored else {}
         greeting: Action = _message(type="connected", message=GREETING, **told)
         early, self._early = self._early, []
         return [greeting, *(action for text in early for action in self._answer(text))]
@@ -236,15 +247,19 @@ class Session:
         return [] if closing is None else self.close(closing)
 
     def tick(self, at: float) -> list[Action]:
-        """Ping when that is due, and drop a peer that has been silent for too long."""
+        """Ping in either way when that is due, and drop a peer that has been silent for too long."""
         if not self.is_open:
             return []
         if at >= self._heard_at + SILENCE_S:
             return self.close(Closing.TRY_AGAIN)
-        if at < self._ping_at:
-            return []
-        self._ping_at = at + PING_EVERY_S
-        return [] if self.state is State.CHECKING else [_message(type="ping"), Ping()]
+        due: list[Action] = []
+        if at >= self._message_at:
+            self._message_at = at + MESSAGE_EVERY_S
+            due.append(_message(type="ping"))
+        if at >= self._ping_at:
+            self._ping_at = at + self._ping_every_s
+            due.append(Ping())
+        return [] if self.state is State.CHECKING else due
 
     def close(self, closing: Closing) -> list[Action]:
         """End the session, the first time for good."""

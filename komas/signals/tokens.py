@@ -207,6 +207,16 @@ class Issuer:
         return jwt.encode(claims, self._secret, Algorithm.HS256)
 
 
+def is_signed_with(token: str, secret: bytes) -> bool:
+    """Whether a token bears the signature of an HS256 secret, whatever it says."""
+    try:
+        _read(token)
+        jwt.PyJWS().decode(token, secret, algorithms=[Algorithm.HS256.value])
+    except (Unauthorized, jwt.PyJWTError, ValueError, TypeError):
+        return False
+    return True
+
+
 def inspect(token: str) -> tuple[dict[str, object], dict[str, object]]:
     """Header and claims of a token, nothing verified; raises ``Unauthorized`` for what is none."""
     return _read(token)

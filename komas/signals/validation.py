@@ -113,7 +113,8 @@ def _check_value(value: object, name: str, depth: int) -> None:
             for item in value:
                 _check_value(item, name, depth - 1)
         case Decimal():
-            if not value.is_finite() or abs(value.adjusted()) > EXPONENT or len(value.as_tuple().digits) > DIGITS:
+            in_bounds = value.is_finite() and -EXPONENT <= value.adjusted() < EXPONENT
+            if not in_bounds or len(value.as_tuple().digits) > DIGITS:
                 raise CallerError(f"{name} has a number that is too large or too small", field=name)
         case int() if abs(value) >= 10**EXPONENT:
             raise CallerError(f"{name} has a number that is too large", field=name)

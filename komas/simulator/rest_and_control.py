@@ -12,11 +12,12 @@ import msgspec
 import trio
 
 from komas.errors import CallerError
+from komas.simulator.control_access import why_refused
 from komas.simulator.fault_injector import FaultInjector
 from komas.simulator.fault_script import RestFailure, parse_faults
 from komas.simulator.http_connection import Answer, Request
 from komas.simulator.market import Market
-from komas.simulator.options import SimOptions
+from komas.simulator.options import SimOptions, bound
 from komas.simulator.rate_limits import Ledger, Verdict
 from komas.simulator.request_params import Call
 from komas.simulator.rest import FUTURES_PREFIX, PREFIX, answered, failure, refusal, weight
@@ -92,6 +93,8 @@ class HttpApi:
         return answer
 
     def _control(self, request: Request) -> Answer:
+        if (reason := why_refused(request.headers, bound(self.options.bind)[0])) is not None:
+            return failure(HTTPStatus.FORBIDDEN, 0, reason)
         match request.method, request.path:
             case "GET", "/sim/state":
                 return Answer(HTTPStatus.OK, msgspec.json.encode(self.exchange.snapshot()))

@@ -95,9 +95,13 @@ class Access:
         """The address to count by: the peer's, or the one that trusted proxies say they forward for."""
         return self._proxies.client(caller.peer, caller.headers.getlist("X-Forwarded-For"))
 
+    def is_admin(self, caller: Caller) -> bool:
+        """Whether the caller has the admin token."""
+        return hmac.compare_digest(bearer_of(caller.headers).encode(), self._admin_token)
+
     def check_admin(self, caller: Caller) -> None:
         """Raise a problem unless the caller has the admin token."""
-        if not hmac.compare_digest(bearer_of(caller.headers).encode(), self._admin_token):
+        if not self.is_admin(caller):
             raise ProblemError(
                 HTTPStatus.UNAUTHORIZED, _NEEDS_TOKEN, headers={"WWW-Authenticate": 'Bearer realm="komas"'}
             )

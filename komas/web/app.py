@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
@@ -15,13 +16,14 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
 from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
-from komas.web import cors, problems
+from komas.web import cors, openapi, problems, query
 from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
+from komas.web.rate_limit import RateLimit
 from komas.web.routes.control import control
 from komas.web.routes.history import history
-from komas.web.routes.market_sse import market
+from komas.web.routes.market_sse import market, multiplex
 from komas.web.routes.ops import ops
 from komas.web.routes.signals_rest import publish, vips
 from komas.web.routes.signals_ws import vip
@@ -32,9 +34,13 @@ log = logging.getLogger(__name__)
 BODY_BYTES = 64 * 1024  # the longest body that means anything: 200 symbols are 10 KB
 UNREAD_BODY_S: Final = 1.0
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+# Producers and VIPs bring a token of their own, which the view checks; who knows the name of a connection reads it.
+_PROVEN_OTHERWISE: Final = frozenset({"publish", "multiplex"})
 _PROTECTED = frozenset({"ops.logs_today", "vips.show"})  # by what was routed: several ways of writing a path lead to it
 
 
+_ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")  # of a route
+_PARAMETERS: Final = openapi.query_parameters()
 _WITH_KEY: Final = {"POST": " with the same Idempotency-Key"}
 
 
@@ -46,29 +52,34 @@ def create_app(services: Services) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect with an address made of what the client sent
+    rate_limit = RateLimit(services.settings, services.access)
     for routes in (
         control(services),
         market(services),
+        multiplex(services),
         history(services),
-        ops(services),
+        ops(services, rate_limit),
         publish(services),
         vips(services),
         vip(services),
     ):
         app.register_blueprint(routes)
-    _guard(app, services)
+    _guard(app, services, rate_limit)
     _explain(app)
     return app
 
 
-def _guard(app: QuartTrio, services: Services) -> None:
+def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
     @app.before_request
     async def check() -> Response | None:
+        if (busy := await rate_limit.check(_caller())) is not None:
+            return busy
         if request.method == "OPTIONS":
             return _preflight(services)
         if request.routing_exception is None:
             await _check_caller(services)
         _check_once(request.args)
+        _check_spelling()
         return None
 
     @app.after_request
@@ -81,8 +92,10 @@ def _guard(app: QuartTrio, services: Services) -> None:
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
-        reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
+        is_change = request.method in _CHANGING and request.blueprint != "multiplex"
+        reads = not is_change and request.endpoint not in _PROTECTED
         caller = _caller()
+        rate_limit.note_known(caller)
         page = services.access.page_of(caller)
         response.headers.update(cors.headers_of(page, origin_of(caller) or "", reads=reads))
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -97,21 +110,44 @@ def _caller() -> Caller:
 
 async def _check_caller(services: Services) -> None:
     """Raise a problem unless who calls may do so; what is not the market's or publishers' is the administrator's."""
-    if request.blueprint == "publish":
-        return  # producers and VIPs bring a token of their own, which the view checks
+    if request.blueprint in _PROVEN_OTHERWISE:
+        return
     if request.blueprint == "control" and request.method in _CHANGING:
         await services.access.check_control(_caller())
     elif request.method in _CHANGING or request.endpoint in _PROTECTED:
         services.access.check_admin(_caller())
 
 
-def _check_once(query: MultiDict[str, str]) -> None:
+def _check_once(given: MultiDict[str, str]) -> None:
     """Refuse what is said twice: the second would be lost in silence."""
-    twice = [name[:40] for name, values in query.lists() if len(values) > 1]
+    twice = [name[:40] for name, values in given.lists() if len(values) > 1]
     if twice:
         raise invalid(
             FieldError(name, f"{name} is given more than once; several values go with commas") for name in twice
         )
+
+
+def _check_spelling() -> None:
+    """Refuse a parameter that is nearly one that the call has: what it was meant to say would not count."""
+    known = _known_parameters()
+    close = {name: query.meant(name, known) for name in query.unknown(request.args, known)}
+    misspelt = [FieldError(name[:40], f"{name[:40]}: did you mean {right}?") for name, right in close.items() if right]
+    if misspelt:
+        raise invalid(misspelt)
+
+
+def _known_parameters() -> frozenset[str]:
+    rule = "" if request.url_rule is None else _ARGUMENT.sub(r"{\1}", request.url_rule.rule)
+    return _PARAMETERS.get((rule, "GET" if request.method == "HEAD" else request.method), frozenset())
+
+
+def _respond(problem: ProblemError) -> Response:
+    """Answer with a problem document; where the client may mend it, it hears which parameters were ignored."""
+    ignored: tuple[str, ...] = ()
+    if has_request_context() and request.url_rule is not None and problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        known = _known_parameters()
+        ignored = query.shown(name for name in query.unknown(request.args, known) if not query.meant(name, known))
+    return problems.respond(problem, ignored)
 
 
 def _preflight(services: Services) -> Response:
@@ -125,24 +161,24 @@ def _preflight(services: Services) -> Response:
 def _explain(app: QuartTrio) -> None:
     @app.errorhandler(ProblemError)
     async def problem(error: ProblemError) -> Response:
-        return problems.respond(error)
+        return _respond(error)
 
     @app.errorhandler(CallerError)
     async def caller(error: CallerError) -> Response:
-        return problems.respond(problems.from_caller(error))
+        return _respond(problems.from_caller(error))
 
     @app.errorhandler(VenueError)
     async def venue(error: VenueError) -> Response:
-        return problems.respond(problems.from_venue(error))
+        return _respond(problems.from_venue(error))
 
     @app.errorhandler(Forbidden)
     async def forbidden(error: Forbidden) -> Response:
-        return problems.respond(ProblemError(HTTPStatus.FORBIDDEN, str(error)))
+        return _respond(ProblemError(HTTPStatus.FORBIDDEN, str(error)))
 
     @app.errorhandler(StoreUnavailable)
     async def unavailable(_error: StoreUnavailable) -> Response:
         detail = "the store of signals is unavailable; try again" + _WITH_KEY.get(request.method, "")
-        return problems.respond(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"}))
+        return _respond(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"}))
 
     @app.errorhandler(WebsocketMismatch)
     async def mismatch(_error: WebsocketMismatch) -> Response:
@@ -151,17 +187,17 @@ def _explain(app: QuartTrio) -> None:
             if has_request_context()
             else "this path is no WebSocket"
         )
-        return problems.respond(ProblemError(HTTPStatus.BAD_REQUEST, detail))
+        return _respond(ProblemError(HTTPStatus.BAD_REQUEST, detail))
 
     @app.errorhandler(HTTPException)
     async def http(error: HTTPException) -> Response:
         status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
         headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-        return problems.respond(ProblemError(status, error.description or "", headers=headers))
+        return _respond(ProblemError(status, error.description or "", headers=headers))
 
     @app.errorhandler(Exception)
     async def bug(error: Exception) -> Response:
         # What was routed, not the path: that may hold anything.
         where = request.endpoint if has_request_context() else "websocket"
         log.error("request failed", exc_info=error, extra={"in": where})
-        return problems.respond(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "komas failed; its log says why"))
+        return _respond(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "komas failed; its log says why"))

@@ -13,10 +13,16 @@ import msgspec
 
 from komas.hub.overflow import Item
 from komas.model.codec import Envelope, NoticeEnvelope, encode, iso_ms
-from komas.model.market import Event, FeedStatus, Gap, HealthNotice, Notice
+from komas.model.market import Event, FeedStatus, Gap, HealthNotice, Notice, StreamList
 from komas.model.signals import SignalEnvelope
 
-_EVENT_NAMES: Final[dict[type[Notice], str]] = {Gap: "gap", FeedStatus: "status", HealthNotice: "health"}
+_EVENT_NAMES: Final[dict[type[Notice], str]] = {
+    Gap: "gap",
+    FeedStatus: "status",
+    HealthNotice: "health",
+    StreamList: "streams",
+}
+_DATA: Final = b"data: {"
 
 # RFC 6455, 5.2: an unmasked text frame without fragments, which is what any server sends to any client.
 _TEXT: Final = 0x81
@@ -52,6 +58,30 @@ def server_sent_event(item: Item) -> bytes:
             head = b"" if item.sequence is None else f"id: {item.epoch}-{item.sequence}\n".encode()
             item.encoded = b"%bdata: %b\n\n" % (head, message(item))
     return item.encoded
+
+
+def multiplexed_event(item: Item, epoch: str) -> bytes:
+    """The same for a reader of many streams: with the stream's name, and a place among the events of all of them.
+
+    ``epoch`` is the hub's.
+    """
+    encoded = server_sent_event(item)
+    if isinstance(item, NoticeEnvelope):
+        return encoded
+    head = b"id: %b-%d\n" % (epoch.encode(), item.number) if item.number else b""
+    _, _, members = encoded.partition(_DATA)
+    return b'%bdata: {"stream":"%b",%b' % (head, item.stream.name.encode(), members)
+
+
+def multiplexed_message(item: Item, epoch: str) -> bytes:
+    """An event or a notice as JSON, for a WebSocket that reads many streams: with what an SSE's ``id`` and name say."""
+    if isinstance(item, NoticeEnvelope):
+        name = _EVENT_NAMES[type(item.notice)]
+        members = encode(item.notice).removeprefix(b"{")
+        return b'{"type":"%b",%b' % (name.encode(), members)
+    _, _, members = server_sent_event(item).rstrip(b"\n").partition(_DATA)
+    place = b'"position":"%b-%d",' % (epoch.encode(), item.number) if item.number else b""
+    return b'{"stream":"%b",%b%b' % (item.stream.name.encode(), place, members)
 
 
 def named_event(name: str, value: object) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -87,10 +88,13 @@ class SymbolFinder(Protocol):
 class Past(Protocol):
     """What happened in a market before now."""
 
-    async def latest(self, stream: Stream, limit: int, *, end_ms: int | None = None, reader: str) -> tuple[Event, ...]:
+    async def latest(
+        self, stream: Stream, limit: int, *, end_ms: int | None = None, reader: str, asked_after: float = -math.inf
+    ) -> tuple[Event, ...]:
         """The last candles or trades, oldest first; candles that opened at ``end_ms`` or before.
 
-        ``reader`` is whom the request is counted by. Raises ``VenueError``.
+        ``reader`` is whom the request is counted by; ``asked_after`` is how new an answer must be, on trio's clock.
+        Raises ``VenueError``.
         """
 
 

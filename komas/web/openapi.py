@@ -1,7 +1,13 @@
-"""The API's description, OpenAPI 3.1: built from the same catalogues that the views check against."""
+"""The API's description, OpenAPI 3.1: built from the same catalogues that the views check against.
+
+It is as strict as the server: what a schema allows is accepted, what it does not is refused, and every status that an
+answer can have is listed. What no schema can say is which symbols the exchange lists. Schemathesis holds both against
+each other (docs/conformance.md).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Final, Literal
@@ -10,7 +16,11 @@ import msgspec
 
 from komas.model.kinds import KINDS, Kind, kinds
 from komas.model.market import Health
-from komas.model.streams import INTERVALS
+from komas.model.signals import MOST_DAYS
+from komas.model.streams import INTERVALS, SYMBOL_LENGTH
+from komas.signals.tokens import SUBJECT_LENGTH
+from komas.signals.validation import DATA_BYTES, DEPTH, DIGITS, EXPONENT, IDEMPOTENCY_LENGTH, KEY_LENGTH
+from komas.web.params import ALL, LARGEST, MAX_RATE, MIN_RATE
 
 Schema = dict[str, object]
 
@@ -20,10 +30,18 @@ _MS: Final[Schema] = {"type": "integer", "description": "milliseconds since the 
 _TEXT: Final[Schema] = {"type": "string"}
 _COUNT: Final[Schema] = {"type": "integer"}
 _FLAG: Final[Schema] = {"type": "boolean"}
+_ID: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+_NAME: Final[Schema] = {"maxLength": KEY_LENGTH}
+LARGEST_NUMBER: Final = 10**EXPONENT
+SMALLEST_NUMBER: Final = float(f"1e-{EXPONENT}")
 
 
 def _object(**properties: Schema) -> Schema:
     return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _request(**properties: Schema) -> Schema:
+    return {**_object(**properties), "additionalProperties": False}
 
 
 def _optional(schema: Schema) -> Schema:
@@ -32,6 +50,32 @@ def _optional(schema: Schema) -> Schema:
 
 def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _subscription(symbols: Schema, types: Sequence[str]) -> Schema:
+    """A body of subscribe and unsubscribe; ``null`` is a default that was not left out."""
+    options: dict[str, Schema] = {
+        "stream_type": {"enum": [*types, None], "default": "ticker"},
+        "interval": {"enum": [*INTERVALS, None], "default": "1m", "description": "of kline alone"},
+    }
+    return {
+        "type": "object",
+        "required": ["symbols"],
+        "additionalProperties": False,
+        "properties": {"symbols": symbols, **options},
+    }
+
+
+def _value(levels: int) -> Schema:
+    """What a signal's data may hold, at most so many levels deep."""
+    nested: list[Schema] = [{"type": "array", "maxItems": 0}, {"type": "object", "maxProperties": 0}]
+    if levels > 1:
+        inner = _ref(f"SignalValue{levels - 1}")
+        nested = [
+            {"type": "array", "items": inner},
+            {"type": "object", "propertyNames": _NAME, "additionalProperties": inner},
+        ]
+    return {"anyOf": [{"type": ["string", "boolean", "null"]}, _ref("SignalNumber"), *nested]}
 
 
 _LEVELS: Final[dict[str, object]] = {
@@ -113,48 +157,49 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         timestamp=_MOMENT,
     ),
     "Streams": _object(count=_COUNT, streams={"type": "array", "items": _STREAM}),
+    "Symbol": {
+        "type": "string",
+        # Letters and digits of any script; without \p{L}, which many validators do not know.
+        "pattern": rf"^[^\x00-/:-@\[-`{{-\xbf]{{1,{SYMBOL_LENGTH}}}$",
+        "description": "in any case; one that the exchange lists",
+        "examples": ["BTCUSDT"],
+    },
     "SubscribeRequest": {
-        "type": "object",
-        "required": ["symbols"],
-        "additionalProperties": False,
-        "properties": {
-            "symbols": {
-                "type": "array",
-                "minItems": 1,
-                "items": _TEXT,
-                "examples": [["BTCUSDT", "ETHUSDT"], ["*"]],
-                "description": "`*` alone: every symbol that trades, for ticker and mini_ticker",
-            },
-            "stream_type": {"enum": [str(kind) for kind in Kind], "default": "ticker"},
-            "interval": {"enum": list(INTERVALS), "default": "1m", "description": "of kline alone"},
-        },
+        "anyOf": [
+            _subscription(_ref("Symbols"), list(Kind)),
+            _subscription(
+                {"const": [ALL], "description": "every symbol that trades"}, list(kinds(has_all_symbols=True))
+            ),
+        ],
+        "examples": [
+            {"symbols": ["BTCUSDT", "ETHUSDT"]},
+            {"symbols": ["BTCUSDT"], "stream_type": "kline", "interval": "1h"},
+            {"symbols": [ALL], "stream_type": "mini_ticker"},
+        ],
     },
     "Signal": _object(id=_COUNT, signal_type=_TEXT, data={"type": "object"}, created_at=_MOMENT, updated_at=_MOMENT),
-    "SignalInsert": {
+    "SignalInsert": _request(signal_type=_ref("SignalType"), data=_ref("SignalData")),
+    "SignalChanges": _request(data=_ref("SignalData")),
+    "SignalData": {
         "type": "object",
-        "required": ["signal_type", "data"],
-        "additionalProperties": False,
-        "properties": {
-            "signal_type": {**_TEXT, "examples": ["mexc_spot_futures"]},
-            "data": {
-                "type": "object",
-                "description": "`id` and `created_at` are the server's; numbers keep their digits",
-                "examples": [{"coin_name": "NB", "position": "SHORT", "spread": 8.84}],
-            },
-        },
+        "minProperties": 1,
+        "propertyNames": _NAME,
+        "properties": {"coin_name": _TEXT, "position": _TEXT, "spread": _optional(_ref("SignalNumber"))},
+        "patternProperties": {"_price$": _optional(_ref("SignalNumber"))},
+        "additionalProperties": _ref(f"SignalValue{DEPTH}"),
+        "description": "`id` and `created_at` are the server's; numbers keep their digits. "
+        f"At most {DATA_BYTES // 1024} KiB",
+        "examples": [{"coin_name": "NB", "position": "SHORT", "spread": 8.84}],
     },
-    "SignalChanges": {
-        "type": "object",
-        "required": ["data"],
-        "additionalProperties": False,
-        "properties": {"data": {"type": "object", "examples": [{"spread": 9.12}]}},
+    **{f"SignalValue{levels}": _value(levels) for levels in range(1, DEPTH + 1)},
+    "SignalNumber": {
+        "type": "number",
+        "exclusiveMinimum": -LARGEST_NUMBER,
+        "exclusiveMaximum": LARGEST_NUMBER,
+        "not": {"exclusiveMinimum": -SMALLEST_NUMBER, "exclusiveMaximum": SMALLEST_NUMBER, "not": {"const": 0}},
+        "description": f"of at most {DIGITS} digits",
     },
-    "Days": {
-        "type": "object",
-        "required": ["days"],
-        "additionalProperties": False,
-        "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 36_500}},
-    },
+    "Days": _request(days={"type": "integer", "minimum": 1, "maximum": MOST_DAYS}),
     "Vip": _object(user_id=_TEXT, active=_FLAG, revoked=_FLAG, vip_until=_optional(_COUNT)),
     "Problem": {
         "type": "object",
@@ -165,6 +210,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "status": _COUNT,
             "detail": _TEXT,
             "errors": {"type": "array", "items": _object(field=_TEXT, message=_TEXT)},
+            "ignored": {"type": "array", "items": _TEXT, "description": "parameters that this call does not have"},
         },
     },
 }
@@ -194,7 +240,19 @@ def _path(name: str, schema: Schema) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
+# No space, nothing that Unicode 15 calls a control, a format or private, and not what a path that is not UTF-8 becomes.
+_PRINTABLE: Final = (
+    r"[^\x00-\x20\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff"
+    r"\ufff0-\ufffb\ufffd-\uffff]"
+)
 _STORE: Final[Schema] = {"503": _problem("the store is unavailable; try again")}
+
+
+_TOO_MANY: Final[Schema] = {
+    "429": _problem("too many requests, or streams, of this address; or too many in all")
+    | {"headers": {"Retry-After": {"description": "seconds until it may try again", "schema": {"type": "integer"}}}}
+}
+_SSE: Final = "text/event-stream"  # which is told `busy` instead
 
 
 def _call(
@@ -206,15 +264,16 @@ def _call(
     controls: Literal["market", "all", ""] = "",
     upstream: bool = False,
     media_type: str = "application/json",
-    bad_input: bool = False,
     parameters: tuple[Schema, ...] = (),
     token: str = "",
     status: int = 200,
     others: Schema | None = None,
 ) -> Schema:
-    responses: Schema = {str(status): _answer(schema, media_type)}
-    if body or query or bad_input:
-        responses["400"] = _problem("what was sent is wrong, field by field")
+    responses: Schema = {
+        str(status): _answer(schema, media_type),
+        # Also of a call without parameters: any name in a query may be there twice.
+        "400": _problem("what was sent is wrong, field by field"),
+    } | ({} if media_type == _SSE else _TOO_MANY)
     if body:
         responses["413"] = _problem("the body is too large")
     if controls:
@@ -223,6 +282,7 @@ def _call(
         responses |= {
             **({"409": _problem("no room for more streams")} if controls else {}),
             "502": _problem("the exchange refused, in its own words"),
+            "503": _problem("the server is shutting down"),
             "504": _problem("the exchange did not answer in time"),
         }
     if token:
@@ -245,15 +305,26 @@ def _call(
 
 
 def _vip_call(summary: str, body: str | None = None) -> Schema:
-    user = _path("user_id", _TEXT)
-    return _call(summary, _ref("Vip"), body=body, controls="all", bad_input=True, parameters=(user,), others=_STORE)
+    user = _path(
+        "user_id",
+        {
+            "type": "string",
+            "pattern": rf"^{_PRINTABLE}{{0,{SUBJECT_LENGTH - 1}}}(?!/){_PRINTABLE}$",
+            "description": "printable characters without spaces; the last is no slash",
+        },
+    )
+    return _call(summary, _ref("Vip"), body=body, controls="all", parameters=(user,), others=_STORE)
 
 
-_SYMBOLS: Final = _query("symbols", _TEXT, required=True, meaning="symbols with commas, in any case")
-_SYMBOL: Final = _query("symbol", _TEXT, required=True, meaning="one symbol, in any case")
-_SOME_SYMBOLS: Final = _query("symbols", _TEXT, meaning="symbols with commas; all, or the default list, without it")
+_LIST: Final[Schema] = {"style": "form", "explode": False}
+_SYMBOLS: Final = {**_query("symbols", _ref("Symbols"), required=True, meaning="symbols with commas"), **_LIST}
+_SYMBOL: Final = _query("symbol", _ref("Symbol"), required=True)
+_SOME_SYMBOLS: Final = {
+    **_query("symbols", _ref("Symbols"), meaning="symbols with commas; all, or the default list, without it"),
+    **_LIST,
+}
 _INTERVAL: Final = _query("interval", {"enum": list(INTERVALS), "default": "1m"})
-_RATE: Final[Schema] = {"type": "number", "minimum": 0.1, "maximum": 1000}
+_RATE: Final[Schema] = {"type": "number", "minimum": MIN_RATE, "maximum": MAX_RATE}
 _RESUME: Final[tuple[Schema, ...]] = (
     {"name": "Last-Event-ID", "in": "header", "required": False, "description": "go on after it", "schema": _TEXT},
     _query(
@@ -262,7 +333,7 @@ _RESUME: Final[tuple[Schema, ...]] = (
         meaning="the same, for clients that cannot set a header; lastEventId and Last-Event-ID mean it, too",
     ),
 )
-_SSE: Final = "text/event-stream"
+_KEY: Final[Schema] = {"type": "string", "pattern": rf"^[!-~](?:[ -~]{{0,{IDEMPOTENCY_LENGTH - 2}}}[!-~])?$"}
 
 _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/": {"get": _call("A page with live prices", _TEXT, media_type="text/html")},
@@ -341,7 +412,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _ref("Depth"),
             query=(_SYMBOL, _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             upstream=True,
-            others={"429": _problem("too many clients, streams or order books; from this address, or in all")},
+            others={"429": _problem("this address reads too many different streams")},
         )
     },
     "/api/ws/sse/depth": {
@@ -378,16 +449,20 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             body="SignalInsert",
             token="the token has not the scope signals:publish",  # noqa: S106 - words
             status=201,
-            parameters=({"name": "Idempotency-Key", "in": "header", "required": False, "schema": _TEXT},),
+            parameters=({"name": "Idempotency-Key", "in": "header", "required": False, "schema": _KEY},),
             others={"422": _problem("the key was used for another signal")},
         ),
         "get": _call(
             "Signals as they stand now, oldest first",
             _object(count=_COUNT, signals={"type": "array", "items": _ref("Signal")}, next_since_id=_COUNT),
             query=(
-                _query("since_id", {"type": "integer", "minimum": 0, "default": 0}),
-                _query("signal_type", _TEXT),
-                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+                _query("since_id", {**_ID, "default": 0}),
+                _query("signal_type", _ref("SignalType")),
+                _query(
+                    "limit",
+                    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+                    meaning="at most so many, and at most 1 MiB of data; next_since_id leads on",
+                ),
             ),
             token="VIP subscription required",  # noqa: S106 - words
         ),
@@ -398,7 +473,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _ref("Signal"),
             body="SignalChanges",
             token="the token has not the scope signals:publish",  # noqa: S106 - words
-            parameters=(_path("signal_id", _COUNT),),
+            parameters=(_path("signal_id", {**_ID, "minimum": 1}),),
             others={"404": _problem("there is no signal of this id")},
         )
     },
@@ -411,14 +486,18 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         "get": {
             "summary": "Signals to VIPs, over a WebSocket",
             "description": "Messages: `connected new_signal signal_update ping pong refreshed error`. The token goes "
-            "into the query, into `Authorization: Bearer`, or into the subprotocols `komas.signals, bearer.<token>`.",
+            "into the query, into `Authorization: Bearer`, or into the subprotocols `komas.signals, bearer.<token>`. "
+            "Unknown parameters are ignored, and named in `ignored` of `connected`.",
             "parameters": [
                 _query("token", _TEXT),
-                _query("since_id", _COUNT, meaning="replay what came after this signal, then go live"),
-                _query("since", _COUNT, meaning="the same from the position of any message"),
+                _query("since_id", _ID, meaning="replay what came after this signal, then go live"),
+                _query("since", _ID, meaning="the same from the position of any message"),
                 _query("positions", _FLAG, meaning="give each message its `position`"),
             ],
-            "responses": {"101": {"description": "always; a refusal is a close frame with code and reason"}},
+            "responses": {
+                "101": {"description": "always; a refusal is a close frame with code and reason"},
+                "400": _problem("the request is no handshake of WebSocket"),
+            },
         }
     },
     "/api/logs/today": {
@@ -427,12 +506,16 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _LOGS,
             query=(
                 _query("level", {"enum": ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], "default": "DEBUG"}),
-                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+                _query(
+                    "limit",
+                    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+                    meaning="at most so many, and at most 1 MiB of records",
+                ),
             ),
             controls="all",
         )
     },
-    "/healthz": {"get": _call("Liveness", _object(status={"const": "ok"}))},
+    "/healthz": {"get": {"summary": "Liveness", "responses": {"200": _answer(_object(status={"const": "ok"}))}}},
     "/readyz": {
         "get": {
             "summary": "Readiness, with reasons",
@@ -447,18 +530,41 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
 }
 
 
-def document() -> dict[str, object]:
-    """The whole description."""
+def query_parameters() -> dict[tuple[str, str], frozenset[str]]:
+    """The names of the parameters in the query, by path and method."""
+    return {
+        (path, method.upper()): frozenset(
+            str(parameter["name"]) for parameter in _parameters(call) if parameter["in"] == "query"
+        )
+        for path, calls in _PATHS.items()
+        for method, call in calls.items()
+    }
+
+
+def _parameters(call: Schema) -> list[Schema]:
+    found = call.get("parameters", [])
+    assert isinstance(found, list)
+    return found
+
+
+def document(*, max_symbols: int, signal_types: Sequence[str]) -> dict[str, object]:
+    """The whole description, for these settings."""
+    settings: dict[str, Schema] = {
+        "Symbols": {"type": "array", "items": _ref("Symbol"), "minItems": 1, "maxItems": max_symbols},
+        "SignalType": {"enum": list(signal_types)},
+    }
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "komas",
             "version": version("komas"),
             "summary": "Binance market streams and trading signals",
+            "description": "A parameter that a call does not have is refused where it is nearly one that it has, with "
+            "400; all others are ignored, and named in `ignored` of a problem document.",
         },
         "paths": _PATHS,
         "components": {
-            "schemas": _SCHEMAS,
+            "schemas": _SCHEMAS | settings,
             "securitySchemes": {
                 "admin": {"type": "http", "scheme": "bearer"},
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -11,7 +12,7 @@ import msgspec
 
 from komas.errors import CallerError
 from komas.model.kinds import KINDS, Kind, kinds
-from komas.model.streams import Stream, parse_interval, parse_kind, parse_symbol
+from komas.model.streams import Stream, parse_interval, parse_kind, parse_name, parse_symbol
 from komas.web.problems import FieldError, ProblemError, invalid
 
 MIN_RATE: Final = 0.1  # events a second; slower than that a client should ask GET /api/ws/prices now and then
@@ -24,6 +25,7 @@ _PRICE_KINDS: Final = kinds(is_price=True)
 _FOLLOWED: Final = kinds(has_all_symbols=True)
 
 
+_BETWEEN: Final = re.compile("[/,]")
 ALL: Final = "*"  # every symbol that the exchange lists
 
 
@@ -108,6 +110,40 @@ def read_depth(query: Mapping[str, str], *, default: int, most: int) -> tuple[St
     return Stream.of(Kind.DEPTH, symbols[0]), read_count(query.get("limit"), "limit", default=default, most=most)
 
 
+def read_streams(text: str | None, most: int, field: str = "streams") -> tuple[Stream, ...]:
+    """Read ``btcusdt@trade/ethusdt@kline_1m``, also with commas; each once, in the order written; none for nothing."""
+    return read_names([name for name in _BETWEEN.split(text or "") if name.strip()], most, field)
+
+
+def read_names(given: object, most: int, field: str) -> tuple[Stream, ...]:
+    """Read a list of streams' names."""
+    if not isinstance(given, list):
+        raise invalid([FieldError(field, f"{field} is a list of streams such as btcusdt@trade")])
+    if len(given) > most:
+        raise invalid([FieldError(field, f"{len(given)} streams in one request; at most {most}")])
+    errors: list[FieldError] = []
+    streams = [_checked(partial(_named, item), errors) for item in given]
+    if errors:
+        raise invalid(FieldError(field, error.message) for error in errors)
+    return tuple(dict.fromkeys(stream for stream in streams if stream is not None))
+
+
+class StreamChange(msgspec.Struct, frozen=True):
+    """What is to be read from now on, and what no more."""
+
+    subscribe: tuple[Stream, ...]
+    unsubscribe: tuple[Stream, ...]
+
+
+def read_change(body: bytes, most: int) -> StreamChange:
+    """Read ``{"subscribe": ["btcusdt@trade"], "unsubscribe": [...]}``; either may be missing."""
+    table = _read_object(body)
+    known = ("subscribe", "unsubscribe")
+    if strange := [key[:40] for key in table if key not in known]:
+        raise invalid(FieldError(key, f"unknown field {key!r}; known: {' '.join(known)}") for key in strange)
+    return StreamChange(*(read_names(table.get(key, []), most, key) for key in known))
+
+
 def read_rate(text: str | None) -> float | None:
     """Read ``max_rate``, events a second for each symbol; ``None`` when it was not given."""
     if text is None:
@@ -157,6 +193,10 @@ def _one_symbol(query: Mapping[str, str], errors: list[FieldError]) -> Sequence[
     symbol = _checked(lambda: parse_symbol(query.get("symbol", "")), errors)
     errors[:] = [FieldError("symbol" if error.field == "symbols" else error.field, error.message) for error in errors]
     return [] if symbol is None else [symbol]
+
+
+def _named(value: object) -> Stream:
+    return parse_name(_text(value, "streams"))
 
 
 def _symbol(value: object) -> str:

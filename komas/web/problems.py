@@ -57,13 +57,13 @@ def from_venue(error: VenueError) -> ProblemError:
     return ProblemError(status, str(error))
 
 
-def respond(problem: ProblemError) -> Response:
-    """Answer with a problem document."""
-    body = document(problem.status, problem.detail, problem.errors)
+def respond(problem: ProblemError, ignored: tuple[str, ...] = ()) -> Response:
+    """Answer with a problem document; it names parameters that were ignored, for they may be why."""
+    body = document(problem.status, problem.detail, problem.errors, ignored)
     return Response(body, problem.status, {"Content-Type": MEDIA_TYPE, **problem.headers})
 
 
-def document(status: int, detail: str, errors: tuple[FieldError, ...] = ()) -> bytes:
+def document(status: int, detail: str, errors: tuple[FieldError, ...] = (), ignored: tuple[str, ...] = ()) -> bytes:
     """Render a problem document."""
     body: dict[str, object] = {
         "type": "about:blank",
@@ -73,4 +73,6 @@ def document(status: int, detail: str, errors: tuple[FieldError, ...] = ()) -> b
     }
     if errors:
         body["errors"] = errors
+    if ignored:
+        body["ignored"] = ignored
     return encode(body)

@@ -14,6 +14,8 @@ from komas.signals.services import SignalServices
 from komas.web.access import Access
 from komas.web.limits import ConnectionLimits
 from komas.web.markets import Markets
+from komas.web.multiplex import OpenConnections
+from komas.web.past_loader import PastLoader
 from komas.web.stream_limits import StreamLimits
 
 
@@ -30,4 +32,7 @@ class Services:
     signals: SignalServices
     log: DailyLog
     clock_ms: Callable[[], int]
+    past: PastLoader
+    connections: OpenConnections = field(default_factory=OpenConnections)
+    stopping: trio.Event = field(default_factory=trio.Event)  # asked to: draining comes ``drain_delay_s`` later
     draining: trio.Event = field(default_factory=trio.Event)

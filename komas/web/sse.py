@@ -10,10 +10,10 @@ writes chunks that were framed once for everybody, and the body wakes only for w
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 import trio
@@ -21,13 +21,14 @@ from quart import Response
 from quart.wrappers.response import ResponseBody
 from werkzeug.datastructures import Headers
 
-from komas.hub.broadcast import Writer
+from komas.hub.broadcast import Encoder, Writer
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Batch, Item
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_position
 from komas.model.market import FeedState, Gap
 from komas.model.streams import Stream
 from komas.web.encoding import named_event, server_sent_event
+from komas.web.query import is_last_event_id
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -44,13 +45,36 @@ CHUNK_BYTES: Final = 2**16  # a write must fit its deadline on a slow line
 # out an event with empty data there, against WHATWG HTML, 9.2.6. The same goes for a "retry:" by itself.
 COMMENT: Final = b": keep-alive\n"
 UNREADABLE: Final = "the id that this reader came back with cannot be read"
-_NAMES_OF_ID: Final = "lasteventid"  # in a query, however it is spelled: last_event_id, lastEventId, Last-Event-ID
 
 
 class Lagged(msgspec.Struct, frozen=True):
     """``{"dropped": n}``: trades or closed candles that this reader was too slow for."""
 
     dropped: int
+
+
+class Rendered(Protocol):
+    """Batches as events, one after another."""
+
+    def of(self, batch: Batch) -> list[bytes]:
+        """The events of one batch."""
+
+    def render(self, item: Item) -> bytes:
+        """One item as an event; nothing where the client knows it."""
+
+    def forget(self) -> None:
+        """Something else was sent in the meantime."""
+
+
+class Shown(Encoder[Batch], Protocol):
+    """How events look to a client, who may share it with others."""
+
+    @property
+    def max_rate(self) -> float | None:
+        """Events a second; ``None`` for all."""
+
+    def new_events(self) -> Rendered:
+        """What writes them."""
 
 
 class Show(msgspec.Struct, frozen=True):
@@ -65,16 +89,21 @@ class Show(msgspec.Struct, frozen=True):
     @property
     def heartbeat(self) -> bytes:
         """What is written after a silence."""
-        return _framed(COMMENT)
+        return framed(COMMENT)
+
+    def new_events(self) -> Events:
+        """What writes events as this client is shown them."""
+        return Events(self.levels)
 
     def new_encoding(self) -> Callable[[Batch], bytes]:
         """A function that encodes each batch as one chunk."""
-        events = Events(self.levels)
+        events = self.new_events()
 
-        return lambda batch: _framed(b"".join(events.of(batch)))
+        return lambda batch: framed(b"".join(events.of(batch)))
 
 
-def _framed(body: bytes) -> bytes:
+def framed(body: bytes) -> bytes:
+    """One chunk of HTTP/1.1; nothing for nothing."""
     return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
 
@@ -130,7 +159,7 @@ class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     streams: Sequence[Stream]
     reader: str
-    show: Show
+    show: Shown
     heartbeat_s: float
     capacity: int
     returning: Return | None = None
@@ -159,24 +188,24 @@ class EventBody(ResponseBody):
         self._options = options
         self._admission = admission
         self._pause_s = 0.0 if options.show.max_rate is None else 1 / options.show.max_rate
-        self._events = Events(options.show.levels)
+        self._events = options.show.new_events()
         self._next_at = 0.0
-        self._waiting: list[bytes] = []
+        self._waiting: Iterator[bytes] = iter(())  # chunks, each joined when the one before was taken
         self._subscribing: AbstractContextManager[MarketSubscription] | None = None
         self._subscription: MarketSubscription | None = None
 
     async def __aenter__(self) -> Self:
         # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
         if (reason := self._admission.__enter__()) is not None:
-            self._waiting.append(_busy(reason))
+            self._waiting = iter([_busy(reason)])
             return self
         try:
             self._subscribing = self._subscribe()
             self._subscription = self._subscribing.__enter__()
-            self._waiting += _chunks(self._greeting(self._subscription))
+            self._waiting = _chunks([*self._greeting(self._subscription)])
             if self._subscription.initial:
                 self._next_at = trio.current_time() + self._pause_s
-            self._subscription.initial.clear()  # thousands of events, of a subscription that may last for hours
+            self._subscription.initial.clear()  # of a subscription that may last for hours
         except BaseException:
             self._leave()
             raise
@@ -198,14 +227,14 @@ class EventBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._waiting:
+        while (chunk := next(self._waiting, None)) is None:
             if self._subscription is None:
                 raise StopAsyncIteration  # busy, and said so
             if (writer := self._options.direct) is None:
-                self._waiting += await self._news(self._subscription)
+                self._waiting = _chunks(await self._news(self._subscription))
             else:
-                self._waiting += await self._overflow(self._subscription, writer)
-        return self._waiting.pop(0)
+                self._waiting = _chunks(await self._overflow(self._subscription, writer))
+        return chunk
 
     def _subscribe(self) -> AbstractContextManager[MarketSubscription]:
         options, writer = self._options, self._options.direct
@@ -223,7 +252,7 @@ class EventBody(ResponseBody):
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
-        yield _retry(RETRY_MS)
+        yield retry(RETRY_MS)
         if self._hub.status.state is not FeedState.CONNECTED:
             yield server_sent_event(NoticeEnvelope(self._hub.status))
         if self._options.returning is not None and self._options.since is None:
@@ -233,24 +262,24 @@ class EventBody(ResponseBody):
 
     async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
-        chunks: list[bytes] = []
+        events: list[bytes] = []
         silent_until = trio.current_time() + self._options.heartbeat_s
         if self._pause_s:
             with trio.move_on_at(min(self._next_at, silent_until)):
                 await self._hub.drained.wait()  # the end of the server is not waited for
-        while not chunks and silent_until > trio.current_time():
+        while not events and silent_until > trio.current_time():
             with trio.move_on_at(silent_until):
-                chunks = await self._heard(subscription)
-        if chunks:
+                events = await self._heard(subscription)
+        if events:
             self._next_at = trio.current_time() + self._pause_s
-        return chunks or [COMMENT]
+        return events or [COMMENT]
 
     async def _overflow(self, subscription: MarketSubscription, writer: Writer) -> list[bytes]:
         """What the connection could not take when the hub wrote to it; a heartbeat, if that was all."""
-        while not (chunks := await self._heard(subscription)):
+        while not (events := await self._heard(subscription)):
             if not await writer.flush():  # any other write does so by itself
                 return [COMMENT]
-        return chunks
+        return events
 
     async def _heard(self, subscription: MarketSubscription) -> list[bytes]:
         try:
@@ -259,7 +288,7 @@ class EventBody(ResponseBody):
             raise StopAsyncIteration from None
         if self._options.direct is not None:
             self._events.forget()
-        return [chunk for chunk in _chunks(self._events.of(batch)) if chunk]
+        return [event for event in self._events.of(batch) if event]
 
     async def convert_to_sequence(self) -> bytes:
         """Refuse: the body has no end, so nothing may ask for all of it."""
@@ -277,13 +306,9 @@ def return_of(headers: Headers, query: Mapping[str, str]) -> Return | None:
     than what stood there before.
     """
     said = [headers.get("Last-Event-ID", "")]
-    said += [text for name, text in reversed(list(query.items())) if _letters_of(name) == _NAMES_OF_ID]
+    said += [text for name, text in reversed(list(query.items())) if is_last_event_id(name)]
     text = next((text for text in said if text), None)
     return None if text is None else Return(parse_position(text))
-
-
-def _letters_of(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
 
 
 def respond(body: EventBody) -> Response:
@@ -291,6 +316,11 @@ def respond(body: EventBody) -> Response:
     response = Response(body, 200, HEADERS)
     response.timeout = None
     return response
+
+
+def busy(reason: str) -> Response:
+    """Answer with ``busy`` and the end of the stream."""
+    return Response(_busy(reason), 200, HEADERS)
 
 
 def head() -> Response:
@@ -302,23 +332,26 @@ def head() -> Response:
 
 def _busy(reason: str) -> bytes:
     """What a client is turned away with: a browser's EventSource gives up for good on any status but 200."""
-    return _retry(BUSY_RETRY_MS) + named_event("busy", {"reason": reason})
+    return retry(BUSY_RETRY_MS) + named_event("busy", {"reason": reason})
 
 
-def _retry(between_ms: tuple[int, int]) -> bytes:
+def retry(between_ms: tuple[int, int]) -> bytes:
     """When to come back after a cut: the first line of the first event, for by itself it would be an empty one."""
     return b"retry: %d\n" % random.randint(*between_ms)  # noqa: S311 - spreads load, guards nothing
 
 
-def _chunks(events: Iterable[bytes]) -> list[bytes]:
-    """Join events into as few chunks as their size allows."""
-    chunks: list[bytes] = []
+def _chunks(events: Sequence[bytes]) -> Iterator[bytes]:
+    """Join events into as few chunks as their size allows, each when it is asked for.
+
+    The bytes of an event are everybody's, those of a chunk are one client's: thousands of events that wait for it are
+    not to be joined before it reads.
+    """
     chunk: list[bytes] = []
     size = 0
     for event in events:
         if chunk and size + len(event) > CHUNK_BYTES:
-            chunks.append(b"".join(chunk))
+            yield b"".join(chunk)
             chunk, size = [], 0
         chunk.append(event)
         size += len(event)
-    return [*chunks, b"".join(chunk)]
+    yield b"".join(chunk)

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -15,9 +17,13 @@ import pytest
 import trio
 
 from komas.cli.main import main
+from komas.cli.signals import why_unauthorized
 from komas.errors import Cause, SettingError, VenueError
 from komas.server import hypercorn_config
 from komas.settings import Settings
+from komas.signals.database import VIPS_PAGE, SignalDatabase
+from komas.signals.keys import secret_of
+from komas.signals.tokens import Issuer, Rules
 
 
 def _status(*arguments: str) -> int:
@@ -42,8 +48,7 @@ def _status(*arguments: str) -> int:
         (["watch", "prices", "BTCUSDT", "--server", "localhost:8000"], "accepted: http://host:port"),
         (["watch", "prices", "BTCUSDT", "--server", "http://localhost:99999"], "accepted: http://host:port"),
         (["watch", "signals", "--token", "x", "--server", "http://localhost:8000?x=1"], "accepted: http://host:port"),
-        (["dance"], "invalid choice: 'dance'"),
-        ([], "required: VERB"),
+        (["dance"], "invalid choice: 'dance' (choose from serve simulate"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
@@ -61,16 +66,45 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert errors.count("\n") == 1
 
 
-def test_an_address_in_use_is_status_1(tmp_path: Path) -> None:
+def test_an_address_in_use_is_status_1_and_another_is_named(tmp_path: Path) -> None:
     """A failure of this moment, not a wrong option."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        port = taken.getsockname()[1]
+        bind = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", "komas", "serve", "--bind", bind, "--upstream", "ws://127.0.0.1:1"]
         run = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, timeout=60, check=False)
     assert run.returncode == 1
-    assert run.stderr.decode().endswith("is the address to listen on free, and this machine's?\n")
-    assert f"komas: {bind} cannot be bound: " in run.stderr.decode()
+    last = run.stderr.decode().splitlines()[-1]
+    assert (found := re.fullmatch(rf"komas: {bind} is taken by another program; try --bind 127\.0\.0\.1:(\d+)", last))
+    assert port < int(found[1]) <= port + 20
     assert b"Traceback" not in run.stderr
+
+
+def test_a_simulator_whose_address_is_in_use_names_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a server does."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert _status("simulate", "--bind", bind) == 2
+    assert f"komas: {bind} is taken by another program; try --bind 127.0.0.1:" in capsys.readouterr().err
+
+
+def test_an_address_of_another_machine_is_status_1(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """No other port would help."""
+    assert _status("serve", "--bind", "192.0.2.1:8000", "--data-dir", str(tmp_path)) == 1
+    errors = capfd.readouterr().err
+    assert "komas: 192.0.2.1:8000 cannot be bound: " in errors
+    assert errors.endswith("is the address to listen on free, and this machine's?\n")
+
+
+def test_without_a_word_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Short, on stderr, and no success: nothing was done. Every verb is there."""
+    assert _status() == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "komas serve --demo" in shown.err
+    assert shown.err.count("\n") < 12
+    for verb in ("serve", "simulate", "token", "vip", "signal", "backup", "watch"):
+        assert re.search(rf"\b{verb}\b", shown.err)
 
 
 def test_a_data_folder_that_cannot_be_made_is_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -194,12 +228,59 @@ def test_tokens_are_issued_and_inspected(tmp_path: Path) -> None:
     assert elsewhere["verdict"] == "refused: InvalidSignatureError"
 
 
+def test_the_demo_has_a_store_of_its_own_and_what_is_shown_says_so(tmp_path: Path) -> None:
+    """A token of the one is refused by the other: which secret it is signed with, and how to choose the other store."""
+    server, demo = tmp_path, tmp_path / "demo"
+    ours, theirs = (_komas(folder, "token", "issue", "--user-id", "1").stdout.strip() for folder in (server, demo))
+    for folder, stray, signer in ((server, theirs, demo), (demo, ours, server)):
+        shown = json.loads(_komas(folder, "token", "inspect", stray).stdout)
+        assert shown["checked_against"] == str(folder / "jwt-secret")
+        signed = f"; it is signed with {signer / 'jwt-secret'}: --data-dir {signer}"
+        assert shown["verdict"] == f"refused: InvalidSignatureError{signed}"
+    publish = ("signal", "publish", "--type", "mexc_dex", "--data", '{"n": 1}')
+    assert _komas(server, *publish).stderr == f"written to {server / 'komas.db'}\n"
+    for folder, other, whose in ((demo, server, "that of servers without --demo"), (server, demo, "the demo's")):
+        hint = f"; {whose} is {other / 'komas.db'}: --data-dir {other}"
+        assert _komas(folder, *publish).stderr == f"written to {folder / 'komas.db'}{hint}\n"
+
+
+def test_what_is_known_of_a_refused_token_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is over, one that nobody here has signed; a wrong setting explains nothing."""
+    monkeypatch.setenv("KOMAS_DATA_DIR", str(tmp_path))
+    secret = secret_of(Settings(data_dir=tmp_path))
+    assert why_unauthorized(Issuer(secret, Rules()).issue("1", now_s=1, ttl_s=1)) == "the token is expired"
+    assert why_unauthorized("a.b.c").startswith("no secret of this machine signed the token")
+    monkeypatch.setenv("KOMAS_LINGER_S", "-1")
+    assert why_unauthorized("a.b.c") == ""
+
+
+def test_the_demo_is_chosen_by_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any other setting it is the folder below."""
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *_, **__: str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("KOMAS_")]:
+        monkeypatch.delenv(name)
+    main(["token", "issue", "--user-id", "1", "--demo"])
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
 def test_vips_are_granted_revoked_and_listed(tmp_path: Path) -> None:
     """One line for each user."""
     assert re.fullmatch(r"123\tactive\t\S+Z\n", _komas(tmp_path, "vip", "grant", "123", "--days", "30").stdout)
     assert re.fullmatch(r"abc\trevoked\t\S+Z\n", _komas(tmp_path, "vip", "revoke", "abc").stdout)
     listed = _komas(tmp_path, "vip", "list").stdout.splitlines()
     assert [line.split("\t")[:2] for line in listed] == [["123", "active"], ["abc", "revoked"]]
+
+
+def test_the_list_of_vips_is_read_in_pages_and_whole(tmp_path: Path) -> None:
+    """More than one page of them, each once."""
+    database = SignalDatabase(tmp_path / "komas.db")
+    database.open()
+    database.close()
+    with closing(sqlite3.connect(tmp_path / "komas.db")) as connection, connection:
+        rows = [(f"user{number}", 2**31, 0, number, 0) for number in range(1, 2 * VIPS_PAGE + 2)]
+        connection.executemany("INSERT INTO vips VALUES (?, ?, ?, ?, ?)", rows)
+    listed = _komas(tmp_path, "vip", "list").stdout.splitlines()
+    assert [line.split("\t")[0] for line in listed] == [row[0] for row in rows]
 
 
 def test_signals_are_published_and_updated(tmp_path: Path) -> None:

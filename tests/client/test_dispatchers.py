@@ -59,7 +59,7 @@ async def test_a_cancelled_caller_without_a_callback_ends_no_stream_of_another(
     autojump_clock: trio.testing.MockClock, exchange: ScriptedExchange
 ) -> None:
     """Two that have on_message alone wait for one stream, and one of them gives up."""
-    exchange.script(_trading(1, after_s=10))
+    exchange.script(_trading(1, after_s=9))
     heard: list[Event] = []
     async with BinanceWebSocket(URL, open_stream=exchange) as ws:
         ws.on_message(heard.append)

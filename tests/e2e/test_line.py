@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from komas.model.kinds import kinds
@@ -137,6 +138,41 @@ def test_it_stops_whatever_clients_do(stock: bool, number: signal.Signals, tmp_p
     assert not any("Traceback" in line for line in server.process.output)
 
 
+@BOTH_WAYS
+def test_who_comes_within_the_drain_delay_is_served(stock: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a table
+    """A balancer learns of the stop by /readyz, and sends clients until it has."""
+    delay_s = 3
+    with (
+        serving(tmp_path, "--demo", stock=stock, KOMAS_DEMO="true", KOMAS_DRAIN_DELAY_S=str(delay_s)) as server,
+        server.http.stream("GET", "/api/ws/sse/trades?symbol=ETHUSDT") as before,
+    ):
+        assert server.http.get("/readyz").status_code == 200
+        stopped = time.monotonic()
+        server.process.signal(signal.SIGTERM)
+        wait_for(lambda: server.http.get("/readyz").status_code == 503, "not ready")
+        assert "the server is shutting down" in server.http.get("/readyz").json()["reasons"]
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as newcomer:
+            assert newcomer.get("/healthz").status_code == 200
+            with newcomer.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as after:
+                names = [name for name, _, _ in events(after)]  # to its proper end, or httpx would raise
+                assert "message" in names
+                assert "busy" not in names
+        assert list(events(before))
+        assert server.process.ended() == 0
+        assert time.monotonic() - stopped >= delay_s
+    assert not any("Traceback" in line for line in server.process.output)
+
+
+def test_a_second_signal_ends_the_drain_delay(tmp_path: Path) -> None:
+    """Who presses Ctrl-C twice does not wait for balancers."""
+    with serving(tmp_path, "--demo", "--drain-delay-s", "300") as server:
+        server.process.signal(signal.SIGINT)
+        wait_for(lambda: server.http.get("/readyz").status_code == 503, "not ready")
+        time.sleep(0.3)  # what comes sooner is the first one again
+        server.process.signal(signal.SIGINT)
+        assert server.process.ended() == 130
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     """However long the first one may take."""
     with (
@@ -215,6 +251,55 @@ def test_a_return_is_exact_over_real_sockets(demo: Server) -> None:
         time.sleep(0.5)
     numbers = [int(identity.rpartition("-")[2]) for identity in identities]
     assert numbers == list(range(numbers[0], numbers[0] + 20))
+
+
+def _come_back(server: Server, position: str) -> socket.socket:
+    """A reader of trades that names its position, and does not read yet."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.settimeout(PATIENCE_S)
+    reader.connect(("127.0.0.1", server.port))
+    request = f"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {position}\r\n\r\n"
+    reader.sendall(request.encode())
+    return reader
+
+
+def _numbers_until(reader: socket.socket, number: int) -> list[int]:
+    """The ids that a reader gets, up to one of them; nothing but events, and no gap."""
+    numbers, rest = [0], b""
+    while numbers[-1] < number:
+        piece = reader.recv(2**16)
+        assert piece
+        *lines, rest = (rest + piece).split(b"\n")
+        assert not any(line.startswith((b"event: gap", b"event: lagged")) for line in lines)
+        numbers += [int(line.rpartition(b"-")[2]) for line in lines if line.startswith(b"id: ")]
+    return numbers[1:]
+
+
+def test_readers_that_come_back_and_do_not_read_cost_little(tmp_path: Path) -> None:
+    """Each was joined its whole replay, a megabyte and more, and kept it; now the history has it, once for all.
+
+    Then they read: everything since their position, once and in order, and what came meanwhile behind it.
+    """
+    missed, readers = 6_000, list[socket.socket]()
+    with (
+        simulating("--speed", "60", "--symbols", "BTCUSDT") as exchange,
+        serving(tmp_path, "--upstream", exchange.ws_url, "--journal", "1000000") as server,
+        server.http.stream("GET", "/api/ws/sse/trades?symbol=BTCUSDT") as response,
+    ):
+        identities = (identity for name, _data, identity in events(response) if name == "message")
+        position = next(identities)
+        first = int(position.rpartition("-")[2])
+        next(identity for identity in identities if int(identity.rpartition("-")[2]) > first + missed)
+        process = psutil.Process(server.process.pid)
+        before = process.memory_info().rss
+        readers += [_come_back(server, position) for _ in range(40)]
+        wait_for(lambda: server.status()["subscribers"] == len(readers) + 1, "subscribed")
+        assert process.memory_info().rss - before < len(readers) * 200 * 1024
+        for reader in readers:
+            numbers = _numbers_until(reader, first + missed + 1_000)
+            assert numbers == list(range(first + 1, numbers[-1] + 1))
+            reader.close()
 
 
 def test_the_api_answers_over_http(demo: Server) -> None:

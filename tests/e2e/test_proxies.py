@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import jwt
 import pytest
 import websockets.exceptions
 import websockets.sync.client
@@ -155,6 +156,30 @@ def test_everything_works_through_the_proxies_of_deploy(proxy: Proxy, told: Serv
                 socket.recv(timeout=PATIENCE_S)
             assert closed.value.rcvd is not None
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Origin not allowed")
+
+
+@pytest.mark.parametrize("way", ["query", "header", "subprotocol"])
+@pytest.mark.parametrize("proxy", OF_OURS, ids=lambda proxy: proxy.__name__)
+def test_a_long_token_passes_every_proxy(proxy: Proxy, way: str, told: Server, tmp_path: Path) -> None:
+    """Large issuers write groups and roles into theirs; 8 KB were the end of it for nginx, 16 for HAProxy."""
+    secret = (told.folder / "jwt-secret").read_bytes()
+    claims = {"sub": "123", "exp": time.time() + 3600, "vip_until": time.time() + 3600}
+    short = jwt.encode({**claims, "groups": ""}, secret, "HS256")
+    token = jwt.encode({**claims, "groups": "x" * ((16_000 - len(short)) * 3 // 4)}, secret, "HS256")
+    assert 15_990 < len(token) <= 16_000
+    pair = ["komas.signals", f"bearer.{token}"]
+    with (
+        proxying(proxy, tmp_path, told.port) as port,
+        websockets.sync.client.connect(
+            "ws://komas.example/ws/signals" + (f"?token={token}" if way == "query" else ""),
+            address=("127.0.0.1", port),
+            additional_headers={"Authorization": f"Bearer {token}"} if way == "header" else None,
+            subprotocols=[websockets.typing.Subprotocol(name) for name in pair] if way == "subprotocol" else None,
+            open_timeout=PATIENCE_S,
+            proxy=None,
+        ) as client,
+    ):
+        assert json.loads(client.recv(timeout=PATIENCE_S))["type"] == "connected"
 
 
 def _some(response: httpx.Response) -> Iterator[tuple[str, str, str]]:

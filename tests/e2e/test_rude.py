@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import Server, events, serving, simulating, wait_for
+from tests.e2e.processes import DIRECT_WRITES, Server, events, komas, running, serving, simulating, wait_for
+
+FEW_FILES = 64
 
 pytestmark = pytest.mark.usefixtures("way")
 
@@ -206,6 +210,23 @@ def test_a_client_that_has_left_keeps_no_socket_open(demo: Server) -> None:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
     wait_for(lambda: open_files() <= before + 5, "sockets closed", timeout=10)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell limits the open files")
+def test_idle_connections_lock_nobody_out(tmp_path: Path) -> None:
+    """Where few files may be open: they kept all of them for 75 s."""
+    few = ["sh", "-c", f'ulimit -n {FEW_FILES}; exec "$0" "$@"', *komas("serve", "--demo", "--bind", "127.0.0.1:0")]
+    variables = {"KOMAS_DATA_DIR": str(tmp_path), "KOMAS_DIRECT_WRITES": DIRECT_WRITES.get()}
+    with running(few, variables) as process, ExitStack() as stack:
+        port = int(process.line(r"komas listens on http://127.0.0.1:(\d+)")[1])
+        for _ in range(2 * FEW_FILES):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as newcomer:
+            newcomer.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert newcomer.recv(65536).startswith(b"HTTP/1.1 200")
+        process.signal(signal.SIGTERM)
+        assert process.ended() == 0
+        assert not any("Traceback" in line for line in process.output)
 
 
 def test_logs_stay_closed_however_the_path_is_written(demo: Server) -> None:

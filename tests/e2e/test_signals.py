@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
@@ -23,6 +23,8 @@ import websockets.exceptions
 import websockets.sync.client
 from websockets.sync.client import ClientConnection
 
+from komas.model.signals import SignalInsert
+from komas.signals.database import SignalDatabase
 from komas.signals.session import MESSAGE_BYTES
 from komas.web.hypercorn.tcp_connection import LINGER_S
 from tests.e2e.browser import browsing, needs_chromium, showing
@@ -103,6 +105,27 @@ def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
                 again.publish(token, number=3)
                 numbers.append(int(watching.line(r'^\{"type":"new_signal".*"number":(\d+)')[1]))
     assert numbers == [1, 2, 3]
+
+
+def test_a_token_of_the_demo_at_another_server_is_explained(tmp_path: Path) -> None:
+    """And the reverse: the server tells strangers nothing, its log and the command name the secret."""
+    demo = tmp_path / "demo"
+    tokens = {folder: token_for(folder, *VIP) for folder in (tmp_path, demo)}
+    for folder, other, words in (
+        (tmp_path, demo, "for any other server: komas token issue"),
+        (demo, tmp_path, "for `komas serve --demo`: komas token issue --demo"),
+    ):
+        with serving(folder, "--upstream", UNREACHABLE) as server:
+            with _connect(server.signals_url(tokens[other])) as client:
+                assert _end(client) == (1008, "Unauthorized")
+            watch = komas("watch", "signals", "--server", server.url, "--token", tokens[other])
+            environment = os.environ | {"KOMAS_DATA_DIR": str(tmp_path)}
+            done = subprocess.run(watch, capture_output=True, text=True, check=False, timeout=60, env=environment)
+            assert done.returncode == 2
+            assert "the server says: Unauthorized; " in done.stderr
+            assert str(other / "jwt-secret") in done.stderr
+            assert words in done.stderr
+            server.process.line(re.escape(str(other / "jwt-secret")))
 
 
 def test_compression_is_not_negotiated(server: Server, vip: str) -> None:
@@ -247,13 +270,13 @@ def test_published_from_the_command_line_and_heard(server: Server, folder: Path,
         assert changed.endswith(f'"signal_id":{number},"data":{{"spread":9.120}}}}')
 
 
-def _never_reading(server: Server, token: str) -> socket.socket:
+def _never_reading(server: Server, token: str, **query: object) -> socket.socket:
     """A signal socket with the smallest of buffers, whose client reads nothing."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before connecting: it decides the window's scale
     client.settimeout(PATIENCE_S)
     client.connect(("127.0.0.1", server.port))
-    target = server.signals_url(token).split("/", 3)[3]
+    target = server.signals_url(token, **query).split("/", 3)[3]
     client.sendall(
         f"GET /{target} HTTP/1.1\r\nHost: localhost:{server.port}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -317,6 +340,42 @@ def test_a_socket_that_is_left_leaves_nothing_behind(server: Server, vip: str) -
     wait_for(lambda: "komas_signal_sockets 0.0" in server.http.get("/metrics").text, "no sockets", timeout=20)
     if files.is_dir():
         wait_for(lambda: len(list(files.iterdir())) <= before + 5, "no files", timeout=20)
+
+
+FLOOD = _frame(1, b'{"type":"ping"}') * 100
+GOODBYE = _frame(8, b"\x03\xe8")
+LEAVING: dict[str, tuple[bytes, Callable[[socket.socket], None] | None]] = {
+    "closes": (b"", socket.socket.close),
+    "sends no more": (b"", lambda client: client.shutdown(socket.SHUT_WR)),
+    "says that it closes": (GOODBYE, None),
+    "floods and stays": (FLOOD, None),
+    "floods and closes": (FLOOD, socket.socket.close),
+    "floods and sends no more": (FLOOD, lambda client: client.shutdown(socket.SHUT_WR)),
+    "floods and says that it closes": (FLOOD + GOODBYE, None),
+}
+
+
+def test_a_place_is_free_once_its_client_has_left(tmp_path: Path) -> None:
+    """In the middle of a replay that it does not read: the place was kept for 8 to 28 s."""
+    database = SignalDatabase(tmp_path / "komas.db")
+    database.open()
+    for number in range(300):
+        database.publish(SignalInsert("mexc_dex", {"number": number, "filling": "x" * 15_000}, "p"), 0)
+    database.close()
+    with serving(tmp_path, "--upstream", UNREACHABLE) as server:
+        token = token_for(tmp_path, *VIP)
+
+        def has(sockets: str) -> bool:
+            return f"\nkomas_signal_sockets {sockets}\n" in server.http.get("/metrics").text
+
+        for how, (words, leave) in LEAVING.items():
+            with _never_reading(server, token, since_id=0) as client:
+                wait_for(lambda: has("1.0"), "a socket")
+                time.sleep(0.5)  # until nothing more fits into the kernel
+                client.sendall(words)
+                if leave is not None:
+                    leave(client)
+                wait_for(lambda: has("0.0"), how, timeout=5)
 
 
 def test_a_flood_and_a_close_in_one_breath_leave_nothing_behind(server: Server, vip: str) -> None:

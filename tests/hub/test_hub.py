@@ -139,14 +139,19 @@ async def test_listeners_of_a_refused_stream_hear_it_again_when_it_is_wanted_aga
     assert hub.interest.subscribers(TRADE) == 0
 
 
-async def test_a_listener_that_cannot_be_greeted_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("since", [None, StreamPosition("then", 0)], ids=["new", "back"])
+async def test_a_listener_that_cannot_be_greeted_leaves_nothing_behind(
+    since: StreamPosition | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever fails between counting and the first news."""
+    before = count_alive(Buffer)
     hub = Hub()
     monkeypatch.setattr(hub.latest, "get", lambda _stream: 1 // 0)
-    with pytest.raises(ZeroDivisionError), hub.subscribe([TRADE]):
+    with pytest.raises(ZeroDivisionError), hub.subscribe([KLINE], since=since):
         pytest.fail("the block was entered")
-    assert hub.interest.subscribers(TRADE) == 0
+    assert hub.interest.subscribers(KLINE) == 0
     assert hub.subscribers == 0
+    assert count_alive(Buffer) == before
 
 
 async def test_a_new_count_is_a_new_life() -> None:

@@ -17,6 +17,7 @@ import trio.testing
 from komas.errors import SettingError
 from komas.event_log import event_logger
 from komas.observability.logs import (
+    ANSWER_BYTES,
     RECORDS_WAITING,
     DailyLog,
     JsonFormatter,
@@ -89,6 +90,17 @@ def test_today_is_filtered_and_newest_last(tmp_path: Path) -> None:
     for number, level in enumerate((logging.INFO, logging.ERROR, logging.INFO, logging.ERROR, logging.WARNING)):
         log.emit(_record(str(number), level=level))
     assert [record["event"] for record in log.today(now=NOON, level="WARNING", limit=2)] == ["3", "4"]
+    log.close()
+
+
+def test_today_is_bounded_in_bytes(tmp_path: Path) -> None:
+    """A thousand long records are no answer of 8 MB: the newest of them are."""
+    log = DailyLog(tmp_path, days=2)
+    for number in range(100):
+        log.emit(_record(f"{number} {'x' * 20_000}"))
+    records = log.today(now=NOON, limit=1000)
+    assert str(records[-1]["event"]).startswith("99 ")
+    assert 40 < len(records) <= ANSWER_BYTES // 20_000
     log.close()
 
 

@@ -42,6 +42,7 @@ class Peer:
         self.pings = 0
         self.pause_s = 0.0
         self.answers_pings = True
+        self.is_hurried = False
         self._heard_at = trio.current_time()
 
     async def receive(self) -> str | bytes | None:
@@ -74,6 +75,9 @@ class Peer:
         self.pings += 1
         if self.answers_pings:
             self._heard_at = trio.current_time()
+
+    def hurry(self) -> None:
+        self.is_hurried = True
 
     @property
     def heard_s_ago(self) -> float:
@@ -290,6 +294,38 @@ async def test_what_waits_for_a_slow_reader_is_not_sent_after_its_revocation(
         assert len(line.peer.heard) <= 6
 
 
+async def test_a_flood_is_over_while_its_client_does_not_read(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """Its messages were taken one after another, each after a write that waited: that took half a minute."""
+    async with floor(sqlite) as harness:
+        await harness.publish(20)
+        line = Line(harness.harness, harness.draining)
+        line.peer.pause_s = 1000.0
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.run, ConnectRequest(harness.harness.token(), since_id=0))
+            await trio.sleep(1)
+            for _ in range(30):
+                line.peer.says.send_nowait('{"type":"ping"}')
+        assert line.closing is Closing.RATE_LIMITED
+        assert line.ended_at == began + 1
+        assert line.peer.is_hurried
+
+
+async def test_answers_keep_their_order(autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase) -> None:
+    """Though nobody waits for them, and the client reads slowly."""
+    async with floor(sqlite) as harness:
+        line = await harness.open()
+        line.peer.pause_s = 1.0
+        kinds = ["pong", "error"] * 5
+        for kind in kinds:
+            line.peer.says.send_nowait('{"type":"ping"}' if kind == "pong" else "{}")
+        await trio.sleep(20)
+        assert line.peer.types() == ["connected", *kinds]
+        assert not line.peer.is_hurried
+
+
 async def test_a_reader_too_slow_is_told_to_come_back(
     autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
 ) -> None:
@@ -301,6 +337,7 @@ async def test_a_reader_too_slow_is_told_to_come_back(
             await harness.publish(5)
         await trio.sleep(60)
         assert line.closing is Closing.TRY_AGAIN
+        assert not line.peer.is_hurried  # it is given the time to read that
         seen = [message["position"] for message in line.peer.heard[1:]]
         last = seen[-1]
         assert isinstance(last, int)
@@ -373,12 +410,12 @@ async def test_a_peer_that_has_gone_silent_is_dropped(
         began = trio.current_time()
         silent, alive = await harness.open(), await harness.open()
         silent.peer.answers_pings = False
-        await trio.sleep(1000)
+        await trio.sleep(1010)
         assert silent.closing is Closing.TRY_AGAIN
         assert 90 <= silent.ended_at - began < 91
         assert [message["type"] for message in silent.peer.heard] == ["connected", "ping", "ping"]
         assert alive.closing is None
-        assert alive.peer.pings == 33
+        assert alive.peer.pings == 50
 
 
 async def test_a_drain_ends_everybody(autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase) -> None:

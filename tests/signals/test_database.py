@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.signals import DAY_S, SignalEvent, SignalInsert
-from komas.signals.database import MIGRATIONS, REVISION, SignalDatabase
+from komas.signals.database import MIGRATIONS, PAGE_BYTES, REVISION, ROWS_FETCHED, SignalDatabase
 
 NOW_MS = 1_770_000_000_123
 NOW_S = NOW_MS // 1000
@@ -401,3 +401,95 @@ def test_a_connection_that_a_thread_still_holds_is_closed_when_it_comes_back(tmp
 def test_the_newest_migration_is_the_one_that_is_looked_for() -> None:
     """A store that has it is opened without a look at the migrations."""
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == REVISION
+
+
+def _publish_large(database: SignalDatabase, count: int) -> None:
+    for number in range(count):
+        database.publish(SignalInsert("mexc_dex", {"number": number, "filling": "x" * 16_000}, "p"), NOW_MS)
+
+
+def test_a_page_ends_at_its_bytes(database: SignalDatabase) -> None:
+    """A thousand rows of 16 KB were one page of 16 MB: sixty unread ones took the memory of the machine."""
+    _publish_large(database, 70)
+    for after in (database.signals_after, lambda known, _type, limit: database.events_after(known, 70, limit)):
+        pages = [after(0, None, 1000)]
+        while page := after(len(pages) and sum(map(len, pages)), None, 1000):
+            pages.append(page)
+        sizes = [sum(len(bytes(entry.data)) for entry in page) for page in pages]
+        assert [len(page) for page in pages] == [65, 5]
+        assert max(sizes) <= PAGE_BYTES
+    assert len(database.signals_after(0, None, 3)) == 3
+
+
+def test_an_entry_longer_than_a_page_is_a_page(database: SignalDatabase) -> None:
+    """Or nobody would get past it."""
+    _publish_large(database, 2)
+    assert [signal.id for signal in database.signals_after(0, None, 10, most_bytes=1)] == [1]
+    assert [event.position for event in database.events_after(1, 2, 10, most_bytes=1)] == [2]
+
+
+def test_a_page_loads_no_more_than_it_shows(tmp_path: Path) -> None:
+    """The rest of the rows stays in the database: what is fetched of them is counted where it is fetched."""
+    database = SignalDatabase(tmp_path / "komas.db")
+    database.open()
+    _publish_large(database, 200)
+    fetched = 0
+
+    def count(_cursor: sqlite3.Cursor, row: tuple[object, ...]) -> tuple[object, ...]:
+        nonlocal fetched
+        fetched += 1
+        return row
+
+    with _at_checkout(lambda connection: setattr(connection, "row_factory", count)):
+        assert len(database.signals_after(0, None, 200)) == 65
+        assert len(database.events_after(0, 200, 200)) == 65
+    assert fetched <= 2 * (65 + ROWS_FETCHED)
+    database.close()
+
+
+def test_vips_come_in_pages(database: SignalDatabase) -> None:
+    """Of a million, no call loads more than a thousand."""
+    for number in range(7):
+        database.grant(str(number), 1, NOW_S)
+    database.grant("2", 5, NOW_S)
+    assert [vip.user_id for vip in database.vips(limit=4)] == ["0", "1", "3", "4"]
+    assert [vip.user_id for vip in database.vips(5, limit=4)] == ["5", "6", "2"]
+
+
+def _steps(database: SignalDatabase, ask: Callable[[], object]) -> int:
+    """How many steps of SQLite's machine a question takes; its plan may say SEARCH of a walk through everything."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with _at_checkout(lambda connection: connection.set_progress_handler(count, 1)):
+        ask()
+    with _at_checkout(lambda connection: connection.set_progress_handler(None, 0)):
+        database.counters()
+    return steps
+
+
+def test_an_old_since_id_is_found_without_a_walk_through_the_history(tmp_path: Path) -> None:
+    """Of 300,000 events it took 84 ms. What each question of a reader costs does not grow with what came later."""
+    database = SignalDatabase(tmp_path / "komas.db")
+    database.open()
+    questions: dict[str, Callable[[], object]] = {
+        "position_of": lambda: database.position_of(7),
+        "events_after": lambda: database.events_after(7, 20, 10),
+        "signals_after": lambda: database.signals_after(7, None, 10),
+        "signals_after, one type": lambda: database.signals_after(7, "mexc_dex", 10),
+        "signals_after, another type": lambda: database.signals_after(7, "funding_rate", 10),
+        "counters": database.counters,
+    }
+    costs: list[dict[str, int]] = []
+    for more in (40, 400):
+        for number in range(more):
+            database.publish(_draft(number), NOW_MS)
+            database.update(max(1, number), {"spread": number}, NOW_MS)
+        costs.append({name: _steps(database, ask) for name, ask in questions.items()})
+    few, many = costs
+    assert all(many[name] < 1.5 * few[name] for name in questions), costs
+    database.close()

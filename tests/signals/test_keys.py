@@ -19,8 +19,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from komas.errors import SettingError, Unauthorized
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
-from komas.signals.keys import AGAIN_S, FETCH_S, REFRESH_S, Jwks, keys_of, rules_of, secret_of
-from komas.signals.tokens import Algorithm, Keys, Rules, Verifier
+from komas.signals.keys import (
+    AGAIN_S,
+    FETCH_S,
+    REFRESH_S,
+    Jwks,
+    keys_of,
+    rules_of,
+    secret_file_of,
+    secret_of,
+    signer_of,
+    stray_signer_of,
+)
+from komas.signals.services import open_signals
+from komas.signals.tokens import TOKEN_LENGTH, Algorithm, Issuer, Keys, Rules, Verifier
 
 NOW = 1_770_000_000
 KEYS = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("one", "two")}
@@ -185,3 +197,49 @@ async def test_a_withdrawn_key_is_forgotten(autojump_clock: trio.testing.MockClo
         await trio.sleep(REFRESH_S)
         with pytest.raises(Unauthorized):
             await issuer.authenticator.authenticate(_token("two"))
+
+
+def _twins(folder: Path) -> tuple[Settings, Settings]:
+    """A server and the demo of the same user."""
+    return Settings(data_dir=folder), Settings(data_dir=folder / "demo", demo=True)
+
+
+def _issue(settings: Settings) -> str:
+    return Issuer(secret_of(settings), rules_of(settings)).issue("1", now_s=NOW, ttl_s=60)
+
+
+def test_the_store_of_a_token_is_found(tmp_path: Path) -> None:
+    """The demo and a server have a secret each; which one signed a token is seen without a setting."""
+    server, demo = _twins(tmp_path)
+    ours, theirs = _issue(server), _issue(demo)
+    for settings in (server, demo):
+        assert signer_of(ours, settings) == secret_file_of(server)
+        assert signer_of(theirs, settings) == secret_file_of(demo)
+    assert stray_signer_of(ours, server) is None
+    assert stray_signer_of(theirs, server) == secret_file_of(demo)
+    assert stray_signer_of(ours, demo) == secret_file_of(server)
+    with_secret = Settings(data_dir=tmp_path, jwt_secret="x" * 32)
+    assert stray_signer_of(ours, with_secret) == secret_file_of(server)
+
+
+@pytest.mark.parametrize("token", ["", "a.b.c", "é.é.é", "x" * (TOKEN_LENGTH + 1), _token("one")])
+def test_a_token_of_no_store_is_of_none(token: str, tmp_path: Path) -> None:
+    """Whatever strangers send; and no secret is made in order to find out."""
+    assert signer_of(token, Settings(data_dir=tmp_path)) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_log_names_the_secret_of_a_stray_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of the demo's at a server, and the reverse: for the log alone, once a minute; other bad tokens are not named."""
+    for settings, other in (_twins(tmp_path), _twins(tmp_path)[::-1]):
+        now_ms = NOW * 1000
+        async with open_signals(settings, lambda: now_ms) as signals:  # noqa: B023 - used in this turn alone
+            caplog.clear()
+            for _ in range(90):
+                now_ms += 1000
+                for token in (_issue(other), "a.b.c", _issue(settings) + "x"):
+                    with pytest.raises(Unauthorized) as refused:
+                        await signals.authenticator.authenticate(token)
+                    assert str(tmp_path) not in str(refused.value)
+            told = [record for record in caplog.records if record.name == "komas.signals.authenticator"]
+            assert [str(secret_file_of(other)) in str(vars(record)["reason"]) for record in told] == [True, True]

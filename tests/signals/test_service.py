@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from komas.errors import Forbidden, SlowConsumer, StoreUnavailable
 from komas.hub.channel import SignalSubscription
 from komas.model.signals import Principal, SignalEvent, SignalInsert, Vip
 from komas.signals.database import SignalDatabase
+from komas.signals.database_threads import PAGE_BYTES
 from komas.signals.demo import publish_demo_signals
 from komas.signals.tokens import SCOPE_PUBLISH
 from komas.signals.validation import NewSignal, SignalChanges
@@ -209,6 +210,51 @@ async def test_a_store_that_went_back_dismisses_everybody(
             assert await _positions(place, 1) == [5]
 
 
+async def test_every_vip_is_told_page_by_page(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a store that went back, all are told: not in one piece, and none is left out."""
+    sqlite.open()
+    for number in range(10):
+        sqlite.grant(str(number), 1, 0)
+    asked = list[int]()
+    read = sqlite.vips
+
+    def vips(after: int) -> list[Vip]:
+        asked.append(after)
+        return read(after, limit=4)
+
+    monkeypatch.setattr(sqlite, "vips", vips)
+    harness = signal_harness_over(sqlite)
+    heard = list[str]()
+    with ExitStack() as users:
+        for number in range(10):
+            users.enter_context(
+                harness.services.registry.user(str(number), lambda vip: heard.append(vip.user_id))  # each its own
+            )
+        await harness.services.vips.catch_up(10)
+        await harness.services.vips.catch_up(10)
+        assert heard == [str(number) for number in range(10)]
+        assert asked == [0, 4, 8]
+        await harness.services.vips.catch_up(11)  # the row of that change was removed by hand
+        assert asked == [0, 4, 8, 10]
+
+
+async def test_a_replay_keeps_little_for_who_does_not_read(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """128 signals of 16 KB were 2 MB for each socket; and all of them come, once it reads."""
+    sqlite.open()
+    for number in range(100):
+        sqlite.publish(SignalInsert("mexc_dex", {"n": number, "filling": "x" * 16_000}, "p"), 0)
+    store = signal_harness_over(sqlite).store
+    seen = list[int]()
+    while page := await store.events_after(seen[-1] if seen else 0, 100):
+        assert sum(len(bytes(event.data)) for event in page) <= PAGE_BYTES
+        seen += [event.position for event in page]
+    assert seen == list(range(1, 101))
+
+
 async def test_commits_that_are_missing_are_no_reason_to_spin(
     autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, tmp_path: Path
 ) -> None:
@@ -219,10 +265,10 @@ async def test_commits_that_are_missing_are_no_reason_to_spin(
         calls = 0
         read = sqlite.events_after
 
-        def count(position: int, upto: int, limit: int) -> list[SignalEvent]:
+        def count(position: int, upto: int, limit: int, most_bytes: int = 0) -> list[SignalEvent]:
             nonlocal calls
             calls += 1
-            return read(position, upto, limit)
+            return read(position, upto, limit, most_bytes)
 
         sqlite.events_after = count  # type: ignore[method-assign]
         await trio.sleep(10)

@@ -178,14 +178,15 @@ def test_a_user_revoked_and_granted_anew_needs_a_new_session() -> None:
 @pytest.mark.parametrize(
     ("after_s", "actions"),
     [
-        (29.9, []),
+        (19.9, []),
+        (29.9, [Ping()]),
         (30.0, [Send('{"type":"ping"}'), Ping()]),
         (89.9, [Send('{"type":"ping"}'), Ping()]),
         (90.0, [Close(Closing.TRY_AGAIN)]),
     ],
 )
 def test_a_silent_peer_is_pinged_and_then_dropped(after_s: float, actions: list[Action]) -> None:
-    """Every 30 s, for 90 s."""
+    """Every 20 s, in JSON every 30 s, for 90 s."""
     assert _session().tick(NOW + after_s) == actions
 
 
@@ -326,6 +327,20 @@ def test_whatever_happens_a_session_is_closed_once_and_says_nothing_after_it(cal
 def test_the_burst_is_the_contracts() -> None:
     """Ten a second, twenty at once."""
     assert BURST == 20
+
+
+def test_pings_of_the_protocol_have_a_pace_of_their_own() -> None:
+    """Every 20 s, or as it is set: a proxy that cuts after 30 s of silence cut between two; JSON stays at 30 s."""
+    for options, every_s in (((), 20), ((7.0,), 7)):
+        session = Session(NOW, *options)
+        session.admitted(VIP, None, NOW)
+        pings, messages, now = list[float](), list[float](), NOW
+        while (now := session.next_tick_at) <= NOW + 60:
+            session.heard(now)
+            for action in session.tick(now):
+                (pings if isinstance(action, Ping) else messages).append(now - NOW)
+        assert pings == [every_s * count for count in range(1, 60 // every_s + 1)]
+        assert messages == [30, 60]
 
 
 def test_of_a_token_whose_end_is_near_the_greeting_tells() -> None:

@@ -185,7 +185,7 @@ class World:
     async def call(self, method: str, target: str, body: bytes = b"", headers: str = "") -> tuple[int, Any, str]:
         """One HTTP request on a connection of its own: status, decoded body, raw head."""
         stream = await self.line()
-        head = f"{method} {target} HTTP/1.1\r\nHost: double\r\nContent-Length: {len(body)}\r\n{headers}"
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{headers}"
         await stream.send_all(f"{head}Connection: close\r\n\r\n".encode() + body)
         raw = b""
         while data := await stream.receive_some(1 << 16):

@@ -27,6 +27,7 @@ from komas.web.hypercorn.transport import ClientTransport, with_transport
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
 from komas.web.markets import Markets
+from komas.web.past_loader import PastLoader
 from komas.web.services import Services
 from komas.web.stream_limits import StreamLimits
 from tests.signals.harness import SignalHarness, signal_harness
@@ -269,7 +270,7 @@ async def web_harness(
         trio.open_nursery() as nursery,
     ):
         exchange, futures_exchange = ScriptedExchange(nursery), ScriptedExchange(nursery)
-        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal)
+        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal, history_bytes=settings.history_bytes)
         spot = BinanceMarket(
             limits.SPOT,
             rest,
@@ -309,16 +310,20 @@ async def web_harness(
             is_exposed=lambda: is_exposed,
             speaks_for_itself=speaks_for_itself,
         )
+        markets = Markets([spot, futures])
+        past = PastLoader(hub, markets, lambda: NOW_MS, settings.connect_wait_s)
+        nursery.start_soon(past.run)
         services = Services(
             settings,
             access,
             hub,
-            Markets([spot, futures]),
+            markets,
             ConnectionLimits(settings),
             StreamLimits(settings, hub.interest),
             service.services,
             log,
             lambda: NOW_MS,
+            past,
         )
         yield WebHarness(create_app(services), services, exchange, service, futures_exchange)
         log.close()

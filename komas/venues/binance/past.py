@@ -6,6 +6,7 @@ for one request. ``rows`` reads the exchange's rows.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -45,6 +46,7 @@ class _Question(msgspec.Struct, frozen=True):
 
 class _Answer(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
+    asked_at: float
     good_until: float
 
 
@@ -52,6 +54,7 @@ class _Asked:
     """A request under way, for which others wait, too."""
 
     def __init__(self) -> None:
+        self.at = trio.current_time()
         self.done = trio.Event()
         self.failure: VenueError | None = None
 
@@ -67,18 +70,22 @@ class PastEvents:
         self._asked: dict[_Question, _Asked] = {}
         self._kept = 0
 
-    async def latest(self, stream: Stream, limit: int, *, end_ms: int | None = None, reader: str) -> tuple[Event, ...]:
+    async def latest(
+        self, stream: Stream, limit: int, *, end_ms: int | None = None, reader: str, asked_after: float = -math.inf
+    ) -> tuple[Event, ...]:
         """The last ``limit`` (at most ``MOST``) events of candles or trades, oldest first.
 
-        Of candles those that opened at ``end_ms`` or before; the last of all may still be open. Raises ``VenueError``,
-        and ``Unreadable`` for a malformed row.
+        Of candles those that opened at ``end_ms`` or before; the last of all may still be open. An answer that was
+        asked for before ``asked_after``, on trio's clock, is not good enough. Raises ``VenueError``.
         """
         question = _Question(stream, limit, end_ms)
         while True:
-            if (known := self._answers.get(question)) is not None and trio.current_time() < known.good_until:
+            known = self._answers.get(question)
+            if known is not None and trio.current_time() < known.good_until and known.asked_at >= asked_after:
                 self._answers.move_to_end(question)
                 return known.events
-            if (asked := self._asked.get(question)) is None:
+            asked = self._asked.get(question)
+            if asked is None or asked.at < asked_after:
                 return await self._ask(question, reader)
             await asked.done.wait()
             if asked.failure is not None:
@@ -93,10 +100,11 @@ class PastEvents:
             asked.failure = failure
             raise
         else:
-            self._keep(question, events)
+            self._keep(question, events, asked.at)
             return events
         finally:
-            del self._asked[question]
+            if self._asked.get(question) is asked:
+                del self._asked[question]
             asked.done.set()  # who waited while this one was cancelled asks by itself
 
     async def _events(self, question: _Question) -> tuple[Event, ...]:
@@ -120,10 +128,10 @@ class PastEvents:
             events[-1] = msgspec.structs.replace(events[-1], is_closed=False)
         return tuple(events)
 
-    def _keep(self, question: _Question, events: tuple[Event, ...]) -> None:
+    def _keep(self, question: _Question, events: tuple[Event, ...], asked_at: float) -> None:
         is_over = bool(events) and question.end_ms is not None and bool(getattr(events[-1], "is_closed", False))
         self._forget(question)
-        self._answers[question] = _Answer(events, trio.current_time() + (KEPT_S if is_over else FRESH_S))
+        self._answers[question] = _Answer(events, asked_at, trio.current_time() + (KEPT_S if is_over else FRESH_S))
         self._kept += len(events) + 1
         while self._kept > KEPT_EVENTS and len(self._answers) > 1:
             self._forget(next(iter(self._answers)))

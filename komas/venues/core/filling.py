@@ -40,6 +40,12 @@ class WaitingEvent(msgspec.Struct, frozen=True):
     backfilled: bool = False
 
 
+class Ending(msgspec.Struct, frozen=True):
+    """The end of a stream, or of its count, in its place behind what waits: nothing before it is asked for any more."""
+
+    tell: Callable[[], None]
+
+
 class Filling:
     """One gap on its way to being filled: events from either source in order, each once; the rest is declared.
 
@@ -131,7 +137,8 @@ class GapQueue:
     """The events of one stream that wait; ``filling`` is the gap being filled, ``late`` has those that arrived late."""
 
     def __init__(self) -> None:
-        self.waiting: deque[WaitingEvent] = deque()
+        self.waiting: deque[WaitingEvent | Ending] = deque()
+        self.endings = 0  # of those that wait
         self.gaps: list[tuple[int, int]] = []  # before events that wait, in their order: first and last number
         self.late: dict[int, WaitingEvent] = {}
         self.came_late = trio.lowlevel.ParkingLot()
@@ -156,6 +163,12 @@ class GapQueue:
             assert event.gap.first is not None  # a gap in the numbers has both ends
             assert event.gap.last is not None
             self.gaps.append((event.gap.first, event.gap.last))
+
+    def end(self, tell: Callable[[], None]) -> None:
+        """Stop waiting for what is missing, and have the end told behind what waits now."""
+        self.waiting.append(Ending(tell))
+        self.endings += 1
+        self.scope.cancel("the stream ended")
 
     def cut(self) -> None:
         """Stop waiting for missing events: too many others wait behind them."""

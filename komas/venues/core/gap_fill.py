@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -20,7 +21,7 @@ from komas.event_log import event_logger
 from komas.model.market import Event, Gap, Health, Incoming, Kline
 from komas.model.streams import Stream
 from komas.venues.core.complaints import Complaints
-from komas.venues.core.filling import Filling, GapCounts, GapQueue, WaitingEvent
+from komas.venues.core.filling import Ending, Filling, GapCounts, GapQueue, WaitingEvent
 from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
 from komas.venues.core.prober import Prober
@@ -42,6 +43,7 @@ RELEASED: Final = 128  # of what waited, at one go: a subscriber that reads at o
 ASKED: Final = 8  # gaps that are asked for beside each other
 _MISSING: Final = Condition(Health.RECOVERING, "events wait behind missing ones, which are asked for", is_doubtful=True)
 _WHOLE: Final = "nothing is waited for any more"
+_ENDED: Final = "the stream ended"
 
 
 class GapFiller:
@@ -100,15 +102,17 @@ class GapFiller:
         self._prober.suspect(stream)
 
     def on_reset(self, stream: Stream) -> None:
-        """Start the stream from nothing."""
-        self._let_go(stream)
+        """Start the stream from nothing; what waits is nobody's."""
+        if (queue := self._queues.pop(stream, None)) is not None:
+            self._let_go(stream, queue)
         self._prober.settle(stream)
         self._sequencer.forget(stream)
 
     def on_refused(self, stream: Stream, reason: str) -> None:
         """Pass a refusal on, after what waits."""
-        self._let_go(stream)
-        self._sink.reject(stream, reason)
+        queue = self._queues.get(stream)
+        if queue is None or not queue.endings:  # or it is to be told already
+            self._end(stream, lambda: self._sink.reject(stream, reason))
 
     def _take_found(self, stream: Stream, event: Event) -> None:
         """Take an event that was asked for because it might have been missed."""
@@ -126,8 +130,7 @@ class GapFiller:
         gap = verdict.gap
         if verdict.is_restart and gap is not None:
             self._complaints.warning("sequence reset", stream=stream.name, after=gap.first)
-            self._let_go(stream)
-            self._sink.reset_sequence(stream, gap)
+            self._end(stream, partial(self._sink.reset_sequence, stream, gap))
             gap = None  # it is told
         elif gap is not None:
             self._counts.gaps += 1
@@ -177,9 +180,12 @@ class GapFiller:
         """Fill each gap, then pass on the events behind it, until none waits."""
         released = 0
         while self._queues.get(stream) is queue:
-            if released >= RELEASED and not self._is_too_much(queue):  # what waits is bounded
+            if released >= RELEASED:
                 released = 0
-                await self._sink.settled()
+                if self._is_too_much(queue):  # what waits is bounded
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._sink.settled()
                 continue
             if not queue.waiting:
                 # No await since the look at what waits: the next event passes through again, in order.
@@ -187,22 +193,34 @@ class GapFiller:
                 self._health.clear(stream, HealthCause.GAP, _WHOLE)
                 return
             first = queue.waiting[0]
-            if first.gap is not None:
+            if isinstance(first, WaitingEvent) and first.gap is not None and not queue.endings:
                 queue.waiting[0] = msgspec.structs.replace(first, gap=None)
                 queue.gaps.pop(0)
                 queue.is_crowded = self._is_too_much(queue)
                 await self._fill(stream, first.gap, queue, first.at)
             else:
-                queue.waiting.popleft()
                 self._waiting -= 1
                 released += 1
-                self._sink.publish(stream, first.event, first.received_ms, backfilled=first.backfilled)
+                self._pass_on(stream, queue)
+
+    def _pass_on(self, stream: Stream, queue: GapQueue) -> None:
+        """Pass on what waits first; a gap before it is not asked for."""
+        first = queue.waiting.popleft()
+        if isinstance(first, Ending):
+            queue.endings -= 1
+            first.tell()
+            return
+        if first.gap is not None:
+            queue.gaps.pop(0)
+            self._filling(stream, first.gap, queue).finish(_ENDED)
+        self._sink.publish(stream, first.event, first.received_ms, backfilled=first.backfilled)
+
+    def _filling(self, stream: Stream, gap: Gap, queue: GapQueue) -> Filling:
+        return Filling(stream, gap, queue.late, sink=self._sink, counts=self._counts, clock_ms=self._clock_ms)
 
     async def _fill(self, stream: Stream, gap: Gap, queue: GapQueue, missed_at: float) -> None:
         """Publish the missing events; declare those that could not be obtained, with the reason."""
-        filling = queue.filling = Filling(
-            stream, gap, queue.late, sink=self._sink, counts=self._counts, clock_ms=self._clock_ms
-        )
+        filling = queue.filling = self._filling(stream, gap, queue)
         reason = f"the exchange did not answer within {self._deadline_s:g} s"
         with trio.move_on_at(self._fill_by(queue, missed_at)) as queue.scope:
             with trio.move_on_at(missed_at + LATE_S):
@@ -217,6 +235,8 @@ class GapFiller:
             return  # it was let go, and everything said
         if queue.is_crowded:
             queue.is_crowded, reason = False, "too much came in the meantime"
+        if queue.endings:
+            reason = _ENDED
         is_whole = filling.finish(reason)
         queue.filling = None
         self._complaints.info("gap filled", stream=stream.name, events=filling.count, is_whole=is_whole)
@@ -243,7 +263,7 @@ class GapFiller:
                     return str(error)
                 page, wait_s = [], again_s
             if not await self._insert_all(filling, queue, page):
-                return "the stream ended"
+                return _ENDED
             if filling.insert_late():
                 return ""
             if filling.next == before:
@@ -273,18 +293,24 @@ class GapFiller:
             filling.insert(number, event)
         return self._queues.get(filling.stream) is queue
 
-    def _let_go(self, stream: Stream) -> None:
-        """Pass on all waiting events, with their gaps declared."""
-        queue = self._queues.pop(stream, None)
+    def _end(self, stream: Stream, tell: Callable[[], None]) -> None:
+        """Pass on what waits, with its gaps declared, then tell; by and by, where readers could not take it at once."""
+        queue = self._queues.get(stream)
         if queue is None:
+            tell()
             return
+        queue.end(tell)
+        self._waiting += 1
+        if len(queue.waiting) <= RELEASED:
+            del self._queues[stream]
+            self._let_go(stream, queue)
+            if queue.filling is not None:
+                queue.filling.finish(_ENDED)
+            while queue.waiting:
+                self._pass_on(stream, queue)
+
+    def _let_go(self, stream: Stream, queue: GapQueue) -> None:
+        """Nothing waits for this queue any more."""
         self._health.clear(stream, HealthCause.GAP)
-        queue.scope.cancel("the stream ended")
+        queue.scope.cancel(_ENDED)
         self._waiting -= len(queue.waiting)
-        if queue.filling is not None:
-            queue.filling.finish("the stream ended")
-        for waiting in queue.waiting:
-            if waiting.gap is not None:
-                self._counts.declared += 1
-                self._sink.publish_gap(stream, waiting.gap)
-            self._sink.publish(stream, waiting.event, waiting.received_ms, backfilled=waiting.backfilled)

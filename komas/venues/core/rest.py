@@ -7,7 +7,7 @@ because asking on turns the first into the second, and the second into a ban of 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from http import HTTPStatus
@@ -128,13 +128,29 @@ class Rest:
 
     async def _body(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> bytes:
         self._check_budget()
-        response = await self._answer(path, params, most_bytes)
+        heads: list[httpx.Response] = []
+        try:
+            response = await self._answer(path, params, most_bytes, heads.append)
+        except VenueError as error:
+            # A refusal is one, and asks to wait, whatever becomes of its body: too long, broken, too slow.
+            for head in heads:
+                self._note_weight(head)
+                if head.status_code != HTTPStatus.OK:
+                    raise self._failed(head, b"") from error
+            raise
         self._note_weight(response)
         if response.status_code != HTTPStatus.OK:
-            raise self._failed(response)
+            raise self._failed(response, response.content)
         return response.content
 
-    async def _answer(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> httpx.Response:
+    async def _answer(
+        self,
+        path: str,
+        params: Mapping[str, str] | None,
+        most_bytes: int,
+        note_head: Callable[[httpx.Response], None],
+    ) -> httpx.Response:
+        """The answer with its body; ``note_head`` has it before that has come."""
         # The client's own time-out is for each read: a body that drips would hold us for days.
         failure: VenueError | None = None
         with trio.move_on_after(TIMEOUT_S) as scope:
@@ -143,7 +159,7 @@ class Rest:
 
             from komas.venues.core.rest_body import LIMIT, BodyLimit  # noqa: PLC0415 - likewise
 
-            limit = BodyLimit(most_bytes, scope.cancel)
+            limit = BodyLimit(most_bytes, scope.cancel, note_head)
             try:
                 response = await client.get(path, params=params, extensions={LIMIT: limit})
             # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
@@ -209,10 +225,10 @@ class Rest:
         """Ask nothing for so long; an answer that was under way does not shorten a longer wait."""
         self._not_before = max(self._not_before, trio.current_time() + seconds)
 
-    def _failed(self, response: httpx.Response) -> VenueError:
+    def _failed(self, response: httpx.Response, content: bytes) -> VenueError:
         status = response.status_code
         try:
-            body = msgspec.json.decode(response.content, type=_ErrorBody)
+            body = msgspec.json.decode(content, type=_ErrorBody)
         except _BROKEN:
             body = _ErrorBody()
         wait_s = asked_wait_s(response.headers.get("retry-after", ""), body.msg)

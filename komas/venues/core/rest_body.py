@@ -26,12 +26,17 @@ _PLAIN: Final = frozenset({"", "identity"})
 class BodyLimit:
     """How long an answer may be, packed and unpacked; ``cancel`` ends the request, and ``failure`` says why.
 
+    ``note_head`` is called with an answer whose body is still to come.
+
     A request that only stops to read leaves httpx's generators where they were, to be found by the garbage collector.
     One that is cancelled ends them where they wait for the socket.
     """
 
-    def __init__(self, most_bytes: int, cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, most_bytes: int, cancel: Callable[[], None], note_head: Callable[[httpx.Response], None]
+    ) -> None:
         self.most_bytes = most_bytes
+        self.note_head = note_head
         self._cancel = cancel
         self.failure: VenueError | None = None
 
@@ -46,22 +51,24 @@ async def bound(response: httpx.Response) -> None:
 
     Raises ``VenueError`` where it is packed in a way that was not asked for.
     """
+    limit: BodyLimit = response.request.extensions[LIMIT]
+    limit.note_head(response)
     encoding = response.headers.pop("content-encoding", "").strip().lower()
     if encoding not in _PACKED | _PLAIN:
         words = f"{response.request.url.path} was answered with an encoding that was not asked for"
         raise VenueError(words, cause=Cause.PROTOCOL)
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)
-    response.stream = _Body(stream, encoding, response.request)
+    response.stream = _Body(stream, encoding, response.request.url.path, limit)
 
 
 class _Body(httpx.AsyncByteStream):
     """A body that is unpacked while it is read."""
 
-    def __init__(self, packed: httpx.AsyncByteStream, encoding: str, request: httpx.Request) -> None:
+    def __init__(self, packed: httpx.AsyncByteStream, encoding: str, path: str, limit: BodyLimit) -> None:
         self._packed = packed
-        self._path = request.url.path
-        self._limit: BodyLimit = request.extensions[LIMIT]
+        self._path = path
+        self._limit = limit
         self._came = self._unpacked = 0
         self._unpack = _Unpacker().unpack if encoding in _PACKED else _as_it_is
 

@@ -110,8 +110,8 @@ def _part(chunk: bytes, *, more: bool) -> HTTPResponseBodyEvent:
 class WebSocketConnection(TrioASGIWebsocketConnection):
     """One WebSocket, as Quart sees it; its handler finds it in ``ClientTransport.websocket``.
 
-    The handler must use ``receive()``: it is cancelled when that finds the end. Once the socket is accepted, it reads
-    and writes here, past Quart, which has nothing to add.
+    It is cancelled when the client leaves: in front of another server, when ``receive()`` finds the end. Once the
+    socket is accepted, it reads and writes here, past Quart, which has nothing to add.
     """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -125,7 +125,7 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
         self._stream = transport.stream
         self._put(msgspec.structs.replace(transport, websocket=self))
         try:
-            with trio.CancelScope() as self._leaving:
+            with transport.leaving or trio.CancelScope() as self._leaving:
                 await ASGIWebsocketConnection.handle_websocket(self, self._create_websocket_from_scope(send), send)
         finally:
             self._put(transport)  # or only the garbage collector would find us
@@ -156,6 +156,11 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
         """Send a ping of the protocol; ASGI has none, so in front of another server there is none."""
         if self._stream is not None:
             await self._stream.ping()
+
+    def hurry(self) -> None:
+        """The conversation is over: what is being written has little more time."""
+        if self._stream is not None:
+            self._stream.hurry()
 
     @property
     def heard_s_ago(self) -> float:

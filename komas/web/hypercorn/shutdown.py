@@ -2,13 +2,15 @@
 
 Hypercorn does not tell an application that it has begun to stop, and can be asked to stop only by the
 ``shutdown_trigger`` of ``serve()``, which the stock command does not give away. Here ``stop()`` works under both
-commands, and ``draining`` is set when the shutdown begins.
+commands, and ``draining`` is set when the shutdown begins. Nor can Hypercorn go on listening for a while, until every
+balancer has learnt that this server is about to go.
 
 Replaces: ``raise_shutdown``, as ``hypercorn.trio.run`` knows it.
 Upstream: none is known to us.
 Goes when these pass without it:
     tests/e2e/test_signals.py::test_a_drain_is_1001_also_beside_those_who_do_not_read
     tests/e2e/test_line.py::test_it_stops_whatever_clients_do
+    tests/e2e/test_line.py::test_who_comes_within_the_drain_delay_is_served
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import trio
 from hypercorn.utils import ShutdownError
 
 from komas.observability.logs import LogLimit
+from komas.settings import Settings
+from komas.web.hypercorn.places import Places
 
 if TYPE_CHECKING:
     from komas.web.hypercorn.tcp_connection import TCPConnection
@@ -36,26 +40,32 @@ LAST_WRITE_S: Final = 0.1  # once the time for draining is over: a client that r
 class Run:
     """One run of the server under Hypercorn: what its connections share, and how it is stopped."""
 
-    def __init__(self) -> None:
-        self.connections: set[TCPConnection] = set()
+    def __init__(self, settings: Settings) -> None:
+        """It still serves for ``drain_delay_s``, also who comes anew, after it was asked to stop."""
+        self.places: Places[TCPConnection] = Places(
+            settings.connections, settings.connections_per_address, settings.trusted_proxies
+        )
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
+        self.stopping = trio.Event()
         self.draining = trio.Event()
+        self._drain_delay_s = settings.drain_delay_s
         self._draining_since = math.inf
         self._log_limit = LogLimit(COMPLAIN_EVERY_S)
+        self._refusal_log = LogLimit()
         self._crashes = 0
-        self._stop = trio.Event()
 
     def stop(self, cause: str) -> None:
         """Ask Hypercorn to stop, as its own ``shutdown_trigger`` does; ``cause`` is for the log."""
-        log.info("stopping", extra={"signal": cause})
-        self._stop.set()
+        log.info("stopping", extra={"signal": cause, "drain_delay_s": self._drain_delay_s})
+        self.stopping.set()
 
     def drain(self) -> None:
         """Hypercorn has begun to stop: hurry the writes that are under way."""
         if not self.draining.is_set():
             self._draining_since = trio.current_time()
+            self.stopping.set()
             self.draining.set()
-            for connection in self.connections:
+            for connection in self.places:
                 connection.hurry()
 
     def deadline(self, seconds: float, grace_s: float) -> float:
@@ -72,28 +82,36 @@ class Run:
         if self._log_limit.due(trio.current_time()) is not None:
             log.error("connection failed", exc_info=error, extra={"failed_in_all": self._crashes})
 
+    def refuse(self, reason: str) -> None:
+        """Log that a connection was refused, at times."""
+        if (left_out := self._refusal_log.due(trio.current_time())) is not None:
+            refused = self.places.statistics().refused
+            log.warning("connection refused: %s", reason, extra={"refused": refused, "not_logged": left_out})
+
     async def raise_shutdown(self, shutdown_event: Callable[[], Awaitable[object]]) -> NoReturn:
-        """Raise Hypercorn's ``ShutdownError`` after its own event, or after ``stop()``; then draining begins."""
+        """Raise Hypercorn's ``ShutdownError`` some time after its own event, or ``stop()``; then draining begins."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._cancel_at_stop, nursery.cancel_scope)
                 await shutdown_event()
                 nursery.cancel_scope.cancel("the shutdown event has come")
+            self.stopping.set()
+            await trio.sleep(self._drain_delay_s)
         finally:
             self.drain()
         raise ShutdownError
 
     async def _cancel_at_stop(self, scope: trio.CancelScope) -> None:
-        await self._stop.wait()
+        await self.stopping.wait()
         scope.cancel("stop() was called")
 
 
 _present: trio.lowlevel.RunVar[Run | None] = trio.lowlevel.RunVar("komas.web.hypercorn.shutdown", None)
 
 
-def begin() -> Run:
+def begin(settings: Settings) -> Run:
     """Make the run of this ``trio.run()``."""
-    run = Run()
+    run = Run(settings)
     _present.set(run)
     return run
 

@@ -2,6 +2,8 @@
 
 * A write to a client that stopped reading was shielded and had no deadline, so that it held up shutdown for ever: here
   it has ``SEND_DEADLINE_S``, and less once the server drains.
+* A client that had left while a write to it waited kept all that was its own until that deadline, and each later write
+  waited anew: here the write is hurried, and nothing is written to a connection that is lost.
 * Each write went through Hypercorn's whole protocol, which costs thirty times the system call: here the application is
   offered the connection itself.
 
@@ -11,6 +13,7 @@ the protocol, none is known to us.
 Goes when these pass without it:
     tests/web/hypercorn/test_socket_writer.py::test_a_client_that_does_not_read_is_cut_off
     tests/web/hypercorn/test_tcp_connection.py::test_all_writes_after_a_stop_share_one_deadline
+    tests/web/hypercorn/test_tcp_connection.py::test_a_write_to_who_sends_no_more_is_hurried
     tests/e2e/test_line.py::test_it_stops_whatever_clients_do
 and when ``python -m benchmarks fanout`` is as fast without it.
 """
@@ -58,6 +61,7 @@ class SocketWriter(TCPServer):
         self._is_plain = isinstance(self.stream, trio.SocketStream) and sys.platform != "win32"
         self._rest = _NOTHING
         self._sending: trio.CancelScope | None = None
+        self._part_s = SEND_DEADLINE_S
         self._is_lost = False
 
     def write_nowait(self, data: bytes) -> int:
@@ -84,16 +88,24 @@ class SocketWriter(TCPServer):
         await self.write(b"")
         return True
 
+    def hurry_writes(self, seconds: float) -> None:
+        """Give each part that is written, from the present one on, no more time than that."""
+        self._part_s = min(self._part_s, seconds)
+        if self._sending is not None:
+            self._sending.deadline = min(self._sending.deadline, self._by(self._part_s))
+
     async def write(self, data: bytes) -> None:
         """Write all, in parts that have a deadline each; a connection that does not take one is lost."""
         written = False
         async with self.send_lock:
-            with trio.move_on_at(self._by(SEND_DEADLINE_S), shield=True) as scope, suppress(*CLIENT_LEFT):
+            if self._is_lost:
+                return  # who was told to go may still have something to say
+            with trio.move_on_at(self._by(self._part_s), shield=True) as scope, suppress(*CLIENT_LEFT):
                 self._sending = scope
                 for waiting in (self._rest, memoryview(data)):
                     for begin in range(0, len(waiting), WRITE_BYTES):
                         await self.stream.send_all(waiting[begin : begin + WRITE_BYTES])
-                        scope.deadline = self._by(SEND_DEADLINE_S)
+                        scope.deadline = self._by(self._part_s)
                 self._rest = _NOTHING
                 written = True
             self._sending = None

@@ -8,6 +8,8 @@
 * A client that was answered while it still sent lost the answer to a reset: here it is heard out for a while, and so is
   the client of a WebSocket that we close.
 * The head of a request could come a byte at a time, for as long as the keep-alive time: here within ``HEAD_S``.
+* As many connections were taken as a client opened: here a connection has a place from the start (``places.py``), or is
+  closed at once. It is no answer, for an EventSource gives up on any status but 200, and comes back after a cut.
 * What every connection keeps while nothing comes (a lock around its idle task, five steps of a read) is less.
 
 Replaces: ``hypercorn.trio.tcp_server.TCPServer``, as ``hypercorn.trio.run`` knows it, but for how it writes
@@ -17,6 +19,7 @@ https://github.com/pgjones/hypercorn/pull/228 (its remedy: merged, and not in 0.
 us.
 Goes when these pass without it:
     tests/web/hypercorn/test_tcp_connection.py::test_a_failure_of_protocol_code_costs_one_connection
+    tests/web/hypercorn/test_tcp_connection.py::test_one_address_has_so_many_connections_and_no_more
     tests/e2e/test_rude.py::test_connection_close_closes_and_keep_alive_keeps
     tests/e2e/test_rude.py::test_an_idle_connection_is_closed_on_time
     tests/e2e/test_rude.py::test_a_client_that_has_left_keeps_no_socket_open
@@ -53,6 +56,7 @@ HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection th
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 ANSWER_S: Final = 5.0  # for one of these whose response has not begun: it waits for the exchange, or for a database
+LEFT_S: Final = 1.0  # for each part of what is still being written to a client that sends no more
 READ_BYTES: Final = 2**16
 HEAD_END: Final = b"\r\n\r\n"
 _MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
@@ -91,10 +95,13 @@ class TCPConnection(SocketWriter):
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
         run = self._run
+        if (reason := run.places.enter(self, self._peer())) is not None:
+            run.refuse(reason)
+            return  # which closes it
         if run.is_exposed is None:
             run.is_exposed = is_exposed(self.config)
-        if self._is_plain:
-            self.state = LifespanState(with_transport(self.state, ClientTransport(writer=self)))
+        transport = ClientTransport(writer=self if self._is_plain else None, hurry_writes=self.hurry_writes)
+        self.state = LifespanState(with_transport(self.state, transport))
         self.idle_task = _IdleTask()  # type: ignore[assignment]  # Hypercorn's has a lock, to wait for what need not wait
         self._has_left = False
         self._is_idle = True
@@ -102,11 +109,12 @@ class TCPConnection(SocketWriter):
         self._has_ended = False
         self._hearing: trio.CancelScope | None = None
         self._taken: trio.MemoryReceiveChannel[bytes] | None = None
-        run.connections.add(self)
         try:
             await super().run()
         except _ABORTS:
             raise
+        except trio.ClosedResourceError:
+            pass  # it gave way in the middle of its TLS handshake
         except BaseExceptionGroup as group:
             aborts, failures = group.split(_ABORTS)
             if failures is not None:
@@ -116,7 +124,22 @@ class TCPConnection(SocketWriter):
         except Exception as error:  # noqa: BLE001 - protocol code fails in many ways over what a client can send
             run.complain(error)
         finally:
-            run.connections.discard(self)
+            run.places.leave(self)
+
+    def give_way(self) -> None:
+        """Close at once: it is idle, and its place is needed."""
+        self._socket().close()
+
+    def _peer(self) -> str:
+        """The client's address; empty where it has none, or has left already."""
+        with suppress(OSError):
+            peer = self._socket().getpeername()
+            return str(peer[0]) if isinstance(peer, tuple) else ""
+        return ""
+
+    def _socket(self) -> trio.socket.SocketType:
+        stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream = self.stream  # which Hypercorn has as the first
+        return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""
@@ -165,6 +188,8 @@ class TCPConnection(SocketWriter):
         if data := await self._read_requests():
             await self._read_on(data)
         self._has_left = True
+        # A whole answer may still be taken by who has sent no more; who leaves a WebSocket is owed nothing.
+        self.hurry_writes(0 if self._is_switched() else LEFT_S)
         with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
             await self.protocol.handle(Closed())
         await self.idle_task.stop()
@@ -254,6 +279,10 @@ class TCPConnection(SocketWriter):
         if isinstance(event, Updated):
             self._is_idle = event.idle
             self._head_by = math.inf
+            if event.idle:
+                self._run.places.note_idle(self)
+            else:
+                self._run.places.note_busy(self)
             if self._has_left:
                 return  # a response that ended after its client had left would start the keep-alive time anew
         with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -22,13 +22,14 @@ class ClientTransport(msgspec.Struct, frozen=True):
 
     ``writer`` takes chunks of an HTTP/1.1 body, framed already. ``leaving`` is cancelled when the client leaves; a
     request that has a body is told so by ASGI instead. ``stream`` is Hypercorn's side of a WebSocket, ``websocket`` the
-    application's.
+    application's. ``hurry_writes`` gives what is being written so many seconds for each part, and no more.
     """
 
     writer: Writer | None = None
     leaving: trio.CancelScope | None = None
     stream: WebSocketStream | None = None
     websocket: WebSocketConnection | None = None
+    hurry_writes: Callable[[float], None] | None = None
 
 
 _NONE: Final = ClientTransport()

@@ -5,7 +5,8 @@ Hypercorn's stream is replaced where it is wrong for us:
 * permessage-deflate was always negotiated: a compressor for each socket, and 256 MiB of zeros for 260 KB. Here it is
   not, and a frame is refused by its header before its payload is read;
 * a frame that is not UTF-8, too big or broken ended in a cut connection, or in an open one without a reader;
-* an application that left unread messages behind kept its socket open for ever;
+* an application that left unread messages behind kept its socket open for ever; one that waited to write was not told
+  that its client had left, while its queue was full of unread messages;
 * a flood of pings or of empty fragments was answered as fast as it came;
 * a refused handshake left its connection open without any time-out, and did not say which version is spoken here; a key
   that is none was taken;
@@ -21,6 +22,7 @@ Goes when these pass without it:
     tests/e2e/test_signals.py::test_after_a_breach_the_server_closes_first
     tests/e2e/test_signals.py::test_a_bomb_costs_no_memory
     tests/e2e/test_signals.py::test_a_flood_and_a_close_in_one_breath_leave_nothing_behind
+    tests/e2e/test_signals.py::test_a_place_is_free_once_its_client_has_left
     tests/e2e/test_rude.py::test_a_refused_handshake_is_closed
     tests/e2e/test_rude.py::test_a_handshake_that_is_none_is_told_why
 """
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
 FRAMES_A_SECOND: Final = 100.0  # of every kind: ten times the messages that a session allows
 FRAMES_AT_ONCE: Final = 200.0
 LINGER_S: Final = 2.0  # for the client's close frame
+HURRIED_S: Final = 1.0  # for each part of what is being written when the conversation is over
+TOLD_S: Final = 0.1  # enough to put into a queue that is not full
 _BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
 _ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # sixteen bytes in base64 (RFC 6455, 4.1)
@@ -117,7 +121,7 @@ class WebSocketStream(WSStream):
         elif isinstance(event, StreamClosed):
             self.closed = True
             self._gone.set()
-            await self._tell({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE})
+            await self._let_go(CloseReason.ABNORMAL_CLOSURE)
         else:
             await super().handle(event)
 
@@ -127,9 +131,11 @@ class WebSocketStream(WSStream):
         self._putting = trio.CancelScope()  # around what waits for room in the application's queue
         self._gone = trio.Event()
         transport = transport_in(event.state)
+        self._leaving = trio.CancelScope()
         self._writer = transport.writer
+        self._hurry_writes = transport.hurry_writes
         headers = [(name, value) for name, value in event.headers if _is_readable(name.lower(), value)]
-        state = with_transport(event.state, msgspec.structs.replace(transport, stream=self))
+        state = with_transport(event.state, msgspec.structs.replace(transport, stream=self, leaving=self._leaving))
         return dataclasses.replace(event, headers=headers, state=ConnectionState(state))
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
@@ -152,6 +158,21 @@ class WebSocketStream(WSStream):
         if self.app_put is not None and not self._is_left:
             with trio.CancelScope() as self._putting:
                 await self.app_put(message)
+
+    async def _let_go(self, code: int) -> None:
+        """Cancel the application, which may be waiting for anything; what is in between learns it from its queue.
+
+        That is not waited for: where the queue is full, nobody waits for what is in it, and we may be called by the
+        application itself.
+        """
+        self._leaving.cancel("the client has left, or was told to")
+        with trio.move_on_after(TOLD_S):
+            await self._tell({"type": "websocket.disconnect", "code": code})
+
+    def hurry(self) -> None:
+        """The conversation is over: what is being written has little more time."""
+        if self._hurry_writes is not None:
+            self._hurry_writes(HURRIED_S)
 
     @property
     def heard_s_ago(self) -> float:
@@ -221,6 +242,7 @@ class WebSocketStream(WSStream):
         if self.state is ASGIWebsocketState.CLOSED:
             self._gone.set()
         elif self.connection.state is Phase.REMOTE_CLOSING:
+            self.hurry()
             await self._send_wsproto_event(event.response())
             await self.send(StreamClosed(stream_id=self.stream_id))
         else:
@@ -230,9 +252,10 @@ class WebSocketStream(WSStream):
     async def _refuse(self, closing: Closing) -> None:
         """Close, and let the application go."""
         self.state = ASGIWebsocketState.CLOSED
+        self.hurry()
         await self._send_wsproto_event(CloseConnection(code=closing.code, reason=closing.reason))
         await self.send(EndData(stream_id=self.stream_id))
-        await self._tell({"type": "websocket.disconnect", "code": closing.code})
+        await self._let_go(closing.code)
 
     async def _send_error_response(self, status_code: int) -> None:
         status, headers = HTTPStatus(status_code), list[tuple[bytes, bytes]]()

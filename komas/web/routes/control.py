@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -13,13 +14,15 @@ from quart import Blueprint, Request, Response, request
 from komas.errors import VenueError
 from komas.model.codec import encode, iso_ms
 from komas.model.kinds import Kind
-from komas.model.market import BOOK_LEVELS_ASKED, Depth, Event, FeedState, Health
+from komas.model.market import BOOK_LEVELS_ASKED, Depth, FeedState, Health
 from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
 from komas.web.markets import Market
 from komas.web.problems import FieldError, ProblemError, from_venue, invalid
 from komas.web.services import Services
+from komas.web.shared_answer import SharedAnswer
+from komas.web.sliced_json import SLICE, encode_array, encode_object
 
 JSON = "application/json"
 DEPTH_LEVELS = 100  # a side, where a client does not say
@@ -67,24 +70,14 @@ class StreamRow(msgspec.Struct, frozen=True):
     last_event_at: str | None
 
 
-class StreamsBody(msgspec.Struct, frozen=True):
-    """``GET /api/ws/streams``."""
-
-    count: int
-    streams: tuple[StreamRow, ...]
-
-
-class PricesBody(msgspec.Struct, frozen=True):
-    """``GET /api/ws/prices``."""
-
-    count: int
-    prices: dict[str, Event]
-    timestamp: str
-
-
 def json_response(body: object, status: int = HTTPStatus.OK) -> Response:
     """Answer with JSON; numbers keep their digits."""
     return Response(encode(body), status, content_type=JSON)
+
+
+def _json(body: bytes) -> Response:
+    """Answer with JSON that is encoded already: many answers may share it."""
+    return Response(body, HTTPStatus.OK, content_type=JSON)
 
 
 async def check_listed(services: Services, streams: Sequence[Stream], field: str = "symbols") -> None:
@@ -138,6 +131,10 @@ def _connection_routes(routes: Blueprint, services: Services) -> None:
 
 
 def _stream_routes(routes: Blueprint, services: Services) -> None:
+    # A small answer costs no more than what else there is to do for a request: it is of this moment, for each client.
+    all_prices = SharedAnswer(partial(_prices, services, None))
+    all_streams = SharedAnswer(partial(_streams, services), lambda: services.hub.interest.version)
+
     @routes.post("/subscribe")
     async def subscribe() -> Response:
         asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
@@ -161,14 +158,31 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     @routes.get("/prices")
     async def prices() -> Response:
         text = request.args.get("symbols")
-        symbols = None if text is None else params.read_symbols(text, services.settings.max_symbols)
-        found = {symbol: envelope.event for symbol, envelope in services.hub.latest.prices(symbols).items()}
-        return json_response(PricesBody(len(found), found, iso_ms(services.clock_ms())))
+        if text is not None:
+            symbols = params.read_symbols(text, services.settings.max_symbols)
+            return _json(await _prices(services, symbols))
+        is_small = len(services.hub.interest) <= SLICE
+        return _json(await (_prices(services, None) if is_small else all_prices.get()))
 
     @routes.get("/streams")
     async def streams() -> Response:
-        rows = tuple(_row(services, stream) for stream in services.hub.interest.streams())
-        return json_response(StreamsBody(len(rows), rows))
+        is_small = len(services.hub.interest) <= SLICE
+        return _json(await (_streams(services) if is_small else all_streams.get()))
+
+
+async def _prices(services: Services, symbols: Sequence[str] | None) -> bytes:
+    """``GET /api/ws/prices``."""
+    found = services.hub.latest.prices(symbols)
+    told_at = iso_ms(services.clock_ms())
+    prices = await encode_object((symbol, envelope.event) for symbol, envelope in found.items())
+    return b'{"count":%d,"prices":%b,"timestamp":"%b"}' % (len(found), prices, told_at.encode())
+
+
+async def _streams(services: Services) -> bytes:
+    """``GET /api/ws/streams``."""
+    wanted = services.hub.interest.streams()
+    rows = await encode_array(_row(services, stream) for stream in wanted)
+    return b'{"count":%d,"streams":%b}' % (len(wanted), rows)
 
 
 def _depth_routes(routes: Blueprint, services: Services) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
+from importlib.metadata import version
 
 from quart import Blueprint, Response, request
 
@@ -12,7 +14,10 @@ from komas.model.streams import Stream
 from komas.web import params, sse
 from komas.web.access import Caller
 from komas.web.hypercorn.transport import transport_of
-from komas.web.routes.control import check_listed
+from komas.web.multiplex import Greeting, MultiplexedBody, MultiplexedShow, MultiplexOptions
+from komas.web.problems import ProblemError
+from komas.web.routes.control import BUSY_S, body_of, check_listed, json_response
+from komas.web.routes.history import MOST
 from komas.web.services import Services
 
 DEPTH_SHOWN = 20  # levels a side, where a client does not say
@@ -48,6 +53,48 @@ def market(services: Services) -> Blueprint:
         await check_listed(services, [stream], "symbol")
         return _open(services, [stream], show)
 
+    @routes.get("/stream")
+    async def stream() -> Response:
+        settings = services.settings
+        streams = params.read_streams(request.args.get("streams"), settings.max_streams_per_address)
+        levels = params.read_count(request.args.get("limit"), "limit", default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
+        candles = params.read_count(request.args.get("history"), "history", default=0, least=0, most=MOST)
+        show = MultiplexedShow(levels, services.hub.epoch, params.read_rate(request.args.get("max_rate")))
+        await check_listed(services, streams, "streams")
+        if request.method == "HEAD":
+            return sse.head()
+        options = _options(services, streams, show, sse.return_of(request.headers, request.args))
+        more = MultiplexOptions(
+            greeting=Greeting(settings.demo, version("komas"), services.hub.epoch),
+            connections=services.connections,
+            past=services.past,
+            candles=candles,
+        )
+        admission = _admission(services, streams, options.reader)
+        return sse.respond(MultiplexedBody(services.hub, options, more, admission))
+
+    return routes
+
+
+def multiplex(services: Services) -> Blueprint:
+    """The route that changes what an open connection reads; its name is the proof."""
+    routes = Blueprint("multiplex", __name__, url_prefix="/api/ws/sse/stream")
+
+    @routes.post("/<name>")
+    async def change(name: str) -> Response:
+        asked = params.read_change(await body_of(request), services.settings.max_streams_per_address)
+        await check_listed(services, asked.subscribe, "subscribe")
+        connection = services.connections.get(name)
+        if connection is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "there is no such connection; it may have been cut")
+        # No await from here on: what is checked is still so when it is changed.
+        fresh = [stream for stream in asked.subscribe if stream not in connection.streams]
+        if fresh and (reason := services.stream_limits.why_full(connection.reader, fresh)) is not None:
+            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers={"Retry-After": str(BUSY_S)})
+        services.markets.connect()
+        connection.change(asked.subscribe, asked.unsubscribe)
+        return json_response({"streams": [stream.name for stream in connection.streams]})
+
     return routes
 
 
@@ -56,18 +103,23 @@ def _open(
 ) -> Response:
     if request.method == "HEAD":
         return sse.head()
-    address = services.access.address(Caller.of(request.scope, request.headers))
+    options = _options(services, streams, show, returning)
+    return sse.respond(sse.EventBody(services.hub, options, _admission(services, streams, options.reader)))
+
+
+def _options(
+    services: Services, streams: Sequence[Stream], show: sse.Shown, returning: sse.Return | None
+) -> sse.ReadOptions:
     settings = services.settings
-    options = sse.ReadOptions(
+    return sse.ReadOptions(
         streams=streams,
-        reader=address,
+        reader=services.access.address(Caller.of(request.scope, request.headers)),
         show=show,
         heartbeat_s=settings.heartbeat_s,
         capacity=settings.mailbox,
         returning=returning,
         writer=transport_of(request.scope).writer if settings.direct_writes else None,
     )
-    return sse.respond(sse.EventBody(services.hub, options, _admission(services, streams, address)))
 
 
 @contextmanager

@@ -12,12 +12,15 @@ import trio
 from prometheus_client import CONTENT_TYPE_LATEST
 from quart import Blueprint, Response, request
 
+from komas.model.codec import encode
 from komas.model.market import FeedState, Health
 from komas.observability.metrics import Sample, render
 from komas.web import openapi, params
+from komas.web.hypercorn.shutdown import present
 from komas.web.markets import Markets
 from komas.web.problems import FieldError, invalid
-from komas.web.routes.control import json_response
+from komas.web.rate_limit import RateLimit
+from komas.web.routes.control import JSON, json_response
 from komas.web.services import Services
 
 LOG_LIMIT = 1000
@@ -26,10 +29,12 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _PAGE = Path(__file__).parents[1] / "static" / "index.html"
 
 
-def ops(services: Services) -> Blueprint:
+def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
     page = _PAGE.read_bytes()
+    settings = services.settings
+    api = encode(openapi.document(max_symbols=settings.max_symbols, signal_types=settings.signal_types))
 
     @routes.get("/")
     async def index() -> Response:
@@ -50,11 +55,11 @@ def ops(services: Services) -> Blueprint:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
-        return Response(render(lambda: _samples(services)), HTTPStatus.OK, content_type=CONTENT_TYPE_LATEST)
+        return Response(render(lambda: _samples(services, rate_limit)), HTTPStatus.OK, content_type=CONTENT_TYPE_LATEST)
 
     @routes.get("/openapi.json")
     async def description() -> Response:
-        return json_response(openapi.document())
+        return Response(api, HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:
@@ -72,7 +77,7 @@ def ops(services: Services) -> Blueprint:
 
 def _why_not_ready(services: Services) -> list[str]:
     """Reasons for which no load balancer should send clients here."""
-    reasons = ["the server is shutting down"] if services.draining.is_set() else []
+    reasons = ["the server is shutting down"] if services.stopping.is_set() or services.draining.is_set() else []
     for market, wanted in services.markets.split(services.hub.interest.streams()).items():
         status, failure = market.feed.status, market.feed.final_failure
         if failure is not None:
@@ -91,10 +96,22 @@ def _why_not_ready(services: Services) -> list[str]:
     return reasons
 
 
-def _samples(services: Services) -> Iterable[Sample]:
+def _samples(services: Services, rate_limit: RateLimit) -> Iterable[Sample]:
+    yield Sample("requests_refused", "Requests over the rate of an address", rate_limit.refused, is_counter=True)
+    yield from _connection_samples()
     yield from _market_samples(services.markets)
     yield from _subscriber_samples(services)
     yield from _signal_samples(services)
+
+
+def _connection_samples() -> Iterable[Sample]:
+    run = present()
+    if run is None:
+        return  # behind another ASGI server
+    places = run.places.statistics()
+    yield Sample("connections", "Connections of clients now", places.present)
+    yield Sample("connections_refused", "Connections closed for want of a place", places.refused, is_counter=True)
+    yield Sample("connections_gave_way", "Idle connections closed to make room", places.gave_way, is_counter=True)
 
 
 def _market_samples(markets: Markets) -> Iterable[Sample]:
@@ -135,6 +152,8 @@ def _subscriber_samples(services: Services) -> Iterable[Sample]:
     yield Sample("streams", "Streams wanted now", hub.streams)
     yield Sample("published", "Events published", hub.published, is_counter=True)
     yield Sample("history_events", "Events kept for clients that come back", hub.history_events)
+    yield Sample("history_bytes", "Memory that they are counted with", hub.history_bytes)
+    yield Sample("history_evicted", "Events let go because of history_bytes", hub.history_evicted, is_counter=True)
     yield Sample("dropped", "Events dropped for slow clients", hub.dropped, is_counter=True)
     yield Sample("sse_clients", "SSE clients now", limits.present)
     yield Sample("sse_admitted", "SSE clients since the start", limits.admitted, is_counter=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from http import HTTPStatus
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response, g, request
 
 from komas.errors import Unauthorized
 from komas.model.codec import read_object
@@ -113,13 +114,15 @@ def _respond(body: object, status: int = HTTPStatus.OK) -> Response:
 
 async def _principal(services: Services) -> Principal:
     try:
-        return await services.signals.authenticator.authenticate(bearer_of(request.headers))
+        principal = await services.signals.authenticator.authenticate(bearer_of(request.headers))
     except Unauthorized:
         raise ProblemError(
             HTTPStatus.UNAUTHORIZED,
             "this call needs 'Authorization: Bearer <token>' with a valid access token",
             headers={"WWW-Authenticate": 'Bearer realm="komas"'},
         ) from None
+    g.is_known = True  # for the rate limit
+    return principal
 
 
 def _vip_body(subject: str, known: Vip | None, services: Services) -> VipBody:
@@ -143,6 +146,8 @@ def _days(body: bytes) -> int:
     except msgspec.MsgspecError as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"the body is not a JSON object: {error}") from None
     days = table.get("days")
-    if table.keys() != {"days"} or not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= MOST_DAYS:
-        raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {MOST_DAYS}')])
-    return days
+    if table.keys() == {"days"} and isinstance(days, int | Decimal) and not isinstance(days, bool):
+        whole = int(days) if 1 <= days <= MOST_DAYS else 0
+        if whole and whole == days:  # JSON has one kind of number: 30.0 is whole
+            return whole
+    raise invalid([FieldError("days", f'the body is {{"days": N}}, N a whole number from 1 to {MOST_DAYS}')])

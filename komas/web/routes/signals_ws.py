@@ -12,22 +12,25 @@ from quart import Blueprint, websocket
 
 from komas.errors import Closing, Unauthorized
 from komas.signals.connection import ConnectRequest, SignalConnection
-from komas.web import params
+from komas.web import openapi, params
 from komas.web.access import Caller
 from komas.web.bearer import SUBPROTOCOL, token_of
 from komas.web.encoding import SignalFrames
 from komas.web.hypercorn.transport import transport_of
 from komas.web.problems import ProblemError
+from komas.web.query import shown, unknown
 from komas.web.services import Services
 
 CLOSE_S: Final = 2.0
+_PATH: Final = "/ws/signals"
+_PARAMETERS: Final = openapi.query_parameters()[_PATH, "GET"]
 
 
 def vip(services: Services) -> Blueprint:
     """The route."""
     routes = Blueprint("vip", __name__)
 
-    @routes.websocket("/ws/signals")
+    @routes.websocket(_PATH)
     async def signals() -> None:
         subprotocols = websocket.requested_subprotocols
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
@@ -61,10 +64,11 @@ async def _converse(services: Services) -> Closing:
 
 def _read_request() -> ConnectRequest:
     query = websocket.args
+    ignored = shown(unknown(query, _PARAMETERS))
     token = token_of(websocket.headers, websocket.requested_subprotocols, query.get("token"))
     since_id, since = (_position(query.get(name), name) for name in ("since_id", "since"))
     wants_positions = query.get("positions", "").lower() in ("1", "true")
-    return ConnectRequest(token, since_id, since, positions=wants_positions or since is not None)
+    return ConnectRequest(token, since_id, since, positions=wants_positions or since is not None, ignored=ignored)
 
 
 def _position(text: str | None, name: str) -> int | None:

@@ -21,7 +21,7 @@ from komas.model.market import AggTrade, Event, FeedState, FeedStatus, Gap, Heal
 from komas.model.streams import Stream
 from komas.venues.binance.rows import RestHistory
 from komas.venues.core.filling import GapQueue, WaitingEvent
-from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, WAITING, GapFiller
+from komas.venues.core.gap_fill import ASKED, DEADLINE_S, LATE_S, RELEASED, WAITING, GapFiller
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.prober import PROBE_S
 from komas.venues.core.rest import open_rest
@@ -533,10 +533,64 @@ async def test_a_stream_that_ends_lets_everything_go(end: str, autojump_clock: t
                 harness.gap_filler.on_refused(TRADE, "gone")
             case _:
                 harness.gap_filler.on_reset(TRADE)
-        taken = [0, 1, 2, (3, 5), 6, (7, 8), 9]
-        assert harness.sink.taken[:7] == taken
-        assert harness.sink.taken[7:8] == ([] if end == "forgotten" else [end])
+        taken = [0, 1, 2] if end == "forgotten" else [0, 1, 2, (3, 5), 6, (7, 8), 9, end]
+        assert harness.sink.taken[: len(taken)] == taken
         await trio.sleep(60)
+        assert harness.gap_filler.statistics().recovering == 0
+
+
+@pytest.mark.parametrize("end", ["renewed", "refused"])
+async def test_the_end_of_a_stream_behind_which_much_waits_is_told_in_its_turn(
+    end: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Ten thousand events in one go held up everybody, and were more than any reader's buffer takes."""
+    waiting = 5000
+
+    async def never(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with _harness(never) as harness:  # type: ignore[arg-type]  # MockTransport takes both kinds
+        harness.take(0, 6, 9, 7, *range(10, waiting))
+        await trio.sleep(1)
+        before = len(harness.sink.taken)
+        restarted = [trade(number - 10**6, event_ms=EVENT_MS + LATE_MS + number) for number in range(1, RESTART + 1)]
+        if end == "renewed":
+            for event in restarted:
+                harness.gap_filler.on_events(TRADE, [event], NOW_MS)
+        else:
+            harness.gap_filler.on_refused(TRADE, "gone")
+            harness.gap_filler.on_refused(TRADE, "gone")  # which is told once
+        assert len(harness.sink.taken) == before
+        sizes = []
+        while end not in harness.sink.taken:
+            before = len(harness.sink.taken)
+            await trio.sleep(harness.sink.settles_s / 2)
+            sizes.append(len(harness.sink.taken) - before)
+        assert max(sizes) <= RELEASED + 8
+        await trio.sleep(60)
+        taken = [0, (1, 5), 6, 7, (8, 8), *range(9, waiting), end]
+        assert harness.sink.taken[: len(taken)] == taken
+        assert harness.sink.taken[len(taken) :] == ([RESTART - 10**6] if end == "renewed" else [])
+        assert harness.gap_filler.statistics().recovering == 0
+        assert harness.gap_filler.statistics().declared == 2
+
+
+async def test_what_waits_for_a_stream_that_nobody_wants_any_more_is_dropped(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also while its end is being told; when it is wanted again, it starts from nothing."""
+    async with _harness(lambda _: httpx.Response(404)) as harness:
+        harness.take(0, *range(2, 5000))
+        await trio.sleep(0.1)
+        harness.gap_filler.on_refused(TRADE, "gone")
+        await trio.sleep(0.01)
+        harness.gap_filler.on_reset(TRADE)
+        count = len(harness.sink.taken)
+        assert count < 4000
+        harness.take(7, 8)
+        await trio.sleep(60)
+        assert harness.sink.taken[count:] == [7, 8]
         assert harness.gap_filler.statistics().recovering == 0
 
 

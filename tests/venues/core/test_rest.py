@@ -180,13 +180,13 @@ async def test_a_redirect_to_nowhere_is_a_failure_like_others(status: int, locat
 
 def _streamed(pieces: Iterable[bytes], **headers: str) -> httpx.Response:
     """An answer that comes in pieces, as from a socket."""
+    return httpx.Response(200, content=_in_pieces(pieces), headers=headers)
 
-    async def body() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece
-            await trio.lowlevel.checkpoint()
 
-    return httpx.Response(200, content=body(), headers=headers)
+async def _in_pieces(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+        await trio.lowlevel.checkpoint()
 
 
 def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -259,6 +259,46 @@ async def test_an_answer_that_cannot_be_unpacked_is_a_failure(encoding: str, bod
         with pytest.raises(VenueError, match=words) as caught:
             await rest.get("/x", dict)
     assert caught.value.cause is Cause.PROTOCOL
+
+
+def _broken() -> Iterator[bytes]:
+    yield b" "
+    raise httpx.ReadError("cut")
+
+
+async def _dripping() -> AsyncIterator[bytes]:
+    while True:
+        yield b" "
+        await trio.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("", lambda: _in_pieces(b" " * 2**16 for _ in range(100))),
+        ("gzip", lambda: _in_pieces([b"{}"])),
+        ("br", lambda: _in_pieces([b"x"])),
+        ("", lambda: _in_pieces(_broken())),
+        ("", _dripping),
+    ],
+    ids=["too long", "cannot be unpacked", "another encoding", "cut", "too slow"],
+)
+@pytest.mark.parametrize("status", [403, 418, 429, 503])
+async def test_a_refusal_counts_whatever_becomes_of_its_body(
+    encoding: str,
+    body: Callable[[], AsyncIterator[bytes]],
+    status: int,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its Retry-After and its weight were lost with a body over the limit, and a ban was asked into."""
+    headers = {"Retry-After": "7", HEADER: "21", "Content-Encoding": encoding}
+    async with _asking(lambda _request: httpx.Response(status, headers=headers, content=body())) as rest:
+        with pytest.raises(VenueError, match=f"HTTP {status}") as caught:
+            await rest.get("/x", dict)
+        assert (caught.value.status, caught.value.retry_after_s, rest.used_weight) == (status, 7, 21)
+        if status in (418, 429):
+            with pytest.raises(VenueError, match="asked to wait"):
+                await rest.get("/x", dict)
 
 
 async def test_others_run_while_an_answer_is_unpacked_and_read() -> None:

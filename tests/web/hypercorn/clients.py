@@ -20,6 +20,10 @@ class _Address:
     """As much of a socket as Hypercorn asks for."""
 
     family = socket.AF_INET
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def getpeername(self) -> tuple[str, int]:
         return "192.0.2.1", 40000
@@ -60,6 +64,14 @@ class SlowClient(trio.abc.Stream):
     async def aclose(self) -> None:
         self._closed.set()
         await trio.lowlevel.checkpoint()
+
+
+class Idle(SlowClient):
+    """A client that asks nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self._pieces.clear()
 
 
 async def serve(stream: SlowClient, app: ASGIFramework, context: WorkerContext | None = None) -> None:

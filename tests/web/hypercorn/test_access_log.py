@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypercorn.config import Config
 
+from komas.settings import Settings
 from komas.web.hypercorn.install import install
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjMifQ.c2lnbmF0dXJl"
@@ -19,7 +20,7 @@ FORMAT = (
 
 async def test_no_token_is_written_by_any_format(caplog: pytest.LogCaptureFixture) -> None:
     """In the query, in the path, in headers that are made for it and in others; the rest of the line is written."""
-    install()
+    install(Settings())
     config = Config()
     config.accesslog = logging.getLogger("tests.access")
     config.access_log_format = FORMAT

@@ -11,6 +11,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Response
 from quart_trio import QuartTrio
 
+from komas.settings import Settings
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.quart_connections import RequestConnection
 from tests.web.hypercorn.clients import SlowClient, serve
@@ -32,7 +33,7 @@ async def test_a_request_without_a_body_is_one_task(autojump_clock: trio.testing
         return response
 
     client = SlowClient(0)
-    install()
+    install(Settings())
     async with trio.open_nursery() as nursery:
         before = trio.lowlevel.current_statistics().tasks_living
         nursery.start_soon(serve, client, app)
@@ -61,7 +62,7 @@ async def test_what_is_in_between_may_ask_as_asgi_allows(
         told.append(await receive())
 
     client = SlowClient(0)
-    install()
+    install(Settings())
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve, client, middleware)

@@ -6,6 +6,7 @@ import trio
 import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from komas.settings import Settings
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.socket_writer import SEND_DEADLINE_S
 from tests.web.hypercorn.clients import SlowClient, serve
@@ -19,7 +20,7 @@ async def test_a_client_that_does_not_read_is_cut_off(autojump_clock: trio.testi
         await send({"type": "http.response.body", "body": b"x", "more_body": False})
 
     stream = SlowClient(SEND_DEADLINE_S * 100)
-    install()
+    install(Settings())
     with trio.fail_after(SEND_DEADLINE_S * 1.5):
         await serve(stream, answer)
     assert stream.taken == b""

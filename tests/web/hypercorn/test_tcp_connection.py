@@ -10,12 +10,13 @@ import trio.testing
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from komas.settings import Settings
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.shutdown import LAST_WRITE_S
 from komas.web.hypercorn.socket_writer import SEND_DEADLINE_S, WRITE_BYTES
-from komas.web.hypercorn.tcp_connection import ANSWER_S, LAST_WORDS_S, LINGER_S
+from komas.web.hypercorn.tcp_connection import ANSWER_S, LAST_WORDS_S, LEFT_S, LINGER_S
 from komas.web.hypercorn.transport import transport_of
-from tests.web.hypercorn.clients import GRACE_S, SlowClient, serve
+from tests.web.hypercorn.clients import GRACE_S, Idle, SlowClient, serve
 
 CHUNKS = 10
 LARGE = 5 * WRITE_BYTES
@@ -54,7 +55,7 @@ async def _go_on(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCall
 async def test_a_client_that_takes_its_time_gets_all(autojump_clock: trio.testing.MockClock) -> None:
     """While nobody stops the server."""
     stream = SlowClient(0.8)
-    install()
+    install(Settings())
     with trio.move_on_after(30):
         await serve(stream, _answer)
     assert b"9;" in stream.taken
@@ -65,7 +66,7 @@ async def test_all_writes_after_a_stop_share_one_deadline(
     takes_s: float, autojump_clock: trio.testing.MockClock
 ) -> None:
     """However many are still to come, and however slowly each one is taken."""
-    stream, run, context = SlowClient(takes_s), install(), WorkerContext(None)
+    stream, run, context = SlowClient(takes_s), install(Settings()), WorkerContext(None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve, stream, _answer, context)
         await trio.sleep(0.2)
@@ -79,7 +80,7 @@ async def test_all_writes_after_a_stop_share_one_deadline(
 async def test_a_large_answer_has_its_deadline_for_each_part(autojump_clock: trio.testing.MockClock) -> None:
     """A line is slow; whoever reads on gets all."""
     stream = SlowClient(SEND_DEADLINE_S * 0.9)
-    install()
+    install(Settings())
     with trio.move_on_after(SEND_DEADLINE_S * 20):
         await serve(stream, _say_much)
     assert len(stream.taken) > LARGE
@@ -109,7 +110,7 @@ async def test_a_client_that_sends_no_more_gets_its_answer(
             await _answer(scope, receive, send)
 
     stream = _HalfClosed(0)
-    install()
+    install(Settings())
     with trio.fail_after(ANSWER_S + 2 * LAST_WORDS_S):
         await serve(stream, answer)
     assert (b"9;" in stream.taken) is is_answered
@@ -117,9 +118,25 @@ async def test_a_client_that_sends_no_more_gets_its_answer(
 
 async def test_a_stream_ends_soon_for_a_client_that_sends_no_more(autojump_clock: trio.testing.MockClock) -> None:
     """It has most likely left."""
-    install()
+    install(Settings())
     with trio.fail_after(2 * LAST_WORDS_S):
         await serve(_HalfClosed(0), _go_on)
+
+
+async def test_a_write_to_who_sends_no_more_is_hurried(autojump_clock: trio.testing.MockClock) -> None:
+    """A reader that left while a write to it waited kept its place for ten seconds more."""
+    install(Settings())
+    with trio.fail_after(LEFT_S + 2 * LAST_WORDS_S):
+        await serve(_HalfClosed(SEND_DEADLINE_S * 0.9), _go_on)
+
+
+async def test_who_sends_no_more_and_reads_on_gets_a_large_answer(autojump_clock: trio.testing.MockClock) -> None:
+    """Part by part."""
+    stream = _HalfClosed(LEFT_S * 0.9)
+    install(Settings())
+    with trio.fail_after(SEND_DEADLINE_S * 2):
+        await serve(stream, _say_much)
+    assert len(stream.taken) > LARGE
 
 
 async def test_a_failure_of_protocol_code_costs_one_connection(
@@ -133,7 +150,7 @@ async def test_a_failure_of_protocol_code_costs_one_connection(
         async def mark_request(self) -> None:
             raise ZeroDivisionError
 
-    install()
+    install(Settings())
     with trio.fail_after(10):
         await serve(SlowClient(0), _answer, Broken(None))
     assert "connection failed" in caplog.text
@@ -177,7 +194,7 @@ async def test_a_request_that_is_refused_is_heard_out(
     """The server closes first, and reads until the client has closed, too: a reset would destroy the refusal."""
     head = b"POST / HTTP/1.1\r\nHost: a b\r\nContent-Length: 20\r\n\r\n"
     stream = _Refused(head + body, closes_after_s=closes_after_s)
-    install()
+    install(Settings())
     began = trio.current_time()
     with trio.fail_after(LINGER_S + 1):
         await serve(stream, _answer)
@@ -192,7 +209,7 @@ async def test_a_head_in_pieces_leaves_no_task(size: int, autojump_clock: trio.t
     head = b"GET /%b HTTP/1.1\r\nHost: komas.test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"
     head %= b"x" * (-len(head % b"") % size)  # the last piece is no shorter
     stream = SlowClient(0, *(head[at : at + size] for at in range(0, len(head), size)))
-    install()
+    install(Settings())
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve, stream, _go_on)
@@ -214,9 +231,36 @@ async def test_a_refusal_is_whole_for_a_client_that_sends_no_more(
 ) -> None:
     """Whichever of them is first: the refusal, or the news that the client has closed its side."""
     stream = _HalfClosed(0, b"GET / HTTP/1.1\r\n%b\r\n" % lines)
-    install()
+    install(Settings())
     with trio.fail_after(ANSWER_S):
         await serve(stream, _answer)
     head, _, body = stream.taken.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
     assert json.loads(body)["status"] == 400
+
+
+async def test_one_address_has_so_many_connections_and_no_more(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next is closed at once, without a word; who has no request gives way, and that is for its own log alone."""
+    run = install(Settings(max_connections_per_address=2))
+    busy, refused, idle = [SlowClient(0), SlowClient(0)], SlowClient(0), Idle()
+    async with trio.open_nursery() as nursery:
+        for client in busy:
+            nursery.start_soon(serve, client, _go_on)
+        await trio.sleep(1)
+        with trio.fail_after(1):
+            await serve(refused, _go_on)
+        assert refused.taken == b""
+        assert "2 connections of 192.0.2.1 are open" in caplog.text
+        await busy.pop().aclose()
+        await trio.sleep(1)
+        nursery.start_soon(serve, idle, _go_on)
+        await trio.sleep(1)
+        with trio.move_on_after(1):
+            await serve(SlowClient(0), _go_on)
+        assert idle.socket.is_closed
+        assert (run.places.statistics().refused, run.places.statistics().gave_way) == (1, 1)
+        await busy.pop().aclose()
+        await idle.aclose()
+    assert run.places.statistics().present == 0

@@ -10,10 +10,16 @@ import pytest
 import trio
 import trio.testing
 
+from komas.hub.interest import Interest
+from komas.hub.latest import Latest
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
 from komas.settings import Settings
+from komas.web.shared_answer import FRESH_S
+from komas.web.sliced_json import SLICE
 from tests.builders import TICKER, ticker, ticker_frame
 from tests.venues.exchange import REFUSED, Peer, obeying, saying
-from tests.web.harness import ADMIN, Answer, web_harness
+from tests.web.harness import ADMIN, Answer, WebHarness, web_harness
 
 
 def _json(answer: Answer) -> dict[str, object]:
@@ -322,4 +328,95 @@ async def test_latest_is_what_prices_shows(autojump_clock: trio.testing.MockCloc
         assert _json(await harness.call("GET", "/api/ws/prices"))["count"] == 0
         harness.services.hub.interest.pin([TICKER])
         harness.services.hub.publish(TICKER, ticker("5.10"), 0)
+        assert b'"price":5.10,' in (await harness.call("GET", "/api/ws/prices")).body
+
+
+COINS = tuple(f"COIN{number}USDT" for number in range(3 * SLICE))
+
+
+@pytest.fixture
+def coins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More symbols than an answer of its own may have."""
+    monkeypatch.setattr("tests.web.harness.SYMBOLS", COINS)
+
+
+def _many(harness: WebHarness, count: int = 3 * SLICE) -> list[Stream]:
+    streams = [Stream.of(Kind.TICKER, coin) for coin in COINS[:count]]
+    harness.services.hub.interest.pin(streams)
+    return streams
+
+
+@pytest.mark.usefixtures("coins")
+@pytest.mark.parametrize("count", [0, 1, SLICE, SLICE + 1, 3 * SLICE])
+async def test_an_answer_is_whole_however_long_it_is(
+    count: int, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """It is made in slices, so that thousands of rows hold nobody up."""
+    async with web_harness(tmp_path) as harness:
+        hub = harness.services.hub
+        for stream in _many(harness, count):
+            hub.publish(stream, ticker("0E-8"), 0)
+        streams = _json(await harness.call("GET", "/api/ws/streams"))
+        prices = _json(await harness.call("GET", "/api/ws/prices"))
+        assert streams["count"] == len(cast("list[object]", streams["streams"])) == count
+        assert prices["count"] == len(cast("dict[str, object]", prices["prices"])) == count
+        assert b"0E-8" not in (await harness.call("GET", "/api/ws/prices")).body
+
+
+@pytest.mark.usefixtures("coins")
+@pytest.mark.parametrize("path", ["/api/ws/prices", "/api/ws/streams"])
+async def test_a_large_answer_is_rendered_twice_a_second_and_shared(
+    path: str, autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """600 clients that did not read cost 413 MB; the bytes are the same object for all of them."""
+    async with web_harness(tmp_path) as harness:
+        _many(harness)
+        renders = 0
+        owner, name = (Latest, "prices") if path.endswith("prices") else (Interest, "streams")
+        original = getattr(owner, name)
+
+        def count(*arguments: object) -> object:
+            nonlocal renders
+            renders += 1
+            return original(*arguments)
+
+        await trio.sleep(10)
+        monkeypatch.setattr(owner, name, count)
+        bodies = list[bytes]()
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                await trio.sleep(0.02)  # four seconds in all
+                if number % 2:
+                    nursery.start_soon(_read_into, harness, path, bodies)
+        assert 4 <= renders <= 9
+        assert len({id(body) for body in bodies}) == renders
+
+
+async def _read_into(harness: WebHarness, path: str, bodies: list[bytes]) -> None:
+    async with harness.stream(path) as events:
+        bodies.append(await events.chunk())
+
+
+@pytest.mark.usefixtures("coins")
+async def test_what_was_just_subscribed_is_in_the_next_answer(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Also while answers are shared: it waits for its turn, rather than being what is not true any more."""
+    async with web_harness(tmp_path) as harness:
+        streams = _many(harness)
+        for number in range(5):
+            assert _json(await harness.call("GET", "/api/ws/streams"))["count"] == len(streams) - number
+            harness.services.hub.interest.unpin([streams[number]])
+
+
+@pytest.mark.usefixtures("coins")
+async def test_what_is_shared_is_true_within_half_a_second(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A new price is no reason to render thousands anew, and not left out for long."""
+    async with web_harness(tmp_path) as harness:
+        stream = _many(harness)[0]
+        await harness.call("GET", "/api/ws/prices")
+        harness.services.hub.publish(stream, ticker("5.10"), 0)
+        await trio.sleep(FRESH_S)
         assert b'"price":5.10,' in (await harness.call("GET", "/api/ws/prices")).body

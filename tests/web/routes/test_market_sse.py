@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import re
+import tracemalloc
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -13,8 +16,10 @@ import pytest
 import trio
 import trio.testing
 
+from komas.hub.history import TOO_SLOW
 from komas.model.market import Trade
 from komas.settings import Settings
+from komas.web.sse import CHUNK_BYTES
 from tests.builders import KLINE, TICKER, TRADE, kline, ticker, ticker_frame, trade, trade_frame
 from tests.venues.exchange import Peer, obeying, saying
 from tests.web.harness import Events, WebHarness, web_harness
@@ -497,3 +502,118 @@ async def test_a_replay_is_cut_into_chunks_that_fit_a_write(
                 seen += chunk
             assert max(sizes) <= 2**16
             assert seen.count(b'"trade_id"') == 2999
+
+
+async def _away(harness: WebHarness, count: int) -> tuple[str, str]:
+    """The header of a reader that was away while so many trades were published."""
+    harness.services.hub.interest.pin([TRADE])
+    position = f"{await _epoch(harness, trade(0))}-0"
+    for number in range(1, count + 1):
+        harness.services.hub.publish(TRADE, trade(number), 0)
+    return "Last-Event-ID", position
+
+
+def _trade_ids(text: bytes) -> list[int]:
+    return [int(number) for number in re.findall(rb'"trade_id":(\d+),', text)]
+
+
+async def test_readers_that_come_back_and_do_not_read_have_nothing_of_their_own(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """400 of them had a megabyte each; a chunk of at most 20 KB waits for each, and the history has the rest."""
+    async with web_harness(tmp_path, Settings(journal=8000)) as harness, AsyncExitStack() as stack:
+        harness.exchange.script(obeying)
+        position = await _away(harness, 4000)
+        async with harness.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
+            # Now every event has its bytes, which all readers share.
+            assert _trade_ids(await _until(events, b'"trade_id":4000,')) == list(range(1, 4001))
+        gc.collect()
+        tracemalloc.start()
+        readers = [
+            await stack.enter_async_context(harness.stream(TRADES, headers=[("Host", "localhost"), position]))
+            for _ in range(20)
+        ]
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert taken < len(readers) * 64 * 1024  # the request, its tasks and the harness are the most of it
+        for number in range(4001, 5001):
+            harness.services.hub.publish(TRADE, trade(number), 0)
+        for events in readers:
+            sizes, seen = [], b""
+            while b'"trade_id":5000,' not in seen:
+                chunk = await events.chunk()
+                sizes.append(len(chunk))
+                seen += chunk
+            assert b"event: " not in seen.replace(b"event: status", b"")
+            numbers = _trade_ids(seen)
+            assert numbers == list(range(numbers[0], 5001))
+            assert max(sizes) < 20_000
+
+
+async def test_a_replay_that_is_read_too_slowly_has_a_gap_in_its_place(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Exactly what went, with the reason; no trade is dropped in silence, and none comes twice."""
+    async with web_harness(tmp_path, Settings(journal=500)) as harness:
+        harness.exchange.script(obeying)
+        position = await _away(harness, 400)
+        async with harness.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
+            seen = await _until(events, b'"trade_id":64,')
+            await trio.testing.wait_all_tasks_blocked()  # the next slice waits
+            for number in range(401, 901):
+                harness.services.hub.publish(TRADE, trade(number), 0)
+            seen += await _until(events, b'"trade_id":900,')
+    gap = rb'event: gap\ndata: {"stream":"btcusdt@trade","from":(\d+),"to":400,"filled":false,"reason":"([^"]+)"}'
+    found = re.search(gap, seen)
+    assert found is not None
+    assert found[2] == TOO_SLOW.encode()
+    first = int(found[1])
+    assert first in (65, 129)  # one slice may have been taken already
+    assert _trade_ids(seen) == [*range(1, first), *range(401, 901)]
+    assert b"lagged" not in seen
+
+
+async def test_a_replay_is_not_held_up_by_the_end_of_the_server(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Nor holds it up: the stream ends, and what was not read is there for the next time."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        position = await _away(harness, 4000)
+        async with harness.stream(TRADES, headers=[("Host", "localhost"), position]) as events:
+            seen = await events.chunk()
+            harness.services.hub.drain()
+            seen += b"".join([chunk async for chunk in events.chunks()])
+        numbers = _trade_ids(seen)
+        assert numbers == list(range(1, numbers[-1] + 1))
+        assert numbers[-1] < 4000
+
+
+async def test_what_waits_for_a_reader_that_stalls_is_not_joined_for_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Half a megabyte each, twice: 2,000 trades that it had taken out of its buffer, as bytes of its own."""
+    async with web_harness(tmp_path) as harness, AsyncExitStack() as stack:
+        harness.exchange.script(obeying)
+        hub = harness.services.hub
+        readers = [await stack.enter_async_context(harness.stream(TRADES)) for _ in range(20)]
+        first = await stack.enter_async_context(harness.stream(TRADES))
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(2000):
+            hub.publish(TRADE, trade(number), 0)
+        seen = await _until(first, b'"trade_id":1999,')  # now every event has its bytes, which all readers share
+        gc.collect()
+        tracemalloc.start()
+        for events in readers:
+            seen = await events.chunk()
+            while b'"trade_id":0,' not in seen:
+                seen = await events.chunk()
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert taken < len(readers) * (CHUNK_BYTES + 64 * 1024)
+        for events in readers:
+            assert _trade_ids(await _until(events, b'"trade_id":1999,'))[-1] == 1999

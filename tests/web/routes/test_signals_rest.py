@@ -10,7 +10,7 @@ import pytest
 import trio.testing
 
 from komas.errors import StoreUnavailable
-from komas.model.signals import DAY_S
+from komas.model.signals import DAY_S, SignalInsert
 from komas.settings import Settings
 from komas.signals.database import SignalDatabase
 from tests.web.harness import ADMIN_TOKEN, Answer, WebHarness, web_harness
@@ -54,6 +54,27 @@ async def test_a_signal_is_published_updated_and_read(autojump_clock: trio.testi
         visit = await harness.socket(f"/ws/signals?token={vip}&since_id=0")
         assert [m["type"] for m in visit.heard] == ["connected", "new_signal", "signal_update"]
         assert visit.heard[2]["data"] == {"spread": 9.1}
+
+
+async def test_a_page_ends_at_its_bytes_and_leads_on(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Sixty unread pages of a thousand long signals were a GiB; ``next_since_id`` leads through them all."""
+    async with web_harness(tmp_path) as harness:
+        vip = harness.service.token()
+        await harness.services.signals.service.ready.wait()
+        for number in range(100):
+            draft = SignalInsert("mexc_dex", {"number": number, "filling": "x" * 16_000}, "p")
+            harness.service.database.publish(draft, 0)
+        seen, since = list[int](), 0
+        while True:
+            answer = await _ask(harness, "GET", f"/api/signals?since_id={since}&limit=1000", b"", vip)
+            assert len(answer.body) < 1.1 * 2**20
+            page = json.loads(answer.body)
+            assert page["count"] == len(page["signals"])
+            if not page["count"]:
+                break
+            seen += [signal["id"] for signal in page["signals"]]
+            since = page["next_since_id"]
+        assert seen == list(range(1, 101))
 
 
 async def test_a_text_may_look_like_a_number(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -201,7 +222,7 @@ async def test_vips_are_the_administrators_business(autojump_clock: trio.testing
             ).status == 401
         unknown = json.loads((await _ask(harness, "GET", "/api/vip/123", b"", admin)).body)
         assert unknown == {"user_id": "123", "active": False, "revoked": False, "vip_until": None}
-        granted = json.loads((await _ask(harness, "POST", "/api/vip/123", b'{"days":30}', admin)).body)
+        granted = json.loads((await _ask(harness, "POST", "/api/vip/123", b'{"days":30.0}', admin)).body)
         assert granted["active"]
         assert granted["vip_until"] == harness.service.now_s() + 30 * DAY_S
         assert json.loads((await _ask(harness, "GET", "/api/vip/123", b"", admin)).body) == granted

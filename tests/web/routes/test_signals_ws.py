@@ -38,6 +38,18 @@ async def test_a_token_comes_by_query_header_or_subprotocol(
         assert [visit.subprotocol for visit in (by_query, by_subprotocol, by_other)] == [None, "komas.signals", None]
 
 
+async def test_an_unknown_parameter_is_ignored_and_named(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A page that was refused for one would give up; who misspelt since_id hears that nothing is replayed."""
+    async with web_harness(tmp_path) as harness:
+        token = await _ready(harness)
+        visit = await harness.socket(f"/ws/signals?token={token}&sinceid=1&_=123&positions=0")
+        assert [(message["type"], message["ignored"]) for message in visit.heard] == [("connected", ["sinceid", "_"])]
+        plain = await harness.socket(f"/ws/signals?token={token}")
+        assert "ignored" not in plain.heard[0]
+
+
 @pytest.mark.parametrize(
     "target", ["/ws/signals", "/ws/signals?token=", "/ws/signals?token=garbage", "/ws/signals?t=x"]
 )

@@ -1,0 +1,124 @@
+"""How connections are accepted: also when open files are short.
+
+Trio waits for a tenth of a second where no file is left for a new connection, and logs a traceback each time. Meanwhile
+a hundred idle connections may keep every file for the whole keep-alive time, and lock everybody else out. Here the
+longest idle ones are closed, and there is one line a minute. As a rule it does not come to that: no more connections
+are let in than there are files for, with some to spare for the exchange, the database and the logs.
+
+Replaces: ``trio.serve_listeners``, as ``hypercorn.trio.run`` knows it.
+Upstream: none is known to us.
+Goes when these pass without it:
+    tests/web/hypercorn/test_accepting.py::test_idle_connections_give_way_when_files_are_short
+    tests/e2e/test_rude.py::test_idle_connections_lock_nobody_out
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+
+import trio
+from hypercorn.trio.tcp_server import TCPServer
+
+from komas.observability.logs import LogLimit
+from komas.web.hypercorn.places import Places
+from komas.web.hypercorn.shutdown import present
+
+if TYPE_CHECKING:
+    from komas.web.hypercorn.tcp_connection import TCPConnection
+
+log = logging.getLogger(__name__)
+
+Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Handler: TypeAlias = Callable[[Stream], TCPServer]
+
+SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+RETRY_S: Final = 0.1  # as Trio does
+GIVE_WAY: Final = 8  # idle connections at a time: whatever else opens files needs some, too
+SPARE: Final = 256  # files for what is opened later: connections to the exchange, the database
+SPARE_PART: Final = 4  # where there are few files at all, this part of them
+UNKNOWN_FILES: Final = 64  # are open, where the system does not show them
+
+
+class Acceptor:
+    """Accepts connections while there are files for them."""
+
+    def __init__(self, places: Places[TCPConnection]) -> None:
+        self._places = places
+        self._log_limit = LogLimit()
+
+    async def serve(self, listener: trio.abc.Listener[Stream], nursery: trio.Nursery, handler: Handler) -> NoReturn:
+        """Start the handler for each connection; other failures than a shortage are raised."""
+        async with listener:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in SHORT:
+                        raise
+                    await self._wait_for_files(error)
+                else:
+                    nursery.start_soon(_handle, handler, stream)
+
+    async def _wait_for_files(self, error: OSError) -> None:
+        closed = self._places.make_room(GIVE_WAY)
+        if (left_out := self._log_limit.due(trio.current_time())) is not None:
+            log.error(
+                "connections cannot be accepted: %s; idle ones are closed: ulimit -n says how many files may be open",
+                error.strerror,
+                extra={"closed": closed, "not_logged": left_out},
+            )
+        await trio.sleep(0 if closed else RETRY_S)
+
+
+async def _handle(handler: Handler, stream: Stream) -> None:
+    try:
+        await handler(stream)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def serve_listeners(
+    handler: Handler, listeners: Sequence[trio.abc.Listener[Stream]], *, handler_nursery: trio.Nursery
+) -> None:
+    """Accept connections until cancelled; their handlers run on in the nursery."""
+    run = present()
+    assert run is not None  # install() began it
+    run.places.most = min(run.places.most, room_for_connections())
+    acceptor = Acceptor(run.places)
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(acceptor.serve, listener, handler_nursery, handler)
+
+
+def room_for_connections() -> int:
+    """How many connections there are open files for."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, most - _open_files() - min(SPARE, most // SPARE_PART))
+
+
+def _open_files() -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return sum(1 for _ in Path(folder).iterdir())
+    return UNKNOWN_FILES
+
+
+class Trio:
+    """Trio, as ``hypercorn.trio.run`` sees it."""
+
+    serve_listeners = staticmethod(serve_listeners)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(trio, name)

@@ -1,0 +1,124 @@
+"""Accepting connections when open files are short."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from typing import Self
+
+import pytest
+import trio
+import trio.testing
+
+from komas.settings import Settings
+from komas.web.hypercorn.accepting import RETRY_S, room_for_connections, serve_listeners
+from komas.web.hypercorn.install import install
+from komas.web.hypercorn.places import Places
+
+
+class _Idle:
+    """An idle connection, which has a file."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        files.open += 1
+
+    def give_way(self) -> None:
+        """Close."""
+        self._files.open -= 1
+
+
+class Files:
+    """The files of a process: two, and a listener that needs one."""
+
+    def __init__(self, failure: int = errno.EMFILE) -> None:
+        self.open = 0
+        self.accepted = 0
+        self._failure = failure
+
+    async def accept(self) -> trio.abc.Stream:
+        """Take what has come, and more will."""
+        await trio.lowlevel.checkpoint()
+        if self.accepted:
+            await trio.sleep_forever()
+        if self.open >= 2:
+            raise OSError(self._failure, os.strerror(self._failure))
+        self.open += 1
+        self.accepted += 1
+        return trio.testing.memory_stream_pair()[0]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_args: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def _handle(_stream: object) -> None:
+    await trio.sleep_forever()
+
+
+async def _accept(files: Files, *idle: _Idle) -> None:
+    """Accept for 100 seconds; the idle connections are there before."""
+    run = install(Settings())
+    places: Places[_Idle] = run.places  # type: ignore[assignment]  # what gives way is all that is asked for
+    for client in idle:
+        places.enter(client, "192.0.2.1")
+    with trio.move_on_after(100):
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_listeners, _handle, [files], handler_nursery=nursery)  # type: ignore[arg-type, list-item]
+            nursery.start_soon(serve)
+
+
+@pytest.mark.parametrize("failure", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+async def test_idle_connections_give_way_when_files_are_short(
+    failure: int, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newcomer was locked out for the whole keep-alive time."""
+    files = Files(failure)
+    await _accept(files, _Idle(files), _Idle(files))
+    assert files.accepted == 1
+    assert "connections cannot be accepted" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_lasting_shortage_is_one_line_a_minute(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten tracebacks a second filled the log; what is short elsewhere is waited for."""
+    files = Files()
+    files.open = 2
+    await _accept(files)
+    assert files.accepted == 0
+    records = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(records) == 2
+    assert records[0].exc_info is None
+    assert vars(records[1])["not_logged"] > 30 / RETRY_S
+
+
+async def test_another_failure_to_accept_is_raised(autojump_clock: trio.testing.MockClock) -> None:
+    """A bug is no shortage."""
+    files = Files(errno.EBADF)
+    files.open = 2
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await _accept(files)
+    assert caught.group_contains(OSError)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+async def test_no_more_connections_are_let_in_than_there_are_files_for(autojump_clock: trio.testing.MockClock) -> None:
+    """Some are left for the exchange and the database."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
+    try:
+        run = install(Settings())
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as nursery:
+                await serve_listeners(_handle, [], handler_nursery=nursery)  # type: ignore[arg-type]
+        assert 1 <= run.places.most <= 450
+        assert run.places.most == room_for_connections()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

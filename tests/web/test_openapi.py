@@ -1,0 +1,94 @@
+"""The description: as strict as what reads the requests. ``python -m tests.conformance openapi`` tries far more."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from komas.errors import CallerError
+from komas.signals.validation import DEPTH, read_changes
+from komas.web import openapi
+from komas.web.params import read_subscribe_request
+from komas.web.problems import ProblemError
+
+TYPES = ("mexc_dex", "my_own")
+DOCUMENT = json.loads(json.dumps(openapi.document(max_symbols=3, signal_types=TYPES)))
+
+
+def _is_described(name: str, body: str) -> bool:
+    schema = {**DOCUMENT, "$ref": f"#/components/schemas/{name}"}
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(json.loads(body)))
+
+
+@pytest.mark.parametrize(
+    ("body", "is_good"),
+    [
+        ('{"symbols":["BTCUSDT"]}', True),
+        ('{"symbols":["btcusdt"],"stream_type":"kline","interval":"1M"}', True),
+        ('{"symbols":["BTCUSDT"],"stream_type":null,"interval":null}', True),
+        ('{"symbols":["*"],"stream_type":"mini_ticker"}', True),
+        ('{"symbols":["*"],"stream_type":"mark_price"}', False),
+        ('{"symbols":["*","BTCUSDT"]}', False),
+        ('{"symbols":["A","B","C","D"]}', False),
+        ('{"symbols":[]}', False),
+        ('{"symbols":["币安人生usdt"]}', True),
+        ('{"symbols":["BTC_USDT"]}', False),
+        ('{"symbols":["BTC USDT"]}', False),
+        ('{"symbols":["BTCUSDT"],"interval":"7m"}', False),
+        ('{"symbols":["BTCUSDT"],"x":1}', False),
+    ],
+)
+def test_a_subscription_is_described_as_it_is_read(body: str, is_good: bool) -> None:  # noqa: FBT001 - a table
+    """``*`` with a kind that has no such stream was described as good, and ``null`` as wrong."""
+    assert _is_described("SubscribeRequest", body) is is_good
+    if is_good:
+        read_subscribe_request(body.encode(), 3)
+    else:
+        with pytest.raises(ProblemError):
+            read_subscribe_request(body.encode(), 3)
+
+
+def _nested(levels: int) -> str:
+    return "[" * (levels - 1) + "1" + "]" * (levels - 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "is_good"),
+    [
+        ('{"coin_name":"NB","spread":8.84,"x":{"y":[null,true,"z"]}}', True),
+        ('{"spread":null,"mark_price":-1}', True),
+        ("{}", False),
+        ('{"coin_name":1}', False),
+        ('{"spread":"8.84"}', False),
+        ('{"mark_price":"1"}', False),
+        (f'{{"{"n" * 65}":1}}', False),
+        (f'{{"x":{{"{"n" * 65}":1}}}}', False),
+        (f'{{"x":{_nested(DEPTH)}}}', True),
+        (f'{{"x":{_nested(DEPTH + 1)}}}', False),
+        ('{"x":9.99e29}', True),
+        ('{"x":-1e30}', False),
+        ('{"x":5e30}', False),
+        (f'{{"x":{10**30}}}', False),
+        ('{"x":1e-30}', True),
+        ('{"x":5e-324}', False),
+        ('{"x":0}', True),
+    ],
+)
+def test_data_of_a_signal_is_described_as_it_is_read(data: str, is_good: bool) -> None:  # noqa: FBT001 - a table
+    """It was described as any object; and 5e30 was taken where 5 followed by thirty zeros was not."""
+    body = f'{{"data":{data}}}'
+    assert _is_described("SignalChanges", body) is is_good
+    if is_good:
+        read_changes(body)
+    else:
+        with pytest.raises(CallerError):
+            read_changes(body)
+
+
+def test_limits_that_are_settings_are_described_as_they_are_set() -> None:
+    """How many symbols a request may have, and the types of signals."""
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["Symbols"]["maxItems"] == 3
+    assert schemas["SignalType"]["enum"] == list(TYPES)
