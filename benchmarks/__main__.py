@@ -52,7 +52,7 @@ def _is_held_up(options: argparse.Namespace) -> bool:
     """Whether what must not happen did not."""
     if options.part == "kills":
         return kills.run(options.rounds, options.seed)
-    rows = list(abuse.measure(options.rows, options.seconds))
+    rows = list(abuse.measure(options.rows, options.seconds, first=options.first))
     print(table(abuse.TITLE, rows), flush=True)
     return all(row["verdict"] == "ok" for row in rows)
 
@@ -107,6 +107,7 @@ def _options() -> argparse.Namespace:
         if name == "abuse":
             part.add_argument("rows", nargs="*", metavar="ROW", choices=[[], *CASES], help="all by default")
             part.add_argument("--seconds", type=float, default=abuse.SECONDS, help="each for so long (8)")
+            part.add_argument("--first", action="store_true", help="before what else the machine does (Linux, root)")
         if name in ("fanout", "peers", "crowd"):
             part.add_argument("--clients", type=int, default=100, help="SSE clients (100)")
             part.add_argument("--rate", type=float, default=100.0, help="events each second (100)")

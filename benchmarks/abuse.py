@@ -48,21 +48,25 @@ SECRET: Final = secrets.token_urlsafe(48)
 MINUTES_S: Final = 3600
 
 
-def measure(names: Sequence[str], seconds: float = SECONDS) -> Iterator[Row]:
-    """A row for each attack that is named; without a name, of all of them, and of none for comparison."""
+def measure(names: Sequence[str], seconds: float = SECONDS, *, first: bool = False) -> Iterator[Row]:
+    """A row for each attack that is named; without a name, of all of them, and of none for comparison.
+
+    ``first`` lets what is measured go before what else the machine does.
+    """
     machine.allow_many_sockets()
     for name in names or CASES:
         sys.stderr.write(f"{name}\n")
-        yield _Measurement(name, CASES[name], seconds).row()
+        yield _Measurement(name, CASES[name], seconds, first=first).row()
 
 
 class _Measurement:
     """One attack on one server."""
 
-    def __init__(self, name: str, case: Case, seconds: float) -> None:
+    def __init__(self, name: str, case: Case, seconds: float, *, first: bool) -> None:
         self._name = name
         self._case = case
         self._seconds = seconds
+        self._first = first
         self._token = Issuer(SECRET.encode(), Rules()).issue("7", now_s=int(time.time()), ttl_s=MINUTES_S, vip_days=1)
         self._found: Found = Counter()
 
@@ -126,6 +130,9 @@ class _Measurement:
         case = self._case
         sources = [f"127.0.0.{2 + number}" for number in range(case.addresses)]
         symbols = [symbol(number) for number in range(case.plan.symbols - 100)]  # the rest is for newcomers
+        if self._first:
+            for pid, priority in ((server.pid, 1), (exchange.pid, 1), (bystanders.pid, 2)):
+                machine.go_first(pid, priority)
         bystanders.tell(Watch(server.port, case.baits, case.asks, case.is_read_before))
         bystanders.hear()
         if case.is_read_before:

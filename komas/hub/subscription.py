@@ -54,14 +54,12 @@ class Subscription(Generic[T, B]):
 
     async def receive(self) -> B:
         """Wait for events and return all that wait; raises what ``Buffer.drain()`` raises."""
-        if (batch := await self._recovered()) is not None:
+        if self._missed is not None and (batch := await self._recovered(self._missed)) is not None:
             return batch
         return await self._buffer.receive()
 
-    async def _recovered(self) -> B | None:
+    async def _recovered(self, missed: Missed[B]) -> B | None:
         """What comes next of what was missed; ``None`` once it is over."""
-        if (missed := self._missed) is None:
-            return None
         await trio.lowlevel.checkpoint()  # before anything is taken: what a cancelled task has taken is lost
         if (batch := missed.take()) is None:
             self._missed = None
@@ -99,7 +97,7 @@ class DirectSubscription(Subscription[T, B]):
         The connection may keep the rest of what it was writing, which then goes first. Raises ``trio.EndOfChannel`` at
         the end.
         """
-        if (batch := await self._recovered()) is not None:
+        if self._missed is not None and (batch := await self._recovered(self._missed)) is not None:
             return batch
         if (batch := self.drain_nowait()) is not None:
             return batch

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 import trio
-from quart import Response, has_request_context, request
+from quart import Response, current_app, has_request_context, request
 from quart_trio import QuartTrio
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
@@ -151,8 +151,13 @@ def _respond(problem: ProblemError) -> Response:
 
 
 def _preflight(services: Services) -> Response:
-    """Answer a browser that asks before it calls."""
-    response = Response(b"", HTTPStatus.NO_CONTENT, cors.preflight_of(services.access.page_of(_caller())))
+    """Answer a browser that asks before it calls, or anybody who asks what may be called."""
+    if "Access-Control-Request-Method" in request.headers:
+        headers = cors.preflight_of(services.access.page_of(_caller()))
+    else:
+        allowed = current_app.url_map.bind("").allowed_methods(request.path)
+        headers = {"Allow": ", ".join(sorted({*allowed, "OPTIONS"}))}
+    response = Response(b"", HTTPStatus.NO_CONTENT, headers)
     for name in ("Content-Length", "Content-Type"):  # RFC 9110, 8.6: there is no content to speak of
         del response.headers[name]
     return response

@@ -49,26 +49,30 @@ def folder() -> Iterator[Path]:
 def python_with(place: Path, *packages: str, interpreter: str = sys.executable) -> Path:
     """A Python of its own that has these packages."""
     home = place / "python"
-    _install([interpreter, "-m", "venv", str(home)], place)
+    install([interpreter, "-m", "venv", str(home)], place)
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    _install([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], place)
+    install([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], place)
     return python
 
 
-def node_with(place: Path, *packages: str) -> str:
-    """Node.js, and these packages of npm in the folder."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise Absent("Node.js and npm are not installed")
-    (place / "package.json").write_text('{"private": true, "type": "module"}')
-    _install([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", *packages], place)
-    return node
+def python_of(version: str) -> Path:
+    """An interpreter of a version that komas itself does not run on, from the PATH or from pyenv."""
+    found = shutil.which(f"python{version}")
+    candidates = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), *([Path(found)] if found else [])]
+    for candidate in candidates:
+        if subprocess.run([candidate, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+            return candidate
+    raise Absent(f"there is no Python {version} with pip here")
 
 
-def _install(command: Sequence[str], place: Path) -> None:
-    done = subprocess.run(
-        command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_S, check=False
-    )
+def install(command: Sequence[str], place: Path) -> None:
+    """Run what installs something; ``Absent`` where that fails."""
+    try:
+        done = subprocess.run(
+            command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Absent(f"`{' '.join(command[-3:])}` took longer than {INSTALL_S:g} s") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise Absent(f"`{' '.join(command[-3:])}` failed: {said[-1] if said else done.returncode}")

@@ -485,7 +485,7 @@ def test_an_old_since_id_is_found_without_a_walk_through_the_history(tmp_path: P
         "counters": database.counters,
     }
     costs: list[dict[str, int]] = []
-    for more in (40, 400):
+    for more in (20, 150):
         for number in range(more):
             database.publish(_draft(number), NOW_MS)
             database.update(max(1, number), {"spread": number}, NOW_MS)

@@ -256,6 +256,9 @@ async def test_any_page_may_read_by_default_and_none_may_control(
         assert (answer.status, "access-control-allow-origin" in answer.headers) == (401, False)
 
 
+ASKS = ("Access-Control-Request-Method", "POST")  # what makes OPTIONS a preflight (Fetch, 3.3.3)
+
+
 async def test_listed_pages_may_read_and_control(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """And no others may do either."""
     settings = Settings(cors_origins=("https://app.example",), admin_token=TOKEN)
@@ -265,11 +268,11 @@ async def test_listed_pages_may_read_and_control(autojump_clock: trio.testing.Mo
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         answer = await harness.call("GET", "/api/ws/prices", headers=[LOCAL, other])
         assert "access-control-allow-origin" not in answer.headers
-        preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, listed])
+        preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, listed, ASKS])
         assert preflight.status == 204
         assert "POST" in preflight.headers["access-control-allow-methods"]
         assert "Authorization" in preflight.headers["access-control-allow-headers"]
-        preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, other])
+        preflight = await harness.call("OPTIONS", "/api/ws/subscribe", headers=[LOCAL, other, ASKS])
         assert "access-control-allow-methods" not in preflight.headers
 
 

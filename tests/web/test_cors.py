@@ -82,7 +82,9 @@ async def test_a_browser_that_asks_first_is_told(
 
     async with web_harness(tmp_path, Settings(cors_origins=origins)) as harness:
         answer = await harness.call(
-            "OPTIONS", "/api/ws/sse/prices", headers=[("Host", "localhost"), ("Origin", origin)]
+            "OPTIONS",
+            "/api/ws/sse/prices",
+            headers=[("Host", "localhost"), ("Origin", origin), ("Access-Control-Request-Method", "GET")],
         )
     assert (answer.status, answer.body) == (204, b"")
     assert words("access-control-allow-methods") - {"HEAD", "OPTIONS"} == set(methods.split())
@@ -104,3 +106,18 @@ def test_the_documents_show_the_table() -> None:
             (row[4], "Access-Control-Allow-Credentials", answers[0]),
         ):
             assert cell.strip().startswith("yes" if name in answer else "no")
+
+
+async def test_options_of_a_client_that_is_no_page_says_what_may_be_called(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """It was answered as a browser's preflight, with headers that only such an answer may have."""
+    async with web_harness(tmp_path) as harness:
+        for target, methods in (
+            ("/api/ws/status", "GET, HEAD, OPTIONS"),
+            ("/api/signals", "GET, HEAD, OPTIONS, POST"),
+            ("/api/vip/123", "DELETE, GET, HEAD, OPTIONS, POST"),
+        ):
+            answer = await harness.call("OPTIONS", target)
+            assert (answer.status, answer.headers["allow"]) == (204, methods)
+            assert not any(name.startswith("access-control-allow-m") for name in answer.headers)
