@@ -154,7 +154,7 @@ class MultiplexedSubscription(DirectSubscription[Item, Batch]):
             if self._ahead:
                 await trio.lowlevel.checkpoint()  # before it is taken: what a cancelled task has taken is lost
                 return self._ahead.popleft()
-            if (batch := await self._recovered()) is not None:
+            if (missed := self._missed) is not None and (batch := await self._recovered(missed)) is not None:
                 return batch
             if (batch := self.drain_nowait()) is not None:
                 return batch
