@@ -75,6 +75,7 @@ class Closing(Enum):
     RATE_LIMITED = (1008, "Rate limit exceeded", False)
     ORIGIN_NOT_ALLOWED = (1008, "Origin not allowed", False)
     WRONG_SINCE = (1008, "Invalid since_id", False)
+    WRONG_REQUEST = (1008, "Invalid request", False)
     TOO_BIG = (1009, "", False)
     FAILED = (1011, "Internal error", True)
     TRY_AGAIN = (1013, "Try again later", True)

@@ -24,6 +24,7 @@ from komas.web.rate_limit import RateLimit
 from komas.web.routes.control import control
 from komas.web.routes.history import history
 from komas.web.routes.market_sse import market, multiplex
+from komas.web.routes.market_ws import market_socket
 from komas.web.routes.ops import ops
 from komas.web.routes.signals_rest import publish, vips
 from komas.web.routes.signals_ws import vip
@@ -62,6 +63,7 @@ def create_app(services: Services) -> QuartTrio:
         publish(services),
         vips(services),
         vip(services),
+        market_socket(services),
     ):
         app.register_blueprint(routes)
     _guard(app, services, rate_limit)

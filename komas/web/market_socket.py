@@ -1,0 +1,301 @@
+"""``/ws/market``: many streams over one WebSocket, for those who prefer it to SSE.
+
+The same events, notices and guarantees as ``/api/ws/sse/stream``: one order over all streams, a place to come back to
+(``position``), past candles before live ones, and a buffer that drops the oldest and says so. What a client asks for
+goes over the same socket.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+import msgspec
+import trio
+
+from komas.errors import CallerError, Closing
+from komas.hub.broadcast import Writer
+from komas.hub.hub import Hub
+from komas.hub.multiplex import MultiplexedSubscription
+from komas.hub.overflow import Batch, Item
+from komas.model.codec import NoticeEnvelope, StreamPosition, encode
+from komas.model.kinds import Kind
+from komas.model.market import FeedState, Gap
+from komas.model.streams import Stream, parse_name
+from komas.signals.session import BURST, RATE, Bucket
+from komas.web.encoding import multiplexed_message, text_frame
+from komas.web.multiplex import Greeting
+from komas.web.past_loader import PastLoader
+from komas.web.sse import UNREADABLE
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES: Final = 16 * 1024  # 512 streams with long names
+SILENCE_S: Final = 90.0
+_MALFORMED: Final = 'a message is a JSON object such as {"type": "subscribe", "streams": ["btcusdt@trade"], "id": 1}'
+
+
+class Socket(Protocol):
+    """A WebSocket that was accepted. Its calls are cancelled when the peer leaves."""
+
+    async def receive(self) -> str | bytes | None:
+        """Wait for one message; ``None`` is an empty binary one."""
+
+    async def send(self, text: str) -> None:
+        """Send one text message; waits while the peer does not read."""
+
+    async def ping(self) -> None:
+        """Send a ping of the protocol."""
+
+    @property
+    def heard_s_ago(self) -> float:
+        """Seconds since anything came from the peer."""
+
+    @property
+    def writer(self) -> Writer | None:
+        """What takes frames without waiting; ``None`` where nothing does."""
+
+
+class MarketAccess(Protocol):
+    """What is asked of the rest of the server before streams are opened."""
+
+    async def check_listed(self, streams: Sequence[Stream]) -> None:
+        """Raise ``CallerError`` for symbols that the exchange does not list."""
+
+    def why_full(self, streams: Collection[Stream]) -> str | None:
+        """Why this client cannot have streams, ``None`` where it can; then the market is connected."""
+
+
+class MarketRequest(msgspec.Struct, frozen=True):
+    """What a client asks for at its handshake; ``is_lost`` is whether its place cannot be read."""
+
+    streams: tuple[Stream, ...]
+    reader: str
+    levels: int
+    candles: int = 0
+    since: StreamPosition | None = None
+    is_lost: bool = False
+
+
+class _Message(msgspec.Struct):
+    """``{"type":"subscribe","streams":["btcusdt@trade"],"id":1}``."""
+
+    type: str
+    streams: tuple[str, ...] = ()
+    id: int | str | None = None
+
+
+class MarketFrames(msgspec.Struct, frozen=True):
+    """The encoder: events and notices as WebSocket frames."""
+
+    levels: int
+    epoch: str
+
+    @property
+    def heartbeat(self) -> bytes:
+        """Nothing: a socket has pings of its own."""
+        return b""
+
+    def new_encoding(self) -> Callable[[Batch], bytes]:
+        """A function that encodes each batch as one piece."""
+        messages = MarketMessages(self)
+        return lambda batch: b"".join(map(text_frame, messages.of(batch)))
+
+
+class MarketMessages:
+    """Batches as messages, one after another."""
+
+    def __init__(self, show: MarketFrames) -> None:
+        self._show = show
+        self._shown: dict[Stream, object] = {}  # the part of each order book that was sent last
+
+    def of(self, batch: Batch) -> list[bytes]:
+        """The messages of one batch."""
+        messages = [message for item in batch.items if (message := self._render(item))]
+        if batch.dropped:
+            messages.insert(0, encode({"type": "lagged", "dropped": batch.dropped}))
+        return messages
+
+    def _render(self, item: Item) -> bytes:
+        if isinstance(item, NoticeEnvelope):
+            if item.stream is not None:
+                self._shown.pop(item.stream, None)
+            return multiplexed_message(item, self._show.epoch)
+        cut = item.cut(self._show.levels)
+        if cut is not item:
+            shown = (cut.event["bids"], cut.event["asks"])
+            if self._shown.get(item.stream) == shown:
+                return b""
+            self._shown[item.stream] = shown
+        return multiplexed_message(cut, self._show.epoch)
+
+
+class MarketConversation:
+    """One client's socket; ``run()`` returns how it is to be closed."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        socket: Socket,
+        request: MarketRequest,
+        access: MarketAccess,
+        *,
+        past: PastLoader,
+        greeting: Greeting,
+        draining: trio.Event,
+        ping_every_s: float,
+        capacity: int,
+        is_direct: bool,
+    ) -> None:
+        self._hub = hub
+        self._socket = socket
+        self._request = request
+        self._access = access
+        self._past = past
+        self._greeting = greeting
+        self._draining = draining
+        self._ping_every_s = ping_every_s
+        self._capacity = capacity
+        self._frames = MarketFrames(request.levels, hub.epoch)
+        self._writer = socket.writer if is_direct else None
+        self._bucket = Bucket(RATE, BURST, trio.current_time())
+        self._closing = Closing.FAILED
+        self._scope = trio.CancelScope()
+
+    async def run(self) -> Closing:
+        """Converse until something ends it."""
+        if self._access.why_full(self._request.streams) is not None:
+            return Closing.TRY_AGAIN
+        try:
+            with self._scope, self._subscribed() as subscription:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep)
+                    nursery.start_soon(self._wait_for_drain)
+                    nursery.start_soon(self._read, subscription)
+                    await self._deliver(subscription)
+        except* Exception:
+            log.exception("a market socket failed")  # its bug is not the others'
+        return self._closing
+
+    def _subscribed(self) -> AbstractContextManager[MultiplexedSubscription]:
+        request = self._request
+        return self._hub.multiplex(
+            request.streams,
+            self._frames,
+            reader=request.reader,
+            writer=self._writer,
+            since=request.since,
+            past=self._with_past(request.streams),
+            capacity=self._capacity,
+        )
+
+    def _with_past(self, streams: Sequence[Stream]) -> tuple[Stream, ...]:
+        return tuple(stream for stream in streams if self._request.candles and stream.kind is Kind.KLINE)
+
+    async def _deliver(self, subscription: MultiplexedSubscription) -> None:
+        messages = MarketMessages(self._frames)
+        request, greeting = self._request, self._greeting
+        names = [stream.name for stream in request.streams]
+        await self._socket.send(_text({"type": "open", "streams": names, **msgspec.structs.asdict(greeting)}))
+        if self._hub.status.state is not FeedState.CONNECTED:
+            subscription.initial.insert(0, NoticeEnvelope(self._hub.status))
+        if request.is_lost:
+            subscription.initial[:0] = [
+                NoticeEnvelope(Gap(stream=stream.name, first=None, last=None, reason=UNREADABLE), stream)
+                for stream in request.streams
+            ]
+        past = self._with_past(request.streams)
+        self._past.load(subscription, past, request.candles, request.reader)
+        batch = Batch(subscription.initial.copy(), 0)
+        subscription.initial.clear()
+        while True:
+            for message in messages.of(batch):
+                await self._socket.send(message.decode())
+            if self._writer is not None:
+                await self._writer.flush()
+                messages = MarketMessages(self._frames)  # something else is sent in the meantime
+            try:
+                batch = await subscription.receive()
+            except trio.EndOfChannel:
+                # The server drains, or a history ended in the middle of a replay: it comes back with its place.
+                self._end(Closing.SHUTTING_DOWN if self._draining.is_set() else Closing.TRY_AGAIN)
+                return
+
+    async def _read(self, subscription: MultiplexedSubscription) -> None:
+        while True:
+            message = await self._socket.receive()
+            if not self._bucket.take(trio.current_time()):
+                return self._end(Closing.RATE_LIMITED)
+            if not isinstance(message, str):
+                return self._end(Closing.BINARY)
+            if len(message) > MESSAGE_BYTES:
+                return self._end(Closing.TOO_BIG)
+            answer = await self._answer(subscription, message)
+            if answer:
+                # A client that asks and does not read is not read any further: TCP holds it up.
+                await self._socket.send(answer)
+
+    async def _answer(self, subscription: MultiplexedSubscription, text: str) -> str:
+        try:
+            message = msgspec.json.decode(text, type=_Message)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return _error("malformed", _MALFORMED, None)
+        match message.type:
+            case "ping":
+                return _text({"type": "pong"})
+            case "pong":
+                return ""
+            case "subscribe" | "unsubscribe":
+                return await self._change(subscription, message)
+            case _:
+                return _error("unknown_type", "known types: subscribe unsubscribe ping pong", message.id)
+
+    async def _change(self, subscription: MultiplexedSubscription, message: _Message) -> str:
+        try:
+            streams = [parse_name(name) for name in dict.fromkeys(message.streams)]
+            if message.type == "subscribe":
+                await self._access.check_listed(streams)
+        except CallerError as error:
+            return _error("invalid", str(error), message.id)
+        # No await from here on: what is checked is still so when it is changed.
+        if message.type == "unsubscribe":
+            subscription.change([], streams, ())
+        else:
+            fresh = [stream for stream in streams if stream not in subscription.streams]
+            if fresh and (reason := self._access.why_full(fresh)) is not None:
+                return _error("busy", reason, message.id)
+            past = self._with_past(fresh)
+            subscription.change(fresh, [], past)
+            self._past.load(subscription, past, self._request.candles, self._request.reader)
+        done: dict[str, object] = {
+            "type": f"{message.type}d",
+            "streams": [stream.name for stream in subscription.streams],
+        }
+        return _text(done if message.id is None else {**done, "id": message.id})
+
+    async def _keep(self) -> None:
+        """Ping, and drop a peer that has been silent for too long."""
+        while True:
+            await trio.sleep(self._ping_every_s)
+            if self._socket.heard_s_ago > SILENCE_S:
+                self._end(Closing.TRY_AGAIN)
+            await self._socket.ping()
+
+    async def _wait_for_drain(self) -> None:
+        await self._draining.wait()
+        self._end(Closing.SHUTTING_DOWN)
+
+    def _end(self, closing: Closing) -> None:
+        self._closing = closing
+        self._scope.cancel("closed")
+
+
+def _text(message: dict[str, object]) -> str:
+    return encode(message).decode()
+
+
+def _error(code: str, words: str, number: int | str | None) -> str:
+    error: dict[str, object] = {"type": "error", "code": code, "message": words}
+    return _text(error if number is None else {**error, "id": number})

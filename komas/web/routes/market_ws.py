@@ -1,0 +1,120 @@
+"""``/ws/market``: the handshake, and the close frame at the end; ``market_socket`` does what is in between.
+
+The handshake is always accepted: only a close frame shows a browser the code and the reason of a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from importlib.metadata import version
+from typing import Final
+
+import trio
+from quart import Blueprint, websocket
+
+from komas.errors import CallerError, Closing
+from komas.model.codec import parse_position
+from komas.model.market import BOOK_LEVELS_PUBLISHED
+from komas.model.streams import Stream
+from komas.web import params
+from komas.web.access import Caller
+from komas.web.hypercorn.transport import transport_of
+from komas.web.market_socket import MarketConversation, MarketRequest
+from komas.web.multiplex import Greeting
+from komas.web.problems import ProblemError
+from komas.web.routes.control import check_listed
+from komas.web.routes.history import MOST
+from komas.web.routes.market_sse import DEPTH_SHOWN
+from komas.web.services import Services
+
+CLOSE_S: Final = 2.0
+
+
+def market_socket(services: Services) -> Blueprint:
+    """The route."""
+    routes = Blueprint("market_socket", __name__)
+
+    @routes.websocket("/ws/market")
+    async def market() -> None:
+        await websocket.accept()
+        closing, words = await _converse(services)
+        with trio.move_on_after(CLOSE_S, shield=True):
+            await websocket.close(closing.code, words or closing.reason)
+
+    return routes
+
+
+class _Client:
+    """What one client may have."""
+
+    def __init__(self, services: Services, address: str) -> None:
+        self._services = services
+        self._address = address
+
+    async def check_listed(self, streams: Sequence[Stream]) -> None:
+        """Raise ``CallerError`` for symbols that the exchange does not list."""
+        try:
+            await check_listed(self._services, streams, "streams")
+        except ProblemError as error:
+            raise CallerError(error.detail, field="streams") from None
+
+    def why_full(self, streams: Collection[Stream]) -> str | None:
+        """Why it cannot have streams; where it can, the market is connected."""
+        reason = self._services.stream_limits.why_full(self._address, streams)
+        if reason is None:
+            self._services.markets.connect()
+        return reason
+
+
+async def _converse(services: Services) -> tuple[Closing, str]:
+    """How it is to be closed; with words where the reason of a kind says too little."""
+    caller = Caller.of(websocket.scope, websocket.headers)
+    address = services.access.address(caller)
+    settings = services.settings
+    if services.draining.is_set():
+        return Closing.SHUTTING_DOWN, ""
+    if services.limits.why_full(address) is not None:
+        return Closing.TRY_AGAIN, ""
+    if not services.access.lets_page_in(caller):
+        return Closing.ORIGIN_NOT_ALLOWED, ""
+    with services.limits.present(address):
+        client = _Client(services, address)
+        try:
+            request = _read_request(services, address)
+            await client.check_listed(request.streams)
+        except (ProblemError, CallerError) as error:
+            return Closing.WRONG_REQUEST, _cut(str(error))
+        socket = transport_of(websocket.scope).websocket
+        assert socket is not None  # the application's own, whatever server is in front of it
+        conversation = MarketConversation(
+            services.hub,
+            socket,
+            request,
+            client,
+            past=services.past,
+            greeting=Greeting(settings.demo, version("komas"), services.hub.epoch),
+            draining=services.draining,
+            ping_every_s=settings.websocket_ping_s,
+            capacity=settings.mailbox,
+            is_direct=settings.direct_writes,
+        )
+        return await conversation.run(), ""
+
+
+def _read_request(services: Services, address: str) -> MarketRequest:
+    query = websocket.args
+    since = query.get("since")
+    place = None if since is None else parse_position(since)
+    return MarketRequest(
+        streams=params.read_streams(query.get("streams"), services.settings.max_streams_per_address),
+        reader=address,
+        levels=params.read_count(query.get("limit"), "limit", default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED),
+        candles=params.read_count(query.get("history"), "history", default=0, least=0, most=MOST),
+        since=place,
+        is_lost=since is not None and place is None,
+    )
+
+
+def _cut(words: str) -> str:
+    """What fits a close frame (RFC 6455, 5.5: 125 bytes, two of which are the code)."""
+    return words.encode()[:120].decode(errors="ignore")
