@@ -48,12 +48,14 @@ class Opened(msgspec.Struct, frozen=True):
 class MultiplexedShow(msgspec.Struct, frozen=True):
     """What a client is shown: so many ``levels`` of order books; also the encoder of chunks that are written directly.
 
-    ``epoch`` is the hub's. It may have ``max_rate`` events a second; ``None`` for all.
+    ``epoch`` is the hub's. It may have ``max_rate`` events a second; ``None`` for all. With ``is_single`` events are as
+    those of one stream alone.
     """
 
     levels: int
     epoch: str
     max_rate: float | None = None
+    is_single: bool = False
 
     @property
     def heartbeat(self) -> bytes:
@@ -97,7 +99,7 @@ class MultiplexedEvents:
             if self._shown.get(item.stream) == shown:
                 return b""
             self._shown[item.stream] = shown
-        return multiplexed_event(cut, self._show.epoch)
+        return server_sent_event(cut) if self._show.is_single else multiplexed_event(cut, self._show.epoch)
 
     def forget(self) -> None:
         """Something else was sent in the meantime."""
@@ -146,11 +148,12 @@ class OpenConnections:
 class MultiplexOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a connection begins with, beside ``sse.ReadOptions``.
 
-    ``candles`` is how many past ones come before those of a stream that are live; 0 for none.
+    ``candles`` is how many past ones come before those of a stream that are live; 0 for none. Without ``connections``
+    it has no name, and is not to be changed.
     """
 
     greeting: Greeting
-    connections: OpenConnections
+    connections: OpenConnections | None
     past: PastLoader
     candles: int = 0
 
@@ -209,11 +212,12 @@ class MultiplexedBody(sse.EventBody):
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
-        self._name = self._more.connections.open(self)
-        names = tuple(stream.name for stream in self._options.streams)
         yield sse.retry(sse.RETRY_MS)
-        greeting = self._more.greeting
-        yield named_event("open", Opened(self._name, names, greeting.simulated, greeting.version, greeting.server))
+        if self._more.connections is not None:
+            self._name = self._more.connections.open(self)
+            names = tuple(stream.name for stream in self._options.streams)
+            greeting = self._more.greeting
+            yield named_event("open", Opened(self._name, names, greeting.simulated, greeting.version, greeting.server))
         if self._hub.status.state is not FeedState.CONNECTED:
             yield server_sent_event(NoticeEnvelope(self._hub.status))
         if self._options.returning is not None and self._options.since is None:
@@ -224,7 +228,7 @@ class MultiplexedBody(sse.EventBody):
         self._more.past.load(self._multiplexed(), past, self._more.candles, self.reader)
 
     def _leave(self) -> None:
-        if self._name is not None:
+        if self._name is not None and self._more.connections is not None:
             self._more.connections.close(self._name)
             self._name = None
         super()._leave()

@@ -78,6 +78,10 @@ def _value(levels: int) -> Schema:
     return {"anyOf": [{"type": ["string", "boolean", "null"]}, _ref("SignalNumber"), *nested]}
 
 
+_MARKETS: Final = ("spot", "usd_m")
+_SUFFIXES: Final = "|".join(
+    spec.suffix + (f"({'|'.join(INTERVALS)})" if spec.has_interval else "") for spec in KINDS.values()
+)
 _LEVELS: Final[dict[str, object]] = {
     "type": "array",
     "items": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
@@ -164,6 +168,28 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         "description": "in any case; one that the exchange lists",
         "examples": ["BTCUSDT"],
     },
+    "StreamName": {
+        "type": "string",
+        "pattern": rf"^[^\x00-/:-@\[-`{{-\xbf]{{1,{SYMBOL_LENGTH}}}@({_SUFFIXES})$",
+        "description": "a stream in the exchange's own words, its symbol in any case",
+        "examples": ["btcusdt@trade", "ethusdt@kline_1m"],
+    },
+    "StreamChange": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"subscribe": _ref("StreamNames"), "unsubscribe": _ref("StreamNames")},
+        "examples": [{"subscribe": ["btcusdt@trade"], "unsubscribe": ["ethusdt@ticker"]}],
+    },
+    "SymbolInfo": _object(
+        symbol=_TEXT,
+        status=_TEXT,
+        base=_TEXT,
+        quote=_TEXT,
+        tick_size=_optional(_NUMBER),
+        step_size=_optional(_NUMBER),
+        market={"enum": list(_MARKETS)},
+        volume_24h=_optional(_NUMBER),
+    ),
     "SubscribeRequest": {
         "anyOf": [
             _subscription(_ref("Symbols"), list(Kind)),
@@ -333,6 +359,7 @@ _RESUME: Final[tuple[Schema, ...]] = (
         meaning="the same, for clients that cannot set a header; lastEventId and Last-Event-ID mean it, too",
     ),
 )
+_PAST: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0}
 _KEY: Final[Schema] = {"type": "string", "pattern": rf"^[!-~](?:[ -~]{{0,{IDEMPOTENCY_LENGTH - 2}}}[!-~])?$"}
 
 _PATHS: Final[dict[str, dict[str, Schema]]] = {
@@ -394,12 +421,87 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "description": _EVENTS,
         }
     },
+    "/api/ws/klines": {
+        "get": _call(
+            "Past candles, oldest first; the last one may be open",
+            _object(
+                symbol=_TEXT,
+                interval=_TEXT,
+                count=_COUNT,
+                candles={"type": "array", "items": _ref("Kline")},
+            ),
+            query=(
+                _SYMBOL,
+                _INTERVAL,
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 500}),
+                _query("end", _ID, meaning="those that opened then or before, milliseconds since the epoch"),
+            ),
+            upstream=True,
+        )
+    },
+    "/api/ws/trades": {
+        "get": _call(
+            "The last trades, oldest first",
+            _object(
+                symbol=_TEXT,
+                count=_COUNT,
+                trades={"type": "array", "items": {"anyOf": [_ref("Trade"), _ref("AggTrade")]}},
+            ),
+            query=(
+                _SYMBOL,
+                _query("aggregate", {"type": "boolean", "default": False}),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 200}),
+            ),
+            upstream=True,
+        )
+    },
+    "/api/ws/symbols": {
+        "get": _call(
+            "Symbols that a text may mean, best match first; without one, those that are traded most",
+            _object(count=_COUNT, symbols={"type": "array", "items": _ref("SymbolInfo")}),
+            query=(
+                _query("query", {"type": "string", "maxLength": 40}),
+                _query("market", {"enum": list(_MARKETS), "default": _MARKETS[0]}),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}),
+            ),
+        )
+    },
+    "/api/ws/sse/stream": {
+        "get": {
+            **_call(
+                "Many streams as Server-Sent Events of one connection, which can be changed",
+                _TEXT,
+                query=(
+                    {
+                        **_query("streams", _ref("StreamNames"), meaning="with slashes or commas; none at first"),
+                        **_LIST,
+                    },
+                    _query("history", _PAST, meaning="past candles before the live ones of each stream of candles"),
+                    _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+                    _query("max_rate", _RATE, meaning="times a second at which it is written to, at most"),
+                ),
+                media_type=_SSE,
+                parameters=_RESUME,
+            ),
+            "description": f"{_EVENTS} The first is `event: open`, with the connection's name for changes; each has its "
+            "`stream`, and one id is a place among the events of all of them.",
+        }
+    },
+    "/api/ws/sse/stream/{connection}": {
+        "post": _call(
+            "Read more streams over an open connection, and some no more; who knows its name needs no token",
+            _object(streams={"type": "array", "items": _ref("StreamName")}),
+            body="StreamChange",
+            parameters=(_path("connection", _TEXT),),
+            others={"404": _problem("there is no such connection; it may have been cut")},
+        )
+    },
     "/api/ws/sse/klines": {
         "get": {
             **_call(
                 "Candles as Server-Sent Events",
                 _TEXT,
-                query=(_SYMBOL, _INTERVAL),
+                query=(_SYMBOL, _INTERVAL, _query("history", _PAST, meaning="past candles before the live ones")),
                 media_type=_SSE,
                 parameters=_RESUME,
             ),
@@ -412,7 +514,6 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _ref("Depth"),
             query=(_SYMBOL, _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             upstream=True,
-            others={"429": _problem("this address reads too many different streams")},
         )
     },
     "/api/ws/sse/depth": {
@@ -500,6 +601,24 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             },
         }
     },
+    "/ws/market": {
+        "get": {
+            "summary": "Many streams over a WebSocket",
+            "description": "Client: `subscribe unsubscribe` with `streams` and an `id` of its own, `ping`. Server: "
+            "`open subscribed unsubscribed error pong`, events as of `/api/ws/sse/stream` with a `position` for an id, "
+            "and `status gap lagged health streams`.",
+            "parameters": [
+                {**_query("streams", _ref("StreamNames"), meaning="with slashes or commas"), **_LIST},
+                _query("since", _TEXT, meaning="go on after the position of an event"),
+                _query("history", _PAST, meaning="past candles before the live ones of each stream of candles"),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+            ],
+            "responses": {
+                "101": {"description": "always; a refusal is a close frame with code and reason"},
+                "400": _problem("the request is no handshake of WebSocket"),
+            },
+        }
+    },
     "/api/logs/today": {
         "get": _call(
             "Today's log records, newest last",
@@ -547,10 +666,11 @@ def _parameters(call: Schema) -> list[Schema]:
     return found
 
 
-def document(*, max_symbols: int, signal_types: Sequence[str]) -> dict[str, object]:
+def document(*, max_symbols: int, max_names: int, signal_types: Sequence[str]) -> dict[str, object]:
     """The whole description, for these settings."""
     settings: dict[str, Schema] = {
         "Symbols": {"type": "array", "items": _ref("Symbol"), "minItems": 1, "maxItems": max_symbols},
+        "StreamNames": {"type": "array", "items": _ref("StreamName"), "maxItems": max_names},
         "SignalType": {"enum": list(signal_types)},
     }
     return {

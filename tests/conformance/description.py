@@ -52,9 +52,14 @@ enabled = false
 include-name = "POST /api/signals"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "422"]
 
+# No connection has a name that somebody makes up.
+[[operations]]
+include-name = "POST /api/ws/sse/stream/{{connection}}"
+checks.positive_data_acceptance.expected-statuses = ["404"]
+
 # No HTTP request is one of WebSocket, whatever its parameters.
 [[operations]]
-include-path = "/ws/signals"
+include-path-regex = "^/ws/"
 checks.positive_data_acceptance.enabled = false
 """
 
@@ -80,10 +85,11 @@ def _testable(document: dict[str, Any]) -> dict[str, Any]:
     schemas["UnsubscribeRequest"] = json.loads(unsubscribe.replace("schemas/Symbols", "schemas/EverListedSymbols"))
     schemas["EverListedSymbols"] = schemas["Symbols"] | {"items": {"$ref": "#/components/schemas/EverListed"}}
     schemas["Symbol"] = {"enum": LISTED}
+    schemas["StreamName"] = {"enum": [f"{symbol.lower()}@trade" for symbol in LISTED]}
     body = paths["/api/ws/unsubscribe"]["post"]["requestBody"]["content"]["application/json"]
     body["schema"] = {"$ref": "#/components/schemas/UnsubscribeRequest"}
     for path, operations in paths.items():
-        if "/sse/" in path:
+        if "/sse/" in path and "get" in operations:
             operations["head"] = _head(operations["get"])
         for parameter in (item for operation in operations.values() for item in operation.get("parameters", ())):
             if parameter["name"] == "user_id":
@@ -98,7 +104,8 @@ def _head(operation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(who: str, python: Path, schema: Path, url: str, admin: str, token: str) -> Row:
-    streams = [f"GET {path}" for path in json.loads(schema.read_text())["paths"] if "/sse/" in path]
+    paths = json.loads(schema.read_text())["paths"]
+    streams = [f"GET {path}" for path, operations in paths.items() if "/sse/" in path and "get" in operations]
     file = schema.with_name("schemathesis.toml")
     file.write_text(
         CONFIGURATION.format(

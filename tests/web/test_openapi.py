@@ -10,11 +10,11 @@ import pytest
 from komas.errors import CallerError
 from komas.signals.validation import DEPTH, read_changes
 from komas.web import openapi
-from komas.web.params import read_subscribe_request
+from komas.web.params import read_change, read_subscribe_request
 from komas.web.problems import ProblemError
 
 TYPES = ("mexc_dex", "my_own")
-DOCUMENT = json.loads(json.dumps(openapi.document(max_symbols=3, signal_types=TYPES)))
+DOCUMENT = json.loads(json.dumps(openapi.document(max_symbols=3, max_names=3, signal_types=TYPES)))
 
 
 def _is_described(name: str, body: str) -> bool:
@@ -48,6 +48,29 @@ def test_a_subscription_is_described_as_it_is_read(body: str, is_good: bool) -> 
     else:
         with pytest.raises(ProblemError):
             read_subscribe_request(body.encode(), 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_good"),
+    [
+        ("{}", True),
+        ('{"subscribe":["btcusdt@trade","BTCUSDT@kline_1M"],"unsubscribe":["币安人生usdt@depth@100ms"]}', True),
+        ('{"subscribe":["btcusdt@kline_7m"]}', False),
+        ('{"subscribe":["btcusdt"]}', False),
+        ('{"subscribe":["btc_usdt@trade"]}', False),
+        ('{"subscribe":["a@trade","b@trade","c@trade","d@trade"]}', False),
+        ('{"subscribe":"btcusdt@trade"}', False),
+        ('{"streams":[]}', False),
+    ],
+)
+def test_a_change_of_streams_is_described_as_it_is_read(body: str, is_good: bool) -> None:  # noqa: FBT001 - a table
+    """The names are the exchange's own."""
+    assert _is_described("StreamChange", body) is is_good
+    if is_good:
+        read_change(body.encode(), 3)
+    else:
+        with pytest.raises(ProblemError):
+            read_change(body.encode(), 3)
 
 
 def _nested(levels: int) -> str:

@@ -37,8 +37,13 @@ def market(services: Services) -> Blueprint:
     @routes.get("/klines")
     async def klines() -> Response:
         stream = params.read_kline_stream(request.args)
+        candles = _candles()
         await check_listed(services, [stream], "symbol")
-        return _open(services, [stream], sse.Show(), returning=sse.return_of(request.headers, request.args))
+        returning = sse.return_of(request.headers, request.args)
+        if not candles or returning is not None:  # who comes back has the past, and what it missed is in the history
+            return _open(services, [stream], sse.Show(), returning=returning)
+        show = MultiplexedShow(DEPTH_SHOWN, services.hub.epoch, is_single=True)
+        return _open_many(services, [stream], show, candles, has_name=False)
 
     @routes.get("/trades")
     async def trades() -> Response:
@@ -58,20 +63,11 @@ def market(services: Services) -> Blueprint:
         settings = services.settings
         streams = params.read_streams(request.args.get("streams"), settings.max_streams_per_address)
         levels = params.read_count(request.args.get("limit"), "limit", default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
-        candles = params.read_count(request.args.get("history"), "history", default=0, least=0, most=MOST)
+        candles = _candles()
         show = MultiplexedShow(levels, services.hub.epoch, params.read_rate(request.args.get("max_rate")))
         await check_listed(services, streams, "streams")
-        if request.method == "HEAD":
-            return sse.head()
-        options = _options(services, streams, show, sse.return_of(request.headers, request.args))
-        more = MultiplexOptions(
-            greeting=Greeting(settings.demo, version("komas"), services.hub.epoch),
-            connections=services.connections,
-            past=services.past,
-            candles=candles,
-        )
-        admission = _admission(services, streams, options.reader)
-        return sse.respond(MultiplexedBody(services.hub, options, more, admission))
+        returning = sse.return_of(request.headers, request.args)
+        return _open_many(services, streams, show, candles, returning=returning)
 
     return routes
 
@@ -80,20 +76,20 @@ def multiplex(services: Services) -> Blueprint:
     """The route that changes what an open connection reads; its name is the proof."""
     routes = Blueprint("multiplex", __name__, url_prefix="/api/ws/sse/stream")
 
-    @routes.post("/<name>")
-    async def change(name: str) -> Response:
+    @routes.post("/<connection>")
+    async def change(connection: str) -> Response:
         asked = params.read_change(await body_of(request), services.settings.max_streams_per_address)
         await check_listed(services, asked.subscribe, "subscribe")
-        connection = services.connections.get(name)
-        if connection is None:
+        found = services.connections.get(connection)
+        if found is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is no such connection; it may have been cut")
         # No await from here on: what is checked is still so when it is changed.
-        fresh = [stream for stream in asked.subscribe if stream not in connection.streams]
-        if fresh and (reason := services.stream_limits.why_full(connection.reader, fresh)) is not None:
+        fresh = [stream for stream in asked.subscribe if stream not in found.streams]
+        if fresh and (reason := services.stream_limits.why_full(found.reader, fresh)) is not None:
             raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers={"Retry-After": str(BUSY_S)})
         services.markets.connect()
-        connection.change(asked.subscribe, asked.unsubscribe)
-        return json_response({"streams": [stream.name for stream in connection.streams]})
+        found.change(asked.subscribe, asked.unsubscribe)
+        return json_response({"streams": [stream.name for stream in found.streams]})
 
     return routes
 
@@ -105,6 +101,32 @@ def _open(
         return sse.head()
     options = _options(services, streams, show, returning)
     return sse.respond(sse.EventBody(services.hub, options, _admission(services, streams, options.reader)))
+
+
+def _open_many(
+    services: Services,
+    streams: Sequence[Stream],
+    show: MultiplexedShow,
+    candles: int,
+    *,
+    returning: sse.Return | None = None,
+    has_name: bool = True,
+) -> Response:
+    if request.method == "HEAD":
+        return sse.head()
+    options = _options(services, streams, show, returning)
+    more = MultiplexOptions(
+        greeting=Greeting(services.settings.demo, version("komas"), services.hub.epoch),
+        connections=services.connections if has_name else None,
+        past=services.past,
+        candles=candles,
+    )
+    return sse.respond(MultiplexedBody(services.hub, options, more, _admission(services, streams, options.reader)))
+
+
+def _candles() -> int:
+    """How many past candles are wanted before the live ones."""
+    return params.read_count(request.args.get("history"), "history", default=0, least=0, most=MOST)
 
 
 def _options(

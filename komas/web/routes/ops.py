@@ -34,7 +34,13 @@ def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
     routes = Blueprint("ops", __name__)
     page = _PAGE.read_bytes()
     settings = services.settings
-    api = encode(openapi.document(max_symbols=settings.max_symbols, signal_types=settings.signal_types))
+    api = encode(
+        openapi.document(
+            max_symbols=settings.max_symbols,
+            max_names=settings.max_streams_per_address,
+            signal_types=settings.signal_types,
+        )
+    )
 
     @routes.get("/")
     async def index() -> Response:

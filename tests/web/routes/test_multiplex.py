@@ -50,6 +50,12 @@ class _Reader:
                     return data
 
 
+def _data(event: dict[str, object]) -> dict[str, object]:
+    data = event["data"]
+    assert isinstance(data, dict)
+    return data
+
+
 def _change(**names: list[str]) -> bytes:
     return json.dumps(names).encode()
 
@@ -96,7 +102,7 @@ async def test_a_reader_comes_back_to_all_of_its_streams(
             hub.publish(ETH, trade(40), 0)
             hub.publish(TRADE, trade(6), 0)
             heard = [await reader.named("message") for _ in range(5)]
-            numbers = [(str(event["stream"])[:3], data["trade_id"]) for event in heard if (data := event["data"])]  # type: ignore[index]
+            numbers = [(str(event["stream"])[:3], data["trade_id"]) for event in heard if (data := _data(event))]
             assert numbers == [("btc", 3), ("btc", 4), ("btc", 5), ("eth", 40), ("btc", 6)]
         answer = harness.stream(f"{STREAM}btcusdt@trade", headers=[*headers[:1], ("Last-Event-ID", "no id of ours")])
         async with answer as events:
@@ -195,7 +201,7 @@ async def test_past_candles_come_before_the_live_ones(autojump_clock: trio.testi
         async with harness.stream(f"{STREAM}btcusdt@kline_5m&history=2") as events:
             reader = _Reader(events)
             past = [await reader.named("message") for _ in range(2)]
-            assert [(event["data"]["timestamp"], event["data"]["is_closed"]) for event in past] == [  # type: ignore[index]
+            assert [(_data(event)["timestamp"], _data(event)["is_closed"]) for event in past] == [
                 (NOW_MS - 300_000, True),
                 (NOW_MS, False),
             ]
@@ -204,7 +210,7 @@ async def test_past_candles_come_before_the_live_ones(autojump_clock: trio.testi
             minute = NOW_MS // MINUTE_MS
             hub.publish(five, kline(minute, closed=True), 0)
             live = await reader.named("message")
-            assert (live["data"]["is_closed"], reader.last_id) == (True, f"{hub.epoch}-1")  # type: ignore[index]
+            assert (_data(live)["is_closed"], reader.last_id) == (True, f"{hub.epoch}-1")
 
 
 async def test_an_order_book_shows_the_levels_that_changed(
@@ -217,7 +223,7 @@ async def test_an_order_book_shows_the_levels_that_changed(
         async with harness.stream(f"{STREAM}btcusdt@depth@100ms&limit=1") as events:
             reader = _Reader(events)
             first = await reader.named("message")
-            assert first["data"]["bids"] == [[100.0, 1.0]]  # type: ignore[index]
+            assert _data(first)["bids"] == [[100.0, 1.0]]
             book = await harness.services.markets.primary.order_books.known(depth, 100)
             harness.services.hub.publish(depth, book, 0)
             harness.services.hub.publish(KLINE, kline(1), 0)
@@ -254,3 +260,31 @@ async def test_one_without_streams_waits_for_them(autojump_clock: trio.testing.M
             )
             harness.services.hub.publish(TRADE, trade(1), 0)
             assert (await reader.named("message"))["stream"] == "btcusdt@trade"
+
+
+async def test_a_single_stream_of_candles_may_begin_with_the_past(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """In the form of its own endpoint; who comes back is given what it missed instead."""
+    async with web_harness(tmp_path) as harness:
+        hub = harness.services.hub
+        harness.exchange.script(obeying)
+        target = "/api/ws/sse/klines?symbol=BTCUSDT&interval=5m&history=2"
+        five = Stream.of(Kind.KLINE, "BTCUSDT", "5m")
+        async with harness.stream(target) as events:
+            reader = _Reader(events)
+            past = [await reader.named("message") for _ in range(2)]
+            assert [(_data(event)["is_closed"], "stream" in event) for event in past] == [
+                (True, False),
+                (False, False),
+            ]
+            minute = NOW_MS // MINUTE_MS
+            hub.publish(five, kline(minute, closed=True), 0)
+            await reader.named("message")
+            assert reader.last_id.endswith(f"-{minute * MINUTE_MS}")
+            assert len(harness.services.connections) == 0
+            hub.publish(five, kline(minute + 5, closed=True), 0)
+        headers = [("Host", "localhost"), ("Last-Event-ID", reader.last_id)]
+        async with harness.stream(target, headers=headers) as events:
+            missed = await _Reader(events).named("message")
+            assert _data(missed)["timestamp"] == (minute + 5) * MINUTE_MS
