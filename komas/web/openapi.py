@@ -483,8 +483,8 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 media_type=_SSE,
                 parameters=_RESUME,
             ),
-            "description": f"{_EVENTS} The first is `event: open`, with the connection's name for changes; each has its "
-            "`stream`, and one id is a place among the events of all of them.",
+            "description": f"{_EVENTS} The first is `event: open`, with the connection's name for changes; each has "
+            "its `stream`, and one id is a place among the events of all of them.",
         }
     },
     "/api/ws/sse/stream/{connection}": {
