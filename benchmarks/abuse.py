@@ -135,8 +135,7 @@ class _Measurement:
                 machine.go_first(pid, priority)
         bystanders.tell(Watch(server.port, case.baits, case.asks, case.is_read_before))
         bystanders.hear()
-        if case.is_read_before:
-            memory.begin()
+        memory.begin()
         costs = Costs(server.pid, exchange.pid, bystanders.pid, attacker.pid, os.getpid())
         target = Target("127.0.0.1", server.port, sources, self._token, symbols)
         attacker.tell((case.attack, target, self._seconds))

@@ -50,7 +50,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _exchange(attack: str, **more: object) -> Case:
-    return msgspec.structs.replace(Case(attack=attack, is_read_before=False, more_mb=96), **more)
+    return msgspec.structs.replace(Case(attack=attack), **more)
 
 
 CASES: Final[dict[str, Case]] = {
@@ -87,8 +87,8 @@ CASES: Final[dict[str, Case]] = {
     "64 files, 100 idle": Case(attack="idle-connections", open_files=64),
     "wide depth": _exchange("wide-depth", baits=BAIT_READERS),
     "fairly wide depth": _exchange("fairly-wide-depth", baits=BAIT_READERS),
-    "gzip bomb": _exchange("gzip-bomb"),
-    "million symbols": _exchange("million-symbols"),
+    "gzip bomb": _exchange("gzip-bomb", is_read_before=False),
+    "million symbols": _exchange("million-symbols", is_read_before=False),
     "jumping ids": _exchange("jumping-ids", baits=(*BAIT_READERS, AGGREGATES)),
     "long price": _exchange("long-price", baits=BAIT_READERS),
     "fairly long price": _exchange("fairly-long-price", baits=BAIT_READERS),

@@ -88,7 +88,7 @@ async def _watch(pipe: Connection, orders: Watch) -> None:
     async with trio.open_nursery() as nursery:
         if orders.is_read_before:
             await nursery.start(bystanders.read)
-            await trio.sleep(SETTLE_S)
+        await trio.sleep(SETTLE_S)
         pipe.send("ready")
         seconds = await trio.to_thread.run_sync(pipe.recv)
         bystanders.seen = Seen()
