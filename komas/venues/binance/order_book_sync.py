@@ -4,13 +4,13 @@ It takes what the feed brings of streams that are kept as books. Nothing here lo
 are: what will be due is in a heap, and a spent budget is one wait for all of them.
 
 Snapshots are the scarcest thing that the exchange gives. Those who read books take turns (``FairQueue``), and who got
-none of late is given one from a part of the budget that is kept for that.
+few of late is given one from a part of the budget that is kept for that.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
@@ -41,6 +41,7 @@ SUSPECT_S: Final = 1.0  # so long a book that was cut may take to show, by its n
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 RECENT_S: Final = 60.0  # as long as the exchange's budget lasts
+OF_RESERVE: Final = 4  # snapshots in that time, after which a reader has none of the reserve
 MOVED_AT_ONCE: Final = 64  # books that became due together, before others may run
 ROOM_EVERY_S: Final = 1.0  # while there is no budget, it is looked for so often
 SNAPSHOTS: Final = 3  # so many that do not fit what is known of a book: only what was heard last is believed
@@ -130,21 +131,23 @@ class _Due:
 
 
 class _Recent:
-    """Who got a snapshot of late."""
+    """Who got many snapshots of late."""
 
     def __init__(self) -> None:
-        self._at: OrderedDict[str, float] = OrderedDict()  # earliest first
+        self._served: deque[tuple[float, str]] = deque()
+        self._counts: Counter[str] = Counter()
 
     def note(self, reader: str, now: float) -> None:
         """One was asked for on behalf of a reader."""
-        self._at[reader] = now
-        self._at.move_to_end(reader)
+        self._served.append((now, reader))
+        self._counts[reader] += 1
 
     def __contains__(self, reader: str) -> bool:
         now = trio.current_time()
-        while self._at and next(iter(self._at.values())) + RECENT_S <= now:
-            self._at.popitem(last=False)
-        return reader in self._at
+        while self._served and self._served[0][0] + RECENT_S <= now:
+            _, other = self._served.popleft()
+            self._counts -= Counter([other])  # a count of none is no entry
+        return self._counts[reader] >= OF_RESERVE
 
 
 class OrderBooks:
