@@ -69,7 +69,10 @@ class MarketAccess(Protocol):
 
 
 class MarketRequest(msgspec.Struct, frozen=True):
-    """What a client asks for at its handshake; ``is_lost`` is whether its place cannot be read."""
+    """What a client asks for at its handshake; ``is_lost`` is whether its place cannot be read.
+
+    ``ignored`` are parameters that there are not.
+    """
 
     streams: tuple[Stream, ...]
     reader: str
@@ -77,6 +80,7 @@ class MarketRequest(msgspec.Struct, frozen=True):
     candles: int = 0
     since: StreamPosition | None = None
     is_lost: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 class _Message(msgspec.Struct):
@@ -198,7 +202,8 @@ class MarketConversation:
         messages = MarketMessages(self._frames)
         request, greeting = self._request, self._greeting
         names = [stream.name for stream in request.streams]
-        await self._socket.send(_text({"type": "open", "streams": names, **msgspec.structs.asdict(greeting)}))
+        opened: dict[str, object] = {"type": "open", "streams": names, **msgspec.structs.asdict(greeting)}
+        await self._socket.send(_text(opened | ({"ignored": request.ignored} if request.ignored else {})))
         if self._hub.status.state is not FeedState.CONNECTED:
             subscription.initial.insert(0, NoticeEnvelope(self._hub.status))
         if request.is_lost:

@@ -169,4 +169,6 @@ async def test_each_call_that_may_be_refused_is_described(
             for call in calls.values()
             if "429" not in call["responses"]
         }
-    assert {path for path in without if "/sse/" not in path} == {"/healthz", "/readyz", "/ws/signals"}
+    assert {path for path in without if "/sse/" not in path} == {
+        "/healthz", "/readyz", "/ws/signals", "/ws/market",
+    }  # fmt: skip

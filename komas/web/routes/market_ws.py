@@ -21,13 +21,16 @@ from komas.web.access import Caller
 from komas.web.hypercorn.transport import transport_of
 from komas.web.market_socket import MarketConversation, MarketRequest
 from komas.web.multiplex import Greeting
-from komas.web.problems import ProblemError
+from komas.web.openapi import query_parameters
+from komas.web.problems import FieldError, ProblemError, invalid
+from komas.web.query import meant, shown, unknown
 from komas.web.routes.control import check_listed
 from komas.web.routes.history import MOST
 from komas.web.routes.market_sse import DEPTH_SHOWN
 from komas.web.services import Services
 
 CLOSE_S: Final = 2.0
+_PARAMETERS: Final = query_parameters()["/ws/market", "GET"]
 
 
 def market_socket(services: Services) -> Blueprint:
@@ -103,6 +106,9 @@ async def _converse(services: Services) -> tuple[Closing, str]:
 
 def _read_request(services: Services, address: str) -> MarketRequest:
     query = websocket.args
+    ignored = unknown(query, _PARAMETERS)
+    if misspelt := [(name, right) for name in ignored if (right := meant(name, _PARAMETERS)) is not None]:
+        raise invalid(FieldError(name[:40], f"{name[:40]}: did you mean {right}?") for name, right in misspelt)
     since = query.get("since")
     place = None if since is None else parse_position(since)
     return MarketRequest(
@@ -112,6 +118,7 @@ def _read_request(services: Services, address: str) -> MarketRequest:
         candles=params.read_count(query.get("history"), "history", default=0, least=0, most=MOST),
         since=place,
         is_lost=since is not None and place is None,
+        ignored=shown(ignored),
     )
 
 

@@ -81,6 +81,7 @@ async def test_what_cannot_be_is_an_error_and_the_socket_stays(
     [
         ("streams=btcusdt@tick", "'btcusdt@tick' is no stream"),
         ("streams=nopeusdt@trade", "NOPEUSDT is not a symbol"),
+        ("stream=btcusdt@trade", "stream: did you mean streams?"),
         ("limit=0", "limit is a whole number"),
         ("history=1001", "history is a whole number"),
     ],
@@ -94,6 +95,14 @@ async def test_a_wrong_request_is_closed_with_its_reason(
         assert visit.closed is not None
         assert visit.closed[0] == 1008
         assert reason in str(visit.closed[1])
+
+
+async def test_what_is_ignored_is_named(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """As of a signal socket."""
+    async with web_harness(tmp_path) as harness:
+        harness.exchange.script(obeying)
+        heard = await _heard(harness, f"{MARKET}?_=1")
+        assert heard[0]["ignored"] == ["_"]
 
 
 async def test_a_flood_a_drain_and_a_full_house_have_their_codes(
