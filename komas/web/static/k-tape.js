@@ -1,0 +1,207 @@
+// The tape: each trade with who took, newest on top; and the funding of a perpetual.
+import { price } from "./digits.js";
+import { make } from "./elements.js";
+import { fraction } from "./k-chart.js";
+import { dataAge, isLive } from "./k-health.js";
+import { feed, looking, onLook, stream } from "./page.js";
+import { every, schedule, setAttribute, setText } from "./paint.js";
+import { about } from "./symbols.js";
+import { age, clock, moment, onWords, t } from "./words.js";
+
+const KEPT = 200;
+const SHOWN = 60;
+
+const listeners = new Set();
+
+/** Call back with the newest trade of what is looked at. */
+export function onLast(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+class Tape extends HTMLElement {
+  connectedCallback() {
+    this.table = this.querySelector("[role=table]");
+    this.rows = this.querySelector("[data-is=rows]");
+    this.note = this.querySelector(".empty");
+    this.button = this.querySelector(".pause");
+    this.word = this.querySelector("[data-is=word]");
+    this.oldTag = this.querySelector("[data-is=old]");
+    [this.priceName, this.sizeName] = this.querySelector(".cols").children;
+    this.lease = feed.lease((changes) => this.take(changes), []);
+    this.look();
+    this.button.addEventListener("click", () => this.pause(!this.isHeld));
+    for (const name of ["pointerenter", "pointerleave", "focusin", "focusout"]) {
+      this.table.addEventListener(name, () => requestAnimationFrame(() => this.renewed()));
+    }
+    onLook("symbol", () => this.look());
+    onWords(() => this.repaint());
+    feed.onState(() => this.repaint());
+    every(1_000, () => this.paintHead());
+  }
+
+  look() {
+    this.entries = []; // newest last: trades and notes
+    this.waiting = 0; // of them, the newest that are not shown yet
+    this.isHeld = false;
+    this.refusal = null;
+    this.rows.replaceChildren();
+    this.lease.set([stream(looking.symbol, "trade")]);
+    this.paintHead();
+  }
+
+  get isPaused() {
+    return this.isHeld || this.table.matches(":hover, :focus-within");
+  }
+
+  pause(isHeld) {
+    this.isHeld = isHeld;
+    this.renewed();
+  }
+
+  renewed() {
+    schedule(this.paint);
+  }
+
+  take(changes) {
+    const name = stream(looking.symbol, "trade");
+    const news = changes.filter((change) => change.stream === name).map(entry).filter(Boolean);
+    for (const { refusal } of news) if (refusal) this.refusal = refusal;
+    const entries = news.filter(({ refusal }) => !refusal);
+    this.entries.push(...entries);
+    this.entries.splice(0, Math.max(0, this.entries.length - KEPT));
+    this.waiting = Math.min(KEPT, this.waiting + entries.length);
+    const last = entries.findLast(({ trade }) => trade);
+    if (last) for (const listener of listeners) listener(last.trade);
+    schedule(this.paint);
+  }
+
+  paint = () => {
+    this.paintHead();
+    if (this.isPaused || !this.waiting) return;
+    const fresh = this.entries.slice(-this.waiting).slice(-SHOWN);
+    this.waiting = 0;
+    const tick = about(looking.symbol).tick_size;
+    const step = about(looking.symbol).step_size;
+    for (const one of fresh) {
+      const row = this.rows.children.length >= SHOWN ? this.rows.lastChild : newRow();
+      fillRow(row, one, tick, step);
+      this.rows.prepend(row);
+    }
+  };
+
+  repaint() {
+    const shown = this.entries.slice(0, this.entries.length - this.waiting).slice(-SHOWN).reverse();
+    const known = about(looking.symbol);
+    shown.forEach((one, at) => { if (this.rows.children[at]) fillRow(this.rows.children[at], one, known.tick_size, known.step_size); });
+    this.paintHead();
+  }
+
+  paintHead() {
+    const known = about(looking.symbol);
+    setText(this.priceName, t("priceIn", { quote: known.quote }));
+    setText(this.sizeName, t("sizeIn", { base: known.base }));
+    const isEmpty = !this.entries.length;
+    this.note.hidden = !isEmpty;
+    if (isEmpty) setText(this.note, this.refusal ?? (isLive() ? t("tapeEmpty") : t("recovering")));
+    const isPaused = this.isPaused && this.waiting > 0;
+    setText(this.word, isPaused ? t("tapePaused", { n: this.waiting }) : "");
+    setText(this.button, t(this.isHeld ? "resume" : "pause"));
+    setAttribute(this.button, "aria-pressed", String(this.isHeld));
+    const old = dataAge();
+    this.oldTag.hidden = isLive() || old === null || old < 2_000;
+    if (!this.oldTag.hidden) setText(this.oldTag, t("old", { age: age(old) }));
+  }
+}
+
+function entry({ event, data }) {
+  if (event === "") return { trade: data };
+  if (event === "gap") return { gap: data };
+  if (event === "lagged") return { lagged: data };
+  return event === "refused" ? { refusal: data.reason } : null;
+}
+
+function newRow() {
+  const cells = [make("span", { role: "cell" }), make("span", { role: "cell" }), make("span", { role: "cell", class: "q" })];
+  const sign = make("span", { "aria-hidden": "true" });
+  const who = make("span", { class: "vh" });
+  const text = document.createTextNode("");
+  cells[0].append(sign, who, text);
+  const row = make("div", { class: "b-row row", role: "row" }, ...cells);
+  row.parts = { sign, who, text, price: cells[0], size: cells[1], time: cells[2] };
+  return row;
+}
+
+function fillRow(row, { trade, gap, lagged }, tick, step) {
+  const { parts } = row;
+  setAttribute(row, "class", trade ? "b-row row" : "b-row row note");
+  for (const cell of [parts.size, parts.time]) cell.hidden = !trade;
+  if (!trade) {
+    setAttribute(parts.price, "class", null);
+    setText(parts.sign, "");
+    setText(parts.who, "");
+    setText(parts.text, gap ? gapText(gap) : t("lagged", { n: Number(lagged.dropped) }));
+    setAttribute(row, "title", parts.text.data);
+    return;
+  }
+  const isBuyer = !trade.is_buyer_maker;
+  setAttribute(row, "title", null);
+  setAttribute(parts.price, "class", isLive() ? (isBuyer ? "up" : "down") : null);
+  setText(parts.sign, isBuyer ? "▲ " : "▼ ");
+  setText(parts.who, `${t(isBuyer ? "buyer" : "seller")} `);
+  setText(parts.text, price(trade.price, tick));
+  setText(parts.size, price(trade.quantity, step));
+  setText(parts.time, clock(Number(trade.timestamp)));
+}
+
+function gapText({ from, to, filled, reason }) {
+  const why = filled ? t("filled") : reason || t("gapBare");
+  if (from === null || to === null) return t("gapOpen", { reason: why });
+  return t("gap", { n: t("trades", { n: Number(BigInt(to) - BigInt(from)) + 1 }), reason: why });
+}
+
+class Funding extends HTMLElement {
+  connectedCallback() {
+    this.list = this.querySelector("dl");
+    this.note = this.querySelector(".empty");
+    this.values = [...this.list.querySelectorAll("dd")];
+    this.lease = feed.lease((changes) => this.take(changes), []);
+    this.look();
+    onLook("symbol", () => this.look());
+    onWords(() => schedule(this.paint));
+    every(1_000, () => schedule(this.paint));
+  }
+
+  look() {
+    this.mark = null;
+    this.isRefused = false;
+    this.lease.set([stream(looking.symbol, "markPrice@1s")]);
+    schedule(this.paint);
+  }
+
+  take(changes) {
+    for (const { stream: name, event, data } of changes) {
+      if (name !== stream(looking.symbol, "markPrice@1s")) continue;
+      if (event === "") this.mark = data;
+      if (event === "refused") this.isRefused = true;
+    }
+    schedule(this.paint);
+  }
+
+  paint = () => {
+    const { mark } = this;
+    this.list.hidden = !mark;
+    this.note.hidden = Boolean(mark);
+    setText(this.note, t(this.isRefused ? "spotOnly" : "connecting"));
+    if (!mark) return;
+    const next = Number(mark.next_funding_time);
+    const texts = [
+      price(mark.price), price(mark.index_price), mark.funding_rate === null ? "–" : fraction(mark.funding_rate),
+      mark.next_funding_time ? `${moment(next)} (${t("in", { age: age(next - Date.now()) })})` : "–",
+    ];
+    texts.forEach((text, at) => setText(this.values[at], text));
+  };
+}
+
+customElements.define("k-tape", Tape);
+customElements.define("k-funding", Funding);
