@@ -22,6 +22,7 @@ from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import control
 from komas.web.routes.market_sse import market
 from komas.web.routes.ops import ops
+from komas.web.routes.pages import pages
 from komas.web.routes.signals_rest import publish, vips
 from komas.web.routes.signals_ws import vip
 from komas.web.services import Services
@@ -49,6 +50,7 @@ def create_app(services: Services) -> QuartTrio:
         control(services),
         market(services),
         ops(services),
+        pages(),
         publish(services),
         vips(services),
         vip(services),
