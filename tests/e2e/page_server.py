@@ -7,6 +7,7 @@ server is what the other tests of pages run against; this one can also be slow, 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import http.server
 import json
@@ -17,22 +18,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-STATIC = Path(__file__).parents[2] / "komas" / "web" / "static"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types komas"
-)
+from komas.web.routes.pages import POLICY, STATIC, chart_script
+
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 ADMIN_TOKEN = "admin-token"
 INTERVALS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "M": 2_592_000_000}
-NAMES = (
+KNOWN = (
     "BTC ETH SOL BNB XRP DOGE PEPE ADA AVAX LINK TAO WIF SUI TON NEAR ONDO JUP SEI ARB LTC INJ APT FIL ATOM DOT UNI "
     "AAVE OP ETC BCH TRX HBAR ICP RENDER FET WLD TIA STX IMX GRT"
-).split()
+)
+NAMES = (*KNOWN.split(" "), *(f"S{number}" for number in range(160)))
+EVERY = {"ticker": 10, "trade": 3, "depth@100ms": 3, "markPrice@1s": 10}  # tenths of a second
 PRICES = {
     "BTC": 67_250.1,
     "ETH": 3412.57,
@@ -108,7 +106,8 @@ class Instrument:
         """An order book around the price."""
         chance = random.Random(ms // 300)
         tick, price = float(self.tick), self.price_at(ms)
-        bids, asks = [], []
+        bids: list[str] = []
+        asks: list[str] = []
         for side, sign in ((bids, -1), (asks, 1)):
             at = price + sign * tick / 2
             for _ in range(100):
@@ -138,6 +137,17 @@ class Instrument:
             f'"estimated_settle_price":{self.text(price)},"funding_rate":0.00010000,"next_funding_time":{funding},"timestamp":{ms}}}'
         )
 
+    def events(self, suffix: str, now: int, history: int, *, is_new: bool) -> list[tuple[str, str]]:
+        """What a stream of this symbol brings: its kind, and the event."""
+        if suffix.startswith("kline_"):
+            count = max(1, history) if is_new else 2
+            return [("kline", row) for row in self.candles(suffix.removeprefix("kline_"), count, now, now)]
+        if suffix == "trade":
+            return [("trade", self.trade(now - back * 90)) for back in range(40 if is_new else 1, 0, -1)]
+        kinds = {"ticker": self.ticker, "depth@100ms": self.depth, "markPrice@1s": self.mark}
+        kind = {"ticker": "ticker", "depth@100ms": "depth", "markPrice@1s": "mark_price"}.get(suffix, "")
+        return [(kind, kinds[suffix](now))] if kind else []
+
     def info(self) -> str:
         """Its line in the list of symbols."""
         return (
@@ -165,8 +175,8 @@ def now_ms() -> int:
 class State:
     """What the server has, and which faults it was asked to show."""
 
-    def __init__(self, chart_script: bytes, symbols: int) -> None:
-        self.chart_script = chart_script
+    def __init__(self, symbols: int) -> None:
+        self.chart_script = chart_script().read_bytes()
         self.instruments = {
             one.symbol: one for one in (Instrument(base, rank) for rank, base in enumerate(NAMES[:symbols]))
         }
@@ -248,9 +258,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self.changed("DELETE")
 
-    def answer(self, body: str | bytes, status: int = 200, kind: str = "application/json") -> None:
+    def answer(
+        self, body: str | bytes, status: int = 200, kind: str = "application/json", *, packed: bool = False
+    ) -> None:
         content = body.encode() if isinstance(body, str) else body
         self.send_response(status)
+        if packed:
+            content = gzip.compress(content)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Content-Security-Policy", POLICY)
@@ -259,13 +274,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def file(self, name: str) -> None:
         if name == "lightweight-charts.js":
-            self.answer(self.state.chart_script, kind="text/javascript")
+            self.answer(self.state.chart_script, kind="text/javascript", packed=True)
             return
         path = (STATIC / name).resolve()
         if not path.is_file() or STATIC not in path.parents:
             self.answer("{}", 404)
             return
-        self.answer(path.read_bytes(), kind=TYPES[path.suffix])
+        self.answer(path.read_bytes(), kind=TYPES[path.suffix], packed=True)
 
     def api(self, path: str, query: dict[str, str]) -> None:
         state, now = self.state, now_ms()
@@ -274,12 +289,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer('{"status":"ok"}')
         elif path == "/api/ws/klines":
             if one is None:
-                self.answer('{"status":400,"detail":"%s is not a symbol"}' % query.get("symbol"), 400)
+                self.answer(json.dumps({"status": 400, "detail": f"{query.get('symbol')} is not a symbol"}), 400)
                 return
             rows = one.candles(query["interval"], int(query.get("limit", 500)), int(query.get("end", now)), now)
-            self.answer(
-                f'{{"symbol":"{one.symbol}","interval":"{query["interval"]}","count":{len(rows)},"candles":[{",".join(rows)}]}}'
-            )
+            head = f'"symbol":"{one.symbol}","interval":"{query["interval"]}","count":{len(rows)}'
+            self.answer(f'{{{head},"candles":[{",".join(rows)}]}}')
         elif path == "/api/ws/symbols":
             text = query.get("query", "").upper()
             found = [row.info() for name, row in state.instruments.items() if text in name][
@@ -289,16 +303,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path == "/api/ws/streams":
             rows = [
                 f'{{"stream":"{name.lower()}@ticker","type":"ticker","symbol":"{name}","interval":null,'
-                f'"health":"{"stale" if name in state.stale else "live"}","subscribers":1,"pinned":false,"last_event_at":"{_iso(now - 200)}"}}'
+                f'"health":"{"stale" if name in state.stale else "live"}","subscribers":1,"pinned":false,'
+                f'"last_event_at":"{_iso(now - 200)}"}}'
                 for name in state.instruments
             ]
             self.answer(f'{{"count":{len(rows)},"streams":[{",".join(rows)}]}}')
         elif path == "/api/ws/status":
-            line = f'{{"url":"ws://x","shard":0,"streams":36,"connected_at":"{_iso(now)}","uptime_seconds":13800.5,"messages_received":19120}}'
+            line = '{"url":"ws://x","shard":0,"streams":36,"uptime_seconds":13800.5,"messages_received":19120}'
             self.answer(
                 f'{{"connected":true,"state":"connected","streams":36,"messages_received":1204553,"reconnects":1,'
                 f'"last_message_at":"{_iso(now - 200)}","reason":null,"connections":[{line},{line}]}}'
             )
+        elif path == "/api/signals":
+            since = int(query.get("since_id", 0))
+            kept = [{**one, "id": one["data"]["id"]} for one in state.signals if one["id"] > since]  # type: ignore[index, operator]
+            self.answer(json.dumps({"signals": kept, "next_since_id": len(state.signals)}))
         else:
             self.administration(path, now)
 
@@ -312,34 +331,62 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "/api/admin/sessions": {
                 "count": 5,
                 "sessions": [
-                    {"id": f"s{at}", "user_id": users[at], "address": f"198.51.100.{at}", "since": _iso(now - ago[at] * 1_000),
-                     "behind": 201 if at == 3 else 0, "admitted": True}
+                    {
+                        "id": f"s{at}",
+                        "user_id": users[at],
+                        "address": f"198.51.100.{at}",
+                        "since": _iso(now - ago[at] * 1_000),
+                        "behind": 201 if at == 3 else 0,
+                        "admitted": True,
+                    }
                     for at in range(5)
                 ],
             },
             "/api/admin/readers": {
                 "count": 3,
-                "readers": [{"address": f"203.0.113.{at}", "streams": 12 * at, "subscriptions": at} for at in range(1, 4)],
+                "readers": [
+                    {"address": f"203.0.113.{at}", "streams": 12 * at, "subscriptions": at} for at in range(1, 4)
+                ],
             },
             "/api/admin/gaps": {
                 "count": 2,
                 "gaps": [
-                    {"stream": "btcusdt@trade", "from": 1, "to": 318, "filled": True, "reason": None, "at": _iso(now - 60_000)},
-                    {"stream": "btcusdt@kline_1m", "from": 1, "to": 2, "filled": False, "reason": "no answer in 15 s", "at": _iso(now - 90_000)},
+                    {
+                        "stream": "btcusdt@trade",
+                        "from": 1,
+                        "to": 318,
+                        "filled": True,
+                        "reason": None,
+                        "at": _iso(now - 60_000),
+                    },
+                    {
+                        "stream": "btcusdt@kline_1m",
+                        "from": 1,
+                        "to": 2,
+                        "filled": False,
+                        "reason": "no answer in 15 s",
+                        "at": _iso(now - 90_000),
+                    },
                 ],
             },
             "/api/logs/today": {
                 "count": 12,
                 "records": [
-                    {"timestamp": _iso(now - 9_000 * (12 - at)), "level": "WARNING" if at % 5 == 2 else "INFO", "logger": "komas.feed",
-                     "message": f"connection {at} was cut by the exchange" if at % 5 == 2 else f"signal {1840 + at} published by demo"}
+                    {
+                        "timestamp": _iso(now - 9_000 * (12 - at)),
+                        "level": "WARNING" if at % 5 == 2 else "INFO",
+                        "logger": "komas.feed",
+                        "message": f"connection {at} was cut by the exchange"
+                        if at % 5 == 2
+                        else f"signal {1840 + at} published by demo",
+                    }
                     for at in range(12)
                 ],
             },
-        }  # fmt: skip
+        }
         if path.startswith("/api/vip/"):
             bodies[path] = {
-                "user_id": path.split("/")[-1],
+                "user_id": path.rsplit("/", maxsplit=1)[-1],
                 "active": True,
                 "revoked": False,
                 "vip_until": now // 1_000 + 2_000_000,
@@ -427,8 +474,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if set(streams) != known and known:
                 self.send("streams", json.dumps({"streams": streams}))
             for stream in list(streams):
-                is_new = stream not in known
-                self.step(stream, is_new, beat, history)
+                self.step(stream, beat, history, is_new=stream not in known)
             known = set(streams)
             if self.state.gap and self.state.gap != gap:
                 gap = self.state.gap
@@ -450,35 +496,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             beat += 1
             time.sleep(0.1)
 
-    def step(self, stream: str, is_new: bool, beat: int, history: int) -> None:
+    def step(self, stream: str, beat: int, history: int, *, is_new: bool) -> None:
+        """What one stream brings in this tenth of a second."""
         symbol, _, suffix = stream.partition("@")
         one = self.state.instruments.get(symbol.upper())
-        now = now_ms()
-        if one is None or symbol.upper() in self.state.stale:
-            if is_new and one is None:
-                self.send(
-                    "status",
-                    json.dumps({"state": "connected", "reason": f"{symbol.upper()} is not a symbol", "stream": stream}),
-                )
-            return
-        position = f"fake-{now}"
-        if suffix == "ticker" and (is_new or (beat + len(symbol)) % 10 == 0):
-            self.data("ticker", one.ticker(now), stream)
-        elif suffix == "trade" and (is_new or beat % 3 == 0):
-            for back in range(40 if is_new else 1):
-                self.data("trade", one.trade(now - (40 - back) * 90 if is_new else now), stream, position)
-        elif suffix.startswith("depth") and (is_new or beat % 3 == 0):
-            self.data("depth", one.depth(now), stream)
-        elif suffix.startswith("markPrice") and (is_new or beat % 10 == 0):
-            self.data("mark_price", one.mark(now), stream)
-        elif suffix.startswith("kline_"):
-            interval = suffix.removeprefix("kline_")
+        if one is None:
             if is_new:
-                for row in one.candles(interval, max(1, history), now, now):
-                    self.data("kline", row, stream)
-            elif beat % 10 == 0:
-                for row in one.candles(interval, 2, now, now):
-                    self.data("kline", row, stream)
+                refusal = {"state": "connected", "reason": f"{symbol.upper()} is not a symbol", "stream": stream}
+                self.send("status", json.dumps(refusal))
+        elif symbol.upper() not in self.state.stale and (is_new or (beat + len(symbol)) % EVERY.get(suffix, 10) == 0):
+            for kind, event in one.events(suffix, now_ms(), history, is_new=is_new):
+                self.data(kind, event, stream, f"fake-{now_ms()}" if kind == "trade" else "")
 
     def data(self, kind: str, data: str, stream: str, position: str = "") -> None:
         self.send("", f'{{"type":"{kind}","data":{data},"timestamp":"{_iso(now_ms())}","stream":"{stream}"}}', position)
@@ -546,9 +574,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def page_serving(chart_script: bytes, symbols: int = 36, port: int = 0) -> Iterator[tuple[str, State]]:
+def page_serving(symbols: int = 36, port: int = 0) -> Iterator[tuple[str, State]]:
     """Serve the page; yields its address and what its tests may change."""
-    state = State(chart_script, symbols)
+    state = State(symbols)
     handler = type("OwnHandler", (Handler,), {"state": state})
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         server.daemon_threads = True

@@ -5,6 +5,7 @@ Everything is read once, at the start. A browser asks again each time (``no-cach
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
@@ -25,7 +26,7 @@ POLICY: Final = (
 )
 CHART: Final = "lightweight-charts.js"  # TradingView's, 5.1.0, as the package litecharts brings it
 
-_STATIC: Final = Path(__file__).parents[1] / "static"
+STATIC: Final = Path(__file__).parents[1] / "static"
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -37,9 +38,10 @@ _PAGES: Final = {"/": "index.html"}  # each has its row in komas/web/openapi.py
 
 
 class StaticFile(msgspec.Struct, frozen=True):
-    """One file as it is sent; ``tag`` is its strong ETag."""
+    """One file as it is sent, plain or ``packed`` (gzip); ``tag`` is the strong ETag of the plain one."""
 
     body: bytes
+    packed: bytes
     content_type: str
     tag: str
 
@@ -69,25 +71,32 @@ def _page(file: StaticFile) -> Callable[[], Awaitable[Response]]:
 
 
 def _respond(file: StaticFile) -> Response:
-    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
-    response = Response(file.body, HTTPStatus.OK, headers, content_type=file.content_type)
-    response.set_etag(file.tag)
-    if file.tag in request.if_none_match:
+    is_packed = request.accept_encodings["gzip"] > 0
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": POLICY, "Vary": "Accept-Encoding"}
+    if is_packed:
+        headers["Content-Encoding"] = "gzip"
+    body = file.packed if is_packed else file.body
+    response = Response(body, HTTPStatus.OK, headers, content_type=file.content_type)
+    tag = f"{file.tag}-gzip" if is_packed else file.tag  # another representation, another tag (RFC 9110, 8.8.3)
+    response.set_etag(tag)
+    if tag in request.if_none_match:
         response.status_code = HTTPStatus.NOT_MODIFIED
         response.set_data(b"")
     return response
 
 
 def _files() -> Iterator[tuple[str, StaticFile]]:
-    for path in _STATIC.rglob("*"):
+    for path in STATIC.rglob("*"):
         if path.suffix in _TYPES:
-            yield path.relative_to(_STATIC).as_posix(), _read(path)
+            yield path.relative_to(STATIC).as_posix(), _read(path)
     yield CHART, _read(chart_script())
 
 
 def _read(path: Path) -> StaticFile:
     body = path.read_bytes()
-    return StaticFile(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+    # No time in it: the same file has the same bytes, and the same tag, in each process.
+    packed = gzip.compress(body, mtime=0)
+    return StaticFile(body, packed, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
 
 
 def chart_script() -> Path:

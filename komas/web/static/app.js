@@ -85,12 +85,8 @@ one("#theme").addEventListener("click", () => {
   const isDark = getComputedStyle(root).colorScheme === "dark" || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   const theme = isDark ? "light" : "dark";
   settings.set("theme", theme);
-  setTheme(theme);
 });
-one("#language").addEventListener("click", () => {
-  settings.set("language", language === "ru" ? "en" : "ru");
-  speak(preferred());
-});
+one("#language").addEventListener("click", () => settings.set("language", language === "ru" ? "en" : "ru"));
 for (const id of ["#gear", "#foot-settings"]) one(id).addEventListener("click", () => openSettings());
 
 // ---- keys: single ones can be turned off (WCAG 2.1.4), and are off in fields

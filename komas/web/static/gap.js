@@ -9,7 +9,10 @@ export class Gaps {
   constructor() {
     this.gaps = [];
     this.colors = { line: "gray", text: "gray", back: "white", font: "11px sans-serif" };
-    this.views = [{ zOrder: () => "bottom", renderer: () => ({ draw: (target) => this.draw(target) }) }];
+    this.views = [
+      { zOrder: () => "bottom", renderer: () => ({ draw: (target) => this.draw(target, this.mark) }) },
+      { zOrder: () => "top", renderer: () => ({ draw: (target) => this.draw(target, this.write) }) },
+    ];
   }
 
   attached({ chart, requestUpdate }) {
@@ -40,27 +43,27 @@ export class Gaps {
     return left === null || right === null ? null : [left - bar / 2, right + bar / 2];
   }
 
-  draw(target) {
+  draw(target, paint) {
     target.useBitmapCoordinateSpace(({ context, bitmapSize, horizontalPixelRatio: ratio }) => {
       for (const gap of this.gaps) {
         const band = this.band(gap);
         if (!band || band[1] < 0 || band[0] * ratio > bitmapSize.width) continue;
-        const [left, right] = band.map((x) => Math.round(x * ratio));
         context.save();
-        context.strokeStyle = this.colors.line;
-        context.lineWidth = ratio;
-        if (band[1] - band[0] < NARROW_PX) dashed(context, [(left + right) / 2], bitmapSize.height, ratio);
-        else {
-          dashed(context, [left, right], bitmapSize.height, ratio);
-          hatched(context, left, right, bitmapSize.height, ratio);
-        }
+        paint.call(this, context, gap, band.map((x) => Math.round(x * ratio)), bitmapSize, ratio);
         context.restore();
-        this.write(context, gap.label, right, bitmapSize, ratio);
       }
     });
   }
 
-  write(context, label, right, { width, height }, ratio) {
+  mark(context, _, [left, right], { height }, ratio) {
+    context.strokeStyle = this.colors.line;
+    context.lineWidth = ratio;
+    if (right - left < NARROW_PX * ratio) return dashed(context, [(left + right) / 2], height, ratio);
+    dashed(context, [left, right], height, ratio);
+    hatched(context, left, right, height, ratio);
+  }
+
+  write(context, { label }, [, right], { width, height }, ratio) {
     context.font = this.colors.font.replace(/^(\d+)px/, (_, size) => `${size * ratio}px`);
     const wide = context.measureText(label).width;
     const x = right + 6 * ratio + wide < width ? right + 6 * ratio : right - wide - 12 * ratio;

@@ -65,7 +65,8 @@ class Book extends HTMLElement {
     const name = stream(looking.symbol, "depth@100ms");
     for (const { stream: of, event, data } of changes) {
       if (of !== name) continue;
-      if (event === "") this.data = data;
+      if (event === "reset") this.data = this.health = this.refusal = null;
+      else if (event === "") this.data = data;
       else if (event === "health") this.health = data;
       else if (event === "refused") this.refusal = data.reason;
     }

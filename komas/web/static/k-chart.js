@@ -58,10 +58,8 @@ class Chart extends HTMLElement {
 
   look() {
     const { symbol, interval } = looking;
-    this.candles = new Candles(interval);
-    this.ticker = this.mark = this.refusal = this.failure = null;
-    this.isLoading = this.isAtStart = false;
-    this.pointed = null;
+    this.ticker = this.mark = this.refusal = null;
+    this.begin();
     this.market.set([stream(symbol, "ticker"), stream(symbol, "markPrice@1s")]);
     this.lease.set([stream(symbol, `kline_${interval}`)]);
     this.formats();
@@ -73,6 +71,13 @@ class Chart extends HTMLElement {
     setText(this.querySelector(".more"), rare ? interval : t("more"));
     setAttribute(this.querySelector(".more"), "class", rare ? "more on" : "more");
     schedule(this.paint);
+  }
+
+  begin() {
+    this.candles = new Candles(looking.interval);
+    this.failure = null;
+    this.isLoading = this.isAtStart = false;
+    this.pointed = null;
   }
 
   takeMarket(changes) {
@@ -96,6 +101,7 @@ class Chart extends HTMLElement {
     const mine = changes.filter((change) => change.stream === name);
     const events = mine.filter(({ event }) => event === "");
     for (const { event, data } of mine) {
+      if (event === "reset") this.begin();
       if (event === "gap") this.candles.declare(data);
       if (event === "refused") this.refusal = data.reason;
     }

@@ -60,7 +60,7 @@ class Health extends HTMLElement {
     document.addEventListener("pointerdown", (event) => {
       if (!this.pop.hidden && !this.pop.contains(event.target) && !this.contains(event.target)) this.open(false);
     });
-    this.banner.querySelector("button").addEventListener("click", () => location.reload());
+    this.banner.querySelector("button").addEventListener("click", () => feed.retry());
     for (const name of ["online", "offline"]) addEventListener(name, () => this.render());
     feed.onState((state) => {
       this.render();

@@ -357,10 +357,10 @@ class Access extends HTMLElement {
   }
 
   paintStory() {
-    const { events, state } = feed.signals;
+    const { events } = feed.signals;
     const list = this.story.querySelector("ul");
-    this.story.hidden = !events.length && state === "off";
-    const lines = events.slice().reverse().map((event) => [clock(event.at), t(event.word ?? "welcome", { code: event.code, s: "…" }), event.reason]);
+    this.story.hidden = !events.length;
+    const lines = events.slice().reverse().map((event) => [clock(event.at), t(event.word, { code: event.code, s: "…" }), event.reason]);
     const key = JSON.stringify(lines);
     if (key === this.storyShown) return;
     this.storyShown = key;

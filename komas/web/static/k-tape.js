@@ -40,12 +40,16 @@ class Tape extends HTMLElement {
     every(1_000, () => this.paintHead());
   }
 
-  look() {
+  begin() {
     this.entries = []; // newest last: trades and notes
     this.waiting = 0; // of them, the newest that are not shown yet
+    this.rows.replaceChildren();
+  }
+
+  look() {
+    this.begin();
     this.isHeld = false;
     this.refusal = null;
-    this.rows.replaceChildren();
     this.lease.set([stream(looking.symbol, "trade")]);
     this.paintHead();
   }
@@ -65,7 +69,10 @@ class Tape extends HTMLElement {
 
   take(changes) {
     const name = stream(looking.symbol, "trade");
-    const news = changes.filter((change) => change.stream === name).map(entry).filter(Boolean);
+    const mine = changes.filter((change) => change.stream === name);
+    const anew = mine.findLastIndex(({ event }) => event === "reset");
+    if (anew >= 0) this.begin();
+    const news = mine.slice(anew + 1).map(entry).filter(Boolean);
     for (const { refusal } of news) if (refusal) this.refusal = refusal;
     const entries = news.filter(({ refusal }) => !refusal);
     this.entries.push(...entries);

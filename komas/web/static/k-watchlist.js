@@ -6,7 +6,7 @@ import { feed, look, looking, onLook, stream, symbolOf } from "./page.js";
 import { every, flash, schedule, setAttribute, setText } from "./paint.js";
 import { settings } from "./store.js";
 import { about, find, onSymbol, queue } from "./symbols.js";
-import { age, count, onWords, t } from "./words.js";
+import { age, onWords, t } from "./words.js";
 
 const BEYOND = 8; // rows above and below the view
 const FIRST = 20; // symbols of somebody who was never here
@@ -101,6 +101,7 @@ class Watchlist extends HTMLElement {
     for (const { stream: name, event, data } of changes) {
       const symbol = symbolOf(name);
       if (event === "") this.tick(symbol, data);
+      else if (event === "reset") this.health.delete(symbol);
       else if (event === "health") this.health.set(symbol, data);
       else if (event === "refused") this.refused.set(symbol, data.reason);
     }
