@@ -84,7 +84,9 @@ def _guard(app: QuartTrio, services: Services) -> None:
         reads = request.method not in _CHANGING and request.endpoint not in _PROTECTED
         caller = _caller()
         page = services.access.page_of(caller)
+        varies = list(response.vary)  # a packed file depends on what the browser unpacks, too
         response.headers.update(cors.headers_of(page, origin_of(caller) or "", reads=reads))
+        response.vary.update(varies)
         response.headers["X-Content-Type-Options"] = "nosniff"
         # All that is told here is of this moment, and a cache may keep even an error for a while (RFC 9110, 15.1).
         response.headers.setdefault("Cache-Control", "no-store")

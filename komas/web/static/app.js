@@ -11,9 +11,14 @@ const THEMES = { system: "themeSystem", light: "themeLight", dark: "themeDark" }
 const one = (selector) => document.querySelector(selector);
 
 await speak(preferred());
-await Promise.all([
-  import("./k-health.js"), import("./k-watchlist.js"), import("./k-chart.js"), import("./k-book.js"), import("./k-tape.js"), import("./k-signals.js"),
-]);
+const PARTS = [
+  () => import("./k-health.js"), () => import("./k-watchlist.js"), () => import("./k-chart.js"), () => import("./k-tape.js"),
+  () => import("./k-book.js"), () => import("./k-signals.js"),
+];
+for (const load of PARTS) {
+  await load();
+  await new Promise((done) => setTimeout(done)); // each in a task of its own: hands come between
+}
 const chart = one("k-chart");
 
 // ---- views

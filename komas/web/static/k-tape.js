@@ -86,21 +86,16 @@ class Tape extends HTMLElement {
   paint = () => {
     this.paintHead();
     if (this.isPaused || !this.waiting) return;
-    const fresh = this.entries.slice(-this.waiting).slice(-SHOWN);
     this.waiting = 0;
-    const tick = about(looking.symbol).tick_size;
-    const step = about(looking.symbol).step_size;
-    for (const one of fresh) {
-      const row = this.rows.children.length >= SHOWN ? this.rows.lastChild : newRow();
-      fillRow(row, one, tick, step);
-      this.rows.prepend(row);
-    }
+    this.repaint();
   };
 
+  /** Write the newest into the rows from the top: rows that move would be a shift of the layout each time. */
   repaint() {
     const shown = this.entries.slice(0, this.entries.length - this.waiting).slice(-SHOWN).reverse();
     const known = about(looking.symbol);
-    shown.forEach((one, at) => { if (this.rows.children[at]) fillRow(this.rows.children[at], one, known.tick_size, known.step_size); });
+    while (this.rows.children.length < shown.length) this.rows.append(newRow());
+    shown.forEach((one, at) => fillRow(this.rows.children[at], one, known.tick_size, known.step_size));
     this.paintHead();
   }
 

@@ -269,8 +269,8 @@ class Watchlist extends HTMLElement {
         row.dataset.symbol = symbol;
         this.wantLine(symbol);
       }
-      const top = `${(first + offset) * height}px`;
-      if (row.style.top !== top) row.style.top = top;
+      const place = `0px ${(first + offset) * height}px`;
+      if (row.style.translate !== place) row.style.translate = place;
       setAttribute(row, "aria-rowindex", String(first + offset + 2));
       setAttribute(row, "aria-selected", String(symbol === looking.symbol));
       setAttribute(row, "tabindex", symbol === tabStop ? "0" : "-1");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import shutil
@@ -59,6 +60,23 @@ async def test_each_file_has_its_type_and_is_kept_until_it_changes(
         again = await harness.call("GET", f"/static/{name}", headers=known)
         assert (again.status, again.body) == (304, b"")
         assert again.headers["etag"] == answer.headers["etag"]
+
+
+async def test_a_file_is_packed_for_a_browser_that_unpacks(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The first view is small on the line; a cache keeps both forms apart, and from other origins' answers."""
+    async with web_harness(tmp_path) as harness:
+        plain = await harness.call("GET", f"/static/{CHART}")
+        accepts = [("Host", "localhost"), ("Accept-Encoding", "gzip, br")]
+        packed = await harness.call("GET", f"/static/{CHART}", headers=accepts)
+        assert gzip.decompress(packed.body) == plain.body
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.headers["etag"] != plain.headers["etag"]
+        for answer in (plain, packed):
+            assert {name.strip() for name in answer.headers["vary"].split(",")} == {"Accept-Encoding", "Origin"}
+        refused = [("Host", "localhost"), ("Accept-Encoding", "gzip;q=0, identity")]
+        assert "content-encoding" not in (await harness.call("GET", f"/static/{CHART}", headers=refused)).headers
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "../routes/pages.py", "..%2froutes%2fpages.py", "%2fetc%2fpasswd", "."])
