@@ -255,6 +255,8 @@ def test_a_symbol_that_falls_silent_is_marked(chromium: Browser, server: tuple[s
         expect(page.locator("[data-symbol=BTCUSDT] small")).to_have_text("▲ stale", timeout=PATIENCE_MS)
         expect(page.locator("k-book .row")).to_have_count(0)
         expect(page.locator("k-book")).to_contain_text("Hidden until it is true again")
+        expect(page.locator("k-chart .last")).to_have_class("last")  # neither rising nor falling
+        expect(page.locator("k-chart [data-is=old]")).to_contain_text("old")
 
 
 def test_a_server_that_is_away_is_said_within_three_seconds(chromium: Browser, server: tuple[str, State]) -> None:

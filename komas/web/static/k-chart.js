@@ -3,9 +3,9 @@ import { after, Candles } from "./candles.js";
 import { compare, direction, percent, places, price, volume } from "./digits.js";
 import { chosen, make, roving } from "./elements.js";
 import { Gaps } from "./gap.js";
-import { dataAge, isLive, toast } from "./k-health.js";
+import { isFresh, toast } from "./k-health.js";
 import { feed, INTERVALS, look, looking, onLook, stream } from "./page.js";
-import { every, flash, schedule, setAttribute, setText } from "./paint.js";
+import { every, schedule, setAttribute, setText } from "./paint.js";
 import { settings } from "./store.js";
 import { about, onSymbol } from "./symbols.js";
 import { age, clock, day, moment, onWords, parts, seconds, t } from "./words.js";
@@ -16,6 +16,7 @@ const VOLUME_PX = 72;
 const SPOKEN_AFTER_MS = 500;
 const LABEL_EVERY_MS = 30_000;
 const IN_TABLE = 50;
+const OLD_MS = 2_000; // an age that is worth a word
 const RARE = ["3m", "30m", "2h", "6h", "8h", "12h", "3d"];
 const COLORS = ["--panel", "--line", "--ink-1", "--ink-3", "--ctl", "--up", "--down", "--up-g", "--down-g", "--warn", "--warn-line", "--inv"];
 
@@ -85,15 +86,9 @@ class Chart extends HTMLElement {
       if (!name.startsWith(`${looking.symbol.toLowerCase()}@`)) continue;
       if (event !== "") continue;
       if (name.includes("@markPrice")) this.mark = data;
-      else this.takeTicker(data);
+      else this.ticker = data;
     }
     schedule(this.paint);
-  }
-
-  takeTicker(data) {
-    const way = this.ticker ? compare(data.price, this.ticker.price) : 0;
-    this.ticker = data;
-    if (way) flash(this.last, way);
   }
 
   take(changes) {
@@ -138,9 +133,14 @@ class Chart extends HTMLElement {
     this.dress(true);
   }
 
+  /** Are both the price and the candles those of now? */
+  get isFresh() {
+    return isFresh(stream(looking.symbol, "ticker")) && isFresh(stream(looking.symbol, `kline_${looking.interval}`));
+  }
+
   /** Colours from the stylesheet; grey while what is drawn is old. */
   dress(isForced = false) {
-    const isGrey = document.documentElement.dataset.state === "offline";
+    const isGrey = !this.isFresh;
     if (!this.chart || (!isForced && isGrey === this.isGrey)) return;
     this.isGrey = isGrey;
     this.colors = readColors(this);
@@ -381,7 +381,7 @@ class Chart extends HTMLElement {
     setText(this.kind, known.tick_size ? t("spot", { tick: price(known.tick_size) }) : t("spotPlain"));
     setText(this.last, price(ticker?.price, known.tick_size));
     const way = ticker ? direction(ticker.price_change_percent) : 0;
-    const tone = !isLive() || !way ? "" : way > 0 ? " up" : " down";
+    const tone = !this.isFresh || !way ? "" : way > 0 ? " up" : " down";
     setAttribute(this.last, "class", `last${tone}`);
     setAttribute(this.chg, "class", `chg${tone}`);
     setText(this.chg, ticker ? `${way > 0 ? "▲ " : way < 0 ? "▼ " : ""}${percent(ticker.price_change_percent)}` : "");
@@ -403,7 +403,7 @@ class Chart extends HTMLElement {
     const left = Number(this.mark.next_funding_time) - Date.now();
     setText(this["funding-name"], this.mark.next_funding_time ? t("fundingIn", { age: age(left) }) : t("funding"));
     setText(this.funding, fraction(rate));
-    const way = isLive() ? direction(rate) : 0;
+    const way = isFresh(stream(looking.symbol, "markPrice@1s")) ? direction(rate) : 0;
     setAttribute(this.funding, "class", way > 0 ? "up" : way < 0 ? "down" : null);
   }
 
@@ -425,13 +425,13 @@ class Chart extends HTMLElement {
     this.note.hidden = !text;
     setText(this.note.firstElementChild, text ?? "");
     this.note.lastElementChild.hidden = !this.failure || isEmpty;
-    const old = dataAge();
-    const isOld = !isLive() && old !== null && old > 2_000;
+    const old = ticker ? Date.now() - Number(ticker.timestamp) : 0;
+    const isOld = !this.isFresh && old > OLD_MS;
     this.oldTag.hidden = !isOld && !halted;
     if (isOld) setText(this.oldTag, t("old", { age: age(old) }));
     else if (halted && ticker) setText(this.oldTag, halted);
     const closes = isEmpty ? null : after(this.candles.newest, looking.interval);
-    this.countdown.hidden = !isLive() || !closes || closes < Date.now();
+    this.countdown.hidden = !this.isFresh || !closes || closes < Date.now();
     if (!this.countdown.hidden) {
       setText(this.countdown, countdown(closes - Date.now()));
       setAttribute(this.countdown, "title", t("closesIn", { s: seconds(closes) }));

@@ -9,11 +9,19 @@ const TOAST_MS = 6_000;
 const BLOCKED = /\b451\b|restricted location|region/i;
 const PAUSED = /\b(418|429)\b|too many requests|banned/i;
 
-/** Is what is shown what the server knows now? */
-export const isLive = () => feed.state.state === "live" && navigator.onLine;
+const DOUBTFUL = new Set(["stale", "recovering"]);
+const OLD = new Set(["noNet", "offline", "again", "exchange", "region", "limit"]);
+
+const exchangeDown = (state) => Object.values(state.exchange).find((line) => line.state !== "connected" && line.state !== "connecting");
+
+/** Does data come from the exchange to this page now? */
+export const isLive = () => feed.state.state === "live" && navigator.onLine && !exchangeDown(feed.state);
+
+/** Is what is shown of a stream what the exchange has now? */
+export const isFresh = (stream) => isLive() && !DOUBTFUL.has(feed.state.unhealthy[stream]?.health);
 
 /** How old the newest data is, in ms. */
-export const dataAge = () => (feed.state.lastEventAt ? Date.now() - feed.state.lastEventAt : null);
+const dataAge = () => (feed.state.lastEventAt ? Date.now() - feed.state.lastEventAt : null);
 
 const problems = { token: null };
 
@@ -30,7 +38,7 @@ export function worst(state, now, isOnline) {
     return { id: "offline", what: "offline", so: "offlineSo", values: { age: age(old) }, retryAt: state.retryAt };
   }
   if (state.state === "lost") return { id: "again", what: "lost", values: {}, retryAt: state.retryAt };
-  const down = Object.values(state.exchange).find((line) => line.state !== "connected" && line.state !== "connecting");
+  const down = exchangeDown(state);
   if (down) return exchangeProblem(down, now);
   if (state.state === "busy") return { id: "busy", what: "busy", values: { reason: state.reason ?? "" }, mild: true, retryAt: state.retryAt };
   return problems.token && { id: "token", mild: true, ...problems.token };
@@ -92,7 +100,7 @@ class Health extends HTMLElement {
     const isOnline = navigator.onLine;
     const word = !isOnline || state.state === "lost" ? "lost" : state.state === "busy" ? "connecting" : state.state;
     const kind = { live: "live", lost: "dead" }[word] ?? "connecting";
-    const unwell = word === "live" && state.health.stale > 0;
+    const unwell = word === "live" && (state.health.stale > 0 || exchangeDown(state));
     setAttribute(this.mark, "class", `mark ${unwell ? "stale" : kind}`);
     setText(this.word, t(word));
     const old = dataAge();
@@ -107,7 +115,7 @@ class Health extends HTMLElement {
     if (problem?.id !== this.shownProblem) this.problemSince = now;
     this.shownProblem = problem?.id ?? null;
     const isShown = problem && now - this.problemSince >= PATIENCE_MS;
-    const isOld = problem && ["noNet", "offline", "again"].includes(problem.id);
+    const isOld = problem && OLD.has(problem.id);
     document.documentElement.dataset.state = isShown && isOld ? "offline" : feed.state.state === "live" ? "live" : "connecting";
     if (problem && !isShown) setTimeout(() => this.render(), PATIENCE_MS - (now - this.problemSince) + 10);
     if (!isShown) {

@@ -2,7 +2,7 @@
 import { price } from "./digits.js";
 import { make } from "./elements.js";
 import { fraction } from "./k-chart.js";
-import { dataAge, isLive } from "./k-health.js";
+import { isFresh, isLive } from "./k-health.js";
 import { feed, looking, onLook, stream } from "./page.js";
 import { every, schedule, setAttribute, setText } from "./paint.js";
 import { about } from "./symbols.js";
@@ -10,6 +10,7 @@ import { age, clock, moment, onWords, t } from "./words.js";
 
 const KEPT = 200;
 const SHOWN = 60;
+const OLD_MS = 2_000; // an age that is worth a word
 
 const listeners = new Set();
 
@@ -49,7 +50,7 @@ class Tape extends HTMLElement {
   look() {
     this.begin();
     this.isHeld = false;
-    this.refusal = null;
+    this.refusal = this.health = null;
     this.lease.set([stream(looking.symbol, "trade")]);
     this.paintHead();
   }
@@ -73,8 +74,11 @@ class Tape extends HTMLElement {
     const anew = mine.findLastIndex(({ event }) => event === "reset");
     if (anew >= 0) this.begin();
     const news = mine.slice(anew + 1).map(entry).filter(Boolean);
-    for (const { refusal } of news) if (refusal) this.refusal = refusal;
-    const entries = news.filter(({ refusal }) => !refusal);
+    for (const { refusal, health } of news) {
+      if (refusal) this.refusal = refusal;
+      if (health) this.health = health;
+    }
+    const entries = news.filter(({ refusal, health }) => !refusal && !health);
     this.entries.push(...entries);
     this.entries.splice(0, Math.max(0, this.entries.length - KEPT));
     this.waiting = Math.min(KEPT, this.waiting + entries.length);
@@ -99,6 +103,13 @@ class Tape extends HTMLElement {
     this.paintHead();
   }
 
+  /** What the stream's health means for who reads the tape; nothing while all is well. */
+  doubt() {
+    if (this.health === "recovering") return t("recovering");
+    const last = this.entries.findLast(({ trade }) => trade);
+    return this.health === "quiet" && last ? t("quiet", { age: age(Date.now() - Number(last.trade.timestamp)) }) : "";
+  }
+
   paintHead() {
     const known = about(looking.symbol);
     setText(this.priceName, t("priceIn", { quote: known.quote }));
@@ -107,11 +118,12 @@ class Tape extends HTMLElement {
     this.note.hidden = !isEmpty;
     if (isEmpty) setText(this.note, this.refusal ?? (isLive() ? t("tapeEmpty") : t("recovering")));
     const isPaused = this.isPaused && this.waiting > 0;
-    setText(this.word, isPaused ? t("tapePaused", { n: this.waiting }) : "");
+    setText(this.word, isPaused ? t("tapePaused", { n: this.waiting }) : this.doubt());
     setText(this.button, t(this.isHeld ? "resume" : "pause"));
     setAttribute(this.button, "aria-pressed", String(this.isHeld));
-    const old = dataAge();
-    this.oldTag.hidden = isLive() || old === null || old < 2_000;
+    const last = this.entries.findLast(({ trade }) => trade);
+    const old = last ? Date.now() - Number(last.trade.timestamp) : 0;
+    this.oldTag.hidden = old < OLD_MS || isFresh(stream(looking.symbol, "trade"));
     if (!this.oldTag.hidden) setText(this.oldTag, t("old", { age: age(old) }));
   }
 }
@@ -120,6 +132,7 @@ function entry({ event, data }) {
   if (event === "") return { trade: data };
   if (event === "gap") return { gap: data };
   if (event === "lagged") return { lagged: data };
+  if (event === "health") return { health: data.health };
   return event === "refused" ? { refusal: data.reason } : null;
 }
 
@@ -148,7 +161,7 @@ function fillRow(row, { trade, gap, lagged }, tick, step) {
   }
   const isBuyer = !trade.is_buyer_maker;
   setAttribute(row, "title", null);
-  setAttribute(parts.price, "class", isLive() ? (isBuyer ? "up" : "down") : null);
+  setAttribute(parts.price, "class", isFresh(stream(looking.symbol, "trade")) ? (isBuyer ? "up" : "down") : null);
   setText(parts.sign, isBuyer ? "▲ " : "▼ ");
   setText(parts.who, `${t(isBuyer ? "buyer" : "seller")} `);
   setText(parts.text, price(trade.price, tick));

@@ -1,7 +1,7 @@
 // The watchlist: a grid of which only the rows in view exist, searched, sorted, remembered.
 import { compare, direction, percent, price, volume } from "./digits.js";
 import { draw, make } from "./elements.js";
-import { isLive, toast } from "./k-health.js";
+import { isFresh, toast } from "./k-health.js";
 import { feed, look, looking, onLook, stream, symbolOf } from "./page.js";
 import { every, flash, schedule, setAttribute, setText } from "./paint.js";
 import { settings } from "./store.js";
@@ -12,6 +12,7 @@ const BEYOND = 8; // rows above and below the view
 const FIRST = 20; // symbols of somebody who was never here
 const SEARCH_AFTER_MS = 150;
 const SORT_EVERY_MS = 2_000;
+const STILL = 12; // rows that stand for those that are not known yet
 const POINTS = 48; // of a sparkline: 24 h of half hours
 const LINE = { width: 48, height: 20 };
 const KEYS = { symbol: null, price: "price", change: "price_change_percent", high: "high", low: "low", volume: "quote_volume" };
@@ -77,6 +78,7 @@ class Watchlist extends HTMLElement {
   async begin() {
     const kept = settings.get("watchlist");
     if (kept) return this.watch(kept);
+    this.body.append(...Array.from({ length: STILL }, stillRow));
     try {
       const [{ streams }, busiest] = await Promise.all([feed.get("api/ws/streams"), find("", FIRST)]);
       const pinned = streams.filter(({ type, pinned }) => type === "ticker" && pinned).map(({ symbol }) => symbol);
@@ -87,6 +89,7 @@ class Watchlist extends HTMLElement {
   }
 
   watch(symbols) {
+    for (const still of this.body.querySelectorAll(".still")) still.remove();
     this.list = symbols;
     this.lease.set(symbols.map((symbol) => stream(symbol, "ticker")));
     this.order(true);
@@ -258,7 +261,6 @@ class Watchlist extends HTMLElement {
       this.rows.delete(symbol);
       spare.push(row);
     }
-    for (const still of this.body.querySelectorAll(".still")) still.remove();
     this.body.style.height = `${this.shown.length * height}px`;
     const tabStop = inView.has(this.focused) ? this.focused : inView.has(looking.symbol) ? looking.symbol : wanted[0];
     wanted.forEach((symbol, offset) => {
@@ -295,7 +297,7 @@ class Watchlist extends HTMLElement {
     row.classList.toggle("stale", Boolean(doubt));
     setText(cells.px, price(ticker?.price, known.tick_size));
     setText(cells.pc, ticker ? percent(ticker.price_change_percent) : "–");
-    const way = ticker && isLive() ? direction(ticker.price_change_percent) : 0;
+    const way = ticker && isFresh(stream(symbol, "ticker")) ? direction(ticker.price_change_percent) : 0;
     setAttribute(cells.pc, "class", `pc${way > 0 ? " up" : way < 0 ? " down" : ""}`);
     setText(cells.high, price(ticker?.high, known.tick_size));
     setText(cells.low, price(ticker?.low, known.tick_size));
@@ -340,6 +342,12 @@ class Watchlist extends HTMLElement {
     setAttribute(spark.firstChild, "d", linePath(line));
     setAttribute(spark, "aria-label", t(line.at(-1) < line[0] ? "falling" : "rising"));
   }
+}
+
+function stillRow(_, at) {
+  const row = make("div", { class: "w-row row still", "aria-hidden": "true" }, make("span"), make("span"), make("span"), make("span"));
+  row.style.translate = `0px ${at * 36}px`;
+  return row;
 }
 
 function newRow() {
