@@ -12,8 +12,12 @@ const one = (selector) => document.querySelector(selector);
 
 await speak(preferred());
 const PARTS = [
-  () => import("./k-health.js"), () => import("./k-watchlist.js"), () => import("./k-chart.js"), () => import("./k-tape.js"),
-  () => import("./k-book.js"), () => import("./k-signals.js"),
+  () => import("./k-health.js"),
+  () => import("./k-watchlist.js"),
+  () => import("./k-chart.js"),
+  () => import("./k-tape.js"),
+  () => import("./k-book.js"),
+  () => import("./k-signals.js"),
 ];
 for (const load of PARTS) {
   await load();
@@ -52,7 +56,8 @@ async function openSettings(section) {
 
 onLook("view", show);
 show(VIEWS.includes(looking.view) ? looking.view : "market");
-for (const button of document.querySelectorAll("[data-go]")) button.addEventListener("click", () => look({ view: button.dataset.go }));
+for (const button of document.querySelectorAll("[data-go]"))
+  button.addEventListener("click", () => look({ view: button.dataset.go }));
 roving(one(".nav"), "[data-go]", (tab) => look({ view: tab.dataset.go }));
 
 const side = one("#side");
@@ -63,7 +68,8 @@ function tab(name) {
     button.tabIndex = button.dataset.tab === name ? 0 : -1;
   }
 }
-for (const button of side.querySelectorAll("[role=tab]")) button.addEventListener("click", () => tab(button.dataset.tab));
+for (const button of side.querySelectorAll("[role=tab]"))
+  button.addEventListener("click", () => tab(button.dataset.tab));
 roving(side.querySelector("[role=tablist]"), "button", (button) => tab(button.dataset.tab));
 
 // ---- language, theme, flash
@@ -81,13 +87,19 @@ function setTheme(theme) {
 onWords(nameTheme);
 nameTheme();
 settings.onChange("theme", setTheme);
-settings.onChange("colors", (colors) => { root.dataset.colors = colors ?? "green"; });
+settings.onChange("colors", (colors) => {
+  root.dataset.colors = colors ?? "green";
+});
 settings.onChange("language", () => speak(preferred()));
-settings.onChange("flash", (is) => { flash.enabled = is !== false; });
+settings.onChange("flash", (is) => {
+  flash.enabled = is !== false;
+});
 flash.enabled = settings.get("flash") !== false;
 
 one("#theme").addEventListener("click", () => {
-  const isDark = getComputedStyle(root).colorScheme === "dark" || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  const isDark =
+    getComputedStyle(root).colorScheme === "dark" ||
+    (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   const theme = isDark ? "light" : "dark";
   settings.set("theme", theme);
 });
@@ -97,7 +109,10 @@ for (const id of ["#gear", "#foot-settings"]) one(id).addEventListener("click", 
 // ---- keys: single ones can be turned off (WCAG 2.1.4), and are off in fields
 
 const KEYS = {
-  "/": () => { look({ view: matchMedia("(max-width: 719px)").matches ? "watch" : "market" }); one("#search").focus(); },
+  "/": () => {
+    look({ view: matchMedia("(max-width: 719px)").matches ? "watch" : "market" });
+    one("#search").focus();
+  },
   "[": () => chart.step(-1),
   "]": () => chart.step(1),
   End: () => chart.toLive(),

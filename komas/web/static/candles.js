@@ -48,7 +48,12 @@ export class Candles {
 
   insert(time) {
     if (this.newest === undefined || time > this.newest) this.times.push(time);
-    else this.times.splice(this.times.findIndex((other) => other > time), 0, time);
+    else
+      this.times.splice(
+        this.times.findIndex((other) => other > time),
+        0,
+        time,
+      );
     if (this.times.length > MOST + 500) for (const old of this.times.splice(0, 500)) this.byTime.delete(old);
   }
 
@@ -70,7 +75,9 @@ export class Candles {
   /** The gaps as they stand: which open times are missing of each; those that were filled are none. */
   missing() {
     return [...this.gaps.values()].flatMap(({ from, to, reason }) => {
-      const next = this.times.find((time) => time >= from && !(to !== null && time > to)) ?? this.times.find((time) => time > from);
+      const next =
+        this.times.find((time) => time >= from && !(to !== null && time > to)) ??
+        this.times.find((time) => time > from);
       const end = to ?? (next === undefined ? from : next - 1);
       const times = [];
       let count = 0;

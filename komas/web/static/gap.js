@@ -49,7 +49,14 @@ export class Gaps {
         const band = this.band(gap);
         if (!band || band[1] < 0 || band[0] * ratio > bitmapSize.width) continue;
         context.save();
-        paint.call(this, context, gap, band.map((x) => Math.round(x * ratio)), bitmapSize, ratio);
+        paint.call(
+          this,
+          context,
+          gap,
+          band.map((x) => Math.round(x * ratio)),
+          bitmapSize,
+          ratio,
+        );
         context.restore();
       }
     });

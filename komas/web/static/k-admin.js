@@ -32,8 +32,19 @@ class Table {
     this.columns = columns;
     this.body = make("tbody");
     this.nothing = said("p", "none", { class: "empty", hidden: true });
-    const heads = columns.map(([id, kind]) => make("th", { class: kind === "n" ? "n" : null, scope: "col" }, id ? said("span", id, { class: kind === "act" ? "vh" : null }) : "№"));
-    this.element = make("div", { class: "scroll", tabindex: "0", role: "group", "data-t-label": label }, make("table", { class: "data tall" }, make("thead", {}, make("tr", {}, ...heads)), this.body), this.nothing);
+    const heads = columns.map(([id, kind]) =>
+      make(
+        "th",
+        { class: kind === "n" ? "n" : null, scope: "col" },
+        id ? said("span", id, { class: kind === "act" ? "vh" : null }) : "№",
+      ),
+    );
+    this.element = make(
+      "div",
+      { class: "scroll", tabindex: "0", role: "group", "data-t-label": label },
+      make("table", { class: "data tall" }, make("thead", {}, make("tr", {}, ...heads)), this.body),
+      this.nothing,
+    );
   }
 
   /** `rows` are arrays of texts or `[text, class]`; `act(row)` makes the last cell's button. */
@@ -56,7 +67,15 @@ class Table {
 
   newRow(act) {
     const line = make("tr", {}, ...this.columns.map(([, kind]) => make("td", { class: kind }, make("span"))));
-    if (act) line.lastChild.replaceChildren(said("button", "disconnect", { class: "btn small quiet", type: "button", onclick: () => act(line.row) }, t("disconnect")));
+    if (act)
+      line.lastChild.replaceChildren(
+        said(
+          "button",
+          "disconnect",
+          { class: "btn small quiet", type: "button", onclick: () => act(line.row) },
+          t("disconnect"),
+        ),
+      );
     return line;
   }
 }
@@ -72,7 +91,10 @@ class Admin extends HTMLElement {
     this.isPaused = false;
     this.lastId = null;
     this.build();
-    onWords(() => { dress(this); this.renew(); });
+    onWords(() => {
+      dress(this);
+      this.renew();
+    });
     every(EVERY_MS, () => this.renew());
     this.enter(tokens.get("admin"));
   }
@@ -81,13 +103,26 @@ class Admin extends HTMLElement {
 
   build() {
     this.gate = this.buildGate();
-    this.parts = [this.buildSum(), this.buildWho(), this.buildGaps(), this.buildLog(), make("div", { class: "aside" }, this.buildPublish(), this.buildVip(), this.buildLines())];
+    this.parts = [
+      this.buildSum(),
+      this.buildWho(),
+      this.buildGaps(),
+      this.buildLog(),
+      make("div", { class: "aside" }, this.buildPublish(), this.buildVip(), this.buildLines()),
+    ];
     this.append(this.gate, ...this.parts);
     dress(this);
   }
 
   buildGate() {
-    const field = make("input", { class: "field", type: "password", autocomplete: "off", spellcheck: "false", required: true, "aria-describedby": "admin-wrong" });
+    const field = make("input", {
+      class: "field",
+      type: "password",
+      autocomplete: "off",
+      spellcheck: "false",
+      required: true,
+      "aria-describedby": "admin-wrong",
+    });
     const wrong = make("p", { class: "wrong", id: "admin-wrong", role: "alert", hidden: true });
     const form = make(
       "form",
@@ -114,11 +149,21 @@ class Admin extends HTMLElement {
       this.sums[id] = { number, rest };
       return make("div", {}, said("dt", id), make("dd", {}, number, " ", rest));
     };
-    return make("dl", { class: "panel sum" }, ...["kExchange", "kStreams", "readers", "gapsHour", "received"].map(fact));
+    return make(
+      "dl",
+      { class: "panel sum" },
+      ...["kExchange", "kStreams", "readers", "gapsHour", "received"].map(fact),
+    );
   }
 
   buildWho() {
-    this.find = make("input", { class: "field", type: "search", "data-t-label": "whoFind", "data-t-hint": "whoFind", autocomplete: "off" });
+    this.find = make("input", {
+      class: "field",
+      type: "search",
+      "data-t-label": "whoFind",
+      "data-t-hint": "whoFind",
+      autocomplete: "off",
+    });
     this.find.addEventListener("input", () => this.paintWho());
     this.whoCount = make("span");
     const place = panel("who", "who", [this.whoCount, button("forget", "small", () => this.leave())], this.who.element);
@@ -127,10 +172,24 @@ class Admin extends HTMLElement {
   }
 
   buildGaps() {
-    const tab = (id, table, isChosen) => said("button", id, {
-      type: "button", role: "tab", "aria-selected": String(isChosen), tabindex: isChosen ? null : "-1", onclick: () => this.showTable(table),
-    });
-    this.tabs = [tab("gapsHour", this.gaps, true), make("button", { type: "button", role: "tab", "aria-selected": "false", tabindex: "-1", onclick: () => this.showTable(this.streams) })];
+    const tab = (id, table, isChosen) =>
+      said("button", id, {
+        type: "button",
+        role: "tab",
+        "aria-selected": String(isChosen),
+        tabindex: isChosen ? null : "-1",
+        onclick: () => this.showTable(table),
+      });
+    this.tabs = [
+      tab("gapsHour", this.gaps, true),
+      make("button", {
+        type: "button",
+        role: "tab",
+        "aria-selected": "false",
+        tabindex: "-1",
+        onclick: () => this.showTable(this.streams),
+      }),
+    ];
     const list = make("div", { class: "seg2h", role: "tablist", "data-t-label": "gapsAndStreams" }, ...this.tabs);
     list.addEventListener("keydown", (event) => {
       if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
@@ -139,7 +198,13 @@ class Admin extends HTMLElement {
       this.tabs[other].focus();
     });
     this.streams.element.hidden = true;
-    return make("section", { class: "panel gaps", "data-t-label": "gapsAndStreams" }, make("div", { class: "head" }, list), this.gaps.element, this.streams.element);
+    return make(
+      "section",
+      { class: "panel gaps", "data-t-label": "gapsAndStreams" },
+      make("div", { class: "head" }, list),
+      this.gaps.element,
+      this.streams.element,
+    );
   }
 
   showTable(table) {
@@ -151,14 +216,32 @@ class Admin extends HTMLElement {
   }
 
   buildLog() {
-    const choice = make("span", { class: "seg", role: "group", "data-t-label": "level" }, ...LEVELS.map((level) => make("button", {
-      type: "button", "aria-pressed": String(level === this.level), onclick: (event) => {
-        this.level = level;
-        for (const other of choice.children) other.setAttribute("aria-pressed", String(other === event.currentTarget));
-        this.readLog();
-      },
-    }, level)));
-    this.pause = said("button", "pause", { class: "btn small", type: "button", "aria-pressed": "false", onclick: () => this.hold() });
+    const choice = make(
+      "span",
+      { class: "seg", role: "group", "data-t-label": "level" },
+      ...LEVELS.map((level) =>
+        make(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": String(level === this.level),
+            onclick: (event) => {
+              this.level = level;
+              for (const other of choice.children)
+                other.setAttribute("aria-pressed", String(other === event.currentTarget));
+              this.readLog();
+            },
+          },
+          level,
+        ),
+      ),
+    );
+    this.pause = said("button", "pause", {
+      class: "btn small",
+      type: "button",
+      "aria-pressed": "false",
+      onclick: () => this.hold(),
+    });
     this.text = make("pre", { tabindex: "0", role: "log", "aria-live": "off", "data-t-label": "log" });
     return panel("log", "log", [choice, this.pause], this.text);
   }
@@ -172,13 +255,29 @@ class Admin extends HTMLElement {
 
   buildPublish() {
     const types = make("datalist", { id: "signal-types" }, ...TYPES.map((type) => make("option", { value: type })));
-    const position = make("select", { class: "field", name: "position" }, make("option", {}, "LONG"), make("option", {}, "SHORT"));
+    const position = make(
+      "select",
+      { class: "field", name: "position" },
+      make("option", {}, "LONG"),
+      make("option", {}, "SHORT"),
+    );
     this.fields = {
-      signal_type: make("input", { class: "field", name: "signal_type", list: "signal-types", value: TYPES[0], autocomplete: "off", required: true }),
+      signal_type: make("input", {
+        class: "field",
+        name: "signal_type",
+        list: "signal-types",
+        value: TYPES[0],
+        autocomplete: "off",
+        required: true,
+      }),
       coin_name: make("input", { class: "field", name: "coin_name", autocomplete: "off", spellcheck: "false" }),
       position,
       spread: make("input", { class: "field", name: "spread", inputmode: "decimal", autocomplete: "off" }),
-      data: make("textarea", { class: "field", name: "data", rows: "3", spellcheck: "false", autocomplete: "off" }, "{}"),
+      data: make(
+        "textarea",
+        { class: "field", name: "data", rows: "3", spellcheck: "false", autocomplete: "off" },
+        "{}",
+      ),
     };
     this.wrongs = {};
     const named = (id, key) => {
@@ -186,7 +285,12 @@ class Admin extends HTMLElement {
       return make("label", { class: "labelled" }, said("span", id), this.fields[key], this.wrongs[key]);
     };
     this.publishWrong = make("p", { class: "wrong", role: "alert", hidden: true });
-    this.updateButton = make("button", { class: "btn", type: "button", hidden: true, onclick: () => this.publish(this.lastId) });
+    this.updateButton = make("button", {
+      class: "btn",
+      type: "button",
+      hidden: true,
+      onclick: () => this.publish(this.lastId),
+    });
     const form = make(
       "form",
       { class: "pad", novalidate: true },
@@ -212,9 +316,20 @@ class Admin extends HTMLElement {
     const form = make(
       "form",
       { class: "pad", novalidate: true },
-      make("div", { class: "row2" }, make("label", { class: "labelled" }, said("span", "user"), this.vipUser), make("label", { class: "labelled" }, said("span", "days"), this.vipDays)),
+      make(
+        "div",
+        { class: "row2" },
+        make("label", { class: "labelled" }, said("span", "user"), this.vipUser),
+        make("label", { class: "labelled" }, said("span", "days"), this.vipDays),
+      ),
       this.vipWrong,
-      make("div", { class: "acts" }, said("button", "grant", { class: "btn" }), button("show", "", () => this.vip("GET")), button("revoke", "danger", () => this.revoke())),
+      make(
+        "div",
+        { class: "acts" },
+        said("button", "grant", { class: "btn" }),
+        button("show", "", () => this.vip("GET")),
+        button("revoke", "danger", () => this.revoke()),
+      ),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -262,7 +377,11 @@ class Admin extends HTMLElement {
     this.isReading = true;
     try {
       const [sessions, readers, gaps, streams, status] = await Promise.all([
-        call("GET", "api/admin/sessions"), call("GET", "api/admin/readers"), call("GET", "api/admin/gaps"), call("GET", "api/ws/streams"), call("GET", "api/ws/status"),
+        call("GET", "api/admin/sessions"),
+        call("GET", "api/admin/readers"),
+        call("GET", "api/admin/gaps"),
+        call("GET", "api/ws/streams"),
+        call("GET", "api/ws/status"),
       ]);
       Object.assign(this, { sessions, readers, gapRows: gaps.gaps, streamRows: streams.streams, status });
       this.paint();
@@ -297,21 +416,47 @@ class Admin extends HTMLElement {
     const live = streamRows.filter(({ health }) => health === "live").length;
     const filled = gapRows.filter((gap) => gap.filled).length;
     const newest = Date.parse(status.last_message_at);
-    this.sum("kExchange", status.connections.length, newest ? t("connectionsNewest", { age: age(Date.now() - newest) }) : t(status.state));
+    this.sum(
+      "kExchange",
+      status.connections.length,
+      newest ? t("connectionsNewest", { age: age(Date.now() - newest) }) : t(status.state),
+    );
     this.sum("kStreams", live, t("liveOthers", { n: streamRows.length - live }));
     this.sum("readers", Number(readers.count), t("readersMore", { n: Number(sessions.count) }));
     this.sum("gapsHour", gapRows.length - filled, t("gapsFilled", { n: filled }));
     this.sum("received", Number(status.messages_received), t("frames"));
     this.paintWho();
-    this.gaps.show(gapRows.map((gap) => ({ cells: [
-      [clock(Date.parse(gap.at) || Number(gap.at)), "q"], gap.stream, gap.filled ? t("filled") : [t("declared"), "tag warn"], [gap.reason ?? "", "q"],
-    ] })));
+    this.gaps.show(
+      gapRows.map((gap) => ({
+        cells: [
+          [clock(Date.parse(gap.at) || Number(gap.at)), "q"],
+          gap.stream,
+          gap.filled ? t("filled") : [t("declared"), "tag warn"],
+          [gap.reason ?? "", "q"],
+        ],
+      })),
+    );
     setText(this.tabs[1], t("streamsTab", { n: streamRows.length }));
-    this.streams.show(streamRows.slice(0, MOST_ROWS).map((row) => ({ cells: [
-      row.stream, row.health === "live" || row.health === "quiet" ? row.health : [row.health, "tag warn"], row.subscribers,
-      [row.last_event_at ? age(Date.now() - Date.parse(row.last_event_at)) : t("never"), "q"],
-    ] })));
-    this.lines.show(status.connections.map((line, at) => ({ cells: [String(at + 1), line.streams, count(Number(line.messages_received)), age(Number(line.uptime_seconds) * 1_000)] })));
+    this.streams.show(
+      streamRows.slice(0, MOST_ROWS).map((row) => ({
+        cells: [
+          row.stream,
+          row.health === "live" || row.health === "quiet" ? row.health : [row.health, "tag warn"],
+          row.subscribers,
+          [row.last_event_at ? age(Date.now() - Date.parse(row.last_event_at)) : t("never"), "q"],
+        ],
+      })),
+    );
+    this.lines.show(
+      status.connections.map((line, at) => ({
+        cells: [
+          String(at + 1),
+          line.streams,
+          count(Number(line.messages_received)),
+          age(Number(line.uptime_seconds) * 1_000),
+        ],
+      })),
+    );
   }
 
   sum(id, number, rest) {
@@ -323,19 +468,42 @@ class Admin extends HTMLElement {
     if (!this.sessions) return;
     const now = Date.now();
     const sessions = this.sessions.sessions.map((one) => ({
-      id: one.id, behind: Number(one.behind), who: t("userNo", { id: one.user_id }), address: one.address, by: t("bySignals"), since: Date.parse(one.since) || Number(one.since),
+      id: one.id,
+      behind: Number(one.behind),
+      who: t("userNo", { id: one.user_id }),
+      address: one.address,
+      by: t("bySignals"),
+      since: Date.parse(one.since) || Number(one.since),
     }));
-    const readers = this.readers.readers.map((one) => ({ id: null, behind: 0, who: t("reader"), address: one.address, by: t("byMarket", { n: Number(one.subscriptions ?? one.streams) }), since: null }));
+    const readers = this.readers.readers.map((one) => ({
+      id: null,
+      behind: 0,
+      who: t("reader"),
+      address: one.address,
+      by: t("byMarket", { n: Number(one.subscriptions ?? one.streams) }),
+      since: null,
+    }));
     const query = this.find.value.trim().toLowerCase();
     const all = [...sessions, ...readers].sort((a, b) => b.behind - a.behind);
-    const shown = all.filter(({ who, address }) => !query || `${who} ${address}`.toLowerCase().includes(query)).slice(0, MOST_ROWS);
+    const shown = all
+      .filter(({ who, address }) => !query || `${who} ${address}`.toLowerCase().includes(query))
+      .slice(0, MOST_ROWS);
     setText(this.whoCount, t("whoShown", { n: shown.length, all: all.length }));
-    this.who.show(shown.map((one) => ({
-      id: one.id,
-      name: `${one.who}, ${one.address}`,
-      label: t("disconnectWho", { who: `${one.who}, ${one.address}` }),
-      cells: [one.who, one.address, [one.by, "q"], one.since ? age(now - one.since) : "–", one.behind > 0 ? [t("waiting", { n: one.behind }), "tag warn"] : "0"],
-    })), (row) => this.disconnect(row));
+    this.who.show(
+      shown.map((one) => ({
+        id: one.id,
+        name: `${one.who}, ${one.address}`,
+        label: t("disconnectWho", { who: `${one.who}, ${one.address}` }),
+        cells: [
+          one.who,
+          one.address,
+          [one.by, "q"],
+          one.since ? age(now - one.since) : "–",
+          one.behind > 0 ? [t("waiting", { n: one.behind }), "tag warn"] : "0",
+        ],
+      })),
+      (row) => this.disconnect(row),
+    );
     for (const line of this.who.body.children) line.lastChild.firstChild.hidden = line.row.id === null;
   }
 
@@ -380,7 +548,10 @@ class Admin extends HTMLElement {
     const body = id ? `{"data": ${data}}` : `{"signal_type": ${type}, "data": ${data}}`;
     if (body !== this.sent?.body || id !== this.sent?.id) this.sent = { body, id, key: newKey() };
     try {
-      const answer = await call(id ? "PATCH" : "POST", id ? `api/signals/${id}` : "api/signals", { body, key: this.sent.key });
+      const answer = await call(id ? "PATCH" : "POST", id ? `api/signals/${id}` : "api/signals", {
+        body,
+        key: this.sent.key,
+      });
       this.sent = null;
       this.lastId = String(id ?? answer.id ?? answer.data?.id);
       this.updateButton.hidden = false;
@@ -389,7 +560,10 @@ class Admin extends HTMLElement {
     } catch (error) {
       if (error.errors?.length) this.refuse(error.errors);
       else {
-        setText(this.publishWrong, t(error.status === 503 || error.status === 0 ? "storeAway" : "notPublished", { reason: error.message }));
+        setText(
+          this.publishWrong,
+          t(error.status === 503 || error.status === 0 ? "storeAway" : "notPublished", { reason: error.message }),
+        );
         this.publishWrong.hidden = false;
       }
     }
@@ -404,10 +578,15 @@ class Admin extends HTMLElement {
       setText(place, error?.message ?? "");
       setAttribute(this.fields[key], "aria-invalid", error ? "true" : null);
     }
-    const rest = errors.filter(({ field }) => !(field in this.wrongs) && !(field.replace(/^data\./, "") in this.wrongs));
+    const rest = errors.filter(
+      ({ field }) => !(field in this.wrongs) && !(field.replace(/^data\./, "") in this.wrongs),
+    );
     this.publishWrong.hidden = !rest.length;
     setText(this.publishWrong, rest.map(({ field, message }) => `${field}: ${message}`).join("; "));
-    Object.keys(this.wrongs).map((key) => this.fields[key]).find((field) => field.getAttribute("aria-invalid"))?.focus();
+    Object.keys(this.wrongs)
+      .map((key) => this.fields[key])
+      .find((field) => field.getAttribute("aria-invalid"))
+      ?.focus();
   }
 
   async vip(method) {
@@ -418,7 +597,12 @@ class Admin extends HTMLElement {
       const body = method === "POST" ? `{"days": ${JSON.stringify(Number(this.vipDays.value))}}` : undefined;
       const answer = await call(method, `api/vip/${encodeURIComponent(user)}`, { body });
       const until = Number(answer.vip_until) * 1_000 || Date.parse(answer.vip_until);
-      const says = method === "DELETE" ? t("revoked", { user }) : answer.active === false || !until ? t("vipNone", { user }) : t("vipUntil", { user, time: day(until) });
+      const says =
+        method === "DELETE"
+          ? t("revoked", { user })
+          : answer.active === false || !until
+            ? t("vipNone", { user })
+            : t("vipUntil", { user, time: day(until) });
       setText(this.vipSays, says);
       if (method === "POST" && until) toast(t("granted", { user, time: moment(until) }));
     } catch (error) {

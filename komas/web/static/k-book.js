@@ -44,12 +44,17 @@ class Book extends HTMLElement {
     this.groups = this.querySelector(".seg");
     this.group = 1;
     this.lease = feed.lease((changes) => this.take(changes), []);
-    this.groups.append(...GROUPS.map((many) => make("button", { type: "button", "data-many": many, onclick: () => this.groupBy(many) })));
+    this.groups.append(
+      ...GROUPS.map((many) => make("button", { type: "button", "data-many": many, onclick: () => this.groupBy(many) })),
+    );
     this.look();
     onLook("symbol", () => this.look());
     onSymbol((symbol) => symbol === looking.symbol && schedule(this.paint));
     onWords(() => schedule(this.paint));
-    onLast((trade) => { this.trade = trade; schedule(this.paint); });
+    onLast((trade) => {
+      this.trade = trade;
+      schedule(this.paint);
+    });
     feed.onState(() => schedule(this.paint));
     new ResizeObserver(() => schedule(this.paint)).observe(this);
   }
@@ -82,7 +87,8 @@ class Book extends HTMLElement {
   get doubt() {
     if (this.refusal) return this.refusal;
     if (!isLive()) return t("bookHiddenSo");
-    if (this.health && !TRUE.has(this.health.health)) return this.health.health === "recovering" ? t("recovering") : t("bookHiddenSo");
+    if (this.health && !TRUE.has(this.health.health))
+      return this.health.health === "recovering" ? t("recovering") : t("bookHiddenSo");
     return this.data ? null : t("recovering");
   }
 
@@ -113,7 +119,10 @@ class Book extends HTMLElement {
     const count = this.levels;
     const side = (levels, rounded) => summed((step ? grouped(levels, step, rounded) : levels).slice(0, count));
     const [bids, asks] = [side(this.data.bids, floor), side(this.data.asks, ceil)];
-    const most = [bids, asks].map((levels) => levels.at(-1)?.[2] ?? "0").sort(compare).at(-1);
+    const most = [bids, asks]
+      .map((levels) => levels.at(-1)?.[2] ?? "0")
+      .sort(compare)
+      .at(-1);
     this.paintSide(this.bids, bids, "up", known.tick_size, most);
     this.paintSide(this.asks, asks, "down", known.tick_size, most);
     this.paintMiddle(known);
@@ -123,7 +132,12 @@ class Book extends HTMLElement {
     if (!tick) return;
     for (const button of this.groups.children) {
       const many = Number(button.dataset.many);
-      setText(button, price(multiply(tick, many)).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, ""));
+      setText(
+        button,
+        price(multiply(tick, many))
+          .replace(/(\.\d*?)0+$/, "$1")
+          .replace(/\.$/, ""),
+      );
       setAttribute(button, "aria-pressed", String(many === this.group));
     }
   }
@@ -148,7 +162,10 @@ class Book extends HTMLElement {
     const isUp = trade && !trade.is_buyer_maker;
     setText(this.lastPrice, trade ? `${isUp ? "▲" : "▼"} ${price(trade.price, known.tick_size)}` : "");
     setAttribute(this.lastPrice, "class", trade ? (isUp ? "up" : "down") : null);
-    setText(this.spread, bids.length && asks.length ? t("spread", { n: price(subtract(asks[0][0], bids[0][0]), known.tick_size) }) : "");
+    setText(
+      this.spread,
+      bids.length && asks.length ? t("spread", { n: price(subtract(asks[0][0], bids[0][0]), known.tick_size) }) : "",
+    );
   }
 }
 

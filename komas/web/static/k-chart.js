@@ -18,15 +18,30 @@ const LABEL_EVERY_MS = 30_000;
 const IN_TABLE = 50;
 const OLD_MS = 2_000; // an age that is worth a word
 const RARE = ["3m", "30m", "2h", "6h", "8h", "12h", "3d"];
-const COLORS = ["--panel", "--line", "--ink-1", "--ink-3", "--ctl", "--up", "--down", "--up-g", "--down-g", "--warn", "--warn-line", "--inv"];
+const COLORS = [
+  "--panel",
+  "--line",
+  "--ink-1",
+  "--ink-3",
+  "--ctl",
+  "--up",
+  "--down",
+  "--up-g",
+  "--down-g",
+  "--warn",
+  "--warn-line",
+  "--inv",
+];
 
 const lib = () => globalThis.LightweightCharts;
 const point = (ms) => ms / 1_000;
 
 class Chart extends HTMLElement {
   connectedCallback() {
-    for (const name of ["base", "quote", "kind", "last", "chg", "high", "low", "vol", "funding"]) this[name] = this.querySelector(`[data-is=${name}]`);
-    for (const name of ["high-name", "low-name", "vol-name", "funding-name"]) this[name] = this.querySelector(`[data-is=${name}]`);
+    for (const name of ["base", "quote", "kind", "last", "chg", "high", "low", "vol", "funding"])
+      this[name] = this.querySelector(`[data-is=${name}]`);
+    for (const name of ["high-name", "low-name", "vol-name", "funding-name"])
+      this[name] = this.querySelector(`[data-is=${name}]`);
     this.plot = this.querySelector(".plot");
     this.legend = this.querySelector(".legend");
     this.note = this.querySelector(".plotnote");
@@ -45,10 +60,20 @@ class Chart extends HTMLElement {
   follow() {
     onLook("symbol", () => this.look());
     onLook("interval", () => this.look());
-    onSymbol((symbol) => { if (symbol === looking.symbol) { this.formats(); schedule(this.paint); } });
-    onWords(() => { this.formats(); this.legend.replaceChildren(); schedule(this.paint); });
+    onSymbol((symbol) => {
+      if (symbol === looking.symbol) {
+        this.formats();
+        schedule(this.paint);
+      }
+    });
+    onWords(() => {
+      this.formats();
+      this.legend.replaceChildren();
+      schedule(this.paint);
+    });
     feed.onState(() => this.dress());
-    for (const key of ["theme", "colors", "hollow"]) settings.onChange(key, () => requestAnimationFrame(() => this.dress(true)));
+    for (const key of ["theme", "colors", "hollow"])
+      settings.onChange(key, () => requestAnimationFrame(() => this.dress(true)));
     settings.onChange("times", () => this.formats());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.dress(true));
     every(1_000, () => schedule(this.paint));
@@ -66,8 +91,13 @@ class Chart extends HTMLElement {
     this.formats();
     this.fill();
     this.chart?.timeScale().resetTimeScale();
-    for (const button of this.intervals) setAttribute(button, "aria-checked", String(button.dataset.interval === interval));
-    chosen([...this.querySelectorAll("[role=radiogroup] [data-interval]")], (button) => button.dataset.interval === interval, "aria-checked");
+    for (const button of this.intervals)
+      setAttribute(button, "aria-checked", String(button.dataset.interval === interval));
+    chosen(
+      [...this.querySelectorAll("[role=radiogroup] [data-interval]")],
+      (button) => button.dataset.interval === interval,
+      "aria-checked",
+    );
     const rare = RARE.includes(interval);
     setText(this.querySelector(".more"), rare ? interval : t("more"));
     setAttribute(this.querySelector(".more"), "class", rare ? "more on" : "more");
@@ -101,7 +131,8 @@ class Chart extends HTMLElement {
       if (event === "refused") this.refusal = data.reason;
     }
     const done = events.map(({ data }) => [this.candles.add(data), data]);
-    const isRedrawn = done.some(([how]) => how === "changed") || mine.some(({ event }) => event === "gap") || done.length > 3;
+    const isRedrawn =
+      done.some(([how]) => how === "changed") || mine.some(({ event }) => event === "gap") || done.length > 3;
     if (isRedrawn) this.fill();
     else for (const [how, data] of done) if (how === "last") this.update(data);
     if (events.length) this.refusal = null;
@@ -121,7 +152,11 @@ class Chart extends HTMLElement {
     this.chart = createChart(this.plot, { autoSize: true, layout: { attributionLogo: false } });
     this.bars = this.chart.addSeries(CandlestickSeries, { lastValueVisible: false, priceLineVisible: false }, 0);
     this.line = this.bars.createPriceLine({ price: 0, lineStyle: 1, lineWidth: 1 });
-    this.volumes = this.chart.addSeries(HistogramSeries, { priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false }, 1);
+    this.volumes = this.chart.addSeries(
+      HistogramSeries,
+      { priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false },
+      1,
+    );
     this.chart.panes()[1]?.setHeight(VOLUME_PX);
     this.gaps = new Gaps();
     this.bars.attachPrimitive(this.gaps);
@@ -150,15 +185,31 @@ class Chart extends HTMLElement {
     const line = { color: color("--line") };
     const cross = { color: color("--ink-3"), labelBackgroundColor: color("--ink-1") };
     this.chart.applyOptions({
-      layout: { background: { color: color("--panel") }, textColor: color("--ink-3"), fontSize: 11, fontFamily: getComputedStyle(this).fontFamily, panes: { separatorColor: color("--line"), enableResize: false } },
+      layout: {
+        background: { color: color("--panel") },
+        textColor: color("--ink-3"),
+        fontSize: 11,
+        fontFamily: getComputedStyle(this).fontFamily,
+        panes: { separatorColor: color("--line"), enableResize: false },
+      },
       grid: { vertLines: line, horzLines: line },
       crosshair: { mode: 0, vertLine: cross, horzLine: cross },
       rightPriceScale: { borderColor: color("--line"), minimumWidth: 76 },
-      timeScale: { borderColor: color("--line"), timeVisible: true, secondsVisible: looking.interval === "1s", rightOffset: 4 },
+      timeScale: {
+        borderColor: color("--line"),
+        timeVisible: true,
+        secondsVisible: looking.interval === "1s",
+        rightOffset: 4,
+      },
     });
     const isHollow = settings.get("hollow");
     this.bars.applyOptions({
-      upColor: isHollow ? color("--panel") : up, downColor: down, borderUpColor: up, borderDownColor: down, wickUpColor: up, wickDownColor: down,
+      upColor: isHollow ? color("--panel") : up,
+      downColor: down,
+      borderUpColor: up,
+      borderDownColor: down,
+      wickUpColor: up,
+      wickDownColor: down,
     });
     this.volumeColors = [fade(up), fade(down)];
     this.fill();
@@ -169,12 +220,21 @@ class Chart extends HTMLElement {
     const known = about(looking.symbol);
     const digits = places(known.tick_size) ?? this.mostPlaces();
     this.bars.applyOptions({
-      priceFormat: { type: "custom", minMove: 10 ** -digits, formatter: (value) => price(value.toFixed(digits), known.tick_size) },
+      priceFormat: {
+        type: "custom",
+        minMove: 10 ** -digits,
+        formatter: (value) => price(value.toFixed(digits), known.tick_size),
+      },
     });
-    this.volumes.applyOptions({ priceFormat: { type: "custom", minMove: 1e-8, formatter: (value) => volume(String(value)) } });
+    this.volumes.applyOptions({
+      priceFormat: { type: "custom", minMove: 1e-8, formatter: (value) => volume(String(value)) },
+    });
     this.chart.applyOptions({
       localization: { locale: document.documentElement.lang, timeFormatter: (time) => this.timeText(time * 1_000) },
-      timeScale: { tickMarkFormatter: (time, kind) => tickText(time * 1_000, kind), secondsVisible: looking.interval === "1s" },
+      timeScale: {
+        tickMarkFormatter: (time, kind) => tickText(time * 1_000, kind),
+        secondsVisible: looking.interval === "1s",
+      },
     });
   }
 
@@ -184,7 +244,9 @@ class Chart extends HTMLElement {
   }
 
   timeText(ms) {
-    return /[dwM]/.test(looking.interval) ? day(ms) : `${day(ms, { day: "numeric", month: "short" })}, ${clock(ms, looking.interval === "1s")}`;
+    return /[dwM]/.test(looking.interval)
+      ? day(ms)
+      : `${day(ms, { day: "numeric", month: "short" })}, ${clock(ms, looking.interval === "1s")}`;
   }
 
   /** Draw everything anew; the view stays where it is. */
@@ -197,9 +259,17 @@ class Chart extends HTMLElement {
     this.volumes.setData(times.map((time) => this.volumeBar(time)));
     this.lastLine();
     this.shownGaps = missing.map((gap) => ({
-      first: point(gap.times[0]), last: point(gap.times.at(-1)), label: gapText(gap), ms: gap.times[0],
+      first: point(gap.times[0]),
+      last: point(gap.times.at(-1)),
+      label: gapText(gap),
+      ms: gap.times[0],
     }));
-    this.gaps.show(this.shownGaps, { line: this.colors["--warn-line"], text: this.colors["--warn"], back: this.colors["--panel"], font: `11px ${getComputedStyle(this).fontFamily}` });
+    this.gaps.show(this.shownGaps, {
+      line: this.colors["--warn-line"],
+      text: this.colors["--warn"],
+      back: this.colors["--panel"],
+      font: `11px ${getComputedStyle(this).fontFamily}`,
+    });
   }
 
   /** The line of the last price; text stands on its label, so it has the colour of text. */
@@ -208,21 +278,35 @@ class Chart extends HTMLElement {
     const name = this.isGrey ? "--ink-3" : last && compare(last.close, last.open) < 0 ? "--down" : "--up";
     const color = this.colors[name];
     this.line.applyOptions({
-      price: Number(last?.close ?? 0), color, axisLabelColor: color, axisLabelTextColor: this.colors["--inv"],
-      axisLabelVisible: Boolean(last), lineVisible: Boolean(last),
+      price: Number(last?.close ?? 0),
+      color,
+      axisLabelColor: color,
+      axisLabelTextColor: this.colors["--inv"],
+      axisLabelVisible: Boolean(last),
+      lineVisible: Boolean(last),
     });
   }
 
   bar(time) {
     const candle = this.candles.byTime.get(time);
     if (!candle) return { time: point(time) };
-    return { time: point(time), open: Number(candle.open), high: Number(candle.high), low: Number(candle.low), close: Number(candle.close) };
+    return {
+      time: point(time),
+      open: Number(candle.open),
+      high: Number(candle.high),
+      low: Number(candle.low),
+      close: Number(candle.close),
+    };
   }
 
   volumeBar(time) {
     const candle = this.candles.byTime.get(time);
     if (!candle) return { time: point(time) };
-    return { time: point(time), value: Number(candle.volume), color: this.volumeColors[compare(candle.close, candle.open) < 0 ? 1 : 0] };
+    return {
+      time: point(time),
+      value: Number(candle.volume),
+      color: this.volumeColors[compare(candle.close, candle.open) < 0 ? 1 : 0],
+    };
   }
 
   update({ timestamp }) {
@@ -242,7 +326,9 @@ class Chart extends HTMLElement {
     this.failure = null;
     try {
       const { symbol, interval } = looking;
-      const body = await feed.get(`api/ws/klines?symbol=${encodeURIComponent(symbol)}&interval=${interval}&limit=${PAGE}&end=${candles.oldest - 1}`);
+      const body = await feed.get(
+        `api/ws/klines?symbol=${encodeURIComponent(symbol)}&interval=${interval}&limit=${PAGE}&end=${candles.oldest - 1}`,
+      );
       if (candles !== this.candles) return;
       this.isAtStart = candles.prepend(body.candles) === 0;
       if (!this.isAtStart) this.fill();
@@ -260,9 +346,18 @@ class Chart extends HTMLElement {
 
   controls() {
     const group = this.querySelector("[role=radiogroup]");
-    const button = (interval, attributes) => make("button", {
-      type: "button", role: "radio", "data-interval": interval, onclick: () => this.choose(interval), ...attributes,
-    }, interval);
+    const button = (interval, attributes) =>
+      make(
+        "button",
+        {
+          type: "button",
+          role: "radio",
+          "data-interval": interval,
+          onclick: () => this.choose(interval),
+          ...attributes,
+        },
+        interval,
+      );
     group.append(...INTERVALS.map((interval) => button(interval, { class: RARE.includes(interval) ? "rare" : null })));
     this.menu.append(...RARE.map((interval) => button(interval, { role: "menuitemradio" })));
     this.intervals = [...this.menu.children];
@@ -276,12 +371,17 @@ class Chart extends HTMLElement {
       this.toggleMenu(false);
       more.focus();
     });
-    document.addEventListener("pointerdown", (event) => { if (!this.menu.contains(event.target) && event.target !== more) this.toggleMenu(false); });
+    document.addEventListener("pointerdown", (event) => {
+      if (!this.menu.contains(event.target) && event.target !== more) this.toggleMenu(false);
+    });
     this.querySelector(".fit").addEventListener("click", () => this.chart?.timeScale().fitContent());
     this.querySelector(".live").addEventListener("click", () => this.toLive());
     this.querySelector(".table").addEventListener("click", () => this.table());
     this.plot.addEventListener("keydown", (event) => this.key(event));
-    this.note.querySelector("button").addEventListener("click", () => { this.failure = null; this.older(); });
+    this.note.querySelector("button").addEventListener("click", () => {
+      this.failure = null;
+      this.older();
+    });
   }
 
   toggleMenu(isOpen) {
@@ -344,14 +444,32 @@ class Chart extends HTMLElement {
     this.chart.setCrosshairPosition(Number(this.candles.byTime.get(time).close), point(time), this.bars);
     this.pointed = time;
     clearTimeout(this.speaking);
-    this.speaking = setTimeout(() => setText(this.spoken, `${moment(time)}. ${this.values(time).map(([name, text]) => `${t(name)} ${text}`).join(", ")}`), SPOKEN_AFTER_MS);
+    this.speaking = setTimeout(
+      () =>
+        setText(
+          this.spoken,
+          `${moment(time)}. ${this.values(time)
+            .map(([name, text]) => `${t(name)} ${text}`)
+            .join(", ")}`,
+        ),
+      SPOKEN_AFTER_MS,
+    );
     schedule(this.paint);
   }
 
   table() {
     const times = this.candles.times.slice(-IN_TABLE).reverse();
-    const heads = ["opens", "openPrice", "high", "low", "closePrice", "volume"].map((id, at) => make("th", { class: at ? "n" : null, scope: "col" }, t(id)));
-    const rows = times.map((time) => make("tr", {}, make("td", { class: "q" }, moment(time, looking.interval === "1s")), ...this.values(time).map(([, text]) => make("td", { class: "n" }, text))));
+    const heads = ["opens", "openPrice", "high", "low", "closePrice", "volume"].map((id, at) =>
+      make("th", { class: at ? "n" : null, scope: "col" }, t(id)),
+    );
+    const rows = times.map((time) =>
+      make(
+        "tr",
+        {},
+        make("td", { class: "q" }, moment(time, looking.interval === "1s")),
+        ...this.values(time).map(([, text]) => make("td", { class: "n" }, text)),
+      ),
+    );
     const dialog = make("dialog", { class: "broad", "aria-labelledby": "candle-table" });
     const close = make("button", { class: "btn small", type: "button", onclick: () => dialog.close() }, t("close"));
     const title = t("candleTable", { symbol: looking.symbol, interval: looking.interval, n: times.length });
@@ -369,7 +487,13 @@ class Chart extends HTMLElement {
   values(time) {
     const candle = this.candles.byTime.get(time);
     const tick = about(looking.symbol).tick_size;
-    return [["o", price(candle.open, tick)], ["h", price(candle.high, tick)], ["l", price(candle.low, tick)], ["c", price(candle.close, tick)], ["v", price(candle.volume)]];
+    return [
+      ["o", price(candle.open, tick)],
+      ["h", price(candle.high, tick)],
+      ["l", price(candle.low, tick)],
+      ["c", price(candle.close, tick)],
+      ["v", price(candle.volume)],
+    ];
   }
 
   paint = () => {
@@ -411,9 +535,13 @@ class Chart extends HTMLElement {
     const time = this.candles.byTime.has(this.pointed) ? this.pointed : this.candles.newest;
     if (time === undefined) return this.legend.replaceChildren();
     if (!this.legend.firstChild) {
-      this.legend.append(...["o", "h", "l", "c", "v"].map((name) => make("span", { class: name === "v" ? "vol" : null }, `${t(name)} `, make("b"))));
+      this.legend.append(
+        ...["o", "h", "l", "c", "v"].map((name) =>
+          make("span", { class: name === "v" ? "vol" : null }, `${t(name)} `, make("b")),
+        ),
+      );
     }
-    this.values(time).forEach(([, text], at) => setText(this.legend.children[at].lastChild, text));
+    for (const [at, [, text]] of this.values(time).entries()) setText(this.legend.children[at].lastChild, text);
   }
 
   paintNotes(ticker) {
@@ -421,7 +549,11 @@ class Chart extends HTMLElement {
     const isEmpty = !this.candles.times.length;
     const trouble = this.refusal ?? this.failure;
     const halted = known.status && known.status !== "TRADING" ? t("halted", { symbol: looking.symbol }) : null;
-    const text = trouble ? t("chartError", { reason: trouble }) : isEmpty ? (halted ?? t("chartLoading")) : this.startText();
+    const text = trouble
+      ? t("chartError", { reason: trouble })
+      : isEmpty
+        ? (halted ?? t("chartLoading"))
+        : this.startText();
     this.note.hidden = !text;
     setText(this.note.firstElementChild, text ?? "");
     this.note.lastElementChild.hidden = !this.failure || isEmpty;
@@ -448,12 +580,24 @@ class Chart extends HTMLElement {
     if (!this.candles.times.length) return;
     const tick = about(looking.symbol).tick_size;
     const range = this.chart?.timeScale().getVisibleRange();
-    const { high, low } = this.candles.extremes(range ? range.from * 1_000 : 0, range ? range.to * 1_000 : Number.POSITIVE_INFINITY, compare);
+    const { high, low } = this.candles.extremes(
+      range ? range.from * 1_000 : 0,
+      range ? range.to * 1_000 : Number.POSITIVE_INFINITY,
+      compare,
+    );
     const last = this.candles.byTime.get(this.candles.newest).close;
-    setAttribute(this.plot, "aria-label", t("chartLabel", {
-      symbol: looking.symbol, interval: looking.interval, last: price(last, tick), high: price(high, tick), low: price(low, tick),
-      gaps: t("gaps", { n: this.shownGaps?.length ?? 0 }),
-    }));
+    setAttribute(
+      this.plot,
+      "aria-label",
+      t("chartLabel", {
+        symbol: looking.symbol,
+        interval: looking.interval,
+        last: price(last, tick),
+        high: price(high, tick),
+        low: price(low, tick),
+        gaps: t("gaps", { n: this.shownGaps?.length ?? 0 }),
+      }),
+    );
   }
 }
 
@@ -492,10 +636,12 @@ function tickText(ms, kind) {
 /** Colours of the stylesheet as the canvas takes them: tokens with both themes in them must be computed first. */
 function readColors(place) {
   const probe = place.appendChild(make("span", { hidden: true }));
-  const colors = Object.fromEntries(COLORS.map((name) => {
-    probe.style.color = `var(${name})`;
-    return [name, getComputedStyle(probe).color];
-  }));
+  const colors = Object.fromEntries(
+    COLORS.map((name) => {
+      probe.style.color = `var(${name})`;
+      return [name, getComputedStyle(probe).color];
+    }),
+  );
   probe.remove();
   return colors;
 }

@@ -12,7 +12,8 @@ const PAUSED = /\b(418|429)\b|too many requests|banned/i;
 const DOUBTFUL = new Set(["stale", "recovering"]);
 const OLD = new Set(["noNet", "offline", "again", "exchange", "region", "limit"]);
 
-const exchangeDown = (state) => Object.values(state.exchange).find((line) => line.state !== "connected" && line.state !== "connecting");
+const exchangeDown = (state) =>
+  Object.values(state.exchange).find((line) => line.state !== "connected" && line.state !== "connecting");
 
 /** Does data come from the exchange to this page now? */
 export const isLive = () => feed.state.state === "live" && navigator.onLine && !exchangeDown(feed.state);
@@ -40,7 +41,8 @@ export function worst(state, now, isOnline) {
   if (state.state === "lost") return { id: "again", what: "lost", values: {}, retryAt: state.retryAt };
   const down = exchangeDown(state);
   if (down) return exchangeProblem(down, now);
-  if (state.state === "busy") return { id: "busy", what: "busy", values: { reason: state.reason ?? "" }, mild: true, retryAt: state.retryAt };
+  if (state.state === "busy")
+    return { id: "busy", what: "busy", values: { reason: state.reason ?? "" }, mild: true, retryAt: state.retryAt };
   return problems.token && { id: "token", mild: true, ...problems.token };
 }
 
@@ -105,7 +107,11 @@ class Health extends HTMLElement {
     setText(this.word, t(word));
     const old = dataAge();
     setText(this.age, old === null ? "" : t("liveAge", { age: age(old) }));
-    const rest = [t("streams", { n: state.streams }), t("reconnects", { n: state.reconnects }), t("gaps", { n: state.gaps })];
+    const rest = [
+      t("streams", { n: state.streams }),
+      t("reconnects", { n: state.reconnects }),
+      t("gaps", { n: state.gaps }),
+    ];
     setText(this.more, `· ${rest.join(" · ")}`);
     setText(this.spoken, t(word)); // a reader hears of another state, not of each second
   }
@@ -116,7 +122,8 @@ class Health extends HTMLElement {
     this.shownProblem = problem?.id ?? null;
     const isShown = problem && now - this.problemSince >= PATIENCE_MS;
     const isOld = problem && OLD.has(problem.id);
-    document.documentElement.dataset.state = isShown && isOld ? "offline" : feed.state.state === "live" ? "live" : "connecting";
+    document.documentElement.dataset.state =
+      isShown && isOld ? "offline" : feed.state.state === "live" ? "live" : "connecting";
     if (problem && !isShown) setTimeout(() => this.render(), PATIENCE_MS - (now - this.problemSince) + 10);
     if (!isShown) {
       this.banner.hidden = true;
@@ -133,7 +140,9 @@ class Health extends HTMLElement {
   }
 
   details(state) {
-    const exchange = Object.entries(state.exchange).map(([market, line]) => `${market} ${t(line.state)} ${line.reason ?? ""}`.trim());
+    const exchange = Object.entries(state.exchange).map(([market, line]) =>
+      `${market} ${t(line.state)} ${line.reason ?? ""}`.trim(),
+    );
     const rows = [
       ["kServer", t("connectedFor", { state: this.word.textContent, age: age(Date.now() - state.since) })],
       ["kExchange", exchange.join("; ") || t("connected")],
@@ -145,11 +154,16 @@ class Health extends HTMLElement {
       ["kShared", t("otherTabs", { n: Math.max(0, state.tabs - 1) })],
       ["kVersion", state.version ?? "–"],
     ];
-    const unhealthy = Object.entries(state.unhealthy).slice(0, 8).map(([name, { health, reason }]) => [name, `${health}: ${reason}`]);
+    const unhealthy = Object.entries(state.unhealthy)
+      .slice(0, 8)
+      .map(([name, { health, reason }]) => [name, `${health}: ${reason}`]);
     const list = this.pop.querySelector("dl");
-    list.replaceChildren(...[...rows.map(([id, text]) => [t(id), text]), ...unhealthy].flatMap(
-      ([name, text]) => [make("dt", {}, name), make("dd", {}, text)],
-    ));
+    list.replaceChildren(
+      ...[...rows.map(([id, text]) => [t(id), text]), ...unhealthy].flatMap(([name, text]) => [
+        make("dt", {}, name),
+        make("dd", {}, text),
+      ]),
+    );
   }
 }
 
@@ -163,7 +177,20 @@ export function toast(text, action = null) {
     if (place.matches(":hover, :focus-within")) leaving = setTimeout(hide, 1_000);
     else place.hidden = true;
   };
-  const button = action && make("button", { class: "btn small", type: "button", onclick: () => { place.hidden = true; action.act(); } }, action.label);
+  const button =
+    action &&
+    make(
+      "button",
+      {
+        class: "btn small",
+        type: "button",
+        onclick: () => {
+          place.hidden = true;
+          action.act();
+        },
+      },
+      action.label,
+    );
   place.hidden = false;
   place.replaceChildren(make("span", {}, text), ...(button ? [button] : []));
   clearTimeout(leaving);
@@ -174,17 +201,28 @@ export function toast(text, action = null) {
 export function confirmed(question, so, yes) {
   const { promise, resolve } = Promise.withResolvers();
   const dialog = make("dialog", { "aria-label": question });
-  const answer = (is) => () => { dialog.close(); resolve(is); };
+  const answer = (is) => () => {
+    dialog.close();
+    resolve(is);
+  };
   dialog.append(
     make("div", { class: "head" }, make("h2", {}, question)),
-    make("div", { class: "pad" }, so ? make("p", {}, so) : null, make(
+    make(
       "div",
-      { class: "acts" },
-      make("button", { class: "btn danger", type: "button", onclick: answer(true) }, yes),
-      make("button", { class: "btn", type: "button", onclick: answer(false), autofocus: true }, t("cancel")),
-    )),
+      { class: "pad" },
+      so ? make("p", {}, so) : null,
+      make(
+        "div",
+        { class: "acts" },
+        make("button", { class: "btn danger", type: "button", onclick: answer(true) }, yes),
+        make("button", { class: "btn", type: "button", onclick: answer(false), autofocus: true }, t("cancel")),
+      ),
+    ),
   );
-  dialog.addEventListener("close", () => { dialog.remove(); resolve(false); });
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    resolve(false);
+  });
   document.body.append(dialog);
   dialog.showModal();
   return promise;

@@ -29,7 +29,8 @@ function claims(token) {
 
 const newest = () => [...feed.signals.signals.values()].sort((a, b) => compare(b.id, a.id));
 const cameAt = (signal) => Date.parse(signal.data.created_at) || signal.at;
-const text = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
+const text = (value) =>
+  value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
 
 /** The price that a signal's row shows: the first field that is one. */
 export function mainPrice(data) {
@@ -46,7 +47,17 @@ export function sentence({ state, word, code, retryAt }) {
 const KINDS = { live: "live", closed: "dead", lost: "connecting", connecting: "connecting", off: "connecting" };
 
 function newRow(columns) {
-  const cells = Object.fromEntries(columns.map((name) => [name, make("td", { class: { spread: "n spread", price: "n price", change: "n q change", no: "q no", age: "q age", type: "q type" }[name] ?? name })]));
+  const cells = Object.fromEntries(
+    columns.map((name) => [
+      name,
+      make("td", {
+        class:
+          { spread: "n spread", price: "n price", change: "n q change", no: "q no", age: "q age", type: "q type" }[
+            name
+          ] ?? name,
+      }),
+    ]),
+  );
   const [was, spread, coin, position] = [make("span", { class: "was" }), make("b"), make("b"), make("span")];
   cells.spread.append(was, spread);
   cells.coin.append(coin);
@@ -84,7 +95,8 @@ function fillRow(row, signal, now) {
 function flashChanged(rows, changed, now) {
   for (const row of rows) {
     const signal = changed.find(({ id }) => id === row.dataset.id);
-    if (!signal?.changedAt || now - signal.changedAt > NO_LONGER_MS || !signal.before || !("spread" in signal.before)) continue;
+    if (!signal?.changedAt || now - signal.changedAt > NO_LONGER_MS || !signal.before || !("spread" in signal.before))
+      continue;
     if (signal.data.spread === null || signal.before.spread === null) continue;
     flash(row.parts.value, compare(signal.data.spread, signal.before.spread) || 1);
   }
@@ -92,8 +104,20 @@ function flashChanged(rows, changed, now) {
 
 /** The form that takes a token. */
 function tokenForm(id) {
-  const field = make("input", { class: "field", type: "password", id, autocomplete: "off", spellcheck: "false", "aria-describedby": `${id}-wrong`, required: true });
-  const wrong = make("p", { class: "wrong", id: `${id}-wrong`, role: "alert", hidden: true, "data-t": "tokenShape" }, t("tokenShape"));
+  const field = make("input", {
+    class: "field",
+    type: "password",
+    id,
+    autocomplete: "off",
+    spellcheck: "false",
+    "aria-describedby": `${id}-wrong`,
+    required: true,
+  });
+  const wrong = make(
+    "p",
+    { class: "wrong", id: `${id}-wrong`, role: "alert", hidden: true, "data-t": "tokenShape" },
+    t("tokenShape"),
+  );
   const form = make(
     "form",
     { class: "pad", novalidate: true },
@@ -120,7 +144,9 @@ class Dock extends HTMLElement {
     this.table = this.querySelector("table");
     this.note = this.querySelector(".empty");
     this.sub = this.querySelector("[data-is=sub]");
-    this.body.addEventListener("click", (event) => { if (event.target.closest("tr")) look({ view: "signals" }); });
+    this.body.addEventListener("click", (event) => {
+      if (event.target.closest("tr")) look({ view: "signals" });
+    });
     feed.onSignals((_, changed = []) => this.paint(changed));
     onWords(() => this.paint());
     every(1_000, () => this.paint());
@@ -131,8 +157,9 @@ class Dock extends HTMLElement {
     const now = Date.now();
     const shown = newest().slice(0, IN_DOCK);
     while (this.body.children.length > shown.length) this.body.lastChild.remove();
-    while (this.body.children.length < shown.length) this.body.append(newRow(["age", "coin", "position", "type", "spread", "price"]));
-    shown.forEach((signal, at) => fillRow(this.body.children[at], signal, now));
+    while (this.body.children.length < shown.length)
+      this.body.append(newRow(["age", "coin", "position", "type", "spread", "price"]));
+    for (const [at, signal] of shown.entries()) fillRow(this.body.children[at], signal, now);
     flashChanged(this.body.children, changed, now);
     this.table.hidden = !shown.length;
     this.note.hidden = shown.length > 0;
@@ -140,7 +167,14 @@ class Dock extends HTMLElement {
       setText(this.note.firstElementChild, state === "live" ? t("sigEmpty") : sentence(feed.signals));
       this.note.lastElementChild.hidden = state === "live" || state === "connecting";
     }
-    setText(this.sub, state === "live" && expiresAt ? `${t("kTokenEnds")} ${t("in", { age: age(expiresAt - now) })}` : shown.length ? sentence(feed.signals) : "");
+    setText(
+      this.sub,
+      state === "live" && expiresAt
+        ? `${t("kTokenEnds")} ${t("in", { age: age(expiresAt - now) })}`
+        : shown.length
+          ? sentence(feed.signals)
+          : "",
+    );
   }
 }
 
@@ -167,8 +201,13 @@ class Signals extends HTMLElement {
     this.body.addEventListener("click", (event) => this.pick(event.target.closest("tr")?.dataset.id));
     this.body.addEventListener("keydown", (event) => this.key(event));
     feed.onSignals((state, changed = []) => this.take(state, changed));
-    onLook("view", (view) => { if (view === "signals") this.see(); });
-    onWords(() => { this.nameTypes(true); this.select(); });
+    onLook("view", (view) => {
+      if (view === "signals") this.see();
+    });
+    onWords(() => {
+      this.nameTypes(true);
+      this.select();
+    });
     every(1_000, () => schedule(this.paint));
     this.see();
   }
@@ -183,7 +222,8 @@ class Signals extends HTMLElement {
     flashChanged(this.rows, changed, Date.now());
     const { state, word, expiring, expiresAt, code } = feed.signals;
     if (state === "closed" && word && word !== "c1000") tokenProblem({ what: word, values: { code, s: "…" } });
-    else if (expiring) tokenProblem({ what: "tokenSoon", so: "tokenSoonSo", values: { age: age(expiresAt - Date.now()) } });
+    else if (expiring)
+      tokenProblem({ what: "tokenSoon", so: "tokenSoonSo", values: { age: age(expiresAt - Date.now()) } });
     else tokenProblem(null);
   }
 
@@ -192,7 +232,10 @@ class Signals extends HTMLElement {
     if (settings.get("sound")) beep();
     if (now - this.spokenAt < SPEAK_EVERY_MS) return;
     this.spokenAt = now;
-    setText(this.spoken, t("newSignal", { coin: text(data.coin_name), position: text(data.position), spread: text(data.spread) }));
+    setText(
+      this.spoken,
+      t("newSignal", { coin: text(data.coin_name), position: text(data.position), spread: text(data.spread) }),
+    );
   }
 
   /** Rows that have been in view for a moment are new no more. */
@@ -213,13 +256,19 @@ class Signals extends HTMLElement {
     if (!isForced && now.join() === types.join()) return;
     types = now;
     const { value } = this.typeField;
-    this.typeField.replaceChildren(make("option", { value: "" }, t("allTypes")), ...types.map((type) => make("option", { value: type }, type)));
+    this.typeField.replaceChildren(
+      make("option", { value: "" }, t("allTypes")),
+      ...types.map((type) => make("option", { value: type }, type)),
+    );
     this.typeField.value = types.includes(value) ? value : "";
   }
 
   select() {
     const [type, coin] = [this.typeField.value, this.coinField.value.trim().toUpperCase()];
-    this.list = newest().filter((signal) => (!type || signal.type === type) && (!coin || text(signal.data.coin_name).toUpperCase().includes(coin)));
+    this.list = newest().filter(
+      (signal) =>
+        (!type || signal.type === type) && (!coin || text(signal.data.coin_name).toUpperCase().includes(coin)),
+    );
     schedule(this.paint);
   }
 
@@ -262,9 +311,13 @@ class Signals extends HTMLElement {
     const now = Date.now();
     const height = this.rowHeight;
     const first = Math.max(0, Math.floor(this.place.scrollTop / height) - BEYOND);
-    const wanted = this.list.slice(first, Math.ceil((this.place.scrollTop + this.place.clientHeight) / height) + BEYOND);
+    const wanted = this.list.slice(
+      first,
+      Math.ceil((this.place.scrollTop + this.place.clientHeight) / height) + BEYOND,
+    );
     while (this.rows.length > wanted.length) this.rows.pop().remove();
-    while (this.rows.length < wanted.length) this.rows.push(newRow(["no", "age", "coin", "position", "type", "spread", "price", "change"]));
+    while (this.rows.length < wanted.length)
+      this.rows.push(newRow(["no", "age", "coin", "position", "type", "spread", "price", "change"]));
     const stop = wanted.some(({ id }) => id === this.focused) ? this.focused : wanted[0]?.id;
     wanted.forEach((signal, at) => {
       const row = this.rows[at];
@@ -277,14 +330,18 @@ class Signals extends HTMLElement {
     this.table.hidden = isNone;
     this.note.hidden = !isNone;
     const { state, signals } = feed.signals;
-    if (isNone) setText(this.note, signals.size ? t("sigFiltered") : state === "live" ? t("sigEmpty") : sentence(feed.signals));
+    if (isNone)
+      setText(this.note, signals.size ? t("sigFiltered") : state === "live" ? t("sigEmpty") : sentence(feed.signals));
     const isOn = Boolean(settings.get("sound"));
     setAttribute(this.sound, "aria-checked", String(isOn));
     setText(this.sound.lastElementChild, t(isOn ? "soundOn" : "soundOff"));
   };
 
   spaces(above, below) {
-    for (const [space, high] of [[this.above, above], [this.below, below]]) {
+    for (const [space, high] of [
+      [this.above, above],
+      [this.below, below],
+    ]) {
       space.hidden = high <= 0;
       space.firstChild.style.height = `${Math.max(0, high)}px`;
     }
@@ -302,15 +359,29 @@ class Access extends HTMLElement {
     this.form = tokenForm("token");
     this.known = make("div", { class: "pad" });
     this.facts = make("dl", { class: "kv" });
-    this.known.append(this.facts, make(
-      "div",
-      { class: "acts" },
-      make("button", { class: "btn", type: "button", "data-t": "tokenOther", onclick: () => this.ask() }, t("tokenOther")),
-      make("button", { class: "btn danger", type: "button", "data-t": "tokenForget", onclick: () => this.forget() }, t("tokenForget")),
-    ));
+    this.known.append(
+      this.facts,
+      make(
+        "div",
+        { class: "acts" },
+        make(
+          "button",
+          { class: "btn", type: "button", "data-t": "tokenOther", onclick: () => this.ask() },
+          t("tokenOther"),
+        ),
+        make(
+          "button",
+          { class: "btn danger", type: "button", "data-t": "tokenForget", onclick: () => this.forget() },
+          t("tokenForget"),
+        ),
+      ),
+    );
     this.own.append(this.form, this.known);
     this.isAsking = false;
-    this.form.addEventListener("submit", () => { this.isAsking = false; this.paint(); });
+    this.form.addEventListener("submit", () => {
+      this.isAsking = false;
+      this.paint();
+    });
     pickers.add(() => this.paint());
     feed.onSignals(() => this.paint());
     onWords(() => this.paint());
@@ -353,18 +424,28 @@ class Access extends HTMLElement {
       ["kTokenEnds", ends ? (left > 0 ? t("in", { age: age(left) }) : ago(ends)) : "–"],
       ["kTokenKept", t("tokenKept")],
     ];
-    pairs(this.facts, rows.filter(([, value]) => value !== null));
+    pairs(
+      this.facts,
+      rows.filter(([, value]) => value !== null),
+    );
   }
 
   paintStory() {
     const { events } = feed.signals;
     const list = this.story.querySelector("ul");
     this.story.hidden = !events.length;
-    const lines = events.slice().reverse().map((event) => [clock(event.at), t(event.word, { code: event.code, s: "…" }), event.reason]);
+    const lines = events
+      .slice()
+      .reverse()
+      .map((event) => [clock(event.at), t(event.word, { code: event.code, s: "…" }), event.reason]);
     const key = JSON.stringify(lines);
     if (key === this.storyShown) return;
     this.storyShown = key;
-    list.replaceChildren(...lines.map(([time, words, reason]) => make("li", { title: reason || null }, make("time", {}, time), make("span", {}, words))));
+    list.replaceChildren(
+      ...lines.map(([time, words, reason]) =>
+        make("li", { title: reason || null }, make("time", {}, time), make("span", {}, words)),
+      ),
+    );
   }
 
   paintOne() {
@@ -376,7 +457,10 @@ class Access extends HTMLElement {
     setText(head.firstElementChild, `${text(data.coin_name)} · ${t("signalNo", { id: signal.id })}`);
     const own = Object.entries(data).filter(([name]) => !["id", "created_at"].includes(name));
     const rows = [
-      ...own.map(([name, value]) => [name, before && name in before ? `${text(before[name])} → ${text(value)}` : text(value)]),
+      ...own.map(([name, value]) => [
+        name,
+        before && name in before ? `${text(before[name])} → ${text(value)}` : text(value),
+      ]),
       [t("came"), `${moment(cameAt(signal), true)}, ${ago(cameAt(signal))}`],
       ...(signal.changedAt ? [[t("changedAt"), `${clock(signal.changedAt)}, ${ago(signal.changedAt)}`]] : []),
     ];

@@ -73,7 +73,10 @@ class Tape extends HTMLElement {
     const mine = changes.filter((change) => change.stream === name);
     const anew = mine.findLastIndex(({ event }) => event === "reset");
     if (anew >= 0) this.begin();
-    const news = mine.slice(anew + 1).map(entry).filter(Boolean);
+    const news = mine
+      .slice(anew + 1)
+      .map(entry)
+      .filter(Boolean);
     for (const { refusal, health } of news) {
       if (refusal) this.refusal = refusal;
       if (health) this.health = health;
@@ -96,10 +99,13 @@ class Tape extends HTMLElement {
 
   /** Write the newest into the rows from the top: rows that move would be a shift of the layout each time. */
   repaint() {
-    const shown = this.entries.slice(0, this.entries.length - this.waiting).slice(-SHOWN).reverse();
+    const shown = this.entries
+      .slice(0, this.entries.length - this.waiting)
+      .slice(-SHOWN)
+      .reverse();
     const known = about(looking.symbol);
     while (this.rows.children.length < shown.length) this.rows.append(newRow());
-    shown.forEach((one, at) => fillRow(this.rows.children[at], one, known.tick_size, known.step_size));
+    for (const [at, one] of shown.entries()) fillRow(this.rows.children[at], one, known.tick_size, known.step_size);
     this.paintHead();
   }
 
@@ -137,7 +143,11 @@ function entry({ event, data }) {
 }
 
 function newRow() {
-  const cells = [make("span", { role: "cell" }), make("span", { role: "cell" }), make("span", { role: "cell", class: "q" })];
+  const cells = [
+    make("span", { role: "cell" }),
+    make("span", { role: "cell" }),
+    make("span", { role: "cell", class: "q" }),
+  ];
   const sign = make("span", { "aria-hidden": "true" });
   const who = make("span", { class: "vh" });
   const text = document.createTextNode("");
@@ -211,10 +221,12 @@ class Funding extends HTMLElement {
     if (!mark) return;
     const next = Number(mark.next_funding_time);
     const texts = [
-      price(mark.price), price(mark.index_price), mark.funding_rate === null ? "–" : fraction(mark.funding_rate),
+      price(mark.price),
+      price(mark.index_price),
+      mark.funding_rate === null ? "–" : fraction(mark.funding_rate),
       mark.next_funding_time ? `${moment(next)} (${t("in", { age: age(next - Date.now()) })})` : "–",
     ];
-    texts.forEach((text, at) => setText(this.values[at], text));
+    for (const [at, text] of texts.entries()) setText(this.values[at], text);
   };
 }
 

@@ -15,7 +15,14 @@ const SORT_EVERY_MS = 2_000;
 const STILL = 12; // rows that stand for those that are not known yet
 const POINTS = 48; // of a sparkline: 24 h of half hours
 const LINE = { width: 48, height: 20 };
-const KEYS = { symbol: null, price: "price", change: "price_change_percent", high: "high", low: "low", volume: "quote_volume" };
+const KEYS = {
+  symbol: null,
+  price: "price",
+  change: "price_change_percent",
+  high: "high",
+  low: "low",
+  volume: "quote_volume",
+};
 const TRADING = "TRADING";
 
 /** The path of a sparkline through values, oldest first. */
@@ -23,10 +30,12 @@ export function linePath(values) {
   const low = Math.min(...values);
   const span = Math.max(...values) - low || 1;
   const step = LINE.width / Math.max(1, values.length - 1);
-  return values.map((value, at) => {
-    const y = LINE.height - 1 - ((value - low) / span) * (LINE.height - 2);
-    return `${at ? "L" : "M"}${(at * step).toFixed(1)} ${y.toFixed(1)}`;
-  }).join("");
+  return values
+    .map((value, at) => {
+      const y = LINE.height - 1 - ((value - low) / span) * (LINE.height - 2);
+      return `${at ? "L" : "M"}${(at * step).toFixed(1)} ${y.toFixed(1)}`;
+    })
+    .join("");
 }
 
 class Watchlist extends HTMLElement {
@@ -61,7 +70,9 @@ class Watchlist extends HTMLElement {
       const row = event.target.closest("[data-symbol]");
       if (row) this.open(row.dataset.symbol);
     });
-    this.body.addEventListener("focusin", (event) => { this.focused = event.target.dataset.symbol ?? this.focused; });
+    this.body.addEventListener("focusin", (event) => {
+      this.focused = event.target.dataset.symbol ?? this.focused;
+    });
     for (const button of this.grid.querySelectorAll("[data-sort]")) {
       button.addEventListener("click", () => this.sortBy(button.dataset.sort));
     }
@@ -82,7 +93,9 @@ class Watchlist extends HTMLElement {
     try {
       const [{ streams }, busiest] = await Promise.all([feed.get("api/ws/streams"), find("", FIRST)]);
       const pinned = streams.filter(({ type, pinned }) => type === "ticker" && pinned).map(({ symbol }) => symbol);
-      this.watch([...new Set([...pinned, ...busiest.map(({ symbol }) => symbol)])].slice(0, Math.max(FIRST, pinned.length)));
+      this.watch(
+        [...new Set([...pinned, ...busiest.map(({ symbol }) => symbol)])].slice(0, Math.max(FIRST, pinned.length)),
+      );
     } catch {
       this.watch([looking.symbol]); // the banner says what is wrong, and the list begins with what is looked at
     }
@@ -149,7 +162,11 @@ class Watchlist extends HTMLElement {
     this.nothing.hidden = !isNone;
     if (isNone) setText(this.nothing, query ? t("searchNone", { q: this.query }) : t("watchEmpty"));
     this.found.hidden = !query;
-    if (query) setText(this.found, this.offered ? t("found", { n: own.length, more: more.length }) : t("searching", { n: own.length }));
+    if (query)
+      setText(
+        this.found,
+        this.offered ? t("found", { n: own.length, more: more.length }) : t("searching", { n: own.length }),
+      );
     setAttribute(this.grid, "aria-rowcount", String(this.shown.length + 1));
     schedule(this.paint);
   }
@@ -173,7 +190,9 @@ class Watchlist extends HTMLElement {
     let offered = [];
     try {
       offered = (await find(query)).map(({ symbol }) => symbol);
-    } catch { /* the list itself is searched all the same */ }
+    } catch {
+      /* the list itself is searched all the same */
+    }
     if (query !== this.query) return;
     this.offered = offered;
     this.select();
@@ -200,7 +219,9 @@ class Watchlist extends HTMLElement {
     const at = this.shown.indexOf(symbol);
     const page = Math.max(1, Math.floor(this.grid.clientHeight / this.rowHeight) - 1);
     const last = this.shown.length - 1;
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: last }[event.key];
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: last }[
+      event.key
+    ];
     if (to !== undefined) this.focusRow(Math.min(last, Math.max(0, to)));
     else if (event.key === "Enter") this.open(symbol);
     else if (event.key === "Delete") this.remove(symbol);
@@ -281,7 +302,8 @@ class Watchlist extends HTMLElement {
     for (const row of spare) row.remove();
     for (const head of this.grid.querySelectorAll("[role=columnheader]")) {
       const isSorted = head.firstElementChild?.dataset.sort === this.sort.key;
-      if (head.querySelector("button")) setAttribute(head, "aria-sort", isSorted ? (this.sort.falling ? "descending" : "ascending") : "none");
+      if (head.querySelector("button"))
+        setAttribute(head, "aria-sort", isSorted ? (this.sort.falling ? "descending" : "ascending") : "none");
     }
   };
 
@@ -325,12 +347,18 @@ class Watchlist extends HTMLElement {
     if (this.linesAsked.has(symbol)) return;
     this.linesAsked.add(symbol);
     queue(async () => {
-      if (!this.rows.has(symbol)) { // scrolled away before its turn came
+      if (!this.rows.has(symbol)) {
+        // scrolled away before its turn came
         this.linesAsked.delete(symbol);
         return;
       }
-      const { candles } = await feed.get(`api/ws/klines?symbol=${encodeURIComponent(symbol)}&interval=30m&limit=${POINTS}`);
-      this.lines.set(symbol, candles.map(({ close }) => Number(close)));
+      const { candles } = await feed.get(
+        `api/ws/klines?symbol=${encodeURIComponent(symbol)}&interval=30m&limit=${POINTS}`,
+      );
+      this.lines.set(
+        symbol,
+        candles.map(({ close }) => Number(close)),
+      );
       schedule(this.paint);
     });
   }
@@ -345,7 +373,14 @@ class Watchlist extends HTMLElement {
 }
 
 function stillRow(_, at) {
-  const row = make("div", { class: "w-row row still", "aria-hidden": "true" }, make("span"), make("span"), make("span"), make("span"));
+  const row = make(
+    "div",
+    { class: "w-row row still", "aria-hidden": "true" },
+    make("span"),
+    make("span"),
+    make("span"),
+    make("span"),
+  );
   row.style.translate = `0px ${at * 36}px`;
   return row;
 }
@@ -355,10 +390,24 @@ function newRow() {
   const base = make("b");
   const quote = make("span", { class: "q" });
   const small = make("small");
-  const spark = draw("svg", { class: "spark", viewBox: `0 0 ${LINE.width} ${LINE.height}`, role: "img", hidden: "" }, draw("path"));
+  const spark = draw(
+    "svg",
+    { class: "spark", viewBox: `0 0 ${LINE.width} ${LINE.height}`, role: "img", hidden: "" },
+    draw("path"),
+  );
   const [px, pc] = [cell("px"), cell("pc")];
   const [high, low, vol] = [cell("wide"), cell("wide"), cell("wide vol")];
-  const row = make("div", { class: "w-row row", role: "row" }, cell("sym", base, quote, small), cell("", spark), px, pc, high, low, vol);
+  const row = make(
+    "div",
+    { class: "w-row row", role: "row" },
+    cell("sym", base, quote, small),
+    cell("", spark),
+    px,
+    pc,
+    high,
+    low,
+    vol,
+  );
   row.cells = { base, quote, small, spark, px, pc, high, low, vol };
   return row;
 }

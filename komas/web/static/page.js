@@ -5,7 +5,24 @@ import { settings } from "./store.js";
 export const feed = openFeed();
 
 export const VIEWS = ["market", "watch", "signals", "admin"];
-export const INTERVALS = ["1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"];
+export const INTERVALS = [
+  "1s",
+  "1m",
+  "3m",
+  "5m",
+  "15m",
+  "30m",
+  "1h",
+  "2h",
+  "4h",
+  "6h",
+  "8h",
+  "12h",
+  "1d",
+  "3d",
+  "1w",
+  "1M",
+];
 
 export const looking = { view: "market", symbol: "BTCUSDT", interval: "1m" };
 

@@ -49,7 +49,9 @@ async function work() {
   while (waiting.length) {
     try {
       await waiting.shift()();
-    } catch { /* an ornament less: its row says what matters */ }
+    } catch {
+      /* an ornament less: its row says what matters */
+    }
   }
   running -= 1;
 }

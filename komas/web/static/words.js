@@ -3,7 +3,11 @@ import { age as ageOf } from "./digits.js";
 import { settings } from "./store.js";
 
 const LANGUAGES = ["en", "ru"];
-const ATTRIBUTES = [["tLabel", "aria-label"], ["tTitle", "title"], ["tHint", "placeholder"]];
+const ATTRIBUTES = [
+  ["tLabel", "aria-label"],
+  ["tTitle", "title"],
+  ["tHint", "placeholder"],
+];
 const DRESSED = "[data-t], [data-t-label], [data-t-title], [data-t-hint]";
 
 let words = {};
@@ -42,7 +46,9 @@ export function onWords(listener) {
 export function t(id, values = {}) {
   let text = words[id] ?? id;
   if (typeof text === "object") text = (values.n === 0 && text.zero) || (text[plurals.select(values.n)] ?? text.other);
-  return text.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "number" ? count(values[name]) : values[name] ?? ""));
+  return text.replace(/\{(\w+)\}/g, (_, name) =>
+    typeof values[name] === "number" ? count(values[name]) : (values[name] ?? ""),
+  );
 }
 
 /** A count in prose. */
@@ -54,7 +60,8 @@ export function count(number) {
 export function dress(root) {
   for (const node of root.querySelectorAll(DRESSED)) {
     if (node.dataset.t) node.textContent = t(node.dataset.t);
-    for (const [key, attribute] of ATTRIBUTES) if (node.dataset[key]) node.setAttribute(attribute, t(node.dataset[key]));
+    for (const [key, attribute] of ATTRIBUTES)
+      if (node.dataset[key]) node.setAttribute(attribute, t(node.dataset[key]));
   }
 }
 
@@ -80,7 +87,14 @@ const two = (number) => String(number).padStart(2, "0");
 export function parts(ms) {
   const date = new Date(ms);
   return settings.get("times") === "utc"
-    ? [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate(), date.getUTCHours(), date.getUTCMinutes(), date.getUTCSeconds()]
+    ? [
+        date.getUTCFullYear(),
+        date.getUTCMonth(),
+        date.getUTCDate(),
+        date.getUTCHours(),
+        date.getUTCMinutes(),
+        date.getUTCSeconds(),
+      ]
     : [date.getFullYear(), date.getMonth(), date.getDate(), date.getHours(), date.getMinutes(), date.getSeconds()];
 }
 
