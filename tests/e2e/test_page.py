@@ -108,6 +108,7 @@ def showing_page(
     if tokens:
         page.reload()
     expect(page.locator(".health b")).to_have_text(LIVE, timeout=PATIENCE_MS)
+    expect(page.locator("#theme")).to_have_attribute("aria-label", re.compile("."), timeout=PATIENCE_MS)  # keys work
     yield page
     assert page.evaluate("window.breaches") == []
     if not faults:
