@@ -26,6 +26,7 @@ from komas.web.routes.history import history
 from komas.web.routes.market_sse import market, multiplex
 from komas.web.routes.market_ws import market_socket
 from komas.web.routes.ops import ops
+from komas.web.routes.pages import pages
 from komas.web.routes.signals_rest import publish, vips
 from komas.web.routes.signals_ws import vip
 from komas.web.services import Services
@@ -60,6 +61,7 @@ def create_app(services: Services) -> QuartTrio:
         multiplex(services),
         history(services),
         ops(services, rate_limit),
+        pages(),
         publish(services),
         vips(services),
         vip(services),
@@ -99,7 +101,9 @@ def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
         caller = _caller()
         rate_limit.note_known(caller)
         page = services.access.page_of(caller)
+        varies = list(response.vary)  # a packed file depends on what the browser unpacks, too
         response.headers.update(cors.headers_of(page, origin_of(caller) or "", reads=reads))
+        response.vary.update(varies)
         response.headers["X-Content-Type-Options"] = "nosniff"
         # All that is told here is of this moment, and a cache may keep even an error for a while (RFC 9110, 15.1).
         response.headers.setdefault("Cache-Control", "no-store")

@@ -362,8 +362,18 @@ _RESUME: Final[tuple[Schema, ...]] = (
 _PAST: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0}
 _KEY: Final[Schema] = {"type": "string", "pattern": rf"^[!-~](?:[ -~]{{0,{IDEMPOTENCY_LENGTH - 2}}}[!-~])?$"}
 
+_UNCHANGED: Final[Schema] = {"304": {"description": "what If-None-Match names is still the same"}}
 _PATHS: Final[dict[str, dict[str, Schema]]] = {
-    "/": {"get": _call("A page with live prices", _TEXT, media_type="text/html")},
+    "/": {"get": _call("A page with live prices", _TEXT, media_type="text/html", others=_UNCHANGED)},
+    "/static/{name}": {
+        "get": _call(
+            "A file of the page, or of the library for front ends (komas.js, komas.d.ts, react.js)",
+            _TEXT,
+            media_type="text/javascript",
+            parameters=(_path("name", _TEXT),),
+            others={**_UNCHANGED, "404": _problem("there is no such file")},
+        )
+    },
     "/api/ws/status": {"get": _call("State of the exchange connection", _ref("Status"))},
     "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("Status"), controls="market", upstream=True)},
     "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("Status"), controls="market")},

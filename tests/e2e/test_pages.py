@@ -15,8 +15,10 @@ from tests.e2e.proxies import nginx_as_it_comes, nginx_under_a_prefix, proxying
 
 pytestmark = [pytest.mark.usefixtures("way"), needs_chromium]
 
-STATE = "document.getElementById('state').textContent"
-ROWS = "document.getElementById('rows').innerText"
+STATE = "document.querySelector('.health b').textContent"
+PRICE = "document.querySelector('[data-symbol=BTCUSDT] .px').textContent"
+BANNER = "!document.getElementById('banner').hidden"
+CHART_NOTE = "document.querySelector('.plotnote').innerText"
 
 
 @pytest.fixture(scope="module")
@@ -80,31 +82,30 @@ def test_the_page_works_under_a_prefix(exchange: Exchange, tmp_path: Path) -> No
         proxying(nginx_under_a_prefix, tmp_path / "proxy", server.port) as port,
         browsing(f"http://127.0.0.1:{port}/komas/", tmp_path / "browser") as port_file,
     ):
-        wait_for(lambda: "BTCUSDT" in str(evaluate(port_file, ROWS)), "a row of BTCUSDT")
-        assert evaluate(port_file, STATE) == "live"
+        wait_for(lambda: any(map(str.isdigit, str(evaluate(port_file, PRICE)))), "a price of BTCUSDT")
+        wait_for(lambda: evaluate(port_file, STATE) == "Live", "its state")
 
 
 def test_the_page_shows_the_servers_own_words(exchange: Exchange, tmp_path: Path) -> None:
     """An EventSource keeps them to itself."""
     with (
         serving(tmp_path / "data", "--upstream", exchange.ws_url) as server,
-        browsing(f"{server.url}/", tmp_path / "browser") as port_file,
+        browsing(f"{server.url}/#market/NOPEUSDT/1m", tmp_path / "browser") as port_file,
     ):
-        wait_for(lambda: evaluate(port_file, STATE) == "live", "the page")
-        evaluate(port_file, "watch('NOPEUSDT')")
-        wait_for(lambda: "NOPEUSDT is not a symbol" in str(evaluate(port_file, STATE)), "the server's words")
+        wait_for(lambda: "NOPEUSDT is not a symbol" in str(evaluate(port_file, CHART_NOTE)), "the server's words")
 
 
 def test_the_page_outlives_a_restart_behind_a_proxy_that_says_502(exchange: Exchange, tmp_path: Path) -> None:
-    """Its EventSource gives up for good, and the page makes another."""
+    """Its EventSource gives up for good, the page says so, and makes another."""
     options = ("--upstream", exchange.ws_url)
     with (
         serving(tmp_path / "data", *options) as server,
         proxying(nginx_as_it_comes, tmp_path / "proxy", server.port) as port,
         browsing(f"http://127.0.0.1:{port}/", tmp_path / "browser") as port_file,
     ):
-        wait_for(lambda: evaluate(port_file, STATE) == "live", "the page")
+        wait_for(lambda: evaluate(port_file, STATE) == "Live", "the page")
         os.kill(server.process.pid, signal.SIGKILL)
-        wait_for(lambda: evaluate(port_file, "source.readyState") == 2, "the end of its EventSource")
+        wait_for(lambda: evaluate(port_file, BANNER), "its banner")
         with serving(tmp_path / "data", *options, "--bind", f"127.0.0.1:{server.port}"):
-            wait_for(lambda: evaluate(port_file, STATE) == "live", "the page again")
+            wait_for(lambda: evaluate(port_file, STATE) == "Live", "the page again")
+            wait_for(lambda: not evaluate(port_file, BANNER), "the end of its banner")

@@ -1,4 +1,4 @@
-"""Liveness, readiness, metrics, logs, the API's own description, and the page."""
+"""Liveness, readiness, metrics, logs, and the API's own description."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -26,13 +25,10 @@ from komas.web.services import Services
 LOG_LIMIT = 1000
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_PAGE = Path(__file__).parents[1] / "static" / "index.html"
-
 
 def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
-    page = _PAGE.read_bytes()
     settings = services.settings
     api = encode(
         openapi.document(
@@ -41,13 +37,6 @@ def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
             signal_types=settings.signal_types,
         )
     )
-
-    @routes.get("/")
-    async def index() -> Response:
-        unsafe = "'unsafe-inline'"
-        policy = f"default-src 'self'; img-src data:; style-src {unsafe}; script-src {unsafe}"
-        headers = {"Content-Security-Policy": policy}
-        return Response(page, HTTPStatus.OK, headers, content_type="text/html; charset=utf-8")
 
     @routes.get("/healthz")
     async def healthz() -> Response:

@@ -1,4 +1,4 @@
-"""Health, metrics, logs, the description and the page."""
+"""Health, metrics, logs and the description."""
 
 from __future__ import annotations
 
@@ -109,20 +109,8 @@ async def test_the_description_describes_every_route(autojump_clock: trio.testin
         assert described == routes
 
 
-async def test_the_page_is_html_and_may_load_nothing_from_elsewhere(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
-    """Its policy says so."""
-    async with web_harness(tmp_path) as harness:
-        answer = await harness.call("GET", "/")
-        assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert "default-src 'self'" in answer.headers["content-security-policy"]
-        assert b"EventSource" in answer.body
-        assert not re.search(rb"[\"'`(](?:https?:)?/+(?:api|ws)", answer.body)  # it may be shown under a prefix
-
-
 @pytest.mark.parametrize(
-    "target", ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/api/ws/status", "/api/ws/prices", "/nothing"]
+    "target", ["/healthz", "/readyz", "/metrics", "/openapi.json", "/api/ws/status", "/api/ws/prices", "/nothing"]
 )
 async def test_nothing_is_kept_by_a_cache(target: str, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     """What is told is of this moment; also that something is not there."""

@@ -1,0 +1,637 @@
+// For who runs the server: who is connected, gaps, streams, today's log; publishing, VIPs, exchange connections.
+import { make } from "./elements.js";
+import { confirmed, toast } from "./k-health.js";
+import { feed, looking } from "./page.js";
+import { every, setAttribute, setText } from "./paint.js";
+import { tokens } from "./store.js";
+import { age, clock, count, day, dress, moment, onWords, t } from "./words.js";
+
+const EVERY_MS = 2_000;
+const MOST_LINES = 500;
+const MOST_ROWS = 200;
+const LEVELS = ["DEBUG", "INFO", "WARNING"];
+const TYPES = ["mexc_spot_futures", "mexc_dex", "funding_rate"];
+
+const said = (tag, id, attributes = {}, ...children) => make(tag, { ...attributes, "data-t": id }, ...children);
+const button = (id, kind, act) => said("button", id, { class: `btn ${kind}`, type: "button", onclick: act });
+const call = (method, path, options = {}) => feed.call(method, path, { token: tokens.get("admin"), ...options });
+
+function panel(name, id, end = [], ...children) {
+  const title = said("h2", id);
+  return make(
+    "section",
+    { class: `panel ${name}`, "data-t-label": id },
+    make("div", { class: "head" }, title, make("span", { class: "end" }, ...end)),
+    ...children,
+  );
+}
+
+/** A table whose rows are written anew only where their text differs. */
+class Table {
+  constructor(columns, label) {
+    this.columns = columns;
+    this.body = make("tbody");
+    this.nothing = said("p", "none", { class: "empty", hidden: true });
+    const heads = columns.map(([id, kind]) =>
+      make(
+        "th",
+        { class: kind === "n" ? "n" : null, scope: "col" },
+        id ? said("span", id, { class: kind === "act" ? "vh" : null }) : "№",
+      ),
+    );
+    this.element = make(
+      "div",
+      { class: "scroll", tabindex: "0", role: "group", "data-t-label": label },
+      make("table", { class: "data tall" }, make("thead", {}, make("tr", {}, ...heads)), this.body),
+      this.nothing,
+    );
+  }
+
+  /** `rows` are arrays of texts or `[text, class]`; `act(row)` makes the last cell's button. */
+  show(rows, act = null) {
+    while (this.body.children.length > rows.length) this.body.lastChild.remove();
+    while (this.body.children.length < rows.length) this.body.append(this.newRow(act));
+    rows.forEach((row, at) => {
+      const line = this.body.children[at];
+      line.row = row;
+      row.cells.forEach((cell, index) => {
+        const [text, kind] = Array.isArray(cell) ? cell : [cell, null];
+        const place = line.children[index].firstChild;
+        setText(place, text);
+        setAttribute(place, "class", kind);
+      });
+      if (act) setAttribute(line.lastChild.firstChild, "aria-label", row.label);
+    });
+    this.nothing.hidden = rows.length > 0;
+  }
+
+  newRow(act) {
+    const line = make("tr", {}, ...this.columns.map(([, kind]) => make("td", { class: kind }, make("span"))));
+    if (act)
+      line.lastChild.replaceChildren(
+        said(
+          "button",
+          "disconnect",
+          { class: "btn small quiet", type: "button", onclick: () => act(line.row) },
+          t("disconnect"),
+        ),
+      );
+    return line;
+  }
+}
+
+class Admin extends HTMLElement {
+  connectedCallback() {
+    this.view = this.parentElement;
+    this.who = new Table([["user"], ["address"], ["by"], ["since", "n"], ["behind", "n"], ["action", "act"]], "who");
+    this.gaps = new Table([["time"], ["stream"], ["outcome"], ["detail"]], "gapsHour");
+    this.streams = new Table([["stream"], ["healthColumn"], ["subscribers", "n"], ["lastEvent", "n"]], "kStreams");
+    this.lines = new Table([[null], ["kStreams"], ["received", "n"], ["since", "n"]], "exchangeLines");
+    this.level = "INFO";
+    this.isPaused = false;
+    this.lastId = null;
+    this.build();
+    onWords(() => {
+      dress(this);
+      this.renew();
+    });
+    every(EVERY_MS, () => this.renew());
+    this.enter(tokens.get("admin"));
+  }
+
+  // ---- building
+
+  build() {
+    this.gate = this.buildGate();
+    this.parts = [
+      this.buildSum(),
+      this.buildWho(),
+      this.buildGaps(),
+      this.buildLog(),
+      make("div", { class: "aside" }, this.buildPublish(), this.buildVip(), this.buildLines()),
+    ];
+    this.append(this.gate, ...this.parts);
+    dress(this);
+  }
+
+  buildGate() {
+    const field = make("input", {
+      class: "field",
+      type: "password",
+      autocomplete: "off",
+      spellcheck: "false",
+      required: true,
+      "aria-describedby": "admin-wrong",
+    });
+    const wrong = make("p", { class: "wrong", id: "admin-wrong", role: "alert", hidden: true });
+    const form = make(
+      "form",
+      { class: "pad", novalidate: true },
+      said("p", "adminWhere", { class: "q" }),
+      make("label", { class: "labelled" }, said("span", "adminToken"), field),
+      wrong,
+      make("div", { class: "acts" }, said("button", "enter", { class: "btn primary" })),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const token = field.value.trim();
+      if (token) this.enter(token);
+    });
+    this.gateField = field;
+    this.gateWrong = wrong;
+    return panel("gate", "admin403", [], form);
+  }
+
+  buildSum() {
+    this.sums = {};
+    const fact = (id) => {
+      const [number, rest] = [make("span"), make("small")];
+      this.sums[id] = { number, rest };
+      return make("div", {}, said("dt", id), make("dd", {}, number, " ", rest));
+    };
+    return make(
+      "dl",
+      { class: "panel sum" },
+      ...["kExchange", "kStreams", "readers", "gapsHour", "received"].map(fact),
+    );
+  }
+
+  buildWho() {
+    this.find = make("input", {
+      class: "field",
+      type: "search",
+      "data-t-label": "whoFind",
+      "data-t-hint": "whoFind",
+      autocomplete: "off",
+    });
+    this.find.addEventListener("input", () => this.paintWho());
+    this.whoCount = make("span");
+    const place = panel("who", "who", [this.whoCount, button("forget", "small", () => this.leave())], this.who.element);
+    place.querySelector("h2").after(make("div", { class: "filters" }, this.find));
+    return place;
+  }
+
+  buildGaps() {
+    const tab = (id, table, isChosen) =>
+      said("button", id, {
+        type: "button",
+        role: "tab",
+        "aria-selected": String(isChosen),
+        tabindex: isChosen ? null : "-1",
+        onclick: () => this.showTable(table),
+      });
+    this.tabs = [
+      tab("gapsHour", this.gaps, true),
+      make("button", {
+        type: "button",
+        role: "tab",
+        "aria-selected": "false",
+        tabindex: "-1",
+        onclick: () => this.showTable(this.streams),
+      }),
+    ];
+    const list = make("div", { class: "seg2h", role: "tablist", "data-t-label": "gapsAndStreams" }, ...this.tabs);
+    list.addEventListener("keydown", (event) => {
+      if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+      const other = this.gaps.element.hidden ? 0 : 1;
+      this.showTable([this.gaps, this.streams][other]);
+      this.tabs[other].focus();
+    });
+    this.streams.element.hidden = true;
+    return make(
+      "section",
+      { class: "panel gaps", "data-t-label": "gapsAndStreams" },
+      make("div", { class: "head" }, list),
+      this.gaps.element,
+      this.streams.element,
+    );
+  }
+
+  showTable(table) {
+    [this.gaps, this.streams].forEach((one, at) => {
+      one.element.hidden = one !== table;
+      this.tabs[at].setAttribute("aria-selected", String(one === table));
+      this.tabs[at].tabIndex = one === table ? 0 : -1;
+    });
+  }
+
+  buildLog() {
+    const choice = make(
+      "span",
+      { class: "seg", role: "group", "data-t-label": "level" },
+      ...LEVELS.map((level) =>
+        make(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": String(level === this.level),
+            onclick: (event) => {
+              this.level = level;
+              for (const other of choice.children)
+                other.setAttribute("aria-pressed", String(other === event.currentTarget));
+              this.readLog();
+            },
+          },
+          level,
+        ),
+      ),
+    );
+    this.pause = said("button", "pause", {
+      class: "btn small",
+      type: "button",
+      "aria-pressed": "false",
+      onclick: () => this.hold(),
+    });
+    this.text = make("pre", { tabindex: "0", role: "log", "aria-live": "off", "data-t-label": "log" });
+    return panel("log", "log", [choice, this.pause], this.text);
+  }
+
+  hold() {
+    this.isPaused = !this.isPaused;
+    this.pause.setAttribute("aria-pressed", String(this.isPaused));
+    this.pause.dataset.t = this.isPaused ? "resume" : "pause";
+    setText(this.pause, t(this.pause.dataset.t));
+  }
+
+  buildPublish() {
+    const types = make("datalist", { id: "signal-types" }, ...TYPES.map((type) => make("option", { value: type })));
+    const position = make(
+      "select",
+      { class: "field", name: "position" },
+      make("option", {}, "LONG"),
+      make("option", {}, "SHORT"),
+    );
+    this.fields = {
+      signal_type: make("input", {
+        class: "field",
+        name: "signal_type",
+        list: "signal-types",
+        value: TYPES[0],
+        autocomplete: "off",
+        required: true,
+      }),
+      coin_name: make("input", { class: "field", name: "coin_name", autocomplete: "off", spellcheck: "false" }),
+      position,
+      spread: make("input", { class: "field", name: "spread", inputmode: "decimal", autocomplete: "off" }),
+      data: make(
+        "textarea",
+        { class: "field", name: "data", rows: "3", spellcheck: "false", autocomplete: "off" },
+        "{}",
+      ),
+    };
+    this.wrongs = {};
+    const named = (id, key) => {
+      this.wrongs[key] = make("span", { class: "wrong", role: "alert", hidden: true });
+      return make("label", { class: "labelled" }, said("span", id), this.fields[key], this.wrongs[key]);
+    };
+    this.publishWrong = make("p", { class: "wrong", role: "alert", hidden: true });
+    this.updateButton = make("button", {
+      class: "btn",
+      type: "button",
+      hidden: true,
+      onclick: () => this.publish(this.lastId),
+    });
+    const form = make(
+      "form",
+      { class: "pad", novalidate: true },
+      types,
+      make("div", { class: "row2" }, named("type", "signal_type"), named("coin", "coin_name")),
+      make("div", { class: "row2" }, named("position", "position"), named("spreadPct", "spread")),
+      named("moreFields", "data"),
+      this.publishWrong,
+      make("div", { class: "acts" }, said("button", "publishGo", { class: "btn primary" }), this.updateButton),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.publish(null);
+    });
+    return panel("publish", "publish", [], form);
+  }
+
+  buildVip() {
+    this.vipUser = make("input", { class: "field", name: "user", autocomplete: "off", required: true });
+    this.vipDays = make("input", { class: "field", name: "days", inputmode: "numeric", value: "30" });
+    this.vipSays = make("span", { role: "status" });
+    this.vipWrong = make("p", { class: "wrong", role: "alert", hidden: true });
+    const form = make(
+      "form",
+      { class: "pad", novalidate: true },
+      make(
+        "div",
+        { class: "row2" },
+        make("label", { class: "labelled" }, said("span", "user"), this.vipUser),
+        make("label", { class: "labelled" }, said("span", "days"), this.vipDays),
+      ),
+      this.vipWrong,
+      make(
+        "div",
+        { class: "acts" },
+        said("button", "grant", { class: "btn" }),
+        button("show", "", () => this.vip("GET")),
+        button("revoke", "danger", () => this.revoke()),
+      ),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.vip("POST");
+    });
+    return panel("vip", "vip", [this.vipSays], form);
+  }
+
+  buildLines() {
+    return panel("lines", "exchangeLines", [button("replaceAll", "small", () => this.replace())], this.lines.element);
+  }
+
+  // ---- the token
+
+  async enter(token) {
+    this.gateWrong.hidden = true;
+    if (token) {
+      try {
+        await feed.call("GET", "api/admin/sessions", { token });
+        tokens.set("admin", token);
+        this.gateField.value = "";
+      } catch (error) {
+        if ([401, 403].includes(error.status)) tokens.set("admin", null);
+        setText(this.gateWrong, [401, 403].includes(error.status) ? t("adminWrong") : error.message);
+        this.gateWrong.hidden = false;
+      }
+    }
+    const isOpen = Boolean(tokens.get("admin")) && this.gateWrong.hidden;
+    this.view.classList.toggle("locked", !isOpen);
+    this.gate.hidden = isOpen;
+    for (const part of this.parts) part.hidden = !isOpen;
+    if (isOpen) this.renew();
+    else if (token) this.gateField.focus();
+  }
+
+  leave() {
+    tokens.set("admin", null);
+    this.enter(null);
+  }
+
+  // ---- reading
+
+  async renew() {
+    if (looking.view !== "admin" || !tokens.get("admin") || this.isReading || !this.gate.hidden) return;
+    this.isReading = true;
+    try {
+      const [sessions, readers, gaps, streams, status] = await Promise.all([
+        call("GET", "api/admin/sessions"),
+        call("GET", "api/admin/readers"),
+        call("GET", "api/admin/gaps"),
+        call("GET", "api/ws/streams"),
+        call("GET", "api/ws/status"),
+      ]);
+      Object.assign(this, { sessions, readers, gapRows: gaps.gaps, streamRows: streams.streams, status });
+      this.paint();
+      if (!this.isPaused) await this.readLog();
+    } catch (error) {
+      if ([401, 403].includes(error.status)) this.leave();
+    } finally {
+      this.isReading = false;
+    }
+  }
+
+  async readLog() {
+    const { records } = await call("GET", `api/logs/today?level=${this.level}&limit=${MOST_LINES}`);
+    const isAtEnd = this.text.scrollTop + this.text.clientHeight > this.text.scrollHeight - 24;
+    const lines = records.map((record) => {
+      const level = String(record.level ?? "").toUpperCase();
+      const kind = level === "WARNING" ? "w" : level === "ERROR" || level === "CRITICAL" ? "e" : null;
+      const time = record.timestamp ?? record.time;
+      return [`${time ? clock(Date.parse(time)) : ""} ${level.padEnd(8)}${record.message ?? ""}`, kind];
+    });
+    const key = JSON.stringify(lines);
+    if (key === this.logShown) return;
+    this.logShown = key;
+    this.text.replaceChildren(...lines.map(([text, kind]) => make("span", { class: kind }, `${text}\n`)));
+    if (isAtEnd) this.text.scrollTop = this.text.scrollHeight;
+  }
+
+  // ---- painting
+
+  paint() {
+    const { sessions, readers, gapRows, streamRows, status } = this;
+    const live = streamRows.filter(({ health }) => health === "live").length;
+    const filled = gapRows.filter((gap) => gap.filled).length;
+    const newest = Date.parse(status.last_message_at);
+    this.sum(
+      "kExchange",
+      status.connections.length,
+      newest ? t("connectionsNewest", { age: age(Date.now() - newest) }) : t(status.state),
+    );
+    this.sum("kStreams", live, t("liveOthers", { n: streamRows.length - live }));
+    this.sum("readers", Number(readers.count), t("readersMore", { n: Number(sessions.count) }));
+    this.sum("gapsHour", gapRows.length - filled, t("gapsFilled", { n: filled }));
+    this.sum("received", Number(status.messages_received), t("frames"));
+    this.paintWho();
+    this.gaps.show(
+      gapRows.map((gap) => ({
+        cells: [
+          [clock(Date.parse(gap.at) || Number(gap.at)), "q"],
+          gap.stream,
+          gap.filled ? t("filled") : [t("declared"), "tag warn"],
+          [gap.reason ?? "", "q"],
+        ],
+      })),
+    );
+    setText(this.tabs[1], t("streamsTab", { n: streamRows.length }));
+    this.streams.show(
+      streamRows.slice(0, MOST_ROWS).map((row) => ({
+        cells: [
+          row.stream,
+          row.health === "live" || row.health === "quiet" ? row.health : [row.health, "tag warn"],
+          row.subscribers,
+          [row.last_event_at ? age(Date.now() - Date.parse(row.last_event_at)) : t("never"), "q"],
+        ],
+      })),
+    );
+    this.lines.show(
+      status.connections.map((line, at) => ({
+        cells: [
+          String(at + 1),
+          line.streams,
+          count(Number(line.messages_received)),
+          age(Number(line.uptime_seconds) * 1_000),
+        ],
+      })),
+    );
+  }
+
+  sum(id, number, rest) {
+    setText(this.sums[id].number, count(number));
+    setText(this.sums[id].rest, rest);
+  }
+
+  paintWho() {
+    if (!this.sessions) return;
+    const now = Date.now();
+    const sessions = this.sessions.sessions.map((one) => ({
+      id: one.id,
+      behind: Number(one.behind),
+      who: t("userNo", { id: one.user_id }),
+      address: one.address,
+      by: t("bySignals"),
+      since: Date.parse(one.since) || Number(one.since),
+    }));
+    const readers = this.readers.readers.map((one) => ({
+      id: null,
+      behind: 0,
+      who: t("reader"),
+      address: one.address,
+      by: t("byMarket", { n: Number(one.subscriptions ?? one.streams) }),
+      since: null,
+    }));
+    const query = this.find.value.trim().toLowerCase();
+    const all = [...sessions, ...readers].sort((a, b) => b.behind - a.behind);
+    const shown = all
+      .filter(({ who, address }) => !query || `${who} ${address}`.toLowerCase().includes(query))
+      .slice(0, MOST_ROWS);
+    setText(this.whoCount, t("whoShown", { n: shown.length, all: all.length }));
+    this.who.show(
+      shown.map((one) => ({
+        id: one.id,
+        name: `${one.who}, ${one.address}`,
+        label: t("disconnectWho", { who: `${one.who}, ${one.address}` }),
+        cells: [
+          one.who,
+          one.address,
+          [one.by, "q"],
+          one.since ? age(now - one.since) : "–",
+          one.behind > 0 ? [t("waiting", { n: one.behind }), "tag warn"] : "0",
+        ],
+      })),
+      (row) => this.disconnect(row),
+    );
+    for (const line of this.who.body.children) line.lastChild.firstChild.hidden = line.row.id === null;
+  }
+
+  // ---- acts
+
+  async disconnect({ id, name }) {
+    if (!(await confirmed(t("disconnectAsk", { who: name }), t("disconnectSo"), t("disconnect")))) return;
+    try {
+      await call("DELETE", `api/admin/sessions/${encodeURIComponent(id)}`);
+      toast(t("disconnectDone", { who: name }));
+    } catch (error) {
+      toast(t("failed", { reason: error.message }));
+    }
+    this.renew();
+  }
+
+  /** The signal's fields as JSON text: numbers keep the digits that were written. */
+  body() {
+    const { fields } = this;
+    const more = fields.data.value.trim() || "{}";
+    try {
+      const read = JSON.parse(more);
+      if (typeof read !== "object" || read === null || Array.isArray(read)) throw new SyntaxError();
+    } catch {
+      this.refuse([{ field: "data", message: t("fieldsWrong") }]);
+      return null;
+    }
+    const own = [];
+    if (fields.coin_name.value.trim()) own.push(`"coin_name": ${JSON.stringify(fields.coin_name.value.trim())}`);
+    own.push(`"position": ${JSON.stringify(fields.position.value)}`);
+    const spread = fields.spread.value.trim().replace(",", ".");
+    if (spread) own.push(`"spread": ${/^-?\d+(\.\d+)?$/.test(spread) ? spread : JSON.stringify(spread)}`);
+    const rest = more.slice(1, -1).trim();
+    return `{${[...own, ...(rest ? [rest] : [])].join(", ")}}`;
+  }
+
+  async publish(id) {
+    this.refuse([]);
+    const data = this.body();
+    if (data === null) return;
+    const type = JSON.stringify(this.fields.signal_type.value.trim());
+    const body = id ? `{"data": ${data}}` : `{"signal_type": ${type}, "data": ${data}}`;
+    if (body !== this.sent?.body || id !== this.sent?.id) this.sent = { body, id, key: newKey() };
+    try {
+      const answer = await call(id ? "PATCH" : "POST", id ? `api/signals/${id}` : "api/signals", {
+        body,
+        key: this.sent.key,
+      });
+      this.sent = null;
+      this.lastId = String(id ?? answer.id ?? answer.data?.id);
+      this.updateButton.hidden = false;
+      setText(this.updateButton, t("updateGo", { id: this.lastId }));
+      toast(t(id ? "updated" : "published", { id: this.lastId }));
+    } catch (error) {
+      if (error.errors?.length) this.refuse(error.errors);
+      else {
+        setText(
+          this.publishWrong,
+          t(error.status === 503 || error.status === 0 ? "storeAway" : "notPublished", { reason: error.message }),
+        );
+        this.publishWrong.hidden = false;
+      }
+    }
+  }
+
+  /** Put each error under its field. */
+  refuse(errors) {
+    this.publishWrong.hidden = true;
+    for (const [key, place] of Object.entries(this.wrongs)) {
+      const error = errors.find(({ field }) => field === key || field === `data.${key}`);
+      place.hidden = !error;
+      setText(place, error?.message ?? "");
+      setAttribute(this.fields[key], "aria-invalid", error ? "true" : null);
+    }
+    const rest = errors.filter(
+      ({ field }) => !(field in this.wrongs) && !(field.replace(/^data\./, "") in this.wrongs),
+    );
+    this.publishWrong.hidden = !rest.length;
+    setText(this.publishWrong, rest.map(({ field, message }) => `${field}: ${message}`).join("; "));
+    Object.keys(this.wrongs)
+      .map((key) => this.fields[key])
+      .find((field) => field.getAttribute("aria-invalid"))
+      ?.focus();
+  }
+
+  async vip(method) {
+    const user = this.vipUser.value.trim();
+    this.vipWrong.hidden = true;
+    if (!user) return this.vipUser.focus();
+    try {
+      const body = method === "POST" ? `{"days": ${JSON.stringify(Number(this.vipDays.value))}}` : undefined;
+      const answer = await call(method, `api/vip/${encodeURIComponent(user)}`, { body });
+      const until = Number(answer.vip_until) * 1_000 || Date.parse(answer.vip_until);
+      const says =
+        method === "DELETE"
+          ? t("revoked", { user })
+          : answer.active === false || !until
+            ? t("vipNone", { user })
+            : t("vipUntil", { user, time: day(until) });
+      setText(this.vipSays, says);
+      if (method === "POST" && until) toast(t("granted", { user, time: moment(until) }));
+    } catch (error) {
+      setText(this.vipWrong, error.errors?.map(({ message }) => message).join("; ") || error.message);
+      this.vipWrong.hidden = false;
+    }
+  }
+
+  async revoke() {
+    const user = this.vipUser.value.trim();
+    if (!user) return this.vipUser.focus();
+    const n = this.sessions?.sessions.filter((one) => String(one.user_id) === user).length ?? 0;
+    if (await confirmed(t("revokeAsk", { user, n }), null, t("revoke"))) await this.vip("DELETE");
+  }
+
+  async replace() {
+    if (!(await confirmed(t("replaceAsk"), t("replaceSo"), t("replaceAll")))) return;
+    try {
+      await call("POST", "api/ws/rotate");
+      toast(t("replaced"));
+    } catch (error) {
+      toast(t("failed", { reason: error.message }));
+    }
+  }
+}
+
+/** An Idempotency-Key; randomUUID is there on https and localhost only. */
+function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+customElements.define("k-admin", Admin);

@@ -1,0 +1,432 @@
+"""The page in a real Chromium, with made-up data: what it shows, in which words, for whom, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from komas.web.routes.pages import STATIC
+from tests.e2e.browser import needs_chromium
+from tests.e2e.page_server import ADMIN_TOKEN, State, a_token, now_ms, page_serving, signal
+
+pytestmark = needs_chromium
+
+AXE = Path(__file__).parents[1] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+PATIENCE_MS = 20_000
+MINUTE_MS = 60_000
+PAINTED_MS = 5_000  # a second, on a machine that others do not use as well
+WIDTHS = (390, 720, 1024, 1440, 3840)
+VIEWS = ("market", "watch", "signals", "admin")
+LIVE = re.compile("Live|\u041d\u0430 \u0441\u0432\u044f\u0437\u0438")  # in either language
+
+WATCH_POLICY = """window.breaches = [];
+document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI, sourceFile, lineNumber }) => {
+  window.breaches.push(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`);
+});"""
+
+COLORS = """() => {
+  const nodes = [...document.querySelectorAll(".px, .pc, .last, .tape .row span")];
+  const shown = nodes.filter((node) => node.offsetParent && node.textContent.trim());
+  return [...new Set(shown.map((node) => getComputedStyle(node).color))];
+}"""
+
+STEPS = """() => {
+  const { times } = document.querySelector("k-chart").candles;
+  return [...new Set(times.slice(1).map((time, at) => time - times[at]))];
+}"""
+
+RUN_AXE = """async () => {
+  const { violations } = await axe.run();
+  const told = ({ html, failureSummary }) => html.slice(0, 160) + failureSummary;
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(told).join(" | ")}`);
+}"""
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    """One for all tests."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """Debian's browser."""
+    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, State]]:
+    """The page's address, and what its server does."""
+    with page_serving() as served:
+        yield served
+
+
+@contextmanager
+def showing_page(
+    chromium: Browser,
+    url: str,
+    *,
+    size: tuple[int, int] = (1440, 900),
+    settings: dict[str, object] | None = None,
+    tokens: dict[str, str] | None = None,
+    scheme: str = "light",
+    motion: str = "no-preference",
+    faults: bool = False,
+) -> Iterator[Page]:
+    """The page in a tab of its own; fails on errors in its console, breaches of its policy and foreign requests."""
+    context = chromium.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce" if motion == "reduce" else "no-preference",
+        locale="en-GB",
+    )
+    for name, value in {"language": "en", **(settings or {})}.items():
+        context.add_init_script(f"localStorage.setItem('komas.{name}', JSON.stringify({json.dumps(value)}))")
+    context.add_init_script(WATCH_POLICY)
+    page = context.new_page()
+    wrongs: list[str] = []
+    page.on("console", lambda message: wrongs.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrongs.append(str(error)))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((origin(url), "data:", "blob:")) else wrongs.append(request.url),
+    )
+    page.goto(url)
+    for name, value in (tokens or {}).items():
+        page.evaluate(
+            "async ([name, value]) => (await import('./static/store.js')).tokens.set(name, value)", [name, value]
+        )
+    if tokens:
+        page.reload()
+    expect(page.locator(".health b")).to_have_text(LIVE, timeout=PATIENCE_MS)
+    expect(page.locator("#theme")).to_have_attribute("aria-label", re.compile("."), timeout=PATIENCE_MS)  # keys work
+    yield page
+    assert page.evaluate("window.breaches") == []
+    if not faults:
+        assert wrongs == []
+    context.close()
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port."""
+    return "/".join(url.split("/")[:3])
+
+
+# ---- words
+
+
+def words(language: str) -> dict[str, list[str]]:
+    """Placeholders by the key of their words; those of all plural forms together."""
+    text = (STATIC / "words" / f"{language}.js").read_text()
+    entries = re.findall(r'^  (\w+): (".*?"|\{.*?\}),$', text, re.MULTILINE | re.DOTALL)
+    return {
+        key: sorted(set(re.findall(r"\{(\w+)\}", value.strip("{} ") if value.startswith("{") else value)))
+        for key, value in entries
+    }
+
+
+def test_both_languages_say_the_same_things() -> None:
+    """Equal keys, equal placeholders; no key stands twice."""
+    english, russian = words("en"), words("ru")
+    assert english.keys() == russian.keys()
+    assert len(english) > 200
+    assert {key: (english[key], russian[key]) for key in english if english[key] != russian[key]} == {}
+
+
+def test_every_word_that_is_asked_for_is_there() -> None:
+    """In scripts and in the shell; a missing one would be shown as its key."""
+    source = "\n".join(path.read_text() for path in STATIC.glob("*.js")) + (STATIC / "index.html").read_text()
+    asked = set(re.findall(r'\bt\("(\w+)"', source)) | set(
+        re.findall(r'data-t(?:-label|-title|-hint)?="(\w+)"', source)
+    )
+    assert asked - words("en").keys() == set()
+
+
+# ---- shape
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_nothing_is_wider_than_the_window(
+    chromium: Browser, server: tuple[str, State], width: int, language: str
+) -> None:
+    """From a phone to 4K, in each view, and nothing is drawn past the edge of its panel's head."""
+    url, _ = server
+    tokens = {"signals": a_token(), "admin": ADMIN_TOKEN}
+    with showing_page(chromium, url, size=(width, 900), settings={"language": language}, tokens=tokens) as page:
+        for view in VIEWS:
+            page.evaluate("(view) => { location.hash = `#${view}`; }", view)
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, view
+            assert page.evaluate("document.body.scrollWidth - innerWidth") <= 0, view
+
+
+def test_the_page_is_small_and_quick(chromium: Browser, server: tuple[str, State]) -> None:
+    """Less than 300 KB on the line with the chart, and fewer than 1,500 nodes."""
+    url, _ = server
+    with showing_page(chromium, url) as page:
+        page.wait_for_selector(".w-row.row .px")
+        size = page.evaluate(
+            "performance.getEntriesByType('resource').filter(({ name }) => name.includes('/static/'))"
+            ".reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0)"
+        )
+        assert size < 300_000
+        assert page.evaluate("document.querySelectorAll('*').length") < 1_500
+        assert page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") < PAINTED_MS
+
+
+# ---- what is shown
+
+
+def test_prices_are_the_digits_that_came(chromium: Browser, server: tuple[str, State]) -> None:
+    """Text in, text out: no rounding; zeros beyond the tick are cut."""
+    url, state = server
+    with showing_page(chromium, url) as page:
+        for symbol in ("BTCUSDT", "PEPEUSDT", "XRPUSDT"):
+            row = page.locator(f"[data-symbol={symbol}]")
+            expect(row.locator(".px")).to_have_text(re.compile(r"\d"), timeout=PATIENCE_MS)
+            shown = (row.locator(".px").text_content() or "").replace("\u202f", "")
+            places = state.instruments[symbol].places
+            assert re.fullmatch(rf"\d+\.\d{{{places}}}", shown), shown
+
+
+def test_markup_in_a_coin_is_text(chromium: Browser, server: tuple[str, State]) -> None:
+    """Nothing from the network is ever HTML."""
+    url, state = server
+    hostile = "<img src=x onerror=alert(1)>"
+    state.signals.append(signal(25, coin=hostile))
+    with showing_page(chromium, f"{url}#signals", tokens={"signals": a_token()}) as page:
+        expect(page.locator("k-signals tbody")).to_contain_text(hostile, timeout=PATIENCE_MS)
+        page.locator("k-signals tbody tr", has_text=hostile).click()
+        expect(page.locator("k-access")).to_contain_text(hostile)
+        assert page.locator("img").count() == 0
+
+
+def test_a_declared_gap_is_in_the_chart(chromium: Browser, server: tuple[str, State]) -> None:
+    """With the server's reason; G goes to it; a range whose candles are there is none."""
+    url, state = server
+    minute = now_ms() // MINUTE_MS * MINUTE_MS
+    missing = [minute - MINUTE_MS * back for back in (30, 29, 28)]
+    state.instruments["BTCUSDT"].missing = set(missing)
+    state.gap = json.dumps(
+        {
+            "stream": "btcusdt@kline_1m",
+            "from": missing[0],
+            "to": missing[-1],
+            "filled": False,
+            "reason": "no answer in 15 s",
+        }
+    )
+    with showing_page(chromium, url) as page:
+        page.wait_for_function("() => document.querySelector('k-chart').shownGaps?.length === 1", timeout=PATIENCE_MS)
+        page.keyboard.press("g")
+        expect(page.locator("k-chart [role=status]")).to_contain_text("Gap, 3 candles: no answer in 15 s")
+
+
+def test_older_candles_come_when_the_view_goes_left(chromium: Browser, server: tuple[str, State]) -> None:
+    """Open times stay unique and equally spaced."""
+    url, _ = server
+    with showing_page(chromium, url) as page:
+        page.wait_for_function(
+            "() => document.querySelector('k-chart').candles.times.length >= 500", timeout=PATIENCE_MS
+        )
+        page.evaluate("document.querySelector('k-chart').chart.timeScale().scrollToPosition(-480, false)")
+        page.wait_for_function(
+            "() => document.querySelector('k-chart').candles.times.length >= 990", timeout=PATIENCE_MS
+        )
+        steps = page.evaluate(STEPS)
+        assert steps == [MINUTE_MS]
+
+
+def test_a_symbol_that_falls_silent_is_marked(chromium: Browser, server: tuple[str, State]) -> None:
+    """By a sign and a word, not only by a colour; its order book is hidden."""
+    url, state = server
+    with showing_page(chromium, url) as page:
+        expect(page.locator("k-book .bids .row").first).to_be_visible(timeout=PATIENCE_MS)
+        state.stale.add("BTCUSDT")
+        expect(page.locator("[data-symbol=BTCUSDT] small")).to_have_text("▲ stale", timeout=PATIENCE_MS)
+        expect(page.locator("k-book .row")).to_have_count(0)
+        expect(page.locator("k-book")).to_contain_text("Hidden until it is true again")
+        expect(page.locator("k-chart .last")).to_have_class("last")  # neither rising nor falling
+        expect(page.locator("k-chart [data-is=old]")).to_contain_text("old")
+
+
+def test_a_server_that_is_away_is_said_within_three_seconds(chromium: Browser, server: tuple[str, State]) -> None:
+    """A banner, no order book, no rising or falling colour; all of it is taken back when the server is there again."""
+    url, state = server
+    with showing_page(chromium, url, faults=True) as page:
+        expect(page.locator("k-book .bids .row").first).to_be_visible(timeout=PATIENCE_MS)
+        state.is_away = True
+        expect(page.locator("#banner")).to_be_visible(timeout=8_000)
+        expect(page.locator("k-book .row")).to_have_count(0)
+        colors = page.evaluate(COLORS)
+        assert len(colors) == 1, colors
+        state.is_away = False
+        expect(page.locator("#banner")).to_be_hidden(timeout=60_000)
+        expect(page.locator("k-book .bids .row").first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_an_exchange_that_cannot_be_reached_is_named(chromium: Browser, server: tuple[str, State]) -> None:
+    """With the reason, in one sentence."""
+    url, state = server
+    with showing_page(chromium, url) as page:
+        state.exchange = ("reconnecting", "connection refused")
+        expect(page.locator("#banner")).to_contain_text(
+            "Exchange unreachable: connection refused. komas keeps trying.", timeout=10_000
+        )
+        state.exchange = ("reconnecting", "HTTP 451: Service unavailable from a restricted location")
+        expect(page.locator("#banner")).to_contain_text("Binance blocks this region", timeout=10_000)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "said"),
+    [
+        (1008, "Unauthorized", "1008: token wrong or over"),
+        (1008, "VIP subscription required", "1008: VIP ended"),
+        (1008, "Origin not allowed", "cors_origins"),
+        (1001, "Server shutting down", "1001: server restarts"),
+        (1013, "Try again later", "1013: too busy or too slow"),
+        (1011, "Internal error", "1011: error in komas"),
+    ],
+)
+def test_a_close_code_is_said_in_words(
+    chromium: Browser, server: tuple[str, State], code: int, reason: str, said: str
+) -> None:
+    """And what to do."""
+    url, state = server
+    state.close = (code, reason)
+    with showing_page(chromium, f"{url}#signals", tokens={"signals": a_token()}, faults=True) as page:
+        expect(page.locator("k-access .say")).to_contain_text(said, timeout=PATIENCE_MS)
+
+
+def test_tokens_stay_in_their_tab(chromium: Browser, server: tuple[str, State]) -> None:
+    """Never in the storage that outlives it, nor in an address."""
+    url, _ = server
+    token = a_token()
+    with showing_page(chromium, f"{url}#signals", tokens={"signals": token, "admin": ADMIN_TOKEN}) as page:
+        kept = page.evaluate("JSON.stringify({ ...localStorage }) + location.href")
+        assert token not in kept
+        assert ADMIN_TOKEN not in kept
+
+
+# ---- hands
+
+
+def test_a_trader_without_a_mouse(chromium: Browser, server: tuple[str, State]) -> None:
+    """Finds a symbol, opens it, changes the interval, groups the book's view, pauses the tape."""
+    url, _ = server
+    with showing_page(chromium, url) as page:
+        expect(page.locator("[data-symbol=BTCUSDT] .px")).to_have_text(re.compile(r"\d"), timeout=PATIENCE_MS)
+        page.keyboard.press("/")
+        page.keyboard.type("sol")
+        page.keyboard.press("ArrowDown")
+        expect(page.locator("[data-symbol=SOLUSDT]")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("[data-is=base]")).to_have_text("SOL")
+        page.keyboard.press("]")
+        expect(page.locator("[role=radiogroup] [aria-checked=true]")).to_have_text("3m")
+        page.keyboard.press("p")
+        expect(page.locator(".pause")).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("s")
+        expect(page.locator("#tab-signals")).to_have_attribute("aria-selected", "true")
+        page.keyboard.press(",")
+        expect(page.locator("#settings select").first).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(page.locator("#settings")).to_be_hidden()
+
+
+def test_removing_a_symbol_can_be_undone(chromium: Browser, server: tuple[str, State]) -> None:
+    """And what remains is remembered."""
+    url, _ = server
+    with showing_page(chromium, url) as page:
+        row = page.locator("[data-symbol=ETHUSDT]")
+        expect(row).to_be_visible(timeout=PATIENCE_MS)
+        row.focus()
+        page.keyboard.press("Delete")
+        expect(row).to_have_count(0)
+        page.locator("#toast button").click()
+        expect(row).to_be_visible()
+
+
+def test_only_the_rows_in_view_exist(chromium: Browser) -> None:
+    """Two hundred symbols, scrolled to the end: those in view, and eight beyond each edge."""
+    with page_serving(200) as (url, state):
+        symbols = list(state.instruments)
+        with showing_page(chromium, url, settings={"watchlist": symbols}) as page:
+            grid = page.locator("k-watchlist [role=grid]")
+            expect(grid).to_have_attribute("aria-rowcount", "201", timeout=PATIENCE_MS)
+            for top in range(0, 7_200, 400):
+                grid.evaluate("(grid, top) => { grid.scrollTop = top; }", top)
+                page.wait_for_timeout(30)
+                assert page.locator(".w-row.row").count() <= 24 + 2 * 8
+
+
+def test_an_administrator_publishes_and_revokes(chromium: Browser, server: tuple[str, State]) -> None:
+    """Numbers keep their digits; what cannot be undone is asked about, by name."""
+    url, state = server
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}) as page:
+        page.locator("[name=coin_name]").fill("NB")
+        page.locator("[name=spread]").fill("8.8400")
+        page.locator("[name=data]").fill('{"mexc_spot_price": 0.0418700}')
+        page.locator(".publish .primary").click()
+        expect(page.locator("#toast")).to_contain_text("published")
+        assert '"spread": 8.8400' in state.posted[-1][2]
+        assert '"mexc_spot_price": 0.0418700' in state.posted[-1][2]
+        page.locator("[name=data]").fill("not json")
+        page.locator(".publish .primary").click()
+        expect(page.locator("[name=data]")).to_have_attribute("aria-invalid", "true")
+        page.locator(".vip [name=user]").fill("123")
+        page.get_by_role("button", name="Revoke and disconnect").click()
+        expect(page.locator("dialog[open]")).to_contain_text("Revoke 123, close connections: 1?")
+        page.locator("dialog[open] .danger").click()
+        expect(page.locator(".vip [role=status]")).to_contain_text("123 revoked")
+        assert state.posted[-1][:2] == ("DELETE", "/api/vip/123")
+
+
+def test_the_language_changes_at_once(chromium: Browser, server: tuple[str, State]) -> None:
+    """All that stands on the page, and what a screen reader is told of it."""
+    url, _ = server
+    with showing_page(chromium, url) as page:
+        page.locator("#language").click()
+        expect(page.locator("#tab-market")).to_have_text("Рынок")
+        expect(page.locator("k-book h2")).to_have_text("Стакан")
+        expect(page.locator("k-chart")).to_have_attribute("aria-label", "График")
+        assert page.evaluate("document.documentElement.lang") == "ru"
+
+
+def test_without_motion_nothing_moves(chromium: Browser, server: tuple[str, State]) -> None:
+    """For those who asked their system for it."""
+    url, _ = server
+    with showing_page(chromium, url, motion="reduce") as page:
+        expect(page.locator("[data-symbol=BTCUSDT] .px")).to_have_text(re.compile(r"\d"), timeout=PATIENCE_MS)
+        page.wait_for_timeout(2_500)
+        assert page.evaluate("document.getAnimations().length") == 0
+
+
+# ---- for whom
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci in tests/browser")
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+@pytest.mark.parametrize("language", ["en", "ru"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(chromium: Browser, server: tuple[str, State], theme: str, language: str, width: int) -> None:
+    """In any view."""
+    url, _ = server
+    settings: dict[str, object] = {"language": language, "theme": theme}
+    tokens = {"signals": a_token(), "admin": ADMIN_TOKEN}
+    with showing_page(chromium, url, size=(width, 900), settings=settings, tokens=tokens) as page:
+        page.evaluate(AXE.read_text())
+        for view in VIEWS if width < 720 else ("market", "signals", "admin"):
+            page.evaluate("(view) => { location.hash = `#${view}`; }", view)
+            page.wait_for_timeout(1_200)
+            assert page.evaluate(RUN_AXE) == [], view
