@@ -17,7 +17,6 @@ const FLUSH_MS = 100; // a busy stream renders ten times a second, not a thousan
  */
 function useCollected(start, change, subscribe, when) {
   const [state, setState] = useState(start);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the functions are new each time, `when` says what matters
   useEffect(() => {
     setState(start);
     if (subscribe === null) return undefined;
