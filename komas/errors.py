@@ -73,6 +73,7 @@ class Closing(Enum):
     UNAUTHORIZED = (1008, "Unauthorized", False)
     VIP_REQUIRED = (1008, "VIP subscription required", False)
     RATE_LIMITED = (1008, "Rate limit exceeded", False)
+    DISCONNECTED = (1008, "Disconnected by an administrator", False)
     ORIGIN_NOT_ALLOWED = (1008, "Origin not allowed", False)
     WRONG_SINCE = (1008, "Invalid since_id", False)
     WRONG_REQUEST = (1008, "Invalid request", False)

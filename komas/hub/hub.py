@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 import trio
@@ -30,6 +31,8 @@ from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.kinds import BY_EVENT, KINDS
 from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, HealthNotice, Kline
 from komas.model.streams import Stream, next_number
+
+GAPS_KEPT: Final = 1000
 
 MarketSubscription: TypeAlias = Subscription[Item, Batch]
 
@@ -75,6 +78,7 @@ class Hub:
         self._unwanted = 0
         self._dropped = 0
         self.epoch = new_epoch()  # of this process: numbers of another one mean nothing here
+        self.gaps: deque[tuple[float, Gap]] = deque(maxlen=GAPS_KEPT)  # when each was declared, on trio's clock
         self.drained = trio.Event()
         self.latest = Latest()
         self.interest = Interest(opened=self.open_streams.open, closed=self._close, linger_s=linger_s)
@@ -135,6 +139,7 @@ class Hub:
         if open_stream is None:
             return
         self._number += 1
+        self.gaps.append((trio.current_time(), gap))
         envelope = NoticeEnvelope(gap, stream, self._number)
         self._history_limit.grew(open_stream.history, open_stream.history.append_gap(envelope))
         self.open_streams.put(stream, envelope)

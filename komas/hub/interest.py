@@ -71,6 +71,10 @@ class Interest:
         """The streams that are open on behalf of a reader: how many subscriptions it has, 0 where it lingers."""
         return self._held.get(reader, {})
 
+    def holders(self) -> Mapping[str, Mapping[Stream, int]]:
+        """The same of every reader."""
+        return self._held
+
     def pinned(self, stream: Stream) -> bool:
         """Whether a stream is kept open without subscribers."""
         return stream in self._pinned

@@ -48,6 +48,11 @@ class Subscription(Generic[T, B]):
         return 0 if self._missed is None else len(self._missed)
 
     @property
+    def waiting(self) -> int:
+        """How many items wait in its own buffer."""
+        return self._buffer.statistics().waiting
+
+    @property
     def is_disconnected(self) -> bool:
         """Whether ``receive()`` would raise ``SlowConsumer``."""
         return self._buffer.is_disconnected

@@ -54,8 +54,8 @@ class Socket(Protocol):
 class ConnectRequest(msgspec.Struct, frozen=True):
     """What a client asks for at its handshake.
 
-    ``since_id`` is its last signal; ``since`` its last position, which it learns by asking for ``positions``. What else
-    it asked for is ``ignored``, and it is told so.
+    ``address`` is the one that it is counted by. ``since_id`` is its last signal; ``since`` its last position, which it
+    learns by asking for ``positions``. What else it asked for is ``ignored``, and it is told so.
     """
 
     token: str
@@ -63,6 +63,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     since: int | None = None
     positions: bool = False
     ignored: tuple[str, ...] = ()
+    address: str = ""
 
 
 class _PermittedWriter:
@@ -105,6 +106,9 @@ class SignalConnection:
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._answers: list[Send] = []
+        self._user_id: int | str = ""
+        self._since_ms = 0
+        self._delivery: Delivery | None = None
         self._news = trio.Event()
 
     async def run(self) -> Closing:
@@ -122,6 +126,33 @@ class SignalConnection:
             log.exception("a session failed")  # its bug is not the others'
             self._session.close(Closing.FAILED)
         return self._session.closing or Closing.FAILED
+
+    # As an administrator sees it
+
+    @property
+    def user_id(self) -> int | str:
+        """Whose it is."""
+        return self._user_id
+
+    @property
+    def address(self) -> str:
+        """The address that it is counted by."""
+        return self._request.address
+
+    @property
+    def since_ms(self) -> int:
+        """When it was let in."""
+        return self._since_ms
+
+    @property
+    def behind(self) -> int:
+        """How many signals and updates it has not been sent."""
+        return 0 if self._delivery is None else self._delivery.behind
+
+    def disconnect(self) -> None:
+        """Close it, for good: it is not to come back by itself."""
+        self._session.close(Closing.DISCONNECTED)
+        self._end()
 
     def _now_s(self) -> float:
         return self._services.clock_ms() / 1000
@@ -151,7 +182,9 @@ class SignalConnection:
                 await self._act(self._session.admitted(principal, known, self._now_s(), told, ignored))
                 if self._session.is_open:
                     self._look_again()
-                    await self._deliver(position)
+                    self._user_id, self._since_ms = principal.user_id, self._services.clock_ms()
+                    with self._services.registry.session(self):
+                        await self._deliver(position)
         if window.cancelled_caught:
             await self._act(self._session.close(Closing.TRY_AGAIN))
 
@@ -167,7 +200,7 @@ class SignalConnection:
 
     async def _deliver(self, position: int | None) -> None:
         services, writer = self._services, self._socket.writer
-        delivery = Delivery(
+        self._delivery = Delivery(
             services.store,
             services.channel,
             capacity=services.buffer_capacity,
@@ -177,7 +210,7 @@ class SignalConnection:
             encoder=self._encoder,
         )
         try:
-            await delivery.run(position)
+            await self._delivery.run(position)
         except SlowConsumer:
             await self._act(self._session.close(Closing.TRY_AGAIN))
 

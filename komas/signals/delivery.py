@@ -37,12 +37,22 @@ class Delivery:
         self._caught_up = caught_up
         self._writer = writer
         self._encoder = encoder
+        self._replayed: int | None = None  # the position of what was replayed last, while there is more
+        self._subscription: SignalSubscription | None = None
+
+    @property
+    def behind(self) -> int:
+        """How many signals and updates were published, or are to be replayed, and not sent yet."""
+        if self._replayed is not None:
+            return max(0, self._channel.position - self._replayed)
+        return 0 if self._subscription is None else self._subscription.waiting
 
     async def run(self, position: int | None) -> None:
         """Send what comes after a position (``None``: from now on) until cancelled."""
         is_live = False
         while not is_live:
-            with self._subscribe(position) as subscription:
+            with self._subscribe(position) as self._subscription:
+                subscription = self._subscription
                 # No await since the subscription began: what comes after this position waits in its buffer.
                 upto = self._channel.position
                 position = upto if position is None else await self._replay(position, upto)
@@ -69,6 +79,8 @@ class Delivery:
         """Send what was committed and published in between; what is not yet published is not sent."""
         while position < upto and (page := await self._store.events_after(position, upto)):
             for event in page:
+                self._replayed = position
                 await self._send(SignalEnvelope(event))
                 position = event.position
+        self._replayed = None
         return max(position, upto)

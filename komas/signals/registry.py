@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
+from typing import Protocol
 
 import msgspec
 
@@ -21,6 +23,29 @@ class RegistryStatistics(msgspec.Struct, frozen=True):
     refused: int
 
 
+class ConnectedSession(Protocol):
+    """One signal socket that was let in, as an administrator sees it."""
+
+    @property
+    def user_id(self) -> int | str:
+        """Whose it is."""
+
+    @property
+    def address(self) -> str:
+        """The address that it is counted by."""
+
+    @property
+    def since_ms(self) -> int:
+        """When it was let in, milliseconds since the epoch."""
+
+    @property
+    def behind(self) -> int:
+        """How many signals and updates it has not been sent."""
+
+    def disconnect(self) -> None:
+        """Close it."""
+
+
 class ConnectionRegistry:
     """The places for signal sockets; a user's own hear when what is known of the user changes."""
 
@@ -31,6 +56,18 @@ class ConnectionRegistry:
         self._sockets = 0
         self._admitted = 0
         self._refused = 0
+        self._names = count(1)
+        self.sessions: dict[str, ConnectedSession] = {}  # by a name that an administrator may close one by
+
+    @contextmanager
+    def session(self, session: ConnectedSession) -> Iterator[None]:
+        """Show one that was let in to administrators."""
+        name = str(next(self._names))
+        self.sessions[name] = session
+        try:
+            yield
+        finally:
+            del self.sessions[name]
 
     @contextmanager
     def socket(self, address: str) -> Iterator[bool]:

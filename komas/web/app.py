@@ -21,6 +21,7 @@ from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.rate_limit import RateLimit
+from komas.web.routes.admin import admin
 from komas.web.routes.control import control
 from komas.web.routes.history import history
 from komas.web.routes.market_sse import market, multiplex
@@ -38,7 +39,8 @@ UNREAD_BODY_S: Final = 1.0
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Producers and VIPs bring a token of their own, which the view checks; who knows the name of a connection reads it.
 _PROVEN_OTHERWISE: Final = frozenset({"publish", "multiplex"})
-_PROTECTED = frozenset({"ops.logs_today", "vips.show"})  # by what was routed: several ways of writing a path lead to it
+# By what was routed: several ways of writing a path lead to it.
+_PROTECTED = frozenset({"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.gaps"})
 
 
 _ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")  # of a route
@@ -62,6 +64,7 @@ def create_app(services: Services) -> QuartTrio:
         history(services),
         ops(services, rate_limit),
         pages(),
+        admin(services),
         publish(services),
         vips(services),
         vip(services),

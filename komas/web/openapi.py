@@ -558,7 +558,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "Publish a signal to every VIP; with an Idempotency-Key, a retry is answered with the first answer",
             _object(id=_COUNT, signal_type=_TEXT, data={"type": "object"}),
             body="SignalInsert",
-            token="the token has not the scope signals:publish",  # noqa: S106 - words
+            token="the token has not the scope signals:publish, and is not the admin token",  # noqa: S106 - words
             status=201,
             parameters=({"name": "Idempotency-Key", "in": "header", "required": False, "schema": _KEY},),
             others={"422": _problem("the key was used for another signal")},
@@ -583,7 +583,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "Change fields of a signal; VIPs are told those that changed",
             _ref("Signal"),
             body="SignalChanges",
-            token="the token has not the scope signals:publish",  # noqa: S106 - words
+            token="the token has not the scope signals:publish, and is not the admin token",  # noqa: S106 - words
             parameters=(_path("signal_id", {**_ID, "minimum": 1}),),
             others={"404": _problem("there is no signal of this id")},
         )
@@ -628,6 +628,52 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 "400": _problem("the request is no handshake of WebSocket"),
             },
         }
+    },
+    "/api/admin/sessions": {
+        "get": _call(
+            "VIP sockets, and how far behind each is",
+            _object(
+                count=_COUNT,
+                sessions={
+                    "type": "array",
+                    "items": _object(
+                        id=_TEXT,
+                        user_id={"type": ["integer", "string"]},
+                        address=_TEXT,
+                        since=_MOMENT,
+                        behind=_COUNT,
+                        admitted=_FLAG,
+                    ),
+                },
+            ),
+            controls="all",
+        )
+    },
+    "/api/admin/sessions/{session}": {
+        "delete": _call(
+            "Disconnect a VIP socket",
+            _object(disconnected=_TEXT),
+            controls="all",
+            parameters=(_path("session", _TEXT),),
+            others={"404": _problem("there is no such session; it may have ended")},
+        )
+    },
+    "/api/admin/readers": {
+        "get": _call(
+            "Who reads the market, by address",
+            _object(
+                count=_COUNT,
+                readers={"type": "array", "items": _object(address=_TEXT, streams=_COUNT, subscriptions=_COUNT)},
+            ),
+            controls="all",
+        )
+    },
+    "/api/admin/gaps": {
+        "get": _call(
+            "Gaps that were declared in the last hour",
+            _object(count=_COUNT, gaps={"type": "array", "items": {"type": "object"}}),
+            controls="all",
+        )
     },
     "/api/logs/today": {
         "get": _call(

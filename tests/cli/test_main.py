@@ -88,14 +88,6 @@ def test_a_simulator_whose_address_is_in_use_names_another(capsys: pytest.Captur
     assert f"komas: {bind} is taken by another program; try --bind 127.0.0.1:" in capsys.readouterr().err
 
 
-def test_an_address_of_another_machine_is_status_1(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """No other port would help."""
-    assert _status("serve", "--bind", "192.0.2.1:8000", "--data-dir", str(tmp_path)) == 1
-    errors = capfd.readouterr().err
-    assert "komas: 192.0.2.1:8000 cannot be bound: " in errors
-    assert errors.endswith("is the address to listen on free, and this machine's?\n")
-
-
 def test_without_a_word_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Short, on stderr, and no success: nothing was done. Every verb is there."""
     assert _status() == 2

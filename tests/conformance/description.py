@@ -57,6 +57,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "422"]
 include-name = "POST /api/ws/sse/stream/{{connection}}"
 checks.positive_data_acceptance.expected-statuses = ["404"]
 
+[[operations]]
+include-name = "DELETE /api/admin/sessions/{{session}}"
+checks.positive_data_acceptance.expected-statuses = ["401", "404"]
+
 # No HTTP request is one of WebSocket, whatever its parameters.
 [[operations]]
 include-path-regex = "^/ws/"

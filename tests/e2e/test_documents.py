@@ -79,12 +79,12 @@ def test_the_eventsource_example_in_chromium(demo: Server, tmp_path: Path) -> No
 
 @needs_chromium
 def test_the_page_shows_prices(demo: Server, tmp_path: Path) -> None:
-    """Rows appear by themselves, with every digit."""
-    shown = "[...document.querySelectorAll('#rows tr')].map((row) => row.innerText).join('\\n')"
+    """They appear by themselves, with every digit of the tick."""
+    price = "document.querySelector('[data-symbol=BTCUSDT] .px').textContent"
     with browsing(f"{demo.url}/", tmp_path) as port_file:
-        wait_for(lambda: "BTCUSDT" in str(evaluate(port_file, shown)), "a row of BTCUSDT")
-        assert re.search(r"^BTCUSDT\t\d+\.\d{8}\t-?\d+\.\d{3} %\t", str(evaluate(port_file, shown)), re.MULTILINE)
-        assert evaluate(port_file, "document.getElementById('state').textContent") == "live"
+        wait_for(lambda: re.search(r"\d", str(evaluate(port_file, price))) is not None, "a price of BTCUSDT")
+        assert re.fullmatch(r"[\d\u202f]+\.\d{2}", str(evaluate(port_file, price)))
+        wait_for(lambda: evaluate(port_file, "document.querySelector('.health b').textContent") == "Live", "its state")
 
 
 CALLBACKS = """

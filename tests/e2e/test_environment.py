@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +15,7 @@ from komas import BinanceWebSocket
 from komas.model.market import Depth
 from komas.simulator import SimOptions, Simulator, simulate
 from komas.venues.core.proxies import LOOPBACK_DIRECT
+from tests.e2e.processes import PATIENCE_S
 
 NOWHERE = ["http://127.0.0.1:9", "socks5://127.0.0.1:9"]
 
@@ -46,3 +50,12 @@ async def test_what_is_on_this_machine_is_asked_directly(monkeypatch: pytest.Mon
             async with httpx.AsyncClient(base_url=simulator.rest_url, mounts=LOOPBACK_DIRECT) as client:
                 assert (await client.get("/api/v3/ping")).is_success
             nursery.cancel_scope.cancel()
+
+
+def test_an_address_of_another_machine_is_status_1(tmp_path: Path) -> None:
+    """No other port would help."""
+    command = [sys.executable, "-m", "komas", "serve", "--bind", "192.0.2.1:8000", "--data-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    assert "komas: 192.0.2.1:8000 cannot be bound: " in done.stderr
+    assert done.stderr.endswith("is the address to listen on free, and this machine's?\n")

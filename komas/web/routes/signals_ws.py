@@ -51,7 +51,7 @@ async def _converse(services: Services) -> Closing:
         if not services.access.lets_page_in(caller):
             return Closing.ORIGIN_NOT_ALLOWED
         try:
-            asked = _read_request()
+            asked = _read_request(services.access.address(caller))
         except Unauthorized:
             return Closing.UNAUTHORIZED
         except ProblemError:
@@ -62,13 +62,14 @@ async def _converse(services: Services) -> Closing:
         return await SignalConnection(services.signals, socket, asked, services.draining, encoder=encoder).run()
 
 
-def _read_request() -> ConnectRequest:
+def _read_request(address: str) -> ConnectRequest:
     query = websocket.args
     ignored = shown(unknown(query, _PARAMETERS))
     token = token_of(websocket.headers, websocket.requested_subprotocols, query.get("token"))
     since_id, since = (_position(query.get(name), name) for name in ("since_id", "since"))
     wants_positions = query.get("positions", "").lower() in ("1", "true")
-    return ConnectRequest(token, since_id, since, positions=wants_positions or since is not None, ignored=ignored)
+    positions = wants_positions or since is not None
+    return ConnectRequest(token, since_id, since, positions=positions, ignored=ignored, address=address)
 
 
 def _position(text: str | None, name: str) -> int | None:
