@@ -97,7 +97,7 @@ KINDS: Final[dict[Kind, KindSpec]] = {
         number=_time,
         order=Order.CANDLES,
         sequence=lambda candle: candle.timestamp if candle.is_closed else None,
-        kept_bytes=1300,
+        kept_bytes=1370,
         has_interval=True,
         is_filled=True,
     ),
