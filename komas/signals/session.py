@@ -97,22 +97,14 @@ class Bucket:
         self._left = burst
         self._at = at
 
-    def take(self, at: float, count: int = 1) -> bool:
-        """Whether one more, or so many, are within the rate."""
-        self._refill(at)
-        if self._left < count:
-            return False
-        self._left -= count
-        return True
-
-    def is_full(self, at: float) -> bool:
-        """Whether nothing was taken for so long that it is as new."""
-        self._refill(at)
-        return self._left >= self._burst
-
-    def _refill(self, at: float) -> None:
+    def take(self, at: float) -> bool:
+        """Whether one more is within the rate."""
         self._left = min(self._burst, self._left + (at - self._at) * self._rate)
         self._at = at
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Session:

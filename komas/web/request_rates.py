@@ -26,9 +26,9 @@ class RequestRates:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, address: str, at: float) -> float:
-        """Count one request, where it is within the rate; returns how long it has to wait, 0 where it has not."""
-        full_at = max(self._full_at.get(address, at), at) + self._every_s
+    def take(self, address: str, at: float, count: int = 1) -> float:
+        """Count one request, or so many, where within the rate; returns how long to wait, 0 where it is not to."""
+        full_at = max(self._full_at.get(address, at), at) + count * self._every_s
         wait_s = full_at - at - self._burst_s
         is_refused = wait_s > self._every_s / 1000  # times are not that exact
         if not is_refused:

@@ -17,12 +17,11 @@ from komas.hub.interest import Interest
 from komas.model.kinds import KINDS
 from komas.model.streams import Stream
 from komas.settings import Settings
-from komas.signals.session import Bucket
+from komas.web.request_rates import RequestRates
 
 FOR_PINS: Final = 10  # one part in so many of ``max_streams`` is for pins alone
 REFILL_S: Final = 60.0  # in which an address may have as many new streams opened as it may read
 OPENINGS_AT_ONCE: Final = 2  # times as many, after a pause
-REMEMBERED: Final = 1024  # addresses, before those whose pause was long enough are forgotten
 
 _Rule: TypeAlias = Callable[[Stream], bool]
 
@@ -43,8 +42,8 @@ class StreamLimits:
         self._most_of_readers = settings.max_streams - settings.max_streams // FOR_PINS
         self._most_per_address = settings.max_streams_per_address
         self._most_books = min(settings.max_books_per_address, settings.max_streams_per_address)
-        self._openings: dict[str, Bucket] = {}
-        self._remembered = REMEMBERED
+        most = settings.max_streams_per_address
+        self._openings = RequestRates(most / REFILL_S, OPENINGS_AT_ONCE * most)
         self._refused = 0
         self._made_room = 0
 
@@ -83,17 +82,7 @@ class StreamLimits:
         return self._count(over, has_room=self._interest.let_go(reader, over, wanted, among))
 
     def _may_open(self, reader: str, count: int) -> bool:
-        if not count:
-            return True
-        now = trio.current_time()
-        bucket = self._openings.get(reader)
-        if bucket is None:
-            if len(self._openings) >= self._remembered:
-                self._openings = {each: kept for each, kept in self._openings.items() if not kept.is_full(now)}
-                self._remembered = max(REMEMBERED, 2 * len(self._openings))
-            most = self._most_per_address
-            bucket = self._openings[reader] = Bucket(most / REFILL_S, OPENINGS_AT_ONCE * most, now)
-        return bucket.take(now, count)
+        return not count or not self._openings.take(reader, trio.current_time(), count)
 
     def _has_room(self, streams: Collection[Stream], most: int) -> bool:
         more = sum(stream not in self._interest for stream in streams)

@@ -10,7 +10,8 @@ from komas.hub.interest import Interest
 from komas.model.kinds import Kind
 from komas.model.streams import Stream
 from komas.settings import Settings
-from komas.web.stream_limits import REFILL_S, REMEMBERED, StreamLimits
+from komas.web.request_rates import ADDRESSES as REMEMBERED
+from komas.web.stream_limits import REFILL_S, StreamLimits
 
 _DIFFERENT = "too many different streams from this address"
 _BOOKS = "too many order books from this address"
