@@ -82,7 +82,9 @@ class ConnectionRegistry:
             yield has_room
         finally:
             self._sockets -= 1
-            self._addresses -= Counter([address])  # a count of none is no entry
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
 
     @contextmanager
     def user(self, subject: str, changed: Callable[[Vip], None]) -> Iterator[bool]:

@@ -50,7 +50,9 @@ class ConnectionLimits:
             yield
         finally:
             self._present -= 1
-            self._addresses -= Counter([address])  # a count of none is no entry
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
 
     def statistics(self) -> LimitStatistics:
         """Counts, for metrics."""

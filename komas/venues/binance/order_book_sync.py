@@ -146,7 +146,9 @@ class _Recent:
         now = trio.current_time()
         while self._served and self._served[0][0] + RECENT_S <= now:
             _, other = self._served.popleft()
-            self._counts -= Counter([other])  # a count of none is no entry
+            self._counts[other] -= 1
+            if not self._counts[other]:
+                del self._counts[other]
         return self._counts[reader] >= OF_RESERVE
 
 
