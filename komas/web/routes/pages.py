@@ -1,6 +1,7 @@
 """The pages and what they are made of: ``komas/web/static``, and the chart's script.
 
-Everything is read once, at the start. A browser asks again each time (``no-cache``) and is told when nothing changed.
+Everything is read once, at the start, and packed when it is first asked for, which takes as long as all of that. A
+browser asks again each time (``no-cache``) and is told when nothing changed.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
+from functools import cached_property
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from quart import Blueprint, Response, request
 
 from komas.web.problems import ProblemError
@@ -37,13 +38,18 @@ _TYPES: Final = {
 _PAGES: Final = {"/": "index.html"}  # each has its row in komas/web/openapi.py
 
 
-class StaticFile(msgspec.Struct, frozen=True):
-    """One file as it is sent, plain or ``packed`` (gzip); ``tag`` is the strong ETag of the plain one."""
+class StaticFile:
+    """One file as it is sent, plain or packed; ``tag`` is the strong ETag of the plain one."""
 
-    body: bytes
-    packed: bytes
-    content_type: str
-    tag: str
+    def __init__(self, body: bytes, content_type: str) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.tag = hashlib.sha256(body).hexdigest()[:32]
+
+    @cached_property
+    def packed(self) -> bytes:
+        """By gzip. No time in it: the same file has the same bytes, and the same tag, in each process."""
+        return gzip.compress(self.body, mtime=0)
 
 
 def pages() -> Blueprint:
@@ -93,10 +99,7 @@ def _files() -> Iterator[tuple[str, StaticFile]]:
 
 
 def _read(path: Path) -> StaticFile:
-    body = path.read_bytes()
-    # No time in it: the same file has the same bytes, and the same tag, in each process.
-    packed = gzip.compress(body, mtime=0)
-    return StaticFile(body, packed, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+    return StaticFile(path.read_bytes(), _TYPES[path.suffix])
 
 
 def chart_script() -> Path:
