@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
 from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
-from komas.web import cors, openapi, problems, query
+from komas.web import cors, openapi, params, problems, query
 from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.problems import FieldError, ProblemError, invalid
@@ -138,11 +138,7 @@ def _check_once(given: MultiDict[str, str]) -> None:
 
 def _check_spelling() -> None:
     """Refuse a parameter that is nearly one that the call has: what it was meant to say would not count."""
-    known = _known_parameters()
-    close = {name: query.meant(name, known) for name in query.unknown(request.args, known)}
-    misspelt = [FieldError(name[:40], f"{name[:40]}: did you mean {right}?") for name, right in close.items() if right]
-    if misspelt:
-        raise invalid(misspelt)
+    params.check_spelling(request.args, _known_parameters())
 
 
 def _known_parameters() -> frozenset[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -19,16 +20,14 @@ from komas.errors import CallerError, Closing
 from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub
 from komas.hub.multiplex import MultiplexedSubscription
-from komas.hub.overflow import Batch, Item
-from komas.model.codec import NoticeEnvelope, StreamPosition, encode
-from komas.model.kinds import Kind
-from komas.model.market import FeedState, Gap
+from komas.hub.overflow import Batch
+from komas.model.codec import StreamPosition, encode
 from komas.model.streams import Stream, parse_name
 from komas.signals.session import BURST, RATE, Bucket
 from komas.web.encoding import multiplexed_message, text_frame
 from komas.web.multiplex import Greeting
-from komas.web.past_loader import PastLoader
-from komas.web.sse import UNREADABLE
+from komas.web.past_loader import PastLoader, with_past
+from komas.web.sse import Events, first_notices
 
 log = logging.getLogger(__name__)
 
@@ -102,38 +101,18 @@ class MarketFrames(msgspec.Struct, frozen=True):
         """Nothing: a socket has pings of its own."""
         return b""
 
+    def new_messages(self) -> Events:
+        """What writes them as texts of JSON."""
+        return Events(self.levels, partial(multiplexed_message, epoch=self.epoch), _lagged)
+
     def new_encoding(self) -> Callable[[Batch], bytes]:
         """A function that encodes each batch as one piece."""
-        messages = MarketMessages(self)
+        messages = self.new_messages()
         return lambda batch: b"".join(map(text_frame, messages.of(batch)))
 
 
-class MarketMessages:
-    """Batches as messages, one after another."""
-
-    def __init__(self, show: MarketFrames) -> None:
-        self._show = show
-        self._shown: dict[Stream, object] = {}  # the part of each order book that was sent last
-
-    def of(self, batch: Batch) -> list[bytes]:
-        """The messages of one batch."""
-        messages = [message for item in batch.items if (message := self._render(item))]
-        if batch.dropped:
-            messages.insert(0, encode({"type": "lagged", "dropped": batch.dropped}))
-        return messages
-
-    def _render(self, item: Item) -> bytes:
-        if isinstance(item, NoticeEnvelope):
-            if item.stream is not None:
-                self._shown.pop(item.stream, None)
-            return multiplexed_message(item, self._show.epoch)
-        cut = item.cut(self._show.levels)
-        if cut is not item:
-            shown = (cut.event["bids"], cut.event["asks"])
-            if self._shown.get(item.stream) == shown:
-                return b""
-            self._shown[item.stream] = shown
-        return multiplexed_message(cut, self._show.epoch)
+def _lagged(dropped: int) -> bytes:
+    return encode({"type": "lagged", "dropped": dropped})
 
 
 class MarketConversation:
@@ -191,36 +170,24 @@ class MarketConversation:
             reader=request.reader,
             writer=self._writer,
             since=request.since,
-            past=self._with_past(request.streams),
+            past=with_past(request.streams, request.candles),
             capacity=self._capacity,
         )
 
-    def _with_past(self, streams: Sequence[Stream]) -> tuple[Stream, ...]:
-        return tuple(stream for stream in streams if self._request.candles and stream.kind is Kind.KLINE)
-
     async def _deliver(self, subscription: MultiplexedSubscription) -> None:
-        messages = MarketMessages(self._frames)
-        request, greeting = self._request, self._greeting
-        names = [stream.name for stream in request.streams]
-        opened: dict[str, object] = {"type": "open", "streams": names, **msgspec.structs.asdict(greeting)}
+        messages, request = self._frames.new_messages(), self._request
+        opened = {"type": "open", **self._greeting.told(request.streams)}
         await self._socket.send(_text(opened | ({"ignored": request.ignored} if request.ignored else {})))
-        if self._hub.status.state is not FeedState.CONNECTED:
-            subscription.initial.insert(0, NoticeEnvelope(self._hub.status))
-        if request.is_lost:
-            subscription.initial[:0] = [
-                NoticeEnvelope(Gap(stream=stream.name, first=None, last=None, reason=UNREADABLE), stream)
-                for stream in request.streams
-            ]
-        past = self._with_past(request.streams)
-        self._past.load(subscription, past, request.candles, request.reader)
-        batch = Batch(subscription.initial.copy(), 0)
+        first = first_notices(self._hub.status, request.streams, is_lost=request.is_lost)
+        batch = Batch([*first, *subscription.initial], 0)
         subscription.initial.clear()
+        self._load(subscription, with_past(request.streams, request.candles))
         while True:
             for message in messages.of(batch):
                 await self._socket.send(message.decode())
             if self._writer is not None:
                 await self._writer.flush()
-                messages = MarketMessages(self._frames)  # something else is sent in the meantime
+                messages.forget()
             try:
                 batch = await subscription.receive()
             except trio.EndOfChannel:
@@ -271,14 +238,17 @@ class MarketConversation:
             fresh = [stream for stream in streams if stream not in subscription.streams]
             if fresh and (reason := self._access.why_full(fresh)) is not None:
                 return _error("busy", reason, message.id)
-            past = self._with_past(fresh)
+            past = with_past(fresh, self._request.candles)
             subscription.change(fresh, [], past)
-            self._past.load(subscription, past, self._request.candles, self._request.reader)
+            self._load(subscription, past)
         done: dict[str, object] = {
             "type": f"{message.type}d",
             "streams": [stream.name for stream in subscription.streams],
         }
         return _text(done if message.id is None else {**done, "id": message.id})
+
+    def _load(self, subscription: MultiplexedSubscription, past: Sequence[Stream]) -> None:
+        self._past.load(subscription, past, self._request.candles, self._request.reader)
 
     async def _keep(self) -> None:
         """Ping, and drop a peer that has been silent for too long."""

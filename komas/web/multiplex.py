@@ -7,22 +7,19 @@ reads, and needs no other proof.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.multiplex import MultiplexedSubscription
-from komas.hub.overflow import Batch, Item
-from komas.model.codec import NoticeEnvelope
-from komas.model.kinds import Kind
-from komas.model.market import FeedState, Gap
 from komas.model.streams import Stream
 from komas.web import sse
 from komas.web.encoding import multiplexed_event, named_event, server_sent_event
-from komas.web.past_loader import PastLoader
+from komas.web.past_loader import PastLoader, with_past
 
 _NAME_BYTES: Final = 16  # cannot be guessed (128 bits)
 
@@ -34,76 +31,24 @@ class Greeting(msgspec.Struct, frozen=True):
     version: str
     server: str
 
-
-class Opened(msgspec.Struct, frozen=True):
-    """``event: open``: the connection's name, for changes; its streams; what kind of server this is."""
-
-    connection: str
-    streams: tuple[str, ...]
-    simulated: bool
-    version: str
-    server: str
+    def told(self, streams: Iterable[Stream]) -> dict[str, object]:
+        """What a connection hears first, of itself and of the server."""
+        return {"streams": [stream.name for stream in streams], **msgspec.structs.asdict(self)}
 
 
-class MultiplexedShow(msgspec.Struct, frozen=True):
-    """What a client is shown: so many ``levels`` of order books; also the encoder of chunks that are written directly.
+class MultiplexedShow(sse.Show, frozen=True, kw_only=True):
+    """What a client of many streams is shown; ``epoch`` is the hub's.
 
-    ``epoch`` is the hub's. It may have ``max_rate`` events a second; ``None`` for all. With ``is_single`` events are as
-    those of one stream alone.
+    With ``is_single`` events are as those of one stream alone.
     """
 
-    levels: int
     epoch: str
-    max_rate: float | None = None
     is_single: bool = False
 
-    @property
-    def heartbeat(self) -> bytes:
-        """What is written after a silence."""
-        return sse.framed(sse.COMMENT)
-
-    def new_events(self) -> MultiplexedEvents:
+    def new_events(self) -> sse.Events:
         """What writes events as this client is shown them."""
-        return MultiplexedEvents(self)
-
-    def new_encoding(self) -> Callable[[Batch], bytes]:
-        """A function that encodes each batch as one chunk."""
-        events = self.new_events()
-
-        return lambda batch: sse.framed(b"".join(events.of(batch)))
-
-
-class MultiplexedEvents:
-    """Batches as events of many streams, one after another."""
-
-    def __init__(self, show: MultiplexedShow) -> None:
-        self._show = show
-        self._shown: dict[Stream, object] = {}  # the part of each order book that was sent last
-
-    def of(self, batch: Batch) -> list[bytes]:
-        """The events of one batch."""
-        events = [event for item in batch.items if (event := self.render(item))]
-        if batch.dropped:
-            events.insert(0, named_event("lagged", sse.Lagged(batch.dropped)))
-        return events
-
-    def render(self, item: Item) -> bytes:
-        """One item as an event; nothing where the part of a book that the client sees has not changed."""
-        if isinstance(item, NoticeEnvelope):
-            if item.stream is not None:
-                self._shown.pop(item.stream, None)
-            return server_sent_event(item)
-        cut = item.cut(self._show.levels)
-        if cut is not item:
-            shown = (cut.event["bids"], cut.event["asks"])
-            if self._shown.get(item.stream) == shown:
-                return b""
-            self._shown[item.stream] = shown
-        return server_sent_event(cut) if self._show.is_single else multiplexed_event(cut, self._show.epoch)
-
-    def forget(self) -> None:
-        """Something else was sent in the meantime."""
-        self._shown.clear()
+        write = server_sent_event if self.is_single else partial(multiplexed_event, epoch=self.epoch)
+        return sse.Events(self.levels, write)
 
 
 class Connection(Protocol):
@@ -157,10 +102,6 @@ class MultiplexOptions(msgspec.Struct, frozen=True, kw_only=True):
     past: PastLoader
     candles: int = 0
 
-    def with_past(self, streams: Iterable[Stream]) -> tuple[Stream, ...]:
-        """Those of the streams that begin with what is past."""
-        return tuple(stream for stream in streams if self.candles and stream.kind is Kind.KLINE)
-
 
 class MultiplexedBody(sse.EventBody):
     """The body of an SSE response with many streams."""
@@ -188,10 +129,12 @@ class MultiplexedBody(sse.EventBody):
 
     def change(self, added: Sequence[Stream], removed: Sequence[Stream]) -> None:
         """Read more streams, and some no more. No await in here."""
-        past = self._more.with_past(added)
-        subscription = self._multiplexed()
-        subscription.change(added, removed, past)
-        self._more.past.load(subscription, past, self._more.candles, self.reader)
+        past = with_past(added, self._more.candles)
+        self._multiplexed().change(added, removed, past)
+        self._load(past)
+
+    def _load(self, past: Sequence[Stream]) -> None:
+        self._more.past.load(self._multiplexed(), past, self._more.candles, self.reader)
 
     def _multiplexed(self) -> MultiplexedSubscription:
         assert isinstance(self._subscription, MultiplexedSubscription)  # whoever is not admitted has no name
@@ -207,25 +150,19 @@ class MultiplexedBody(sse.EventBody):
             reader=options.reader,
             writer=options.direct,
             since=options.since,
-            past=self._more.with_past(options.streams),
+            past=with_past(options.streams, self._more.candles),
             capacity=options.capacity,
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
-        yield sse.retry(sse.RETRY_MS)
+        yield from super()._greeting(subscription)
+        self._load(with_past(self._options.streams, self._more.candles))
+
+    def _opening(self) -> Iterable[bytes]:
         if self._more.connections is not None:
             self._name = self._more.connections.open(self)
-            names = tuple(stream.name for stream in self._options.streams)
-            greeting = self._more.greeting
-            yield named_event("open", Opened(self._name, names, greeting.simulated, greeting.version, greeting.server))
-        if self._hub.status.state is not FeedState.CONNECTED:
-            yield server_sent_event(NoticeEnvelope(self._hub.status))
-        if self._options.returning is not None and self._options.since is None:
-            for stream in self._options.streams:
-                yield named_event("gap", Gap(stream=stream.name, first=None, last=None, reason=sse.UNREADABLE))
-        yield from map(self._events.render, subscription.initial)
-        past = self._more.with_past(self._options.streams)
-        self._more.past.load(self._multiplexed(), past, self._more.candles, self.reader)
+            told = self._more.greeting.told(self._options.streams)
+            yield named_event("open", {"connection": self._name, **told})
 
     def _leave(self) -> None:
         if self._name is not None and self._more.connections is not None:

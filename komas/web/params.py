@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -12,12 +12,17 @@ import msgspec
 
 from komas.errors import CallerError
 from komas.model.kinds import KINDS, Kind, kinds
+from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream, parse_interval, parse_kind, parse_name, parse_symbol
 from komas.web.problems import FieldError, ProblemError, invalid
+from komas.web.query import misspelt
 
 MIN_RATE: Final = 0.1  # events a second; slower than that a client should ask GET /api/ws/prices now and then
 MAX_RATE: Final = 1000.0
 LARGEST: Final = 2**53  # of ids and positions: what JSON readers hold exactly
+
+DEPTH_SHOWN: Final = 20  # levels a side, where a client does not say
+MOST_PAST: Final = 1000  # candles or trades of an answer; as many as the exchange gives
 
 T = TypeVar("T")
 
@@ -142,6 +147,22 @@ def read_change(body: bytes, most: int) -> StreamChange:
     if strange := [key[:40] for key in table if key not in known]:
         raise invalid(FieldError(key, f"unknown field {key!r}; known: {' '.join(known)}") for key in strange)
     return StreamChange(*(read_names(table.get(key, []), most, key) for key in known))
+
+
+def check_spelling(query: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a parameter that is nearly one that there is: what it was meant to say would not count."""
+    if wrong := misspelt(query, known):
+        raise invalid(FieldError(name[:40], f"{name[:40]}: did you mean {right}?") for name, right in wrong.items())
+
+
+def read_levels(text: str | None) -> int:
+    """Read how many levels a side of order books are shown."""
+    return read_count(text, "limit", default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
+
+
+def read_history(text: str | None) -> int:
+    """Read how many past candles come before the live ones."""
+    return read_count(text, "history", default=0, least=0, most=MOST_PAST)
 
 
 def read_rate(text: str | None) -> float | None:

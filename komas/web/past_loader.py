@@ -6,7 +6,7 @@ has acknowledged the stream: one that closes after that comes live, and one that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import trio
@@ -14,12 +14,18 @@ import trio
 from komas.errors import VenueError
 from komas.hub.hub import Hub
 from komas.hub.multiplex import MultiplexedSubscription
+from komas.model.kinds import Kind
 from komas.model.market import Kline
 from komas.model.streams import Stream
 from komas.web.markets import Markets
 
 TRIES: Final = 3
 LATER_S: Final = 1.0  # an exchange's REST may be a moment behind its streams
+
+
+def with_past(streams: Iterable[Stream], candles: int) -> tuple[Stream, ...]:
+    """Those of the streams that begin with so many past candles, where any are asked for."""
+    return tuple(stream for stream in streams if candles and stream.kind is Kind.KLINE)
 
 
 class PastLoader:

@@ -38,6 +38,11 @@ def meant(name: str, known: Collection[str]) -> str | None:
     return by_letters[close[0]] if close else None
 
 
+def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Those of the names that an endpoint does not have, and what each may have been meant to be."""
+    return {name: right for name in unknown(names, known) if (right := meant(name, known)) is not None}
+
+
 def shown(names: Iterable[str]) -> tuple[str, ...]:
     """Names that were ignored, as an answer has them: cut, and not all of very many."""
     return tuple(name[:SHOWN] for name in names)[:SHOWN]

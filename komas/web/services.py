@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
 
 import trio
 
@@ -14,7 +16,7 @@ from komas.signals.services import SignalServices
 from komas.web.access import Access
 from komas.web.limits import ConnectionLimits
 from komas.web.markets import Markets
-from komas.web.multiplex import OpenConnections
+from komas.web.multiplex import Greeting, OpenConnections
 from komas.web.past_loader import PastLoader
 from komas.web.stream_limits import StreamLimits
 
@@ -36,3 +38,8 @@ class Services:
     connections: OpenConnections = field(default_factory=OpenConnections)
     stopping: trio.Event = field(default_factory=trio.Event)  # asked to: draining comes ``drain_delay_s`` later
     draining: trio.Event = field(default_factory=trio.Event)
+
+    @cached_property
+    def greeting(self) -> Greeting:
+        """What readers of many streams hear of the server first; the version is read from a file."""
+        return Greeting(self.settings.demo, version("komas"), self.hub.epoch)

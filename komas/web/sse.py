@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import msgspec
 import trio
@@ -21,11 +21,11 @@ from quart import Response
 from quart.wrappers.response import ResponseBody
 from werkzeug.datastructures import Headers
 
-from komas.hub.broadcast import Encoder, Writer
+from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Batch, Item
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_position
-from komas.model.market import FeedState, Gap
+from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Stream
 from komas.web.encoding import named_event, server_sent_event
 from komas.web.query import is_last_event_id
@@ -51,30 +51,6 @@ class Lagged(msgspec.Struct, frozen=True):
     """``{"dropped": n}``: trades or closed candles that this reader was too slow for."""
 
     dropped: int
-
-
-class Rendered(Protocol):
-    """Batches as events, one after another."""
-
-    def of(self, batch: Batch) -> list[bytes]:
-        """The events of one batch."""
-
-    def render(self, item: Item) -> bytes:
-        """One item as an event; nothing where the client knows it."""
-
-    def forget(self) -> None:
-        """Something else was sent in the meantime."""
-
-
-class Shown(Encoder[Batch], Protocol):
-    """How events look to a client, who may share it with others."""
-
-    @property
-    def max_rate(self) -> float | None:
-        """Events a second; ``None`` for all."""
-
-    def new_events(self) -> Rendered:
-        """What writes them."""
 
 
 class Show(msgspec.Struct, frozen=True):
@@ -107,40 +83,70 @@ def framed(body: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
 
-class Events:
-    """Batches as events, one after another."""
+def _lagged(dropped: int) -> bytes:
+    return named_event("lagged", Lagged(dropped))
 
-    def __init__(self, levels: int | None) -> None:
+
+class Events:
+    """Batches as events, one after another; of an order book so many ``levels``, whenever these have changed.
+
+    ``write`` makes bytes of an item, ``lagged`` of the number of those that were dropped.
+    """
+
+    __slots__ = ("_lagged", "_levels", "_shown", "_write")
+
+    def __init__(
+        self,
+        levels: int | None,
+        write: Callable[[Item], bytes] = server_sent_event,
+        lagged: Callable[[int], bytes] = _lagged,
+    ) -> None:
         self._levels = levels
-        self._shown: object = None  # the part of an order book that was sent last
+        self._write = write
+        self._lagged = lagged
+        self._shown: dict[Stream, object] = {}  # the part of each order book that was sent last
 
     def of(self, batch: Batch) -> list[bytes]:
         """The events of one batch."""
         if self._levels is None:
-            events = [server_sent_event(item) for item in batch.items]
+            events = [self._write(item) for item in batch.items]
         else:
-            events = [self.render(item) for item in batch.items]
+            events = [event for item in batch.items if (event := self.render(item))]
         if batch.dropped:
-            events.insert(0, named_event("lagged", Lagged(batch.dropped)))
+            events.insert(0, self._lagged(batch.dropped))
         return events
 
     def render(self, item: Item) -> bytes:
         """One item as an event; nothing where the part of a book that the client sees has not changed."""
         if self._levels is None:
-            return server_sent_event(item)
+            return self._write(item)
         if not isinstance(item, Envelope):
-            self.forget()  # a book that was doubted, and is what it was, is news again, and all there is for a newcomer
-            return server_sent_event(item)
+            # A book that was doubted, and is what it was, is news again, and all there is for a newcomer.
+            if item.stream is not None:
+                self._shown.pop(item.stream, None)
+            elif isinstance(item.notice, FeedStatus):
+                self.forget()
+            return self._write(item)
         cut = item.cut(self._levels)
-        shown = (cut.event["bids"], cut.event["asks"])
-        if shown == self._shown:
-            return b""
-        self._shown = shown
-        return server_sent_event(cut)
+        if cut is not item:
+            shown = (cut.event["bids"], cut.event["asks"])
+            if self._shown.get(item.stream) == shown:
+                return b""
+            self._shown[item.stream] = shown
+        return self._write(cut)
 
     def forget(self) -> None:
         """Something else was sent in the meantime."""
-        self._shown = None
+        self._shown.clear()
+
+
+def first_notices(status: FeedStatus, streams: Iterable[Stream], *, is_lost: bool) -> Iterator[NoticeEnvelope]:
+    """What a reader hears before its streams: an exchange that is away; ``is_lost``: its place cannot be read."""
+    if status.state is not FeedState.CONNECTED:
+        yield NoticeEnvelope(status)
+    if is_lost:
+        for stream in streams:
+            yield NoticeEnvelope(Gap(stream=stream.name, first=None, last=None, reason=UNREADABLE), stream)
 
 
 class Return(msgspec.Struct, frozen=True):
@@ -159,7 +165,7 @@ class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     streams: Sequence[Stream]
     reader: str
-    show: Shown
+    show: Show
     heartbeat_s: float
     capacity: int
     returning: Return | None = None
@@ -252,13 +258,16 @@ class EventBody(ResponseBody):
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
+        options = self._options
         yield retry(RETRY_MS)
-        if self._hub.status.state is not FeedState.CONNECTED:
-            yield server_sent_event(NoticeEnvelope(self._hub.status))
-        if self._options.returning is not None and self._options.since is None:
-            for stream in self._options.streams:
-                yield named_event("gap", Gap(stream=stream.name, first=None, last=None, reason=UNREADABLE))
+        yield from self._opening()
+        is_lost = options.returning is not None and options.since is None
+        yield from map(self._events.render, first_notices(self._hub.status, options.streams, is_lost=is_lost))
         yield from map(self._events.render, subscription.initial)
+
+    def _opening(self) -> Iterable[bytes]:
+        """What comes before everything else."""
+        return ()
 
     async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
@@ -288,7 +297,7 @@ class EventBody(ResponseBody):
             raise StopAsyncIteration from None
         if self._options.direct is not None:
             self._events.forget()
-        return [event for event in self._events.of(batch) if event]
+        return self._events.of(batch)
 
     async def convert_to_sequence(self) -> bytes:
         """Refuse: the body has no end, so nothing may ask for all of it."""

@@ -190,10 +190,10 @@ def _depth_routes(routes: Blueprint, services: Services) -> None:
     async def depth() -> Response:
         stream, levels = params.read_depth(request.args, default=DEPTH_LEVELS, most=BOOK_LEVELS_ASKED)
         await check_listed(services, [stream], "symbol")
-        address = services.access.address(Caller.of(request.scope, request.headers))
+        address = address_of(services)
         reason = services.limits.why_full(address) or services.stream_limits.why_full(address, [stream])
         if reason is not None:
-            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers={"Retry-After": str(BUSY_S)})
+            raise turned_away(reason)
         with services.limits.present(address):
             return json_response(await _book(services, stream, address, levels))
 
@@ -235,6 +235,16 @@ def _quick_routes(routes: Blueprint, services: Services) -> None:
         services.hub.interest.unpin(services.hub.interest.pins())
         services.markets.disconnect()
         return json_response({"status": "stopped"})
+
+
+def address_of(services: Services) -> str:
+    """The address that the present request is counted by."""
+    return services.access.address(Caller.of(request.scope, request.headers))
+
+
+def turned_away(reason: str) -> ProblemError:
+    """What a client hears that may come back in a while."""
+    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers={"Retry-After": str(BUSY_S)})
 
 
 async def body_of(request: Request) -> bytes:

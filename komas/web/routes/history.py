@@ -10,16 +10,14 @@ from quart import Blueprint, Response, request
 from komas.model.market import Event
 from komas.model.symbols import SymbolInfo
 from komas.web import params
-from komas.web.access import Caller
 from komas.web.markets import Market
 from komas.web.problems import FieldError, invalid
-from komas.web.routes.control import check_listed, json_response
+from komas.web.routes.control import address_of, check_listed, json_response
 from komas.web.services import Services
 
 CANDLES: Final = 500
 TRADES: Final = 200
 SYMBOLS: Final = 50
-MOST: Final = 1000  # of an answer; as many as the exchange gives
 QUERY_LENGTH: Final = 40
 
 
@@ -54,20 +52,20 @@ def history(services: Services) -> Blueprint:
     @routes.get("/klines")
     async def klines() -> Response:
         stream = params.read_kline_stream(request.args)
-        limit = params.read_count(request.args.get("limit"), "limit", default=CANDLES, most=MOST)
+        limit = params.read_count(request.args.get("limit"), "limit", default=CANDLES, most=params.MOST_PAST)
         end = request.args.get("end")
         end_ms = None if end is None else params.read_count(end, "end", default=0, least=0, most=params.LARGEST)
         await check_listed(services, [stream], "symbol")
-        found = await services.markets.of(stream).past.latest(stream, limit, end_ms=end_ms, reader=_address(services))
+        found = await services.markets.of(stream).past.latest(stream, limit, end_ms=end_ms, reader=address_of(services))
         assert stream.interval is not None  # every candle stream has one
         return json_response(CandlesBody(stream.symbol, stream.interval, len(found), found))
 
     @routes.get("/trades")
     async def trades() -> Response:
         stream = params.read_trade_stream(request.args)
-        limit = params.read_count(request.args.get("limit"), "limit", default=TRADES, most=MOST)
+        limit = params.read_count(request.args.get("limit"), "limit", default=TRADES, most=params.MOST_PAST)
         await check_listed(services, [stream], "symbol")
-        found = await services.markets.of(stream).past.latest(stream, limit, reader=_address(services))
+        found = await services.markets.of(stream).past.latest(stream, limit, reader=address_of(services))
         return json_response(TradesBody(stream.symbol, len(found), found))
 
     @routes.get("/symbols")
@@ -75,16 +73,12 @@ def history(services: Services) -> Blueprint:
         query = request.args.get("query", "").strip()
         if len(query) > QUERY_LENGTH:
             raise invalid([FieldError("query", f"query is longer than {QUERY_LENGTH} letters")])
-        limit = params.read_count(request.args.get("limit"), "limit", default=SYMBOLS, most=MOST)
+        limit = params.read_count(request.args.get("limit"), "limit", default=SYMBOLS, most=params.MOST_PAST)
         market = _market(services, request.args.get("market"))
         found = await market.symbol_search.find(query, limit)
         return json_response(SymbolsBody(len(found), tuple(found)))
 
     return routes
-
-
-def _address(services: Services) -> str:
-    return services.access.address(Caller.of(request.scope, request.headers))
 
 
 def _market(services: Services, code: str | None) -> Market:

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from importlib.metadata import version
 
 from quart import Blueprint, Response, request
 
 from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
 from komas.web import params, sse
-from komas.web.access import Caller
 from komas.web.hypercorn.transport import transport_of
-from komas.web.multiplex import Greeting, MultiplexedBody, MultiplexedShow, MultiplexOptions
+from komas.web.multiplex import MultiplexedBody, MultiplexedShow, MultiplexOptions
 from komas.web.problems import ProblemError
-from komas.web.routes.control import BUSY_S, body_of, check_listed, json_response
-from komas.web.routes.history import MOST
+from komas.web.routes.control import address_of, body_of, check_listed, json_response, turned_away
 from komas.web.services import Services
-
-DEPTH_SHOWN = 20  # levels a side, where a client does not say
 
 
 def market(services: Services) -> Blueprint:
@@ -37,12 +32,12 @@ def market(services: Services) -> Blueprint:
     @routes.get("/klines")
     async def klines() -> Response:
         stream = params.read_kline_stream(request.args)
-        candles = _candles()
+        candles = params.read_history(request.args.get("history"))
         await check_listed(services, [stream], "symbol")
         returning = sse.return_of(request.headers, request.args)
         if not candles or returning is not None:  # who comes back has the past, and what it missed is in the history
             return _open(services, [stream], sse.Show(), returning=returning)
-        show = MultiplexedShow(DEPTH_SHOWN, services.hub.epoch, is_single=True)
+        show = MultiplexedShow(epoch=services.hub.epoch, is_single=True)
         return _open_many(services, [stream], show, candles, has_name=False)
 
     @routes.get("/trades")
@@ -53,7 +48,7 @@ def market(services: Services) -> Blueprint:
 
     @routes.get("/depth")
     async def depth() -> Response:
-        stream, levels = params.read_depth(request.args, default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
+        stream, levels = params.read_depth(request.args, default=params.DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
         show = sse.Show(levels, params.read_rate(request.args.get("max_rate")))
         await check_listed(services, [stream], "symbol")
         return _open(services, [stream], show)
@@ -62,9 +57,10 @@ def market(services: Services) -> Blueprint:
     async def stream() -> Response:
         settings = services.settings
         streams = params.read_streams(request.args.get("streams"), settings.max_streams_per_address)
-        levels = params.read_count(request.args.get("limit"), "limit", default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
-        candles = _candles()
-        show = MultiplexedShow(levels, services.hub.epoch, params.read_rate(request.args.get("max_rate")))
+        levels = params.read_levels(request.args.get("limit"))
+        candles = params.read_history(request.args.get("history"))
+        max_rate = params.read_rate(request.args.get("max_rate"))
+        show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=services.hub.epoch)
         await check_listed(services, streams, "streams")
         returning = sse.return_of(request.headers, request.args)
         return _open_many(services, streams, show, candles, returning=returning)
@@ -86,7 +82,7 @@ def multiplex(services: Services) -> Blueprint:
         # No await from here on: what is checked is still so when it is changed.
         fresh = [stream for stream in asked.subscribe if stream not in found.streams]
         if fresh and (reason := services.stream_limits.why_full(found.reader, fresh)) is not None:
-            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers={"Retry-After": str(BUSY_S)})
+            raise turned_away(reason)
         services.markets.connect()
         found.change(asked.subscribe, asked.unsubscribe)
         return json_response({"streams": [stream.name for stream in found.streams]})
@@ -116,7 +112,7 @@ def _open_many(
         return sse.head()
     options = _options(services, streams, show, returning)
     more = MultiplexOptions(
-        greeting=Greeting(services.settings.demo, version("komas"), services.hub.epoch),
+        greeting=services.greeting,
         connections=services.connections if has_name else None,
         past=services.past,
         candles=candles,
@@ -124,18 +120,13 @@ def _open_many(
     return sse.respond(MultiplexedBody(services.hub, options, more, _admission(services, streams, options.reader)))
 
 
-def _candles() -> int:
-    """How many past candles are wanted before the live ones."""
-    return params.read_count(request.args.get("history"), "history", default=0, least=0, most=MOST)
-
-
 def _options(
-    services: Services, streams: Sequence[Stream], show: sse.Shown, returning: sse.Return | None
+    services: Services, streams: Sequence[Stream], show: sse.Show, returning: sse.Return | None
 ) -> sse.ReadOptions:
     settings = services.settings
     return sse.ReadOptions(
         streams=streams,
-        reader=services.access.address(Caller.of(request.scope, request.headers)),
+        reader=address_of(services),
         show=show,
         heartbeat_s=settings.heartbeat_s,
         capacity=settings.mailbox,

@@ -6,7 +6,6 @@ The handshake is always accepted: only a close frame shows a browser the code an
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from importlib.metadata import version
 from typing import Final
 
 import trio
@@ -14,19 +13,15 @@ from quart import Blueprint, websocket
 
 from komas.errors import CallerError, Closing
 from komas.model.codec import parse_position
-from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
 from komas.web.hypercorn.transport import transport_of
 from komas.web.market_socket import MarketConversation, MarketRequest
-from komas.web.multiplex import Greeting
 from komas.web.openapi import query_parameters
-from komas.web.problems import FieldError, ProblemError, invalid
-from komas.web.query import meant, shown, unknown
+from komas.web.problems import ProblemError
+from komas.web.query import shown, unknown
 from komas.web.routes.control import check_listed
-from komas.web.routes.history import MOST
-from komas.web.routes.market_sse import DEPTH_SHOWN
 from komas.web.services import Services
 
 CLOSE_S: Final = 2.0
@@ -95,7 +90,7 @@ async def _converse(services: Services) -> tuple[Closing, str]:
             request,
             client,
             past=services.past,
-            greeting=Greeting(settings.demo, version("komas"), services.hub.epoch),
+            greeting=services.greeting,
             draining=services.draining,
             ping_every_s=settings.websocket_ping_s,
             capacity=settings.mailbox,
@@ -106,19 +101,17 @@ async def _converse(services: Services) -> tuple[Closing, str]:
 
 def _read_request(services: Services, address: str) -> MarketRequest:
     query = websocket.args
-    ignored = unknown(query, _PARAMETERS)
-    if misspelt := [(name, right) for name in ignored if (right := meant(name, _PARAMETERS)) is not None]:
-        raise invalid(FieldError(name[:40], f"{name[:40]}: did you mean {right}?") for name, right in misspelt)
+    params.check_spelling(query, _PARAMETERS)
     since = query.get("since")
     place = None if since is None else parse_position(since)
     return MarketRequest(
         streams=params.read_streams(query.get("streams"), services.settings.max_streams_per_address),
         reader=address,
-        levels=params.read_count(query.get("limit"), "limit", default=DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED),
-        candles=params.read_count(query.get("history"), "history", default=0, least=0, most=MOST),
+        levels=params.read_levels(query.get("limit")),
+        candles=params.read_history(query.get("history")),
         since=place,
         is_lost=since is not None and place is None,
-        ignored=shown(ignored),
+        ignored=shown(unknown(query, _PARAMETERS)),
     )
 
 

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from komas.model.kinds import Kind
+from komas.model.market import FeedState, FeedStatus
 from komas.model.streams import Stream
 from komas.settings import Settings
 from tests.builders import KLINE, MINUTE_MS, TICKER, TRADE, kline, ticker, trade
@@ -230,6 +231,27 @@ async def test_an_order_book_shows_the_levels_that_changed(
             with trio.move_on_after(5) as silence:
                 await reader.named("message")
             assert silence.cancelled_caught
+
+
+async def test_a_book_that_is_what_it_was_is_shown_again_after_an_outage(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A page hides its book while the exchange is away, and waited for a change to show it again."""
+    async with web_harness(tmp_path) as harness:
+        hub = harness.services.hub
+        harness.exchange.script(obeying)
+        depth = Stream.of(Kind.DEPTH, "BTCUSDT")
+        async with harness.stream(f"{STREAM}btcusdt@depth@100ms") as events:
+            reader = _Reader(events)
+            first = await reader.named("message")
+            book = await harness.services.markets.primary.order_books.known(depth, 100)
+            for state in (FeedState.RECONNECTING, FeedState.CONNECTED):
+                hub.publish_status(FeedStatus(state=state))
+                await reader.named("status")
+            hub.publish(depth, book, 0)
+            with trio.fail_after(5):
+                again = await reader.named("message")
+            assert _data(again) == _data(first)
 
 
 async def test_who_is_not_let_in_hears_busy_and_has_no_name(
