@@ -43,13 +43,13 @@ class History:
         "_last",
         "_length",
         "_lost",
-        "_lost_number",
+        "_lost_publication",
         "event_bytes",
         "stream",
     )
 
     def __init__(self, stream: Stream, epoch: str, length: int = HISTORY_LENGTH, begun_at: int = 0) -> None:
-        """``begun_at`` is the number of the newest event of any stream that came before."""
+        """``begun_at`` is the publication of the newest event of any stream that came before."""
         self.stream = stream
         self._begun_at = begun_at
         self.event_bytes = KINDS[stream.kind].kept_bytes
@@ -60,7 +60,7 @@ class History:
         self._base = 0  # index of the first place
         self._gaps: deque[int] = deque()  # indices of those that are gaps
         self._lost: int | None = None  # number of the newest event that was let go
-        self._lost_number = begun_at  # the same, as it is counted over all streams
+        self._lost_publication = begun_at  # of the newest event that was let go, or came before
         self._last: int | None = None  # number of the newest event that there was
 
     def __len__(self) -> int:
@@ -121,12 +121,12 @@ class History:
         offset = after.offset if gap is None or gap.last is None or gap.filled else gap.last
         return gap, Cursor(self, index, offset)
 
-    def recover_number(self, after: int) -> tuple[Gap | None, Cursor]:
+    def recover_publication(self, after: int) -> tuple[Gap | None, Cursor]:
         """The same from a place among the events of all streams; -1 is a place before everything of this process.
 
         Nothing tells which of this stream's events came last before it: a gap has no beginning.
         """
-        index = self._base + bisect_right(self._items, after, self._empty, key=_counted)
+        index = self._base + bisect_right(self._items, after, self._empty, key=_publication)
         before = self._items[index - self._base - 1] if index > self.first else None
         oldest = self._oldest()
         if before is not None:
@@ -136,7 +136,7 @@ class History:
         else:
             offset = -1 if oldest is None else previous_number(self.stream, oldest)
         gap = None
-        if after < self._lost_number:
+        if after < self._lost_publication:
             last = self._lost if self._lost is not None else None if oldest is None else offset
             gap = Gap(stream=self.stream.name, first=None, last=last)
             if after < self._begun_at:
@@ -167,7 +167,7 @@ class History:
             self._lost = newest.sequence
         elif (number := _number(newest)) >= 0:
             self._lost = number  # what was missing is as gone as what was there
-        self._lost_number = _counted(newest)
+        self._lost_publication = _publication(newest)
         if count == 1:
             items[start] = None
         else:
@@ -234,10 +234,10 @@ class Cursor:
         return self._history.end - max(self._index, self._history.first)
 
     @property
-    def number(self) -> int:
-        """The next item's number among those of all streams; there is one."""
+    def publication(self) -> int:
+        """Of the next item; there is one."""
         index = max(self._index, self._history.first)
-        return self._history.between(index, index + 1)[0].number
+        return self._history.between(index, index + 1)[0].publication
 
     def take(self, most: int) -> list[Item]:
         """The next items, so many at most, behind a gap where the history did not keep them until now."""
@@ -272,9 +272,9 @@ def _number(item: Item | None) -> int:
     return -1  # a new count begins, which is the first item of its history
 
 
-def _counted(item: Item | None) -> int:
-    """Number of an item among those of all streams; rises from item to item."""
-    return -1 if item is None else item.number
+def _publication(item: Item | None) -> int:
+    """Of an item; rises from item to item."""
+    return -1 if item is None else item.publication
 
 
 def _first_of(item: Item, default: int) -> int:

@@ -70,14 +70,14 @@ class Hub:
         epoch: Callable[[], str] = new_epoch,
     ) -> None:
         self._history_limit = HistoryLimit(history_bytes)
-        self._number = 0  # of the newest event or gap that is remembered, of any stream
-        self.open_streams = OpenStreams(history_length, self._history_limit, epoch, lambda: self._number)
+        self._publication = 0  # of the newest event or gap that is remembered, of any stream
+        self.open_streams = OpenStreams(history_length, self._history_limit, epoch, lambda: self._publication)
         self._buffers: dict[Buffer[Item, Batch], None] = {}
         self._broadcaster: Broadcaster[Item, Batch] = Broadcaster()
         self._published = 0
         self._unwanted = 0
         self._dropped = 0
-        self.epoch = new_epoch()  # of this process: numbers of another one mean nothing here
+        self.epoch = new_epoch()  # of this process: publications of another one mean nothing here
         self.gaps: deque[tuple[float, Gap]] = deque(maxlen=GAPS_KEPT)  # when each was declared, on trio's clock
         self.drained = trio.Event()
         self.latest = Latest()
@@ -112,8 +112,8 @@ class Hub:
             if offset is None:
                 envelopes.append(Envelope(stream, event, received_ms, None, open_stream.epoch, backfilled))
                 continue
-            self._number += 1
-            envelope = Envelope(stream, event, received_ms, offset, open_stream.epoch, backfilled, self._number)
+            self._publication += 1
+            envelope = Envelope(stream, event, received_ms, offset, open_stream.epoch, backfilled, self._publication)
             envelopes.append(envelope)
             kept.append(envelope)
         if kept and (grown := open_stream.history.append(*kept)):
@@ -138,9 +138,9 @@ class Hub:
         open_stream = self.open_streams.by_stream.get(stream)
         if open_stream is None:
             return
-        self._number += 1
+        self._publication += 1
         self.gaps.append((trio.current_time(), gap))
-        envelope = NoticeEnvelope(gap, stream, self._number)
+        envelope = NoticeEnvelope(gap, stream, self._publication)
         self._history_limit.grew(open_stream.history, open_stream.history.append_gap(envelope))
         self.open_streams.put(stream, envelope)
 
@@ -230,8 +230,8 @@ class Hub:
     ) -> Iterator[MultiplexedSubscription]:
         """Subscribe to streams that may change, until the block is left.
 
-        ``since`` is a place among the events of all of them: this hub's ``epoch``, and the ``number`` of an event. The
-        streams of ``past`` wait for their past candles.
+        ``since`` is a place among the events of all of them: this hub's ``epoch``, and the ``publication`` of an event.
+        The streams of ``past`` wait for their past candles.
         """
         buffer = Buffer(ConflatingQueue(capacity))
         key = object()

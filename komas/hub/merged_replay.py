@@ -1,8 +1,8 @@
 """What a subscriber of many streams missed, in the order in which it was published. Sans-I/O.
 
-A subscriber that is cut off comes back with the number of the last event that it has. So it must have every event below
-that number, of whatever stream: events of all its streams come in one order, and none of the streams is live before all
-of them are.
+A subscriber that is cut off comes back with the publication of its last event. So it must have every event before that
+one, of whatever stream: events of all its streams come in one order, and none of the streams is live before all of them
+are.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class MergedReplay:
         self._cursors.pop(stream, None)
 
     def cut(self) -> None:
-        """One of the histories ends: so does the subscription, and its subscriber comes back with its number."""
+        """One of the histories ends: so does the subscription, and its subscriber comes back with its place."""
         self.is_over = True
         self._buffer.close()
 
@@ -69,14 +69,16 @@ class MergedReplay:
         return Batch(items, 0) if items else None
 
     def _merged(self) -> list[Item]:
-        ways = [(cursor.number, order, cursor) for order, cursor in enumerate(self._cursors.values()) if len(cursor)]
+        ways = [
+            (cursor.publication, order, cursor) for order, cursor in enumerate(self._cursors.values()) if len(cursor)
+        ]
         heapify(ways)
         items: list[Item] = []
         while ways and len(items) < SLICE:
             _, order, cursor = ways[0]
             items += cursor.take(1)
             if len(cursor):
-                heapreplace(ways, (cursor.number, order, cursor))
+                heapreplace(ways, (cursor.publication, order, cursor))
             else:
                 heappop(ways)
         return items

@@ -1,10 +1,10 @@
 """One subscription to many streams, which may change while it lasts.
 
-Its subscriber knows one place among the events of all streams (``Envelope.number``). So it receives them in that order,
-what it missed before everything else (``MergedReplay``), and a stream that is added begins where the others are.
+Its subscriber knows one place among the events of all streams (``Envelope.publication``). So it receives them in that
+order, what it missed before everything else (``MergedReplay``), and a stream that is added begins where the others are.
 
-Past candles, which somebody asked the exchange for, stand outside of that order: they carry no number. The stream that
-they belong to is attached together with them, so that what they end with and what comes live have no seam.
+Past candles, which somebody asked the exchange for, stand outside of that order: they have no place in it. The stream
+that they belong to is attached together with them, so that what they end with and what comes live have no seam.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class MultiplexedSubscription(DirectSubscription[Item, Batch]):
         after = since.offset if since.epoch == state.epoch else -1
         cursors: dict[Stream, Cursor] = {}
         for stream in kept:
-            gap, cursors[stream] = state.open_streams.by_stream[stream].history.recover_number(after)
+            gap, cursors[stream] = state.open_streams.by_stream[stream].history.recover_publication(after)
             if gap is not None:
                 self.initial.append(NoticeEnvelope(gap, stream))
         self._missed = self._replay = MergedReplay(cursors, self._buffer, self._go_live)
@@ -241,5 +241,5 @@ _NO_WRITER = _NoWriter()
 
 
 def _past(stream: Stream, candle: Kline, received_ms: int) -> Envelope:
-    """A candle without a number: it is no event of the order that a subscriber comes back to."""
+    """A candle without a place: it is no event of the order that a subscriber comes back to."""
     return Envelope(stream, candle, received_ms, None, "", backfilled=True)

@@ -38,10 +38,14 @@ class OpenStreams:
     """``by_stream`` has them. Targets of streams that are not wanted any more stay, in case they are wanted again."""
 
     def __init__(
-        self, history_length: int, history_limit: HistoryLimit, new_epoch: Callable[[], str], number: Callable[[], int]
+        self,
+        history_length: int,
+        history_limit: HistoryLimit,
+        new_epoch: Callable[[], str],
+        publication: Callable[[], int],
     ) -> None:
-        """``number`` is that of the newest event of any stream."""
-        self._number = number
+        """``publication`` is that of the newest event of any stream."""
+        self._publication = publication
         self._history_length = history_length
         self._history_limit = history_limit
         self._new_epoch = new_epoch
@@ -67,7 +71,7 @@ class OpenStreams:
 
     def _open(self, stream: Stream, targets: dict[MarketTarget, None]) -> None:
         epoch = self._new_epoch()
-        history = History(stream, epoch, self._history_length, self._number())
+        history = History(stream, epoch, self._history_length, self._publication())
         opened = self.by_stream[stream] = OpenStream(history, epoch, targets)
         self._history_limit.opened(opened.history, is_read=bool(targets))
 

@@ -94,8 +94,9 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
     """One event on its way: what it is, where it belongs, when it came.
 
     ``sequence`` is the exchange's number of an event that must not be lost, ``None`` where the latest is enough; such
-    an event has a ``number``, too, which rises over all streams of the process. ``received_ms`` is komas's clock at
-    receipt, milliseconds since the epoch. ``encoded`` is kept by what encodes it, so that it is encoded once for all.
+    an event has a ``publication``, too: a number that rises over all streams of the process. ``received_ms`` is komas's
+    clock at receipt, milliseconds since the epoch. ``encoded`` is kept by what encodes it, so that it is encoded once
+    for all.
     """
 
     stream: Stream
@@ -104,7 +105,7 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
     sequence: int | None
     epoch: str
     backfilled: bool = False
-    number: int = 0
+    publication: int = 0
     _cuts: dict[int, Envelope] | None = None
     encoded: bytes | None = None
 
@@ -123,13 +124,13 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
 class NoticeEnvelope:
     """One notice on its way to subscribers; ``encoded`` is kept by what encodes it.
 
-    A gap that is remembered has a ``number`` among those of events.
+    A gap that is remembered has a ``publication``, as events have.
     """
 
-    __slots__ = ("encoded", "notice", "number", "stream")
+    __slots__ = ("encoded", "notice", "publication", "stream")
 
-    def __init__(self, notice: Notice, stream: Stream | None = None, number: int = 0) -> None:
+    def __init__(self, notice: Notice, stream: Stream | None = None, publication: int = 0) -> None:
         self.notice = notice
         self.stream = stream
-        self.number = number
+        self.publication = publication
         self.encoded: bytes | None = None

@@ -68,7 +68,7 @@ def multiplexed_event(item: Item, epoch: str) -> bytes:
     encoded = server_sent_event(item)
     if isinstance(item, NoticeEnvelope):
         return encoded
-    head = b"id: %b-%d\n" % (epoch.encode(), item.number) if item.number else b""
+    head = b"id: %b-%d\n" % (epoch.encode(), item.publication) if item.publication else b""
     _, _, members = encoded.partition(_DATA)
     return b'%bdata: {"stream":"%b",%b' % (head, item.stream.name.encode(), members)
 
@@ -80,7 +80,7 @@ def multiplexed_message(item: Item, epoch: str) -> bytes:
         members = encode(item.notice).removeprefix(b"{")
         return b'{"type":"%b",%b' % (name.encode(), members)
     _, _, members = server_sent_event(item).rstrip(b"\n").partition(_DATA)
-    place = b'"position":"%b-%d",' % (epoch.encode(), item.number) if item.number else b""
+    place = b'"position":"%b-%d",' % (epoch.encode(), item.publication) if item.publication else b""
     return b'{"stream":"%b",%b%b' % (item.stream.name.encode(), place, members)
 
 

@@ -60,7 +60,7 @@ def _trades(items: Iterable[Item], stream: Stream) -> list[int]:
 
 
 def _numbers(items: Iterable[Item]) -> list[int]:
-    return [item.number for item in items if isinstance(item, Envelope) and item.number]
+    return [item.publication for item in items if isinstance(item, Envelope) and item.publication]
 
 
 def _gaps(items: Iterable[Item]) -> list[Gap]:
@@ -204,7 +204,7 @@ async def test_past_and_live_candles_have_no_seam(autojump_clock: trio.testing.M
         house.hub.publish(KLINE, kline(11, closed=True, trades=3), 0)
         items = await _all(subscription)
     assert _candles(items) == [(8, True), (9, True), (10, True), (11, False), (11, True)]
-    assert [item.number for item in items if isinstance(item, Envelope) and item.number] == [1, 3]
+    assert [item.publication for item in items if isinstance(item, Envelope) and item.publication] == [1, 3]
     assert _gaps(items) == []
 
 
