@@ -18,6 +18,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const DEADLINE = { timeout: 60_000 };
 const folder = mkdtempSync(join(tmpdir(), "komas-browser-"));
 let port = 0;
+let token = ""; // the demo prints one
 /** @type {import("node:child_process").ChildProcess} */ let server;
 
 async function freePort() {
@@ -32,7 +33,10 @@ async function start() {
   const args = ["-m", "komas", "serve", "--demo", "--bind", `127.0.0.1:${port}`, "--data-dir", folder];
   server = spawn(process.env.PYTHON ?? "python3", args, {
     env: { ...process.env, PYTHONPATH: ROOT },
-    stdio: "ignore",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  server.stdout?.setEncoding("utf8").on("data", (text) => {
+    token = / --token (\S+)/.exec(text)?.[1] ?? token;
   });
   for (;;) {
     assert.equal(server.exitCode, null, "the server did not start");
@@ -138,6 +142,21 @@ test("who was cut off goes on with the next trade, none twice", DEADLINE, async 
   assert.deepEqual(gaps, []);
   assert.match(source.url, /last_event_id=/);
   komas.close();
+});
+
+test("signals ask the callback for a token, and a wrong one is not tried for ever", DEADLINE, async () => {
+  const states = async (/** @type {string} */ given, /** @type {string} */ last) => {
+    const komas = client({ token: async () => given });
+    const state = await new Promise((resolve) => {
+      komas.on("signals", (now) => now.state === last && resolve(now));
+      komas.signals();
+    });
+    komas.close();
+    return state;
+  };
+  while (!token) await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal((await states(token, "live")).code, null);
+  assert.equal((await states("wrong", "closed")).word, "c1008u");
 });
 
 test("after a restart of the server the same subscription goes on", DEADLINE, async () => {
