@@ -1,0 +1,179 @@
+// The client against the real server, on a simulated exchange. PYTHON is the Python that has komas.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { EventSource } from "eventsource";
+import WebSocket from "ws";
+import { parse } from "../../komas/web/static/digits.js";
+import { Komas } from "../../komas/web/static/komas.js";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const DEADLINE = { timeout: 60_000 };
+const folder = mkdtempSync(join(tmpdir(), "komas-browser-"));
+let port = 0;
+let token = ""; // the demo prints one
+/** @type {import("node:child_process").ChildProcess} */ let server;
+
+async function freePort() {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port: found } = /** @type {import("node:net").AddressInfo} */ (probe.address());
+  await new Promise((resolve) => probe.close(resolve));
+  return found;
+}
+
+async function start() {
+  const args = ["-m", "komas", "serve", "--demo", "--bind", `127.0.0.1:${port}`, "--data-dir", folder];
+  server = spawn(process.env.PYTHON ?? "python3", args, {
+    env: { ...process.env, PYTHONPATH: ROOT },
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  server.stdout?.setEncoding("utf8").on("data", (text) => {
+    token = / --token (\S+)/.exec(text)?.[1] ?? token;
+  });
+  for (;;) {
+    assert.equal(server.exitCode, null, "the server did not start");
+    try {
+      if ((await fetch(`http://127.0.0.1:${port}/healthz`)).ok) return;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
+async function stop() {
+  const ended = once(server, "exit");
+  server.kill("SIGKILL");
+  await ended;
+}
+
+const client = (options = {}) => new Komas(`http://127.0.0.1:${port}/`, { EventSource, WebSocket, parse, ...options });
+
+/** @template Item @param {AsyncIterable<Item>} items @param {number} count */
+async function take(items, count) {
+  /** @type {Item[]} */ const taken = [];
+  for await (const item of items) if (taken.push(item) === count) break;
+  return taken;
+}
+
+before(async () => {
+  port = await freePort();
+  await start();
+}, DEADLINE);
+after(async () => {
+  await stop();
+  rmSync(folder, { recursive: true });
+});
+
+test("trades of the stream equal those of the history digit by digit", DEADLINE, async () => {
+  const komas = client();
+  const streamed = await take(komas.trades("BTCUSDT"), 5);
+  const { trades } = await komas.get("api/ws/trades?symbol=BTCUSDT&limit=1000");
+  const known = new Map(trades.map((/** @type {any} */ each) => [each.trade_id, each]));
+  for (const trade of streamed) {
+    assert.match(trade.price, /^\d+\.\d+$/);
+    assert.equal(trade.price, known.get(trade.trade_id)?.price);
+    assert.equal(trade.quantity, known.get(trade.trade_id)?.quantity);
+  }
+  komas.close();
+});
+
+test("streams are added and removed on one connection", DEADLINE, async () => {
+  let opened = 0;
+  class Counted extends EventSource {
+    /** @param {string | URL} url */
+    constructor(url) {
+      super(url);
+      opened += 1;
+    }
+  }
+  const komas = client({ EventSource: Counted });
+  const prices = komas.prices(["BTCUSDT"]);
+  await take(prices, 1);
+  const others = komas.prices(["ETHUSDT"]);
+  const btc = komas.trades("BTCUSDT");
+  const [price] = await take(others, 1);
+  assert.equal(price.symbol, "ETHUSDT");
+  assert.equal((await take(btc, 1))[0].symbol, "BTCUSDT");
+  assert.ok(opened <= 2); // once more only when nothing was wanted between two loops
+  komas.close();
+});
+
+test("an unknown stream is refused in words, and the others go on", DEADLINE, async () => {
+  const komas = client();
+  const refused = new Promise((resolve) => void komas.on("refused", resolve));
+  const both = komas.subscribe(["btcusdt@trade", "btcusdt@nonsense"]);
+  const trades = take(both, 2);
+  const { stream, reason } = /** @type {any} */ (await refused);
+  assert.equal(stream, "btcusdt@nonsense");
+  assert.ok(reason);
+  assert.equal((await trades).length, 2);
+  komas.close();
+});
+
+test("who was cut off goes on with the next trade, none twice", DEADLINE, async () => {
+  /** @type {any} */ let source;
+  class Seen extends EventSource {
+    /** @param {string | URL} url */
+    constructor(url) {
+      super(url);
+      source = this;
+    }
+  }
+  const komas = client({ EventSource: Seen });
+  /** @type {unknown[]} */ const gaps = [];
+  komas.on("gap", (gap) => gaps.push(gap));
+  /** @type {bigint[]} */ const ids = [];
+  for await (const { trade_id } of komas.trades("BTCUSDT")) {
+    if (ids.push(BigInt(trade_id)) === 3) source.onerror(new Event("error"));
+    if (ids.length === 12) break;
+  }
+  assert.deepEqual(
+    ids,
+    ids.map((_, index) => ids[0] + BigInt(index)),
+  );
+  assert.deepEqual(gaps, []);
+  assert.match(source.url, /last_event_id=/);
+  komas.close();
+});
+
+test("signals ask the callback for a token, and a wrong one is not tried for ever", DEADLINE, async () => {
+  const states = async (/** @type {string} */ given, /** @type {string} */ last) => {
+    const komas = client({ token: async () => given });
+    const state = await new Promise((resolve) => {
+      komas.on("signals", (now) => now.state === last && resolve(now));
+      komas.signals();
+    });
+    komas.close();
+    return state;
+  };
+  while (!token) await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal((await states(token, "live")).code, null);
+  assert.equal((await states("wrong", "closed")).word, "c1008u");
+});
+
+test("after a restart of the server the same subscription goes on", DEADLINE, async () => {
+  const komas = client();
+  /** @type {string[]} */ const states = [];
+  komas.on("state", ({ state }) => states.push(state));
+  /** @type {() => void} */ let heard = () => {};
+  const trade = () =>
+    new Promise((resolve) => {
+      heard = () => resolve(null);
+    });
+  komas.trades("BTCUSDT", () => heard());
+  await trade();
+  await stop();
+  await start();
+  await trade();
+  assert.ok(states.includes("lost"));
+  assert.equal(states.at(-1), "live");
+  komas.close();
+});
