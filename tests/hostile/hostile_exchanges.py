@@ -20,6 +20,7 @@ from tests.hostile.exchange import BAIT, Exchange, Reader, aggregate, book, dept
 BAIT_DEPTH: Final = f"{BAIT.lower()}@depth@100ms"
 BAIT_TRADES: Final = f"{BAIT.lower()}@trade"
 BAIT_AGGREGATES: Final = f"{BAIT.lower()}@aggTrade"
+FUSE_S: Final = 1.5  # a server that has just started has other things to do
 BOMB_BLOCK: Final = 2**20
 BOMB_BLOCKS: Final = 5_600  # 5.6 GB
 MILLION: Final = 1_000_000
@@ -83,6 +84,7 @@ class GzipBomb(Exchange):
         if what != "exchangeInfo":
             await super().answer(stream, what, asked)
             return
+        await trio.sleep(FUSE_S)
         self.found["bombs"] += 1
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n"
         await stream.send_all(head + b"connection: close\r\n\r\n")
@@ -111,6 +113,7 @@ class MillionSymbols(Exchange):
         if what != "exchangeInfo":
             await super().answer(stream, what, asked)
             return
+        await trio.sleep(FUSE_S)
         self.found["listings"] += 1
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
         await stream.send_all(head + b'{"timezone":"UTC","symbols":[{"symbol":"BTCUSDT","status":"TRADING"}')
