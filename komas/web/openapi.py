@@ -608,6 +608,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "responses": {
                 "101": {"description": "always; a refusal is a close frame with code and reason"},
                 "400": _problem("the request is no handshake of WebSocket"),
+                **_TOO_MANY,
             },
         }
     },
@@ -626,6 +627,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "responses": {
                 "101": {"description": "always; a refusal is a close frame with code and reason"},
                 "400": _problem("the request is no handshake of WebSocket"),
+                **_TOO_MANY,
             },
         }
     },

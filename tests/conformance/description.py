@@ -56,6 +56,8 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "422"]
 [[operations]]
 include-name = "POST /api/ws/sse/stream/{{connection}}"
 checks.positive_data_acceptance.expected-statuses = ["404"]
+# Names without end are more than a body may have.
+checks.negative_data_rejection.expected-statuses = ["400", "413"]
 
 [[operations]]
 include-name = "DELETE /api/admin/sessions/{{session}}"

@@ -32,8 +32,13 @@ QUERIES: Final = {
     "/api/ws/sse/klines": "?symbol=BTCUSDT",
     "/api/ws/sse/depth": "?symbol=BTCUSDT",
     "/api/ws/sse/trades": "?symbol=BTCUSDT",
+    "/api/ws/sse/stream": "?streams=btcusdt@trade",
+    "/api/ws/klines": "?symbol=BTCUSDT",
+    "/api/ws/trades": "?symbol=BTCUSDT",
 }
+NAMES: Final = {"signal_id": 1, "user_id": "u1", "name": "app.js", "connection": "none", "session": "none"}
 BODIES: Final = {
+    "/api/ws/sse/stream/{connection}": {"subscribe": ["btcusdt@trade"]},
     "/api/ws/subscribe": {"symbols": ["BTCUSDT"]},
     "/api/ws/unsubscribe": {"symbols": ["BTCUSDT"]},
     "/api/signals": {"signal_type": "mexc_dex", "data": {"spread": 1}},
@@ -43,7 +48,6 @@ BODIES: Final = {
 # What httplint says of every answer of a kind, and why it stays so.
 ACCEPTED: Final = {
     "WARN: The server didn't understand the request.": "it was wrong on purpose",
-    "WARN: Inline scripts are allowed.": "the page is one file, and shows no text that it did not make plain",
     "WARN: This response cannot be served from cache without validation, and doesn't have a validator.": "an event "
     "stream says no-cache, as its readers know it, and is never stored",
     "BAD: A new resource was created without its location being sent.": "a signal has an id, at which it is changed; "
@@ -81,7 +85,7 @@ def _requests(server: Server) -> Iterator[tuple[str, str, Headers, bytes]]:
     token = ("Authorization", f"Bearer {token_for(server.folder, '--scope', 'signals:publish', '--vip-days', '1')}")
     page = ("Origin", "https://example.com")
     for path, operations in server.http.get("/openapi.json").json()["paths"].items():
-        target = path.format(signal_id=1, user_id="u1") + QUERIES.get(path, "")
+        target = path.format(**NAMES) + QUERIES.get(path, "")
         proof = token if path.startswith("/api/signals") else admin
         for name in operations:
             method = name.upper()
