@@ -105,19 +105,21 @@ class Hub:
             self._unwanted += len(events)
             return
         self._published += len(events)
-        sequence = BY_EVENT[type(events[0])].sequence
+        sequence, epoch = BY_EVENT[type(events[0])].sequence, open_stream.epoch
+        publication = self._publication
         envelopes, kept = [], []
         for event in events:
-            offset = sequence(event)
-            if offset is None:
-                envelopes.append(Envelope(stream, event, received_ms, None, open_stream.epoch, backfilled))
-                continue
-            self._publication += 1
-            envelope = Envelope(stream, event, received_ms, offset, open_stream.epoch, backfilled, self._publication)
-            envelopes.append(envelope)
-            kept.append(envelope)
-        if kept and (grown := open_stream.history.append(*kept)):
-            self._history_limit.grew(open_stream.history, grown)
+            if (offset := sequence(event)) is None:
+                envelopes.append(Envelope(stream, event, received_ms, None, epoch, backfilled))
+            else:
+                publication += 1
+                envelope = Envelope(stream, event, received_ms, offset, epoch, backfilled, publication)
+                envelopes.append(envelope)
+                kept.append(envelope)
+        if kept:
+            self._publication = publication
+            if grown := open_stream.history.append(*kept):
+                self._history_limit.grew(open_stream.history, grown)
         for target in open_stream.targets:
             target.put(*envelopes)
         self.latest.put(envelopes[-1])
