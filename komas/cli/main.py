@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 import trio
 
 from komas.cli.backup import add_backup
-from komas.cli.loading import for_good
+from komas.cli.loading import for_good, stays
 from komas.cli.parser import WRONG_USAGE, Parser
 from komas.cli.ports import is_taken, say_taken
 from komas.cli.serve_options import add_settings_to, given_settings
@@ -131,11 +131,16 @@ def _serve(options: argparse.Namespace) -> None:
         from komas.server import serve
 
     try:
-        trio.run(partial(serve, settings, ready=partial(_say_where, settings)))
+        trio.run(partial(serve, settings, ready=partial(_started, settings)))
     except BaseExceptionGroup as group:
         if is_taken(first_of(group)):
             _leave(FAILED, say_taken(settings.bind))
         raise
+
+
+def _started(settings: Settings, binds: list[str]) -> None:
+    _say_where(settings, binds)
+    stays()
 
 
 def _say_where(settings: Settings, binds: list[str]) -> None:

@@ -10,6 +10,7 @@ A reader is whoever subscriptions are counted by: a client's address; an empty t
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -45,6 +46,7 @@ class Interest:
         self._lingering: dict[Stream, tuple[float, str]] = {}  # until when on trio's clock, earliest first; for whom
         self._on_reader: list[Callable[[Stream, str], None]] = []
         self._changes = trio.lowlevel.ParkingLot()
+        self._watchers: list[_Changes] = []
         self.version = 0
 
     def __contains__(self, stream: Stream) -> bool:
@@ -176,6 +178,12 @@ class Interest:
             self._drop(stream)
         return True
 
+    def changes(self, venue: Venue) -> _Changes:
+        """What changes from now on, for one who takes it again and again."""
+        watcher = _Changes(self, venue)
+        self._watchers.append(watcher)
+        return watcher
+
     async def changed(self, seen: int) -> int:
         """Wait until ``version`` is not ``seen``, and return it: no change is missed between a look and the wait."""
         while self.version == seen:
@@ -206,19 +214,49 @@ class Interest:
         if stream not in self._wanted:
             self._wanted[stream] = None
             self._opened(stream)
-            self._changed()
+            self._note(stream)
 
     def _drop(self, stream: Stream) -> None:
         self._end_lingering(stream)
         if stream in self._wanted:
             del self._wanted[stream]
             self._closed(stream)
-            self._changed()
+            self._note(stream)
 
     def _end_lingering(self, stream: Stream) -> None:
         if (lingered := self._lingering.pop(stream, None)) is not None:
             self._forget(stream, lingered[1])
 
+    def _note(self, stream: Stream) -> None:
+        for watcher in self._watchers:
+            watcher.note(stream)
+        self._changed()
+
     def _changed(self) -> None:
         self.version += 1
         self._changes.unpark_all()
+
+
+class _Changes:
+    """What changed of a venue's streams since it was taken: so many thousands are not gone through for one of them."""
+
+    def __init__(self, interest: Interest, venue: Venue) -> None:
+        self._interest = interest
+        self._venue = venue
+        self._streams: dict[Stream, None] = {}
+
+    def note(self, stream: Stream) -> None:
+        """A stream became wanted, or is not wanted any more."""
+        if stream.venue is self._venue:
+            self._streams[stream] = None
+
+    def begin_anew(self) -> None:
+        """Count every wanted stream as changed."""
+        self._streams.update(dict.fromkeys(self._interest.streams(self._venue)))
+
+    def take(self, most: int) -> list[Stream]:
+        """Up to so many of them, each once, those that changed first at the front; they do not count any more."""
+        taken = list(itertools.islice(self._streams, most))
+        for stream in taken:
+            del self._streams[stream]
+        return taken

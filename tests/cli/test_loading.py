@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import komas
-from komas.cli.loading import for_good
+from komas.cli.loading import SELDOM, for_good, stays
 
 
 def test_what_is_loaded_for_good_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +21,16 @@ def test_what_is_loaded_for_good_is_not_looked_at(monkeypatch: pytest.MonkeyPatc
         assert said == ["disable"]
         raise ImportError
     assert said == ["disable", "freeze", "enable"]
+
+
+def test_a_server_that_has_started_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full collections held the loop for 100 ms and more while clients opened thousands of streams."""
+    said: list[object] = []
+    monkeypatch.setattr(gc, "collect", lambda: said.append("collect"))
+    monkeypatch.setattr(gc, "freeze", lambda: said.append("freeze"))
+    monkeypatch.setattr(gc, "set_threshold", lambda *numbers: said.append(numbers))
+    stays()
+    assert said == ["collect", "freeze", SELDOM]
 
 
 def test_the_package_has_the_names_that_it_promises() -> None:

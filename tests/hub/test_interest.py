@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from komas.hub.interest import CLOSED_AT_ONCE, Interest
+from komas.model.kinds import Venue
 from komas.model.streams import Stream
 from tests.builders import TICKER, TRADE
 
@@ -113,6 +114,22 @@ async def test_no_change_is_missed_between_a_look_and_the_wait() -> None:
     interest.pin([TRADE])
     with trio.fail_after(1):
         assert await interest.changed(seen) != seen
+
+
+async def test_what_changed_is_taken_in_slices_and_once() -> None:
+    """Thousands of streams were gone through for each one that changed: 50 ms without a pause."""
+    interest = Changes().interest
+    interest.pin([TICKER])
+    changes, others = interest.changes(Venue.BINANCE), interest.changes(Venue.BINANCE_USDM)
+    assert changes.take(9) == []
+    interest.pin([TRADE])
+    interest.unpin([TICKER])
+    interest.pin([TRADE, TICKER])
+    assert (changes.take(1), changes.take(1), changes.take(1)) == ([TRADE], [TICKER], [])
+    interest.unpin([TRADE])
+    changes.begin_anew()
+    assert changes.take(9) == [TRADE, TICKER]
+    assert others.take(9) == []
 
 
 async def test_leaving_twice_is_a_bug_that_shows() -> None:

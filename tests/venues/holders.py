@@ -63,6 +63,17 @@ class Holding:
         return self.placed
 
 
+class NothingChanges:
+    """No stream becomes wanted or unwanted."""
+
+    def begin_anew(self) -> None:
+        """There is nothing to count."""
+
+    def take(self, _most: int) -> list[Stream]:
+        """None."""
+        return []
+
+
 class AllWanted:
     """Every stream is wanted."""
 
@@ -74,6 +85,10 @@ class AllWanted:
     def streams(self, _venue: object = None) -> tuple[Stream, ...]:
         """None is named."""
         return ()
+
+    def changes(self, _venue: object) -> NothingChanges:
+        """None are told."""
+        return NothingChanges()
 
     async def changed(self, _seen: int) -> int:
         """Never."""

@@ -32,6 +32,7 @@ log = event_logger(__name__)
 # A connection is replaced at a moment between these parts of its life, so that shards do not go together.
 _RETIRE_FROM: Final = 0.90
 _RETIRE_SPREAD: Final = 0.08
+_AT_ONCE: Final = 256  # streams that are given a place before others may run
 
 
 class FeedOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +78,7 @@ class Feed(Generic[C]):
     ) -> None:
         self._options = options
         self._wanted = wanted
+        self._changes = wanted.changes(options.venue)
         self._shards = shards
         self._input = feed_input
         self._news = feed_input.news
@@ -173,7 +175,10 @@ class Feed(Generic[C]):
         """Wait for ``connect()``; streams that are unwanted in the meantime start anew when they come back."""
         while not self._asked:
             seen = self._wanted.version
-            self._input.prune(self._wanted.streams(self._options.venue))
+            if taken := self._changes.take(_AT_ONCE):
+                self._input.forget(stream for stream in taken if stream not in self._wanted)
+                await trio.lowlevel.checkpoint()
+                continue
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._wake, partial(self._wanted.changed, seen), nursery.cancel_scope)
                 await self._news.park()
@@ -186,25 +191,31 @@ class Feed(Generic[C]):
 
     async def _keep_shards(self) -> None:
         """Give every wanted stream its place, again whenever another one is wanted, or one is not any more."""
+        self._changes.begin_anew()
         async with trio.open_nursery() as nursery:
             while True:
                 seen = self._wanted.version
-                self._place(nursery)
-                self._news.unpark_all()
+                while self._place(nursery):
+                    await trio.lowlevel.checkpoint()
                 await self._wanted.changed(seen)
                 # Who changed it may have let the connections go in the same moment: nothing is opened for them then.
                 await trio.lowlevel.checkpoint_if_cancelled()
 
-    def _place(self, nursery: trio.Nursery) -> None:
-        wanted = self._wanted.streams(self._options.venue)
-        self._input.prune(wanted)
-        for shard in self._shards.place(wanted, keeps_idle=self._options.keeps_idle):
+    def _place(self, nursery: trio.Nursery) -> bool:
+        """Place some of the streams that changed; returns whether there may be more."""
+        taken = self._changes.take(_AT_ONCE)
+        wanted = [stream for stream in taken if stream in self._wanted]
+        unwanted = [stream for stream in taken if stream not in self._wanted]
+        self._input.forget(unwanted)
+        for shard in self._shards.place(wanted, unwanted, keeps_idle=self._options.keeps_idle):
             shard.links += [self._new_link(shard, number) for number in range(self._options.redundancy)]
             nursery.start_soon(self._keep, shard, name=f"shard {shard.number}")
         if self._shards.is_empty:
             self.failure = None
             self._announce(FeedState.DISCONNECTED)  # at rest: there is nothing to be connected for
         self._check_up()
+        self._news.unpark_all()
+        return len(taken) == _AT_ONCE
 
     def _new_link(self, shard: Shard[C], number: int) -> Link[C]:
         key = shard.number, number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic
 
 import trio
@@ -107,13 +107,13 @@ class FeedInput(Generic[C]):
         if stream is not None and stream in self._shards.by_stream:
             self._sinks[stream.kind].on_suspect(stream)
 
-    def prune(self, wanted: Sequence[Stream]) -> None:
+    def forget(self, streams: Iterable[Stream]) -> None:
         """Forget streams that are no longer wanted: when they come back, they start anew."""
-        still = frozenset(wanted)
-        gone = self._held.difference(still).union(self._health.forget_all_but(still))
-        self._held &= still
-        for stream in gone:
-            self._sinks[stream.kind].on_reset(stream)
+        for stream in streams:
+            has_delivered = self._health.forget(stream)
+            if has_delivered or stream in self._held:
+                self._held.discard(stream)
+                self._sinks[stream.kind].on_reset(stream)
 
     def _other_trackers(self, connection: Connection, stream: Stream) -> list[LivenessTracker]:
         """The rhythms of a stream on every other connection that holds it."""

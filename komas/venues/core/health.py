@@ -105,6 +105,8 @@ class StreamHealth:
 
     def report(self, stream: Stream, cause: HealthCause, condition: Condition, *, at_once: bool = True) -> None:
         """Something is to be known of a stream until ``clear()``; of what passes by itself, not ``at_once``."""
+        if stream not in self._wanted:
+            return  # it was forgotten, or is about to be
         self._reports.setdefault(stream, {})[cause] = _Report(condition, trio.current_time())
         if at_once:
             self._tell(stream)
@@ -127,15 +129,11 @@ class StreamHealth:
             for stream in streams:
                 self._tell(stream)
 
-    def forget_all_but(self, wanted: Collection[Stream]) -> list[Stream]:
-        """Forget streams that are no longer wanted: they start anew; returns those that had delivered."""
-        for stream in [stream for stream in (*self._told, *self._reports) if stream not in wanted]:
-            self._told.pop(stream, None)
-            self._reports.pop(stream, None)
-        gone = [stream for stream in self._arrivals if stream not in wanted]
-        for stream in gone:
-            del self._arrivals[stream]
-        return gone
+    def forget(self, stream: Stream) -> bool:
+        """Forget a stream that is no longer wanted: it starts anew; returns whether it had delivered."""
+        self._told.pop(stream, None)
+        self._reports.pop(stream, None)
+        return self._arrivals.pop(stream, None) is not None
 
     # What others ask
 

@@ -84,6 +84,16 @@ class MarketSink(Protocol):
         """Publish that the exchange refused a stream, which is not wanted afterwards."""
 
 
+class WantedChanges(Protocol):
+    """Which of a venue's streams became wanted, or are not wanted any more, since they were taken."""
+
+    def begin_anew(self) -> None:
+        """Count every wanted stream as changed."""
+
+    def take(self, most: int) -> list[Stream]:
+        """Up to so many of them, each once, those that changed first at the front; they do not count any more."""
+
+
 class Wanted(Protocol):
     """Which streams are wanted. Law: ``version`` differs after every change, of any venue's streams."""
 
@@ -96,6 +106,9 @@ class Wanted(Protocol):
 
     def streams(self, venue: Venue | None = None) -> tuple[Stream, ...]:
         """Every wanted stream once, of one venue or of all, oldest first."""
+
+    def changes(self, venue: Venue) -> WantedChanges:
+        """What changes from now on, for one who takes it again and again."""
 
     async def changed(self, seen: int) -> int:
         """Wait until ``version`` is not ``seen``; return it."""

@@ -2,68 +2,20 @@
 
 A shard is one connection's worth of streams. A stream keeps its shard, because a move costs messages and a gap to
 fill; new ones go to the first shard with room. So the moves are as few as possible: one for each stream added or
-removed, and one for each that no longer fits.
+removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic
 
-import msgspec
 import trio
 
 from komas.model.streams import Stream
 from komas.venues.core.connection import C
 from komas.venues.core.link import Link
-
-T = TypeVar("T")
-
-
-class Move(msgspec.Struct, Generic[T], frozen=True):
-    """One stream from a shard to another; ``None`` is outside: a stream that comes, or goes."""
-
-    stream: T
-    source: int | None
-    target: int | None
-
-
-def plan(wanted: Sequence[T], shards: Mapping[int, Collection[T]], most: int) -> list[Move[T]]:
-    """The moves after which exactly the wanted streams have a place, at most ``most`` of them in each shard.
-
-    ``shards`` is where they are now; a target that is not in it is a new shard. ``most`` is at least 1.
-    """
-    goal = dict.fromkeys(wanted)
-    moves: list[Move[T]] = []
-    placed: dict[T, int] = {}
-    fill: dict[int, int] = {}
-    homeless: dict[T, int | None] = {}
-    for shard, streams in shards.items():
-        fill[shard] = 0
-        for stream in streams:
-            if stream not in goal:
-                moves.append(Move(stream, shard, None))
-            elif fill[shard] == most:
-                homeless[stream] = shard
-            else:
-                placed[stream] = shard
-                fill[shard] += 1
-    homeless = {stream: homeless.get(stream) for stream in goal if stream not in placed}
-    room = _room(fill, most)
-    moves += [Move(stream, source, next(room)) for stream, source in homeless.items()]
-    return moves
-
-
-def _room(fill: dict[int, int], most: int) -> Iterator[int]:
-    """A shard for each stream that asks, the lowest with room; numbers that are free make new ones."""
-    for shard in sorted(fill):
-        for _ in range(most - fill[shard]):
-            yield shard
-    for shard in count():
-        if shard not in fill:
-            for _ in range(most):
-                yield shard
 
 
 class Shard(Generic[C]):
@@ -101,27 +53,41 @@ class Shards(Generic[C]):
     def __iter__(self) -> Iterator[Shard[C]]:
         return iter(tuple(self._shards.values()))
 
-    def place(self, wanted: Sequence[Stream], *, keeps_idle: bool) -> list[Shard[C]]:
-        """Give every wanted stream its place, and close shards without any; returns the shards that are new.
+    def place(
+        self, wanted: Iterable[Stream], unwanted: Iterable[Stream] = (), *, keeps_idle: bool = False
+    ) -> list[Shard[C]]:
+        """Give each wanted stream a place, where it has none, and take it from the others; returns the new shards.
 
-        With ``keeps_idle`` one shard stays although no stream is wanted.
+        A shard without any is closed; with ``keeps_idle`` one stays although no stream is wanted.
         """
+        for stream in unwanted:
+            if (shard := self.by_stream.pop(stream, None)) is not None:
+                del shard.streams[stream]
         new: list[Shard[C]] = []
-        present = {number: shard.streams for number, shard in self._shards.items()}
-        for move in plan(wanted, present, self._most):
-            if move.source is not None:
-                self._shards[move.source].streams.pop(move.stream)
-                self.by_stream.pop(move.stream, None)
-            if move.target is not None:
-                shard = self._shards.get(move.target) or self._add(move.target, new)
-                shard.streams[move.stream] = None
-                self.by_stream[move.stream] = shard
+        room = self._room(new)
+        for stream in wanted:
+            if stream not in self.by_stream:
+                shard = self.by_stream[stream] = next(room)
+                shard.streams[stream] = None
         if not self._shards and keeps_idle:
-            self._add(0, new)
-        for number in [number for number, shard in self._shards.items() if not shard.streams]:
-            if len(self._shards) > 1 or not keeps_idle:
-                self._shards.pop(number).scope.cancel("its streams are not wanted any more")
+            new.append(self._add(0))
+        for shard in self:
+            if not shard.streams and (len(self._shards) > 1 or not keeps_idle):
+                del self._shards[shard.number]
+                shard.scope.cancel("its streams are not wanted any more")
         return new
+
+    def _room(self, new: list[Shard[C]]) -> Iterator[Shard[C]]:
+        """A shard for each stream that asks, the lowest with room; numbers that are free make new ones."""
+        for number in sorted(self._shards):
+            while len(self._shards[number].streams) < self._most:
+                yield self._shards[number]
+        for number in count():
+            if number not in self._shards:
+                shard = self._add(number)
+                new.append(shard)
+                while len(shard.streams) < self._most:
+                    yield shard
 
     def clear(self) -> None:
         """Forget every shard; its connections are the caller's to end."""
@@ -151,7 +117,6 @@ class Shards(Generic[C]):
         shard = self.by_stream.get(stream)
         return [] if shard is None else [each for each in shard.connections() if each.tracker(stream) is not None]
 
-    def _add(self, number: int, new: list[Shard[C]]) -> Shard[C]:
+    def _add(self, number: int) -> Shard[C]:
         shard = self._shards[number] = Shard(number)
-        new.append(shard)
         return shard

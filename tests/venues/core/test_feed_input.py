@@ -61,13 +61,12 @@ async def test_a_stream_that_is_not_wanted_any_more_is_forgotten_though_nothing_
     connection = HoldingConnection()
     feed_input.on_held(connection, DEPTH)
     feed_input.on_events(TRADE, [trade(1)], Arrival(0, 0))
-    feed_input.prune([TRADE, DEPTH])
     assert sink.told == [("suspect", DEPTH), ("events", TRADE)]
     for _ in range(2):
-        feed_input.prune([TRADE])
+        feed_input.forget([DEPTH])
     assert sink.told[2:] == [("reset", DEPTH)]
     feed_input.on_held(connection, TRADE)
-    feed_input.prune([])
+    feed_input.forget([TRADE, DEPTH])
     assert sink.told[-1] == ("reset", TRADE)
 
 

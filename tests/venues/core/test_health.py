@@ -194,12 +194,13 @@ async def test_an_outage_is_told_by_the_markets_state_or_by_the_health_of_each_s
 
 
 async def test_a_stream_that_comes_back_starts_anew(autojump_clock: trio.testing.MockClock) -> None:
-    """Nothing that was known of it counts; those that had delivered are named."""
+    """Nothing that was known of it counts; that it had delivered is told."""
     market = _Market()
     market.hear(TRADE)
     market.health.report(TRADE, HealthCause.GAP, MISSING)
     market.health.report(TICKER, HealthCause.GAP, MISSING)
-    assert market.health.forget_all_but({TICKER}) == [TRADE]
+    assert market.health.forget(TRADE)
+    assert not market.health.forget(Stream.of(Kind.DEPTH, "BTCUSDT"))
     assert market.health.arrival(TRADE) is None
     assert market.word() is Health.LIVE
     assert market.word(TICKER) is Health.RECOVERING

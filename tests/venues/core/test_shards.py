@@ -5,59 +5,80 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komas.venues.core.shards import Move, plan
+from komas.model.kinds import Kind
+from komas.model.streams import Stream
+from komas.venues.core.shards import Shards
+from tests.venues.holders import HoldingConnection
+
+STREAMS = {letter: Stream.of(Kind.TRADE, f"{letter}USDT") for letter in "ABCDEFGHIJKLMNOP"}
+LETTERS = st.lists(st.sampled_from(sorted(STREAMS)), unique=True)
 
 
-def _after(shards: dict[int, list[str]], moves: list[Move[str]]) -> dict[int, list[str]]:
-    """Carry the moves out."""
-    result = {shard: list(streams) for shard, streams in shards.items()}
-    for move in moves:
-        if move.source is not None:
-            result[move.source].remove(move.stream)
-        if move.target is not None:
-            result.setdefault(move.target, []).append(move.stream)
-    return result
+def _shards(most: int) -> Shards[HoldingConnection]:
+    return Shards(most)
+
+
+def _place(
+    shards: Shards[HoldingConnection], wanted: str, unwanted: str = "", *, keeps_idle: bool = False
+) -> list[int]:
+    """Returns the numbers of the new shards."""
+    streams = [STREAMS[letter] for letter in wanted], [STREAMS[letter] for letter in unwanted]
+    return [shard.number for shard in shards.place(*streams, keeps_idle=keeps_idle)]
+
+
+def _shown(shards: Shards[HoldingConnection]) -> dict[int, str]:
+    return {shard.number: "".join(stream.symbol[0] for stream in shard.streams) for shard in shards}
 
 
 def test_the_first_streams_fill_one_shard_after_another() -> None:
     """In the order of the wishes."""
-    assert _after({}, plan(list("abcde"), {}, 2)) == {0: ["a", "b"], 1: ["c", "d"], 2: ["e"]}
+    shards = _shards(2)
+    assert _place(shards, "ABCDE") == [0, 1, 2]
+    assert _shown(shards) == {0: "AB", 1: "CD", 2: "E"}
+    assert [shard.number for stream in STREAMS.values() if (shard := shards.by_stream.get(stream))] == [0, 0, 1, 1, 2]
 
 
 def test_a_place_that_was_left_is_taken_again() -> None:
-    """The others stay where they are."""
-    assert plan(list("acdx"), {0: list("ab"), 1: list("cd")}, 2) == [Move("b", 0, None), Move("x", None, 0)]
+    """The others stay where they are, also those that are wanted once more."""
+    shards = _shards(2)
+    _place(shards, "ABCD")
+    assert _place(shards, "AE", "B") == []
+    assert _shown(shards) == {0: "AE", 1: "CD"}
 
 
 def test_a_free_number_makes_the_new_shard() -> None:
-    """Numbers do not grow for ever."""
-    assert plan(list("cd"), {1: ["c"]}, 1) == [Move("d", None, 0)]
+    """Numbers do not grow for ever; a shard without streams is closed."""
+    shards = _shards(1)
+    _place(shards, "AB")
+    first = next(iter(shards))
+    assert _place(shards, "", "A") == []
+    assert first.scope.cancel_called
+    assert _place(shards, "C") == [0]
+    assert _shown(shards) == {1: "B", 0: "C"}
 
 
-def test_what_does_not_fit_any_more_moves() -> None:
-    """And nothing else does."""
-    assert plan(list("abc"), {0: list("abc")}, 2) == [Move("c", 0, 1)]
+def test_one_shard_stays_where_a_connection_is_kept_idle() -> None:
+    """The same one, before, between and after streams."""
+    shards = _shards(1)
+    assert _place(shards, "", keeps_idle=True) == [0]
+    assert _place(shards, "AB", keeps_idle=True) == [1]
+    assert _place(shards, "", "AB", keeps_idle=True) == []
+    assert len(_shown(shards)) == 1
+    assert _place(shards, "", keeps_idle=False) == []
+    assert shards.is_empty
 
 
-STREAMS = st.sampled_from("abcdefghijklmnop")
-
-
-@given(
-    wanted=st.lists(STREAMS, unique=True),
-    placed=st.dictionaries(STREAMS, st.integers(0, 6)),
-    most=st.integers(1, 6),
-)
-def test_a_plan_holds_its_laws(wanted: list[str], placed: dict[str, int], most: int) -> None:
-    """Never over the cap, nothing wanted is missing or double, nothing unwanted stays, no move is needless."""
-    shards: dict[int, list[str]] = {}
-    for stream, shard in placed.items():
-        shards.setdefault(shard, []).append(stream)
-    moves = plan(wanted, shards, most)
-    after = _after(shards, moves)
-    assert sorted(stream for streams in after.values() for stream in streams) == sorted(wanted)
-    assert all(len(streams) <= most for streams in after.values())
-
-    kept = [sum(stream in wanted for stream in streams) for streams in shards.values()]
-    overflow = sum(max(0, count - most) for count in kept)
-    assert len(moves) == len(set(wanted) ^ set(placed)) + overflow
-    assert plan(wanted, after, most) == []
+@given(changes=st.lists(st.tuples(LETTERS, LETTERS), max_size=8), most=st.integers(1, 6))
+def test_places_hold_their_laws(changes: list[tuple[list[str], list[str]]], most: int) -> None:
+    """Never over the cap, nothing wanted is missing or double, nothing unwanted stays, nothing moves without need."""
+    shards = _shards(most)
+    there: set[str] = set()
+    for wanted, unwanted in changes:
+        gone = [letter for letter in unwanted if letter not in wanted]
+        before = dict(shards.by_stream)
+        _place(shards, "".join(wanted), "".join(gone))
+        there = (there | set(wanted)) - set(gone)
+        shown = _shown(shards)
+        assert sorted("".join(shown.values())) == sorted(there)
+        assert all(0 < len(streams) <= most for streams in shown.values())
+        assert all(shards.by_stream[stream] is shard for stream, shard in before.items() if stream in shards.by_stream)
