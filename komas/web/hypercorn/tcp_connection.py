@@ -108,6 +108,7 @@ class TCPConnection(SocketWriter):
         self._head_by = math.inf
         self._has_ended = False
         self._hearing: trio.CancelScope | None = None
+        self._reader: trio.lowlevel.Task | None = None
         self._taken: trio.MemoryReceiveChannel[bytes] | None = None
         try:
             await super().run()
@@ -125,6 +126,14 @@ class TCPConnection(SocketWriter):
             run.complain(error)
         finally:
             run.places.leave(self)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget what leads back to this: a connection is freed when it ends, not when the collector looks next."""
+        self.state = LifespanState({})
+        self._reader = None
+        with suppress(AttributeError):
+            del self.protocol  # there is none where the client left before it was heard
 
     def give_way(self) -> None:
         """Close at once: it is idle, and its place is needed."""
