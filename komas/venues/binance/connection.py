@@ -6,7 +6,7 @@ which asks for another connection in this one's place, and ends it only when not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -68,7 +68,7 @@ class BinanceDialer:
         self._memory = ConnectionMemory()
 
     def connection(
-        self, assigned: Callable[[], tuple[Stream, ...]], *, replace: Callable[[str], None], retire_after_s: float
+        self, assigned: Callable[[], Mapping[str, Stream]], *, replace: Callable[[str], None], retire_after_s: float
     ) -> BinanceConnection:
         """A connection that is to be dialled; see ``core.connection.Dialer``."""
         return BinanceConnection(
@@ -83,7 +83,7 @@ class BinanceConnection:
         self,
         options: ConnectionOptions,
         sink: ConnectionSink,
-        assigned: Callable[[], tuple[Stream, ...]],
+        assigned: Callable[[], Mapping[str, Stream]],
         memory: ConnectionMemory,
         *,
         replace: Callable[[str], None],

@@ -73,7 +73,7 @@ class FrameRouter:
             self._subscriptions.answered(frame)
         elif (reader := wire.reader_of(frame.stream, self._venue)) is not None:
             # Whoever makes up names fills no table.
-            if reader.name == frame.stream and reader.stream in self._subscriptions.assigned():
+            if reader.name == frame.stream and reader.name in self._subscriptions.assigned():
                 self._readers[reader.head] = reader
             self._deliver(reader, [text], arrival)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -20,7 +20,7 @@ class Subscriptions:
         self,
         connection: Connection,
         sink: ConnectionSink,
-        assigned: Callable[[], tuple[Stream, ...]],
+        assigned: Callable[[], Mapping[str, Stream]],
         protocol: SubscriptionProtocol,
         memory: HeldMemory,
     ) -> None:
@@ -32,12 +32,11 @@ class Subscriptions:
 
     def names(self) -> list[str]:
         """What the connection is to hold, as the exchange writes it."""
-        return [stream.name for stream in self.assigned()]
+        return list(self.assigned())
 
     def note_held(self) -> None:
         """Take over what the exchange has acknowledged by now."""
-        assigned = {stream.name: stream for stream in self.assigned()}
-        begun = self.held.note(self.protocol.held, assigned, trio.current_time())
+        begun = self.held.note(self.protocol.held, self.assigned(), trio.current_time())
         for stream in begun:
             self._sink.on_held(self._connection, stream)
         if begun:
@@ -65,7 +64,7 @@ class Subscriptions:
         silence = self.held.why_silent(now, has_delivered=has_delivered)
         if silence is None:
             return None
-        for stream in self.assigned():
-            if silence.names is None or stream.name in silence.names:
+        for name, stream in self.assigned().items():
+            if silence.names is None or name in silence.names:
                 self._sink.on_silent(self._connection, stream)
         return silence.reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -68,12 +68,12 @@ class Dialer(Protocol[C_co]):
     """Makes the connections of one link, one after another, and remembers what one has learned for the next."""
 
     def connection(
-        self, assigned: Callable[[], tuple[Stream, ...]], *, replace: Callable[[str], None], retire_after_s: float
+        self, assigned: Callable[[], Mapping[str, Stream]], *, replace: Callable[[str], None], retire_after_s: float
     ) -> C_co:
         """A connection that is to be dialled.
 
-        ``assigned`` is what it is to hold. ``replace`` asks for another one in its place, which takes over without a
-        gap; ``retire_after_s`` is its age at which it does so by itself.
+        ``assigned`` is what it is to hold, by name. ``replace`` asks for another one in its place, which takes over
+        without a gap; ``retire_after_s`` is its age at which it does so by itself.
         """
 
 

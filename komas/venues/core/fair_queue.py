@@ -57,6 +57,13 @@ class FairQueue(Generic[T]):
         self._next.clear()
         return None
 
+    def take(self) -> T:
+        """Serve the next item; there is one."""
+        first = self.first()
+        assert first is not None
+        self.serve(first[0])
+        return first[0]
+
     def serve(self, item: T) -> None:
         """It is served now."""
         self._present = max(self._present, self._numbers[item])

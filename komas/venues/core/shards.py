@@ -7,7 +7,7 @@ removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Generic
 
@@ -23,7 +23,7 @@ class Shard(Generic[C]):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.streams: dict[Stream, None] = {}
+        self.streams: dict[str, Stream] = {}  # by name
         self.links: list[Link[C]] = []
         self.scope = trio.CancelScope()
 
@@ -32,9 +32,9 @@ class Shard(Generic[C]):
         """Whether one of its links has a connection."""
         return any(link.connections for link in self.links)
 
-    def assigned(self) -> tuple[Stream, ...]:
-        """The streams that each of its connections is to hold."""
-        return tuple(self.streams)
+    def assigned(self) -> Mapping[str, Stream]:
+        """The streams that each of its connections is to hold now, by name."""
+        return self.streams
 
     def connections(self) -> Iterator[C]:
         """Its connections that are up."""
@@ -62,13 +62,13 @@ class Shards(Generic[C]):
         """
         for stream in unwanted:
             if (shard := self.by_stream.pop(stream, None)) is not None:
-                del shard.streams[stream]
+                del shard.streams[stream.name]
         new: list[Shard[C]] = []
         room = self._room(new)
         for stream in wanted:
             if stream not in self.by_stream:
                 shard = self.by_stream[stream] = next(room)
-                shard.streams[stream] = None
+                shard.streams[stream.name] = stream
         if not self._shards and keeps_idle:
             new.append(self._add(0))
         for shard in self:

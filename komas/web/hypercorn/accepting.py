@@ -5,10 +5,14 @@ a hundred idle connections may keep every file for the whole keep-alive time, an
 longest idle ones are closed, and there is one line a minute. As a rule it does not come to that: no more connections
 are let in than there are files for, with some to spare for the exchange, the database and the logs.
 
+Trio also serves connections in the order in which they come, so that everybody waited behind the hundred of one client.
+Here all that have come are accepted first; then a few at a time begin, and their addresses take turns.
+
 Replaces: ``trio.serve_listeners``, as ``hypercorn.trio.run`` knows it.
 Upstream: none is known to us.
 Goes when these pass without it:
     tests/web/hypercorn/test_accepting.py::test_idle_connections_give_way_when_files_are_short
+    tests/web/hypercorn/test_accepting.py::test_a_burst_of_one_client_does_not_go_before_another_one
     tests/e2e/test_rude.py::test_idle_connections_lock_nobody_out
 """
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,7 +30,10 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 import trio
 from hypercorn.trio.tcp_server import TCPServer
 
+from komas.model.addresses import counted
 from komas.observability.logs import LogLimit
+from komas.venues.core.fair_queue import FairQueue
+from komas.web.hypercorn.peers import Stream, peer_of
 from komas.web.hypercorn.places import Places
 from komas.web.hypercorn.shutdown import present
 
@@ -34,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Handler: TypeAlias = Callable[[Stream], TCPServer]
 
 SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -43,6 +50,8 @@ GIVE_WAY: Final = 8  # idle connections at a time: whatever else opens files nee
 SPARE: Final = 256  # files for what is opened later: connections to the exchange, the database
 SPARE_PART: Final = 4  # where there are few files at all, this part of them
 UNKNOWN_FILES: Final = 64  # are open, where the system does not show them
+WAITING: Final = 256  # connections that were accepted, and have not begun
+BEGUN_AT_ONCE: Final = 4  # of these, in each round of the loop
 
 
 class Acceptor:
@@ -54,16 +63,21 @@ class Acceptor:
 
     async def serve(self, listener: trio.abc.Listener[Stream], nursery: trio.Nursery, handler: Handler) -> NoReturn:
         """Start the handler for each connection; other failures than a shortage are raised."""
+        waiting: FairQueue[Stream] = FairQueue()
         async with listener:
             while True:
                 try:
-                    stream = await listener.accept()
+                    if not waiting:
+                        _put(await listener.accept(), waiting)
+                    while len(waiting) < WAITING and (stream := accept_now(listener)) is not None:
+                        _put(stream, waiting)
                 except OSError as error:
                     if error.errno not in SHORT:
                         raise
                     await self._wait_for_files(error)
-                else:
-                    nursery.start_soon(_handle, handler, stream)
+                for _ in range(min(BEGUN_AT_ONCE, len(waiting))):
+                    nursery.start_soon(_handle, handler, waiting.take())
+                await trio.lowlevel.checkpoint()
 
     async def _wait_for_files(self, error: OSError) -> None:
         closed = self._places.make_room(GIVE_WAY)
@@ -74,6 +88,27 @@ class Acceptor:
                 extra={"closed": closed, "not_logged": left_out},
             )
         await trio.sleep(0 if closed else RETRY_S)
+
+
+def _put(stream: Stream, waiting: FairQueue[Stream]) -> None:
+    waiting.put(stream, [counted(peer_of(stream))])
+
+
+def accept_now(listener: trio.abc.Listener[Stream]) -> trio.SocketStream | None:
+    """A connection that has come already; ``None`` where there is none, and under TLS, whose handshakes cost most.
+
+    Trio's own ``accept()`` takes one in each round of its loop, which others may make long.
+    """
+    if not isinstance(listener, trio.SocketListener):
+        return None
+    ours = listener.socket
+    with socket.fromfd(ours.fileno(), ours.family, ours.type, ours.proto) as same:
+        same.setblocking(False)
+        try:
+            accepted, _ = same.accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return None
+    return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
 
 
 async def _handle(handler: Handler, stream: Stream) -> None:

@@ -46,6 +46,7 @@ from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.typing import LifespanState
 
 from komas.web.hypercorn.exposure import is_exposed
+from komas.web.hypercorn.peers import peer_of, socket_of
 from komas.web.hypercorn.socket_writer import BOOKKEEPING_S, CLIENT_LEFT, SEND_DEADLINE_S, SocketWriter
 from komas.web.hypercorn.transport import ClientTransport, with_transport
 
@@ -95,7 +96,7 @@ class TCPConnection(SocketWriter):
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
         run = self._run
-        if (reason := run.places.enter(self, self._peer())) is not None:
+        if (reason := run.places.enter(self, peer_of(self.stream))) is not None:
             run.refuse(reason)
             return  # which closes it
         if run.is_exposed is None:
@@ -137,18 +138,7 @@ class TCPConnection(SocketWriter):
 
     def give_way(self) -> None:
         """Close at once: it is idle, and its place is needed."""
-        self._socket().close()
-
-    def _peer(self) -> str:
-        """The client's address; empty where it has none, or has left already."""
-        with suppress(OSError):
-            peer = self._socket().getpeername()
-            return str(peer[0]) if isinstance(peer, tuple) else ""
-        return ""
-
-    def _socket(self) -> trio.socket.SocketType:
-        stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream = self.stream  # which Hypercorn has as the first
-        return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+        socket_of(self.stream).close()
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""

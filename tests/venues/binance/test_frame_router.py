@@ -62,7 +62,9 @@ def _router(streams: Sequence[Stream]) -> tuple[FrameRouter, _Sink]:
     sink = _Sink()
     protocol = SubscriptionProtocol()
     protocol.open_with([stream.name for stream in streams])
-    subscriptions = Subscriptions(HoldingConnection(), sink, lambda: tuple(streams), protocol, HeldMemory())
+    subscriptions = Subscriptions(
+        HoldingConnection(), sink, lambda: {stream.name: stream for stream in streams}, protocol, HeldMemory()
+    )
     return FrameRouter(Venue.BINANCE, sink, subscriptions, lambda _reason: None), sink
 
 

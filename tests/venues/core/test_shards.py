@@ -27,7 +27,7 @@ def _place(
 
 
 def _shown(shards: Shards[HoldingConnection]) -> dict[int, str]:
-    return {shard.number: "".join(stream.symbol[0] for stream in shard.streams) for shard in shards}
+    return {shard.number: "".join(stream.symbol[0] for stream in shard.streams.values()) for shard in shards}
 
 
 def test_the_first_streams_fill_one_shard_after_another() -> None:

@@ -22,11 +22,14 @@ class _Address:
     family = socket.AF_INET
     is_closed = False
 
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+
     def close(self) -> None:
         self.is_closed = True
 
     def getpeername(self) -> tuple[str, int]:
-        return "192.0.2.1", 40000
+        return self._peer, 40000
 
     def getsockname(self) -> tuple[str, int]:
         return "192.0.2.2", 8000
@@ -35,8 +38,8 @@ class _Address:
 class SlowClient(trio.abc.Stream):
     """A client that asks once, takes each write after so many seconds, and leaves when it is told to."""
 
-    def __init__(self, takes_s: float, *pieces: bytes) -> None:
-        self.socket = _Address()
+    def __init__(self, takes_s: float, *pieces: bytes, peer: str = "192.0.2.1") -> None:
+        self.socket = _Address(peer)
         self._takes_s = takes_s
         self._pieces = deque(pieces or [b"GET / HTTP/1.1\r\nHost: komas.test\r\n\r\n"])
         self._closed = trio.Event()
@@ -69,8 +72,8 @@ class SlowClient(trio.abc.Stream):
 class Idle(SlowClient):
     """A client that asks nothing."""
 
-    def __init__(self) -> None:
-        super().__init__(0)
+    def __init__(self, peer: str = "192.0.2.1") -> None:
+        super().__init__(0, peer=peer)
         self._pieces.clear()
 
 

@@ -12,9 +12,11 @@ import trio
 import trio.testing
 
 from komas.settings import Settings
-from komas.web.hypercorn.accepting import RETRY_S, room_for_connections, serve_listeners
+from komas.web.hypercorn import accepting
+from komas.web.hypercorn.accepting import BEGUN_AT_ONCE, RETRY_S, WAITING, room_for_connections, serve_listeners
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.places import Places
+from tests.web.hypercorn.clients import Idle
 
 
 class _Idle:
@@ -46,7 +48,7 @@ class Files:
             raise OSError(self._failure, os.strerror(self._failure))
         self.open += 1
         self.accepted += 1
-        return trio.testing.memory_stream_pair()[0]
+        return Idle()
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,3 +124,59 @@ async def test_no_more_connections_are_let_in_than_there_are_files_for(autojump_
         assert run.places.most == room_for_connections()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class _Come:
+    """A listener with connections that have come already, and one more when some of them have begun."""
+
+    def __init__(self, *peers: str) -> None:
+        self._peers = [*peers]
+        self.begun: list[str] = []
+
+    async def accept(self) -> Idle:
+        if (stream := self.accept_now(self)) is None:
+            await trio.sleep_forever()
+        return stream
+
+    def accept_now(self, _listener: object) -> Idle | None:
+        return Idle(self._peers.pop(0)) if self._peers else None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_args: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def handle(self, stream: Idle) -> None:
+        self.begun.append(stream.socket.getpeername()[0])
+        if len(self.begun) == BEGUN_AT_ONCE:
+            self._peers.append("192.0.2.3")
+
+
+async def _serve(come: _Come, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the clients in the order in which they began."""
+    install(Settings())
+    monkeypatch.setattr(accepting, "accept_now", come.accept_now)
+    with trio.move_on_after(5):
+        async with trio.open_nursery() as nursery:
+            await serve_listeners(come.handle, [come], handler_nursery=nursery)  # type: ignore[arg-type, list-item]
+    return come.begun
+
+
+async def test_a_burst_of_one_client_does_not_go_before_another_one(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Everybody waited until the hundred connections of one client had begun."""
+    begun = await _serve(_Come(*["192.0.2.1"] * 200, "192.0.2.2"), monkeypatch)
+    assert len(begun) == 202
+    assert begun.index("192.0.2.2") < BEGUN_AT_ONCE
+    assert begun.index("192.0.2.3") < 3 * BEGUN_AT_ONCE  # some of those that began meanwhile were before it
+
+
+async def test_more_than_can_wait_are_served_one_after_another(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Those that wait have files; the others are the system's until these have begun."""
+    begun = await _serve(_Come(*["192.0.2.1"] * 3 * WAITING, "192.0.2.2"), monkeypatch)
+    assert len(begun) == 3 * WAITING + 2
+    assert begun.index("192.0.2.2") < 2 * WAITING + 2 * BEGUN_AT_ONCE
