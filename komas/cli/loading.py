@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 # New objects before the youngest are looked at, and how often those go to the next of three generations.
-SELDOM: Final = (10_000, 20, 50)
+SELDOM: Final = (5_000, 5, 400)
 
 
 @contextmanager
