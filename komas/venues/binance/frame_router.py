@@ -65,6 +65,8 @@ class FrameRouter:
         try:
             frame = wire.read_frame(text)
         except Unreadable as error:
+            if (reader := wire.reader_of(wire.name_in(text), self._venue)) is not None:
+                error.stream = reader.stream
             self._sink.on_unreadable(error)
             return
         if frame.e == limits.SHUTDOWN_EVENT or frame.stream == limits.SHUTDOWN_STREAM:

@@ -207,6 +207,11 @@ def head_of(text: bytes) -> bytes:
     return text[: text.find(b'"', len(_BEGIN)) + 1]
 
 
+def name_in(text: bytes) -> str:
+    """The stream's name in a frame that cannot be read, where that comes first; else any text."""
+    return head_of(text)[len(_BEGIN) : -1].decode(errors="replace")
+
+
 class Reader:
     """Reads the data frames of one stream; ``head`` is how they begin, as a rule."""
 

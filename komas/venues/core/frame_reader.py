@@ -3,6 +3,9 @@
 What an exchange sends is nearly all of one kind: unmasked, uncompressed, unfragmented text. Such a frame is found by
 its two or four bytes of header. Everything else (the handshake, pings, a close, fragments, whatever breaks the
 protocol) is the library's business, and is handed to it byte for byte, in its place between the messages.
+
+The library ends a connection over a message that is too long, and every stream on it pays for one. Here such a text is
+passed over; only how it begins is told, for that names its stream.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ _HEADERS: Final = {_IN_TWO: 4, _IN_EIGHT: 10}  # bytes; any other length fits th
 _SHORTEST: Final = {_IN_TWO: _IN_TWO, _IN_EIGHT: 2**16}  # what needs so many bytes for its length
 _CONTROL: Final = 0x08
 _CONTROL_MAX: Final = 125
+BEGINNING: Final = 128  # bytes of a text that is too long: a stream's name is among the first sixty
 # As h11 has them, which the library uses: with or without a reason, with or without carriage returns.
 _ACCEPTED: Final = re.compile(rb"HTTP/\d\.\d 101[ \r\n]")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
@@ -39,11 +43,15 @@ class Then(Enum):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """Messages, then bytes for the library, then what to do."""
+    """Messages, then bytes for the library, then what to do.
+
+    ``left_out`` is the length of the last message in bytes, where that is only the beginning of one that is too long.
+    """
 
     messages: list[bytes]
     odd: bytes
     then: Then
+    left_out: int = 0
 
 
 # (First byte, whether a message in several frames has begun): (what then, whether it has begun after this one).
@@ -64,11 +72,15 @@ _STEPS: Final = {
 class Frames:
     """The frames of one connection, from the first byte after its handshake; ``most`` bounds one message, in bytes.
 
+    Of a text of up to ``passed_over`` bytes only the beginning is taken; a longer one is the library's.
+
     ``feed()`` it what was read, then ``cut()`` until there is nothing left to do but to read.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, passed_over: int = 0) -> None:
         self._most = most
+        self._passed_over = passed_over
+        self._to_drop = 0  # bytes that are still to come of a text that is passed over
         self._data = b""
         self._at = 0  # the next frame begins here
         self._parts: list[bytes] = []  # what follows, while it is known that the frame is not whole
@@ -77,6 +89,9 @@ class Frames:
 
     def feed(self, data: bytes) -> None:
         """Take some bytes."""
+        if self._to_drop:
+            dropped, data = data[: self._to_drop], data[self._to_drop :]
+            self._to_drop -= len(dropped)
         if self._missing > len(data):
             self._parts.append(data)
             self._missing -= len(data)
@@ -124,6 +139,8 @@ class Frames:
         header, length = self._measure()
         if then is Then.THEIRS or length is None:
             return Cut(messages, self.rest(), Then.THEIRS)
+        if length > self._most:
+            return self._pass_over(messages, header, length)
         if len(data) - at < header + length:
             self._missing = header + length - (len(data) - at)
             return Cut(messages, b"", Then.READ)
@@ -136,6 +153,19 @@ class Frames:
         self._at += header + length
         self._has_begun = has_begun
         return Cut(messages, frame, then)
+
+    def _pass_over(self, messages: list[bytes], header: int, length: int) -> Cut:
+        """Take the beginning of a text that is too long, and drop the rest as it comes."""
+        if self._data[self._at] != _TEXT or length > self._passed_over:
+            return Cut(messages, self.rest(), Then.THEIRS)
+        at, there = self._at + header, len(self._data) - self._at - header
+        if there < BEGINNING:
+            self._missing = BEGINNING - there
+            return Cut(messages, b"", Then.READ)
+        beginning = self._data[at : at + BEGINNING].decode(errors="ignore").encode()  # it may end within a letter
+        self._to_drop = max(0, length - there)
+        self._at = at + min(length, there)
+        return Cut([*messages, beginning], b"", Then.GO_ON, length)
 
     def _measure(self) -> tuple[int, int | None]:
         """How long the header is, and what follows it, as far as is known; ``None`` for what breaks the rules."""
@@ -154,7 +184,7 @@ class Frames:
             shortest, length = _SHORTEST[length], int.from_bytes(data[at + 2 : at + header], "big")
             if length < shortest:
                 return header, None
-        return header, length if length <= self._most else None
+        return header, length if length <= max(self._most, self._passed_over) else None
 
 
 class Handshake:

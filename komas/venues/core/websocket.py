@@ -24,16 +24,21 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from komas.errors import CallerError, Cause, VenueError, words_of
+from komas.event_log import event_logger
+from komas.venues.core.complaints import Complaints
 from komas.venues.core.frame_reader import Frames, Handshake, Then
 from komas.venues.core.proxies import note_ignored_proxies
 from komas.venues.core.trust import read_trust_store
 from komas.venues.core.words import cut
+
+log = event_logger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 10.0  # DNS, TCP, TLS and the handshake together
 SEND_TIMEOUT_S: Final = 10.0
 GOODBYE_TIMEOUT_S: Final = 0.5  # for our Close frame; the peer's answer is not waited for
 
 MESSAGE_MAX_BYTES: Final = 2**20  # the largest frame asked for is an all-market array of some 100 KB
+PASSED_OVER_BYTES: Final = 2**26  # a longer message ends the connection, one that is shorter is left out
 READ_BYTES: Final = 2**16
 
 _PORTS: Final = {"ws": 80, "wss": 443}
@@ -57,7 +62,8 @@ class Socket:
         self._connection = connection
         self._tap = tap
         self._reader = reader
-        self._frames = Frames(MESSAGE_MAX_BYTES)
+        self._frames = Frames(MESSAGE_MAX_BYTES, PASSED_OVER_BYTES)
+        self._complaints = Complaints(log)
         self._frames.feed(tap.early)
         self._odd, self._then = b"", Then.GO_ON  # what follows the messages that were returned last
         self._is_due = False  # the library has, or will have, the next message
@@ -68,7 +74,10 @@ class Socket:
         return self._tap.heard_at
 
     async def receive(self) -> list[bytes]:
-        """Every message that has come, one at least; raises ``VenueError`` at the end, whichever side closed."""
+        """Every message that has come, one at least; raises ``VenueError`` at the end, whichever side closed.
+
+        Of a text that is longer than ``MESSAGE_MAX_BYTES`` it is the beginning.
+        """
         while not self._tap.is_theirs and not self._is_due:
             odd, then = self._odd, self._then
             if then is Then.READ:
@@ -87,16 +96,21 @@ class Socket:
                 if self._connection.closed is not None:
                     self._is_due = True
                 continue
-            cut = self._frames.cut()
-            self._odd, self._then = cut.odd, cut.then
-            if cut.messages:
-                return cut.messages
+            if messages := self._cut():
+                return messages
         try:
             message = await self._connection.get_message()
         except ConnectionClosed:
             raise self._ended() from None
         self._is_due = False
         return [message.encode() if isinstance(message, str) else message]
+
+    def _cut(self) -> list[bytes]:
+        cut = self._frames.cut()
+        self._odd, self._then = cut.odd, cut.then
+        if cut.left_out:
+            self._complaints.warning("message too long, left out", bytes=cut.left_out, most=MESSAGE_MAX_BYTES)
+        return cut.messages
 
     async def send(self, text: str) -> None:
         """Send one text message; ``VenueError`` when the peer does not take it within ``SEND_TIMEOUT_S``."""

@@ -27,6 +27,7 @@ class _Sink:
     def __init__(self) -> None:
         self.given: list[Stream] = []
         self.unreadable = 0
+        self.blamed: list[Stream | None] = []
         self.refused: list[Refusal] = []
         self.woken = 0
         self._news = trio.lowlevel.ParkingLot()
@@ -56,6 +57,7 @@ class _Sink:
 
     def on_unreadable(self, error: Unreadable) -> None:
         self.unreadable += 1
+        self.blamed.append(error.stream)
 
 
 def _router(streams: Sequence[Stream]) -> tuple[FrameRouter, _Sink]:
@@ -97,3 +99,15 @@ async def test_a_read_of_thousands_of_tiny_frames_comes_in_pieces(
     assert pieces >= 20_000 // AT_ONCE
     assert sink.woken == 0
     assert sink.refused == []
+
+
+async def test_the_first_frame_of_a_stream_that_cannot_be_read_is_missing_from_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its name is among what can be read; where it is not, nobody is to blame."""
+    stream = Stream(Kind.TRADE, "BTCUSDT")
+    router, sink = _router([stream])
+    broken = [_frame(stream, 1)[:60], b'{"stream":"nonsense@x","data', b"{", b'{"stream":"']
+    for _ in router.take(broken, Arrival(0, 0)):
+        pass
+    assert sink.blamed == [stream, None, None, None]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from komas.venues.core.frame_reader import Cut, Frames, Handshake, Then
+from komas.venues.core.frame_reader import BEGINNING, Cut, Frames, Handshake, Then
 
 MOST = 70_000
 
@@ -226,6 +226,31 @@ def test_what_is_too_long_is_the_librarys_at_once() -> None:
     frames = Frames(1000)
     frames.feed(frame(0x81, b"x" * 2000)[:10])
     assert frames.cut().then is Then.THEIRS
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 4000).map(lambda size: b"\xc3\xa9" * (size // 2) + b"a" * (size % 2)), max_size=6),
+    st.integers(1, 1500),
+)
+def test_of_a_text_that_is_too_long_the_beginning_is_told(texts: list[bytes], size: int) -> None:
+    """Cut anywhere by the network; what comes after it is read as if it had not been there."""
+    frames, messages, sizes = Frames(1000, 3000), [], []
+    sent = b"".join(frame(0x81, text) for text in texts)
+    is_theirs = False
+    for start in range(0, len(sent), size):
+        frames.feed(sent[start : start + size])
+        for cut in cuts(frames):
+            messages += cut.messages
+            sizes += [cut.left_out] if cut.left_out else []
+            is_theirs = cut.then is Then.THEIRS
+        if is_theirs:
+            break
+    lengths = [len(text) for text in texts]
+    end = next((place for place, length in enumerate(lengths) if length > 3000), len(texts))
+    assert messages == [text if len(text) <= 1000 else text[:BEGINNING] for text in texts[:end]]
+    assert sizes == [length for length in lengths[:end] if length > 1000]
+    assert is_theirs == (end < len(texts))
 
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"

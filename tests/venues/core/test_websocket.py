@@ -15,10 +15,11 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from wsproto.utilities import generate_accept_token
 
 from komas.errors import CallerError, Cause, VenueError
-from komas.venues.core.frame_reader import Handshake
+from komas.venues.core.frame_reader import BEGINNING, Handshake
 from komas.venues.core.websocket import (
     CONNECT_TIMEOUT_S,
     MESSAGE_MAX_BYTES,
+    PASSED_OVER_BYTES,
     SEND_TIMEOUT_S,
     Socket,
     asked_wait_s,
@@ -378,14 +379,27 @@ async def test_a_cut_is_an_end() -> None:
 
 async def test_a_message_without_end_ends_the_conversation() -> None:
     """With the code of a message too big, and without keeping its bytes."""
+    header = b"\x81\x7f" + (PASSED_OVER_BYTES + 1).to_bytes(8, "big")
+    async with _hearing([b"", header + b"x" * (MESSAGE_MAX_BYTES + 1)]) as socket:
+        messages, error = await _everything(socket)
+        assert (messages, error.code) == ([], 1009)
+
+
+async def test_a_message_too_long_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It ended its connection, and the readers of every other stream waited for half a second, again and again."""
+    long = b'{"stream":"btcusdt@depth@100ms",' + b"x" * MESSAGE_MAX_BYTES
 
     async def serve(server: WebSocketConnection) -> None:
-        await server.send_message("x" * (MESSAGE_MAX_BYTES + 1))
+        for text in (b"before", long, long, b"after"):
+            await server.send_message(text.decode())
         await trio.sleep_forever()
 
     async with _talking(serve) as socket:
-        with pytest.raises(VenueError, match="1009"):
-            await socket.receive()
+        heard: list[bytes] = []
+        while len(heard) < 4:
+            heard += await socket.receive()
+    assert heard == [b"before", long[:BEGINNING], long[:BEGINNING], b"after"]
+    assert [record.__dict__["bytes"] for record in caplog.records] == [len(long)]
 
 
 async def test_garbage_after_the_handshake_ends_the_conversation() -> None:
