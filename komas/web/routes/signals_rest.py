@@ -16,7 +16,7 @@ from komas.model.signals import MOST_DAYS, Principal, Signal, Vip
 from komas.signals.entitlements import is_vip
 from komas.signals.service import check_scope
 from komas.signals.tokens import SCOPE_PUBLISH, read_subject
-from komas.signals.validation import check_key, check_type, read_changes, read_new_signal
+from komas.signals.validation import check_key, read_changes, read_new_signal
 from komas.web import params
 from komas.web.access import Caller
 from komas.web.bearer import bearer_of
@@ -79,10 +79,13 @@ def publish(services: Services) -> Blueprint:
             raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
         since_id = params.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST)
         limit = params.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
-        wanted = request.args.get("signal_type")
-        signal_type = None if wanted is None else check_type(wanted, services.settings.signal_types)
-        found = await services.signals.store.read(lambda database: database.signals_after(since_id, signal_type, limit))
-        return _respond(SignalsBody(len(found), tuple(found), found[-1].id if found else since_id))
+        settings = services.settings
+        wanted = params.read_signal_filter(request.args, settings.signal_types, settings.max_symbols)
+        # Read before the page: what is not on an empty one, up to there, was left out by the filter.
+        newest_id, found = await services.signals.store.read(
+            lambda database: (database.newest_signal_id(), database.signals_after(since_id, limit, wanted=wanted))
+        )
+        return _respond(SignalsBody(len(found), tuple(found), found[-1].id if found else max(since_id, newest_id)))
 
     return routes
 
