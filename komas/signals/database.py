@@ -287,6 +287,15 @@ class SignalDatabase:
         with self._reading() as connection:
             return [_vip(row) for row in connection.execute(wanted)]
 
+    def vips_by_user(self, after: str, limit: int = VIPS_PAGE) -> list[Vip]:
+        """A page of the users of whom something is known, by the code points of their ids, whatever the locale."""
+        user = sa.collate(_vips.c.user_id, "C" if self._file is None else "BINARY")
+        with self._reading() as connection:
+            return [
+                _vip(row)
+                for row in connection.execute(sa.select(_vips).where(user > after).order_by(user).limit(limit))
+            ]
+
     # What all of it is made of
 
     @contextmanager

@@ -39,7 +39,7 @@ _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Producers and VIPs bring a token of their own, which the view checks; who knows the name of a connection reads it.
 _PROVEN_OTHERWISE: Final = frozenset({"publish", "multiplex"})
 # By what was routed: several ways of writing a path lead to it.
-_PROTECTED = frozenset({"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.gaps"})
+_PROTECTED = frozenset({"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.vips", "admin.gaps"})
 
 
 _ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")  # of a route

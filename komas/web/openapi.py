@@ -351,6 +351,7 @@ def _vip_call(summary: str, body: str | None = None) -> Schema:
     return _call(summary, _ref("Vip"), body=body, controls="all", parameters=(user,), others=_STORE)
 
 
+_USER: Final[Schema] = {"type": "string", "pattern": rf"^{_PRINTABLE}{{1,{SUBJECT_LENGTH}}}$"}
 _LIST: Final[Schema] = {"style": "form", "explode": False}
 _SYMBOLS: Final = {**_query("symbols", _ref("Symbols"), required=True, meaning="symbols with commas"), **_LIST}
 _SYMBOL: Final = _query("symbol", _ref("Symbol"), required=True)
@@ -689,6 +690,18 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 readers={"type": "array", "items": _object(address=_TEXT, streams=_COUNT, subscriptions=_COUNT)},
             ),
             controls="all",
+        )
+    },
+    "/api/admin/vips": {
+        "get": _call(
+            "Users whose VIP was granted or revoked, by their ids",
+            _object(count=_COUNT, vips={"type": "array", "items": _ref("Vip")}, next_after=_optional(_TEXT)),
+            query=(
+                _query("after", _USER, meaning="those whose ids come after it; next_after leads on"),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+            ),
+            controls="all",
+            others=_STORE,
         )
     },
     "/api/admin/gaps": {

@@ -15,6 +15,7 @@ from komas.model.kinds import KINDS, Kind, kinds
 from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.signal_filter import SignalFilter
 from komas.model.streams import Stream, parse_interval, parse_kind, parse_name, parse_symbol
+from komas.signals.tokens import SUBJECT_LENGTH, read_subject
 from komas.signals.validation import check_coin, check_type
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.query import misspelt
@@ -149,6 +150,18 @@ def read_change(body: bytes, most: int) -> StreamChange:
     if strange := [key[:40] for key in table if key not in known]:
         raise invalid(FieldError(key, f"unknown field {key!r}; known: {' '.join(known)}") for key in strange)
     return StreamChange(*(read_names(table.get(key, []), most, key) for key in known))
+
+
+def read_user(text: str | None, field: str) -> str | None:
+    """Read a user's id."""
+    if text is None:
+        return None
+    subject = read_subject(text)
+    if subject is None or "\ufffd" in subject:  # what is not UTF-8 is read as
+        raise invalid(
+            [FieldError(field, f"{field} is 1 to {SUBJECT_LENGTH} printable characters without spaces, in UTF-8")]
+        )
+    return subject
 
 
 def read_signal_filter(query: Mapping[str, str], signal_types: Collection[str], most: int) -> SignalFilter:

@@ -648,3 +648,13 @@ def _make_old(url: str, history: list[tuple[int, int, bool, str]]) -> None:
                 sa.text("UPDATE counters SET value = :value WHERE name = :name"), {"value": value, "name": name}
             )
     engine.dispose()
+
+
+def test_users_come_in_the_order_of_their_code_points(database: SignalDatabase) -> None:
+    """In every database: a server's language sorts letters without regard to case, and leaves marks out."""
+    users = ["10", "9", "B", "a", "a-b", "ab", "b", "\u00e4", "\u0431", "\u5e01", "\U0001f680"]
+    for user in reversed(users):
+        database.grant(user, 1, NOW_S)
+    assert [vip.user_id for vip in database.vips_by_user("")] == users
+    assert [vip.user_id for vip in database.vips_by_user("a", 3)] == ["a-b", "ab", "b"]
+    assert [vip.user_id for vip in database.vips_by_user("aa")] == users[5:]

@@ -15,7 +15,7 @@ from komas.model.codec import read_object
 from komas.model.signals import MOST_DAYS, Principal, Signal, Vip
 from komas.signals.entitlements import is_vip
 from komas.signals.service import check_scope
-from komas.signals.tokens import SCOPE_PUBLISH, read_subject
+from komas.signals.tokens import SCOPE_PUBLISH
 from komas.signals.validation import check_key, read_changes, read_new_signal
 from komas.web import params
 from komas.web.access import Caller
@@ -95,20 +95,23 @@ def vips(services: Services) -> Blueprint:
     routes = Blueprint("vips", __name__, url_prefix="/api/vip")
     members = services.signals.vips
 
+    def now_s() -> float:
+        return services.signals.clock_ms() / 1000
+
     @routes.post("/<path:user_id>")
     async def grant(user_id: str) -> Response:
         subject, days = _subject(user_id), _days(await body_of(request))
-        return json_response(_vip_body(subject, await members.grant(subject, days), services))
+        return json_response(vip_body(subject, await members.grant(subject, days), now_s()))
 
     @routes.delete("/<path:user_id>")
     async def revoke(user_id: str) -> Response:
         subject = _subject(user_id)
-        return json_response(_vip_body(subject, await members.revoke(subject), services))
+        return json_response(vip_body(subject, await members.revoke(subject), now_s()))
 
     @routes.get("/<path:user_id>")
     async def show(user_id: str) -> Response:
         subject = _subject(user_id)
-        return json_response(_vip_body(subject, await members.known(subject), services))
+        return json_response(vip_body(subject, await members.known(subject), now_s()))
 
     return routes
 
@@ -140,18 +143,18 @@ async def _principal(services: Services) -> Principal:
     return principal
 
 
-def _vip_body(subject: str, known: Vip | None, services: Services) -> VipBody:
+def vip_body(subject: str, known: Vip | None, now_s: float) -> VipBody:
+    """A user's VIP as it is shown."""
     if known is None:
         return VipBody(subject, active=False, revoked=False, vip_until=None)
-    return VipBody(subject, known.is_active(services.signals.clock_ms() / 1000), known.revoked, known.until_s)
+    return VipBody(subject, known.is_active(now_s), known.revoked, known.until_s)
 
 
 def _subject(text: str) -> str:
     if text.endswith("/"):  # elsewhere it makes no difference; here it would make another user
         raise invalid([FieldError("user_id", "user_id does not end in a slash")])
-    subject = read_subject(text)
-    if subject is None or "\ufffd" in subject:  # what a path that is not UTF-8 is read as
-        raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces, in UTF-8")])
+    subject = params.read_user(text, "user_id")
+    assert subject is not None  # the path has one
     return subject
 
 
