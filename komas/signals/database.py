@@ -198,14 +198,14 @@ class SignalDatabase:
         self, signal_id: int, limit: int, most_bytes: int = PAGE_BYTES, *, wanted: SignalFilter = EVERYTHING
     ) -> list[Signal]:
         """Signals as they stand now, oldest first; fewer where their data would exceed ``most_bytes``."""
-        of_page = sa.select(_signals.c.id).where(_signals.c.id > signal_id)
-        if wanted.signal_types:
-            of_page = of_page.where(_signals.c.signal_type.in_(sorted(wanted.signal_types)))
-        if wanted.coins:
-            of_page = of_page.where(_signals.c.coin.in_(sorted(wanted.coins)))
-        of_page = of_page.order_by(_signals.c.id).limit(limit)
-        # Indices have all that decides; long data is read of what is shown alone.
-        found = sa.select(_signals).where(_signals.c.id.in_(of_page)).order_by(_signals.c.id)
+        found = sa.select(_signals).order_by(_signals.c.id)
+        after = _signals.c.id > signal_id
+        if wanted:
+            # An index has all that decides; long data is read of what is shown alone.
+            shown = sa.select(_signals.c.id).where(after, *_stands(wanted)).order_by(_signals.c.id).limit(limit)
+            found = found.where(_signals.c.id.in_(shown))
+        else:
+            found = found.where(after).limit(limit)
         with self._reading() as connection:
             return _page(connection, found, _signal, most_bytes)
 
@@ -224,21 +224,18 @@ class SignalDatabase:
         wanted: SignalFilter = EVERYTHING,
     ) -> list[SignalEvent]:
         """Commits after a position, up to another one, in order; fewer where their data would exceed ``most_bytes``."""
-        of_page = sa.select(_events.c.position).where(_events.c.position > position, _events.c.position <= upto)
-        if wanted.signal_types:
-            # Asked event by event: from the types' side it would be a walk through the whole history.
-            its_type = sa.select(_signals.c.signal_type).where(_signals.c.id == _events.c.signal_id).scalar_subquery()
-            of_page = of_page.where(its_type.in_(sorted(wanted.signal_types)))
-        if wanted.coins:
-            coins = sorted(wanted.coins)
-            of_page = of_page.where(_events.c.coin.in_(coins) | _events.c.coin_before.in_(coins))
-        of_page = of_page.order_by(_events.c.position).limit(limit)
+        in_range = _events.c.position > position, _events.c.position <= upto
         found = (
             sa.select(_events, _signals.c.signal_type)
             .join(_signals, _signals.c.id == _events.c.signal_id)
-            .where(_events.c.position.in_(of_page))
             .order_by(_events.c.position)
         )
+        if wanted:
+            # An index has all that decides; long data is read of what passes alone.
+            passing = sa.select(_events.c.position).where(*in_range, *_passes(wanted))
+            found = found.where(_events.c.position.in_(passing.order_by(_events.c.position).limit(limit)))
+        else:
+            found = found.where(*in_range).limit(limit)
         with self._reading() as connection:
             return _page(connection, found, _event, most_bytes)
 
@@ -480,6 +477,25 @@ def _append(
 
 def _coins(*keys: str | None) -> tuple[str, ...]:
     return tuple(key for key in keys if key is not None)
+
+
+def _stands(wanted: SignalFilter) -> Iterator[sa.ColumnElement[bool]]:
+    """What a filter asks of a signal as it stands."""
+    if wanted.signal_types:
+        yield _signals.c.signal_type.in_(sorted(wanted.signal_types))
+    if wanted.coins:
+        yield _signals.c.coin.in_(sorted(wanted.coins))
+
+
+def _passes(wanted: SignalFilter) -> Iterator[sa.ColumnElement[bool]]:
+    """What a filter asks of an event, as ``SignalFilter.passes()`` does."""
+    if wanted.signal_types:
+        # Asked event by event: from the types' side it would be a walk through the whole history.
+        its_type = sa.select(_signals.c.signal_type).where(_signals.c.id == _events.c.signal_id).scalar_subquery()
+        yield its_type.in_(sorted(wanted.signal_types))
+    if wanted.coins:
+        coins = sorted(wanted.coins)
+        yield _events.c.coin.in_(coins) | _events.c.coin_before.in_(coins)
 
 
 def _first_answer(connection: sa.Connection, draft: SignalInsert, digest: str) -> SignalEvent | None:

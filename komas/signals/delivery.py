@@ -75,15 +75,10 @@ class Delivery:
                 self._position = position
                 self._caught_up()
                 while True:
-                    await self._send_all(await self._received(subscription))
-
-    async def _received(self, subscription: SignalSubscription) -> list[SignalEnvelope]:
-        # No await between the end of receive() and what is set here: what was taken is on its way.
-        self._is_waiting = True
-        try:
-            return await subscription.receive()
-        finally:
-            self._is_waiting = False
+                    self._is_waiting = True
+                    envelopes = await subscription.receive()
+                    self._is_waiting = False  # no await since something was taken, which is on its way now
+                    await self._send_all(envelopes)
 
     async def _send_all(self, envelopes: list[SignalEnvelope]) -> None:
         for envelope in envelopes:
