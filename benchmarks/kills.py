@@ -90,7 +90,7 @@ def _judge(folder: Path, answered: dict[str, int], rounds: int) -> bool:
     ledger = SignalDatabase(folder / "komas.db")
     ledger.open()
     known: dict[int, str] = {}
-    while page := ledger.signals_after(max(known, default=0), None, 1000):
+    while page := ledger.signals_after(max(known, default=0), 1000):
         for signal_ in page:
             known[signal_.id] = bytes(signal_.data).decode()
     lost = [key for key, number in answered.items() if f'"key":"{key}"' not in known.get(number, "")]

@@ -226,6 +226,8 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aggregate", action="store_true", help="aggregate trades instead of single ones")
     parser.add_argument("--token", default=os.environ.get("KOMAS_TOKEN", ""), help="a VIP's, for signals")
     parser.add_argument("--since-id", default="", metavar="N", help="signals: begin with what came after this one")
+    parser.add_argument("--type", default="", metavar="A,B", help="signals: of these types alone")
+    parser.add_argument("--coin", default="", metavar="BTC,ETH", help="signals: of these coins alone")
     parser.set_defaults(run=_watch)
 
 
@@ -248,5 +250,13 @@ def _watch(options: argparse.Namespace) -> None:
 def _watch_signals(options: argparse.Namespace) -> None:
     from komas.cli.watch_signals import watch_signals
 
-    watch = partial(watch_signals, options.server, options.token, options.since_id, why_unauthorized=why_unauthorized)
+    watch = partial(
+        watch_signals,
+        options.server,
+        options.token,
+        options.since_id,
+        types=options.type,
+        coins=options.coin,
+        why_unauthorized=why_unauthorized,
+    )
     trio.run(_until_signalled, watch)

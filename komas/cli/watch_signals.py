@@ -31,10 +31,13 @@ async def watch_signals(
     since_id: str = "",
     console: Console | None = None,
     *,
+    types: str = "",
+    coins: str = "",
     why_unauthorized: Callable[[str], str] = lambda _token: "",
 ) -> None:
     """Show signals until cancelled; comes back by itself, without a loss, when the server was away.
 
+    ``types`` and ``coins`` are lists with commas; all that is of others is left out.
     Raises ``CallerError`` with the server's reason when it closes for good; ``why_unauthorized`` adds what this machine
     knows of the token, which the server must not tell.
     """
@@ -43,6 +46,7 @@ async def watch_signals(
         raise CallerError("signals are for VIPs: give --token, or set KOMAS_TOKEN")
     console = console or Console()
     resume = {"since_id": since_id} if since_id else {}
+    wanted = {name: names for name, names in (("signal_type", types), ("coin_name", coins)) if names}
     with SignalTable(console) if console.is_terminal else Lines(_line) as screen:
 
         def show(message: dict[str, object]) -> None:
@@ -51,12 +55,12 @@ async def watch_signals(
                 resume["since"] = str(message.pop("position"))
             if message.get("type") == "connected":
                 screen.note(f"{server}: connected")
-            else:
+            elif message.get("type") != "ping":
                 screen.show(message)
 
         while True:
             try:
-                await _converse(server, {"token": token, "positions": "1", **resume}, show)
+                await _converse(server, {"token": token, "positions": "1", **wanted, **resume}, show)
             except VenueError as error:
                 if error.code == POLICY_VIOLATION:
                     reason = str(error).rpartition(": ")[2]
@@ -76,10 +80,9 @@ async def _converse(server: str, query: dict[str, str], show: Callable[[dict[str
             try:
                 while True:
                     for message in map(read_object, await socket.receive()):
+                        show(message)
                         if message.get("type") == "ping":
                             await socket.send(PONG)
-                        else:
-                            show(message)
             finally:
                 await socket.close()
         except VenueError as error:

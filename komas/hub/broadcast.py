@@ -169,6 +169,10 @@ class BroadcastGroup(Generic[T, B]):
             self._pending.drain()
             self._batch = None
 
+    def owes(self, member: Member[B]) -> bool:
+        """Whether something that was put here is still to be written to a member."""
+        return member in self._members and (bool(self._pending) or member in self._unwritten)
+
     def clear(self) -> None:
         """Remove every subscriber, and forget what they have not received."""
         self._joining.clear()

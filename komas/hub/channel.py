@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -16,6 +17,7 @@ from komas.hub.broadcast import Broadcaster, Encoder, Writer
 from komas.hub.buffer import Buffer
 from komas.hub.overflow import BoundedQueue
 from komas.hub.subscription import DirectSubscription, Subscription, Target
+from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.signals import SignalEnvelope
 
 SignalSubscription: TypeAlias = Subscription[SignalEnvelope, list[SignalEnvelope]]
@@ -36,7 +38,7 @@ class SignalChannel:
 
     def __init__(self) -> None:
         self.position = 0
-        self._targets: dict[_SignalTarget, None] = {}
+        self._targets: dict[_SignalTarget, SignalFilter] = {}
         self._buffers: dict[_SignalBuffer, None] = {}
         self._broadcaster: Broadcaster[SignalEnvelope, list[SignalEnvelope]] = Broadcaster()
         self._published = 0
@@ -46,8 +48,9 @@ class SignalChannel:
         """Publish one envelope; positions rise by one."""
         self.position = envelope.event.position
         self._published += 1
-        for target in self._targets:
-            target.put(envelope)
+        for target, wanted in self._targets.items():
+            if not wanted or wanted.passes(envelope.event):
+                target.put(envelope)
 
     def reset(self, position: int) -> None:
         """Go on from another position; every subscriber is disconnected, because what it received is not valid."""
@@ -57,45 +60,55 @@ class SignalChannel:
             buffer.disconnect()
 
     @contextmanager
-    def subscribe(self, capacity: int) -> Iterator[SignalSubscription]:
-        """Subscribe until the block is left."""
-        with self._subscribed(capacity) as buffer:
+    def subscribe(self, capacity: int, wanted: SignalFilter = EVERYTHING) -> Iterator[SignalSubscription]:
+        """Subscribe to what is wanted until the block is left."""
+        with self._subscribed(capacity, wanted) as buffer:
             yield Subscription(buffer, [])
 
     @contextmanager
     def subscribe_writer(
-        self, capacity: int, writer: Writer, encoder: Encoder[list[SignalEnvelope]]
+        self,
+        capacity: int,
+        writer: Writer,
+        encoder: Encoder[list[SignalEnvelope]],
+        wanted: SignalFilter = EVERYTHING,
     ) -> Iterator[SignalSubscription]:
         """Subscribe with a connection that ``run()`` writes to while the subscriber's task waits."""
-        group = self._broadcaster.open_group(encoder, lambda: BoundedQueue(sys.maxsize), encoder)
+        key = encoder, wanted
+        group = self._broadcaster.open_group(key, lambda: BoundedQueue(sys.maxsize), encoder)
         try:
-            with self._subscribed(capacity) as buffer:
+            with self._subscribed(capacity, wanted) as buffer:
                 yield DirectSubscription(
-                    buffer, [], group=group, writer=writer, encoder=encoder, replace_target=self._replace_target
+                    buffer,
+                    [],
+                    group=group,
+                    writer=writer,
+                    encoder=encoder,
+                    replace_target=partial(self._replace_target, wanted),
                 )
         finally:
-            self._broadcaster.close_group(encoder)
+            self._broadcaster.close_group(key)
 
     async def run(self) -> None:
         """Write to the connections of subscribers until cancelled."""
         await self._broadcaster.run()
 
     @contextmanager
-    def _subscribed(self, capacity: int) -> Iterator[_SignalBuffer]:
+    def _subscribed(self, capacity: int, wanted: SignalFilter) -> Iterator[_SignalBuffer]:
         buffer: _SignalBuffer = Buffer(BoundedQueue(capacity))
-        self._replace_target(None, buffer)
+        self._replace_target(wanted, None, buffer)
         self._buffers[buffer] = None
         try:
             yield buffer
         finally:
-            self._replace_target(buffer, None)
+            self._replace_target(wanted, buffer, None)
             del self._buffers[buffer]
             self._disconnected += buffer.is_disconnected
             buffer.close()
 
-    def _replace_target(self, old: _SignalTarget | None, new: _SignalTarget | None) -> None:
+    def _replace_target(self, wanted: SignalFilter, old: _SignalTarget | None, new: _SignalTarget | None) -> None:
         if new is not None:
-            self._targets[new] = None
+            self._targets[new] = wanted
         if old is not None:
             self._targets.pop(old, None)
 

@@ -53,6 +53,11 @@ class Subscription(Generic[T, B]):
         return self._buffer.statistics().waiting
 
     @property
+    def is_owed(self) -> bool:
+        """Whether something that was published has not been handed to its task, or to its connection."""
+        return bool(self.behind or self.waiting or self.is_disconnected)
+
+    @property
     def is_disconnected(self) -> bool:
         """Whether ``receive()`` would raise ``SlowConsumer``."""
         return self._buffer.is_disconnected
@@ -112,6 +117,11 @@ class DirectSubscription(Subscription[T, B]):
         finally:
             self._group.leave(self)
         return self._buffer.drain()
+
+    @property
+    def is_owed(self) -> bool:
+        """The same, of what its group receives for it, too."""
+        return self._group.owes(self) or super().is_owed
 
     # As a member of its group
 

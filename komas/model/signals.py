@@ -85,13 +85,18 @@ class Counters(msgspec.Struct, frozen=True):
 
 
 class SignalEvent(msgspec.Struct, frozen=True):
-    """One commit: a signal's birth, or an update with the changed fields; positions rise by one."""
+    """One commit: a signal's birth, or an update with the changed fields; positions rise by one.
+
+    ``coins`` are the keys (``coin_key()``) of the signal's coin, and of the one that it had before an update that
+    changed it.
+    """
 
     position: int
     signal_id: int
     signal_type: str
     is_new: bool
     data: msgspec.Raw
+    coins: tuple[str, ...] = ()
 
 
 class NewSignalMessage(msgspec.Struct, frozen=True, tag_field="type", tag="new_signal", omit_defaults=True):

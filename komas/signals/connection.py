@@ -15,6 +15,7 @@ import trio
 
 from komas.errors import Closing, SlowConsumer, StoreUnavailable, Unauthorized
 from komas.hub.broadcast import Encoder, Writer
+from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.signals import SignalEnvelope, Vip
 from komas.signals.delivery import Delivery
 from komas.signals.services import SignalServices
@@ -62,6 +63,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     since_id: int | None = None
     since: int | None = None
     positions: bool = False
+    wanted: SignalFilter = EVERYTHING
     ignored: tuple[str, ...] = ()
     address: str = ""
 
@@ -208,6 +210,7 @@ class SignalConnection:
             caught_up=self._session.caught_up,
             writer=None if writer is None else _PermittedWriter(writer, self._may_receive),
             encoder=self._encoder,
+            wanted=self._request.wanted,
         )
         try:
             await self._delivery.run(position)
@@ -262,11 +265,16 @@ class SignalConnection:
         while True:
             self._session.heard(trio.current_time() - self._socket.heard_s_ago)
             await self._act(self._session.check(self._now_s()))
-            await self._act(self._session.tick(trio.current_time()))
+            await self._act(self._session.tick(trio.current_time(), self._position()))
             due_s = self._session.next_tick_at - trio.current_time()
             over_s = self._session.next_check_s - self._now_s()
             with trio.move_on_after(min(max(SHORTEST_S, min(due_s, over_s)), LOOK_EVERY_S)):
                 await self._news.wait()
+
+    def _position(self) -> int | None:
+        """What a client that asked for positions cannot learn from its messages, because a filter left some out."""
+        is_told = self._delivery is not None and self._request.positions and self._request.wanted
+        return self._delivery.position if self._delivery is not None and is_told else None
 
     def _look_again(self) -> None:
         """The session may be over sooner, or later, than it was."""

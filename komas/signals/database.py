@@ -21,6 +21,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.codec import encode, iso_ms, read_object
+from komas.model.signal_filter import EVERYTHING, SignalFilter, coin_key
 from komas.model.signals import DAY_S, Counters, Signal, SignalEvent, SignalInsert, Vip
 from komas.settings import FIELDS
 from komas.signals.validation import DATA_BYTES
@@ -35,7 +36,7 @@ ROWS_FETCHED: Final = 32  # at once: what is read beyond the end of a page is le
 VIPS_PAGE: Final = 1000
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-REVISION: Final = "0001"  # the newest of them
+REVISION: Final = "0002"  # the newest of them
 
 Entry = TypeVar("Entry", Signal, SignalEvent)
 
@@ -51,6 +52,7 @@ _signals: Final = sa.Table(
     sa.Column("published_by", sa.Text),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("draft_digest", sa.Text),
+    sa.Column("coin", sa.Text),  # the key of data's coin_name
 )
 _events: Final = sa.Table(
     "events",
@@ -60,6 +62,8 @@ _events: Final = sa.Table(
     sa.Column("is_new", sa.Boolean),
     sa.Column("data", sa.Text),
     sa.Column("at_ms", sa.BigInteger),
+    sa.Column("coin", sa.Text),  # after it
+    sa.Column("coin_before", sa.Text),  # of an update that changed it
 )
 _vips: Final = sa.Table(
     "vips",
@@ -139,6 +143,7 @@ class SignalDatabase:
             signal_id = _next(connection, "signal")
             own = {"id": signal_id, "created_at": iso_ms(now_ms)}
             data = encode({"id": signal_id, **_without(draft.data, own), "created_at": own["created_at"]})
+            coin = coin_key(draft.data.get("coin_name"))
             row = {
                 "id": signal_id,
                 "signal_type": draft.signal_type,
@@ -148,9 +153,10 @@ class SignalDatabase:
                 "published_by": draft.publisher,
                 "idempotency_key": draft.key,
                 "draft_digest": digest,
+                "coin": coin,
             }
             connection.execute(_signals.insert(), row)
-            event = _append(connection, signal_id, draft.signal_type, data, now_ms, is_new=True)
+            event = _append(connection, signal_id, draft.signal_type, data, now_ms, is_new=True, coin=coin)
             return event, _read_counters(connection)
 
     def update(
@@ -172,34 +178,66 @@ class SignalDatabase:
             data = encode({**_without(known, ("created_at",)), **changed, "created_at": known["created_at"]})
             if len(data) > DATA_BYTES + OWN_BYTES:
                 raise CallerError(f"data would be longer than {DATA_BYTES} bytes", field="data")
-            connection.execute(
-                _signals.update().where(_signals.c.id == signal_id).values(data=data.decode(), updated_ms=now_ms)
+            coin = coin_key(changed["coin_name"]) if "coin_name" in changed else row.coin
+            values = {"data": data.decode(), "updated_ms": now_ms, "coin": coin}
+            connection.execute(_signals.update().where(_signals.c.id == signal_id).values(values))
+            event = _append(
+                connection,
+                signal_id,
+                row.signal_type,
+                encode(changed),
+                now_ms,
+                is_new=False,
+                coin=coin,
+                coin_before=None if row.coin == coin else row.coin,
             )
-            event = _append(connection, signal_id, row.signal_type, encode(changed), now_ms, is_new=False)
             signal = Signal(signal_id, row.signal_type, msgspec.Raw(data), iso_ms(row.created_ms), iso_ms(now_ms))
             return signal, event, _read_counters(connection)
 
     def signals_after(
-        self, signal_id: int, signal_type: str | None, limit: int, most_bytes: int = PAGE_BYTES
+        self, signal_id: int, limit: int, most_bytes: int = PAGE_BYTES, *, wanted: SignalFilter = EVERYTHING
     ) -> list[Signal]:
         """Signals as they stand now, oldest first; fewer where their data would exceed ``most_bytes``."""
-        wanted = sa.select(_signals).where(_signals.c.id > signal_id).order_by(_signals.c.id).limit(limit)
-        if signal_type is not None:
-            wanted = wanted.where(_signals.c.signal_type == signal_type)
+        found = sa.select(_signals).order_by(_signals.c.id)
+        after = _signals.c.id > signal_id
+        if wanted:
+            # An index has all that decides; long data is read of what is shown alone.
+            shown = sa.select(_signals.c.id).where(after, *_stands(wanted)).order_by(_signals.c.id).limit(limit)
+            found = found.where(_signals.c.id.in_(shown))
+        else:
+            found = found.where(after).limit(limit)
         with self._reading() as connection:
-            return _page(connection, wanted, _signal, most_bytes)
+            return _page(connection, found, _signal, most_bytes)
 
-    def events_after(self, position: int, upto: int, limit: int, most_bytes: int = PAGE_BYTES) -> list[SignalEvent]:
+    def newest_signal_id(self) -> int:
+        """The newest signal's; 0 before the first."""
+        with self._reading() as connection:
+            return connection.execute(sa.select(sa.func.max(_signals.c.id))).scalar_one_or_none() or 0
+
+    def events_after(
+        self,
+        position: int,
+        upto: int,
+        limit: int,
+        most_bytes: int = PAGE_BYTES,
+        *,
+        wanted: SignalFilter = EVERYTHING,
+    ) -> list[SignalEvent]:
         """Commits after a position, up to another one, in order; fewer where their data would exceed ``most_bytes``."""
-        wanted = (
+        in_range = _events.c.position > position, _events.c.position <= upto
+        found = (
             sa.select(_events, _signals.c.signal_type)
             .join(_signals, _signals.c.id == _events.c.signal_id)
-            .where(_events.c.position > position, _events.c.position <= upto)
             .order_by(_events.c.position)
-            .limit(limit)
         )
+        if wanted:
+            # An index has all that decides; long data is read of what passes alone.
+            passing = sa.select(_events.c.position).where(*in_range, *_passes(wanted))
+            found = found.where(_events.c.position.in_(passing.order_by(_events.c.position).limit(limit)))
+        else:
+            found = found.where(*in_range).limit(limit)
         with self._reading() as connection:
-            return _page(connection, wanted, _event, most_bytes)
+            return _page(connection, found, _event, most_bytes)
 
     def position_of(self, signal_id: int) -> int:
         """Where the newest signal up to an id was born; 0 before the first."""
@@ -245,6 +283,15 @@ class SignalDatabase:
         wanted = sa.select(_vips).where(_vips.c.version > after_version).order_by(_vips.c.version).limit(limit)
         with self._reading() as connection:
             return [_vip(row) for row in connection.execute(wanted)]
+
+    def vips_by_user(self, after: str, limit: int = VIPS_PAGE) -> list[Vip]:
+        """A page of the users of whom something is known, by the code points of their ids, whatever the locale."""
+        user = sa.collate(_vips.c.user_id, "C" if self._file is None else "BINARY")
+        with self._reading() as connection:
+            return [
+                _vip(row)
+                for row in connection.execute(sa.select(_vips).where(user > after).order_by(user).limit(limit))
+            ]
 
     # What all of it is made of
 
@@ -404,12 +451,51 @@ def _read_counters(connection: sa.Connection) -> Counters:
 
 
 def _append(
-    connection: sa.Connection, signal_id: int, signal_type: str, data: bytes, now_ms: int, *, is_new: bool
+    connection: sa.Connection,
+    signal_id: int,
+    signal_type: str,
+    data: bytes,
+    now_ms: int,
+    *,
+    is_new: bool,
+    coin: str | None,
+    coin_before: str | None = None,
 ) -> SignalEvent:
     position = _next(connection, "position")
-    row = {"position": position, "signal_id": signal_id, "is_new": is_new, "data": data.decode(), "at_ms": now_ms}
+    row = {
+        "position": position,
+        "signal_id": signal_id,
+        "is_new": is_new,
+        "data": data.decode(),
+        "at_ms": now_ms,
+        "coin": coin,
+        "coin_before": coin_before,
+    }
     connection.execute(_events.insert(), row)
-    return SignalEvent(position, signal_id, signal_type, is_new, msgspec.Raw(data))
+    return SignalEvent(position, signal_id, signal_type, is_new, msgspec.Raw(data), _coins(coin, coin_before))
+
+
+def _coins(*keys: str | None) -> tuple[str, ...]:
+    return tuple(key for key in keys if key is not None)
+
+
+def _stands(wanted: SignalFilter) -> Iterator[sa.ColumnElement[bool]]:
+    """What a filter asks of a signal as it stands."""
+    if wanted.signal_types:
+        yield _signals.c.signal_type.in_(sorted(wanted.signal_types))
+    if wanted.coins:
+        yield _signals.c.coin.in_(sorted(wanted.coins))
+
+
+def _passes(wanted: SignalFilter) -> Iterator[sa.ColumnElement[bool]]:
+    """What a filter asks of an event, as ``SignalFilter.passes()`` does."""
+    if wanted.signal_types:
+        # Asked event by event: from the types' side it would be a walk through the whole history.
+        its_type = sa.select(_signals.c.signal_type).where(_signals.c.id == _events.c.signal_id).scalar_subquery()
+        yield its_type.in_(sorted(wanted.signal_types))
+    if wanted.coins:
+        coins = sorted(wanted.coins)
+        yield _events.c.coin.in_(coins) | _events.c.coin_before.in_(coins)
 
 
 def _first_answer(connection: sa.Connection, draft: SignalInsert, digest: str) -> SignalEvent | None:
@@ -450,7 +536,8 @@ def _without(data: dict[str, object], keys: Collection[str]) -> dict[str, object
 
 
 def _event(row: sa.Row[tuple[object, ...]]) -> SignalEvent:
-    return SignalEvent(row.position, row.signal_id, row.signal_type, row.is_new, msgspec.Raw(row.data.encode()))
+    data, coins = msgspec.Raw(row.data.encode()), _coins(row.coin, row.coin_before)
+    return SignalEvent(row.position, row.signal_id, row.signal_type, row.is_new, data, coins)
 
 
 def _signal(row: sa.Row[tuple[object, ...]]) -> Signal:

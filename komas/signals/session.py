@@ -238,8 +238,11 @@ class Session:
         closing = self._over(now_s)
         return [] if closing is None else self.close(closing)
 
-    def tick(self, at: float) -> list[Action]:
-        """Ping in either way when that is due, and drop a peer that has been silent for too long."""
+    def tick(self, at: float, position: int | None = None) -> list[Action]:
+        """Ping in either way when that is due, and drop a peer that has been silent for too long.
+
+        Whose filter leaves signals out is told up to where it has all that it wants: it need not come back from before.
+        """
         if not self.is_open:
             return []
         if at >= self._heard_at + SILENCE_S:
@@ -247,7 +250,8 @@ class Session:
         due: list[Action] = []
         if at >= self._message_at:
             self._message_at = at + MESSAGE_EVERY_S
-            due.append(_message(type="ping"))
+            told = {} if position is None else {"position": position}
+            due.append(_message(type="ping", **told))
         if at >= self._ping_at:
             self._ping_at = at + self._ping_every_s
             due.append(Ping())

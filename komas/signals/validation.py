@@ -13,6 +13,7 @@ import msgspec
 
 from komas.errors import CallerError
 from komas.model.codec import encode, read_object
+from komas.model.signal_filter import COIN_LENGTH, coin_key
 
 DATA_BYTES: Final = 16 * 1024
 DEPTH: Final = 8
@@ -54,6 +55,16 @@ def check_type(value: object, signal_types: Collection[str]) -> str:
         given = "nothing" if value is None else repr(value)[:60]
         raise CallerError(f"signal_type is one of {' '.join(signal_types)}, not {given}", field="signal_type")
     return value
+
+
+def check_coin(name: str) -> str:
+    """The key of a coin's name, by which a signal that was published with that name is found."""
+    if (key := coin_key(name)) is None:
+        raise CallerError(
+            f"coin_name is 1 to {COIN_LENGTH} printable characters without a comma, not {name[:40]!r}",
+            field="coin_name",
+        )
+    return key
 
 
 def check_key(key: str | None) -> str | None:

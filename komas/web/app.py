@@ -11,7 +11,6 @@ from typing import Final
 import trio
 from quart import Response, current_app, has_request_context, request
 from quart_trio import QuartTrio
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
@@ -19,7 +18,7 @@ from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
 from komas.web import cors, openapi, params, problems, query
 from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
-from komas.web.problems import FieldError, ProblemError, invalid
+from komas.web.problems import ProblemError
 from komas.web.rate_limit import RateLimit
 from komas.web.routes.admin import admin
 from komas.web.routes.control import control
@@ -40,7 +39,7 @@ _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Producers and VIPs bring a token of their own, which the view checks; who knows the name of a connection reads it.
 _PROVEN_OTHERWISE: Final = frozenset({"publish", "multiplex"})
 # By what was routed: several ways of writing a path lead to it.
-_PROTECTED = frozenset({"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.gaps"})
+_PROTECTED = frozenset({"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.vips", "admin.gaps"})
 
 
 _ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")  # of a route
@@ -85,7 +84,7 @@ def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
             return _preflight(services)
         if request.routing_exception is None:
             await _check_caller(services)
-        _check_once(request.args)
+        params.check_once(dict(request.args.lists()))
         _check_spelling()
         return None
 
@@ -125,15 +124,6 @@ async def _check_caller(services: Services) -> None:
         await services.access.check_control(_caller())
     elif request.method in _CHANGING or request.endpoint in _PROTECTED:
         services.access.check_admin(_caller())
-
-
-def _check_once(given: MultiDict[str, str]) -> None:
-    """Refuse what is said twice: the second would be lost in silence."""
-    twice = [name[:40] for name, values in given.lists() if len(values) > 1]
-    if twice:
-        raise invalid(
-            FieldError(name, f"{name} is given more than once; several values go with commas") for name in twice
-        )
 
 
 def _check_spelling() -> None:

@@ -99,6 +99,11 @@ def text_frame(payload: bytes) -> bytes:
     return struct.pack("!BBQ", _TEXT, _IN_EIGHT, length) + payload
 
 
+def close_reason(words: str) -> str:
+    """What of them fits a close frame (RFC 6455, 5.5: 125 bytes, two of which are the code)."""
+    return words.encode()[:120].decode(errors="ignore")
+
+
 class SignalFrames(msgspec.Struct, frozen=True):
     """The encoder of VIP sockets: signals as WebSocket frames, with their ``positions`` for clients that asked."""
 

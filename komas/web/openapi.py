@@ -16,6 +16,7 @@ import msgspec
 
 from komas.model.kinds import KINDS, Kind, kinds
 from komas.model.market import Health
+from komas.model.signal_filter import COIN_LENGTH
 from komas.model.signals import MOST_DAYS
 from komas.model.streams import INTERVALS, SYMBOL_LENGTH
 from komas.signals.tokens import SUBJECT_LENGTH
@@ -78,6 +79,13 @@ def _value(levels: int) -> Schema:
     return {"anyOf": [{"type": ["string", "boolean", "null"]}, _ref("SignalNumber"), *nested]}
 
 
+# No space, nothing that Unicode 15 calls a control, a format or private, and not what a path that is not UTF-8 becomes.
+_UNPRINTABLE: Final = (
+    r"\x00-\x20\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff"
+    r"\ufff0-\ufffb\ufffd-\uffff"
+)
+_PRINTABLE: Final = f"[^{_UNPRINTABLE}]"
+_IN_LIST: Final = f"[^,{_UNPRINTABLE}]"
 _MARKETS: Final = ("spot", "usd_m")
 _SUFFIXES: Final = "|".join(
     spec.suffix + (f"({'|'.join(INTERVALS)})" if spec.has_interval else "") for spec in KINDS.values()
@@ -225,6 +233,12 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         "not": {"exclusiveMinimum": -SMALLEST_NUMBER, "exclusiveMaximum": SMALLEST_NUMBER, "not": {"const": 0}},
         "description": f"of at most {DIGITS} digits",
     },
+    "CoinName": {
+        "type": "string",
+        "pattern": rf"^{_IN_LIST}(({_IN_LIST}| ){{0,{COIN_LENGTH - 2}}}{_IN_LIST})?$",
+        "description": "as in a signal's `coin_name`; in any case",
+        "examples": ["NB"],
+    },
     "Days": _request(days={"type": "integer", "minimum": 1, "maximum": MOST_DAYS}),
     "Vip": _object(user_id=_TEXT, active=_FLAG, revoked=_FLAG, vip_until=_optional(_COUNT)),
     "Problem": {
@@ -266,11 +280,6 @@ def _path(name: str, schema: Schema) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-# No space, nothing that Unicode 15 calls a control, a format or private, and not what a path that is not UTF-8 becomes.
-_PRINTABLE: Final = (
-    r"[^\x00-\x20\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff"
-    r"\ufff0-\ufffb\ufffd-\uffff]"
-)
 _STORE: Final[Schema] = {"503": _problem("the store is unavailable; try again")}
 
 
@@ -342,6 +351,7 @@ def _vip_call(summary: str, body: str | None = None) -> Schema:
     return _call(summary, _ref("Vip"), body=body, controls="all", parameters=(user,), others=_STORE)
 
 
+_USER: Final[Schema] = {"type": "string", "pattern": rf"^{_PRINTABLE}{{1,{SUBJECT_LENGTH}}}$"}
 _LIST: Final[Schema] = {"style": "form", "explode": False}
 _SYMBOLS: Final = {**_query("symbols", _ref("Symbols"), required=True, meaning="symbols with commas"), **_LIST}
 _SYMBOL: Final = _query("symbol", _ref("Symbol"), required=True)
@@ -360,6 +370,17 @@ _RESUME: Final[tuple[Schema, ...]] = (
     ),
 )
 _PAST: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0}
+_FILTER: Final[tuple[Schema, ...]] = (
+    {**_query("signal_type", _ref("SignalTypes"), meaning="types with commas; all without it"), **_LIST},
+    {
+        **_query(
+            "coin_name",
+            _ref("CoinNames"),
+            meaning="coins with commas, in any case; all without it, also signals that have none",
+        ),
+        **_LIST,
+    },
+)
 _KEY: Final[Schema] = {"type": "string", "pattern": rf"^[!-~](?:[ -~]{{0,{IDEMPOTENCY_LENGTH - 2}}}[!-~])?$"}
 
 _UNCHANGED: Final[Schema] = {"304": {"description": "what If-None-Match names is still the same"}}
@@ -568,7 +589,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _object(count=_COUNT, signals={"type": "array", "items": _ref("Signal")}, next_since_id=_COUNT),
             query=(
                 _query("since_id", {**_ID, "default": 0}),
-                _query("signal_type", _ref("SignalType")),
+                *_FILTER,
                 _query(
                     "limit",
                     {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
@@ -604,6 +625,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
                 _query("since_id", _ID, meaning="replay what came after this signal, then go live"),
                 _query("since", _ID, meaning="the same from the position of any message"),
                 _query("positions", _FLAG, meaning="give each message its `position`"),
+                *_FILTER,
             ],
             "responses": {
                 "101": {"description": "always; a refusal is a close frame with code and reason"},
@@ -670,6 +692,18 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             controls="all",
         )
     },
+    "/api/admin/vips": {
+        "get": _call(
+            "Users whose VIP was granted or revoked, by their ids",
+            _object(count=_COUNT, vips={"type": "array", "items": _ref("Vip")}, next_after=_optional(_TEXT)),
+            query=(
+                _query("after", _USER, meaning="those whose ids come after it; next_after leads on"),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+            ),
+            controls="all",
+            others=_STORE,
+        )
+    },
     "/api/admin/gaps": {
         "get": _call(
             "Gaps that were declared in the last hour",
@@ -730,6 +764,8 @@ def document(*, max_symbols: int, max_names: int, signal_types: Sequence[str]) -
         "Symbols": {"type": "array", "items": _ref("Symbol"), "minItems": 1, "maxItems": max_symbols},
         "StreamNames": {"type": "array", "items": _ref("StreamName"), "maxItems": max_names},
         "SignalType": {"enum": list(signal_types)},
+        "SignalTypes": {"type": "array", "items": _ref("SignalType"), "minItems": 1, "maxItems": max_symbols},
+        "CoinNames": {"type": "array", "items": _ref("CoinName"), "minItems": 1, "maxItems": max_symbols},
     }
     return {
         "openapi": "3.1.0",

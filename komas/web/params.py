@@ -13,7 +13,10 @@ import msgspec
 from komas.errors import CallerError
 from komas.model.kinds import KINDS, Kind, kinds
 from komas.model.market import BOOK_LEVELS_PUBLISHED
+from komas.model.signal_filter import SignalFilter
 from komas.model.streams import Stream, parse_interval, parse_kind, parse_name, parse_symbol
+from komas.signals.tokens import SUBJECT_LENGTH, read_subject
+from komas.signals.validation import check_coin, check_type
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.query import misspelt
 
@@ -147,6 +150,53 @@ def read_change(body: bytes, most: int) -> StreamChange:
     if strange := [key[:40] for key in table if key not in known]:
         raise invalid(FieldError(key, f"unknown field {key!r}; known: {' '.join(known)}") for key in strange)
     return StreamChange(*(read_names(table.get(key, []), most, key) for key in known))
+
+
+def read_user(text: str | None, field: str) -> str | None:
+    """Read a user's id."""
+    if text is None:
+        return None
+    subject = read_subject(text)
+    if subject is None or "\ufffd" in subject:  # what is not UTF-8 is read as
+        raise invalid(
+            [FieldError(field, f"{field} is 1 to {SUBJECT_LENGTH} printable characters without spaces, in UTF-8")]
+        )
+    return subject
+
+
+def read_signal_filter(query: Mapping[str, str], signal_types: Collection[str], most: int) -> SignalFilter:
+    """Read ``signal_type=a,b`` and ``coin_name=BTC,ETH``; without a parameter, all of them."""
+    errors: list[FieldError] = []
+    known = partial(check_type, signal_types=signal_types)
+    types = _listed(query.get("signal_type"), "signal_type", known, most, errors)
+    coins = _listed(query.get("coin_name"), "coin_name", check_coin, most, errors)
+    if errors:
+        raise invalid(errors)
+    return SignalFilter(types, coins)
+
+
+def _listed(
+    text: str | None, field: str, check: Callable[[str], str], most: int, errors: list[FieldError]
+) -> frozenset[str]:
+    if text is None:
+        return frozenset()
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        errors.append(FieldError(field, f"{field} names at least one; without the parameter it is all of them"))
+    elif len(names) > most:
+        errors.append(FieldError(field, f"{len(names)} names in {field}; at most {most}"))
+    else:
+        return frozenset(each for name in names if (each := _checked(partial(check, name), errors)) is not None)
+    return frozenset()
+
+
+def check_once(given: Mapping[str, Sequence[str]], names: Collection[str] | None = None) -> None:
+    """Refuse what is said twice (of some names, or of all): the second would be lost in silence."""
+    twice = [name[:40] for name, values in given.items() if len(values) > 1 and (names is None or name in names)]
+    if twice:
+        raise invalid(
+            FieldError(name, f"{name} is given more than once; several values go with commas") for name in twice
+        )
 
 
 def check_spelling(query: Iterable[str], known: Collection[str]) -> None:

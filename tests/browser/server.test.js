@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -157,6 +157,40 @@ test("signals ask the callback for a token, and a wrong one is not tried for eve
   while (!token) await new Promise((resolve) => setTimeout(resolve, 100));
   assert.equal((await states(token, "live")).code, null);
   assert.equal((await states("wrong", "closed")).word, "c1008u");
+});
+
+test("a filter of signals leaves the rest out, and readers of the same share a socket", DEADLINE, async () => {
+  const admin = readFileSync(join(folder, "admin-token"), "utf8").trim();
+  const publish = (/** @type {string} */ coin_name) =>
+    fetch(`http://127.0.0.1:${port}/api/signals`, {
+      method: "POST",
+      headers: { Authorization: `Bearer ${admin}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ signal_type: "mexc_dex", data: { coin_name } }),
+    });
+  while (!token) await new Promise((resolve) => setTimeout(resolve, 100));
+  let sockets = 0;
+  class Counted extends WebSocket {
+    /** @param {string} url @param {string[]} protocols */
+    constructor(url, protocols) {
+      super(url, protocols);
+      sockets += 1;
+    }
+  }
+  const komas = client({ token, WebSocket: Counted });
+  /** @type {string[]} */ const heard = [];
+  const filter = { signalTypes: ["mexc_dex"], coinNames: ["first-of-ours", "LAST-OF-OURS"] };
+  const live = new Promise((resolve) => komas.on("signals", ({ state }) => state === "live" && resolve(null)));
+  const readers = [komas.signals(undefined, filter), komas.signals(({ data }) => heard.push(data.coin_name), filter)];
+  await live;
+  for (const coin of ["First-Of-Ours", "another's", "last-of-ours"]) assert.equal((await publish(coin)).status, 201);
+  const messages = await take(readers[0], 2);
+  assert.deepEqual(
+    messages.map(({ data }) => data.coin_name),
+    heard,
+  );
+  assert.deepEqual(heard, ["First-Of-Ours", "last-of-ours"]);
+  assert.equal(sockets, 1);
+  komas.close();
 });
 
 test("after a restart of the server the same subscription goes on", DEADLINE, async () => {

@@ -107,6 +107,39 @@ def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     assert numbers == [1, 2, 3]
 
 
+def test_watching_some_coins_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """Of those that were published meanwhile, too; what cannot be watched is said in the server's words."""
+    numbers: list[int] = []
+    found = r'^\{"type":"(?:new_signal|signal_update)".*"number":(\d+)'
+    with serving(tmp_path, "--upstream", UNREACHABLE) as server:
+        token = token_for(tmp_path, *VIP, "--scope", "signals:publish")
+        asked = ("watch", "signals", "--server", server.url, "--token", token)
+        with running(komas(*asked, "--type", "mexc_spot_futures,funding_rate", "--coin", "btc,NB")) as watching:
+            watching.line("connected$")
+            server.publish(token, number=1, coin_name="ETH")
+            server.publish(token, number=2, coin_name="BTC")
+            numbers.append(int(watching.line(found)[1]))
+            os.kill(server.process.pid, signal.SIGKILL)
+            for arguments in (
+                ("publish", "--type", "funding_rate", "--data", '{"number": 3, "coin_name": "ETH"}'),
+                ("publish", "--type", "funding_rate", "--data", '{"number": 4, "coin_name": "nb"}'),
+                ("publish", "--type", "mexc_dex", "--data", '{"number": 5, "coin_name": "NB"}'),
+                ("update", "1", "--data", '{"number": 6, "coin_name": "NB"}'),
+            ):
+                command = komas("signal", *arguments, "--data-dir", str(tmp_path))
+                subprocess.run(command, check=True, capture_output=True)
+            with serving(tmp_path, "--upstream", UNREACHABLE, "--bind", f"127.0.0.1:{server.port}") as again:
+                numbers += [int(watching.line(found)[1]) for _ in range(2)]
+                again.publish(token, number=7, coin_name="eth")
+                again.publish(token, number=8, coin_name="NB")
+                numbers.append(int(watching.line(found)[1]))
+                done = subprocess.run(
+                    komas(*asked, "--type", "other"), capture_output=True, text=True, check=False, timeout=60
+                )
+        assert (done.returncode, "signal_type is one of" in done.stderr) == (2, True)
+    assert numbers == [2, 4, 6, 8]
+
+
 def test_a_token_of_the_demo_at_another_server_is_explained(tmp_path: Path) -> None:
     """And the reverse: the server tells strangers nothing, its log and the command name the secret."""
     demo = tmp_path / "demo"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import trio.testing
 
 from komas.errors import SlowConsumer
 from komas.hub.channel import SignalChannel, SignalSubscription
+from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.signals import SignalEnvelope, SignalEvent
 
 
@@ -118,3 +120,75 @@ def test_an_envelope_is_encoded_once_for_each_form() -> None:
     changed = SignalEnvelope(SignalEvent(8, 1, "mexc_dex", is_new=False, data=msgspec.Raw(b'{"spread":9.10}')))
     text = '{"type":"signal_update","signal_type":"mexc_dex","signal_id":1,"data":{"spread":9.10}}'
     assert changed.text(positions=False) == text
+
+
+BTC = SignalFilter(coins=frozenset({"btc"}))
+
+
+def _coin(position: int, *coins: str) -> SignalEnvelope:
+    return SignalEnvelope(
+        SignalEvent(position, position, "mexc_dex", is_new=True, data=msgspec.Raw(b"{}"), coins=coins)
+    )
+
+
+async def test_what_is_not_wanted_takes_no_room(autojump_clock: trio.testing.MockClock) -> None:
+    """A slow reader of one coin is not disconnected for the signals of others; the position rises all the same."""
+    topic = SignalChannel()
+    with topic.subscribe(1, BTC) as one:
+        for position in range(1, 100):
+            topic.publish(_coin(position, "eth"))
+        topic.publish(_coin(100, "btc"))
+        assert (topic.position, one.waiting, one.is_disconnected) == (100, 1, False)
+        assert [envelope.event.position for envelope in await one.receive()] == [100]
+
+
+async def test_equal_filters_share_one_encoding() -> None:
+    """Readers of one coin cost one; another filter is another group, or a reader would get what it left out."""
+    topic, encoded = SignalChannel(), list[int]()
+
+    class Encoding(_Frames):
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Encoding)
+
+        @staticmethod
+        def new_encoding() -> Callable[[list[SignalEnvelope]], bytes]:
+            def encode(envelopes: list[SignalEnvelope]) -> bytes:
+                encoded.append(len(envelopes))
+                return b"".join(b"%d " % envelope.event.position for envelope in envelopes)
+
+            return encode
+
+    filters = [BTC, SignalFilter(coins=frozenset(["btc"])), SignalFilter(coins=frozenset({"eth"})), EVERYTHING] * 3
+    sockets = [Encoding() for _ in filters]
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        nursery.start_soon(topic.run)
+        for socket, wanted in zip(sockets, filters, strict=True):
+            place = stack.enter_context(topic.subscribe_writer(8, socket, socket, wanted))
+            nursery.start_soon(place.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        topic.publish(_coin(1, "btc"))
+        topic.publish(_coin(2, "eth"))
+        topic.publish(_coin(3))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert [socket.got for socket in sockets] == [b"1 ", b"1 ", b"2 ", b"1 2 3 "] * 3
+    assert sorted(encoded) == [1, 1, 3]
+
+
+async def test_what_a_full_socket_has_not_taken_is_owed(autojump_clock: trio.testing.MockClock) -> None:
+    """Its reader was told a position beyond what it had."""
+    topic, socket = SignalChannel(), _Frames()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(topic.run)
+        with topic.subscribe_writer(8, socket, socket, BTC) as place:
+            nursery.start_soon(place.receive)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not place.is_owed
+            topic.publish(_coin(1, "btc"))
+            assert place.is_owed  # the group has it, the socket has not
+            await trio.testing.wait_all_tasks_blocked()
+            assert not place.is_owed
+            nursery.cancel_scope.cancel()

@@ -52,7 +52,7 @@ def _ids(file: Path) -> list[int]:
     database = SignalDatabase(file)
     try:
         database.open()
-        return [signal.id for signal in database.signals_after(0, None, 10_000, most_bytes=2**30)]
+        return [signal.id for signal in database.signals_after(0, 10_000, most_bytes=2**30)]
     finally:
         database.close()
 

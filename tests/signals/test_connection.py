@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from komas.errors import Closing, StoreUnavailable
+from komas.model.signal_filter import SignalFilter
 from komas.model.signals import DAY_S, SignalEnvelope, SignalInsert
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
@@ -559,3 +560,71 @@ async def test_who_is_ahead_of_this_process_hears_nothing_twice(
             harness.harness.services.channel.publish(SignalEnvelope(event))
         await harness.publish()
         assert [message["position"] for message in line.peer.heard[1:]] == [3]
+
+
+BTC = SignalFilter(coins=frozenset({"btc"}))
+
+
+async def test_a_filter_over_a_break_loses_and_doubles_nothing(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """Live, in a replay, and without the filter afterwards: positions are the same for everybody."""
+    async with floor(sqlite) as room:
+        service = room.harness.services.service
+
+        async def publish(*coins: str) -> None:
+            for coin in coins:
+                await service.publish(PRODUCER, NewSignal("mexc_dex", {"coin_name": coin}))
+            await trio.testing.wait_all_tasks_blocked()
+
+        line = await room.open(ConnectRequest(room.harness.token(), positions=True, wanted=BTC))
+        await publish("ETH", "BTC", "ETH")  # 1 2 3
+        assert [message["position"] for message in line.peer.heard] == [0, 2]
+        room.draining.set()
+        await trio.sleep(1)
+        room.draining = trio.Event()
+        await publish("ETH", "btc")  # 4 5
+        await service.update(PRODUCER, 2, SignalChanges({"coin_name": "NB"}))  # 6
+        await service.update(PRODUCER, 2, SignalChanges({"spread": 1}))  # 7
+        await service.update(PRODUCER, 1, SignalChanges({"coin_name": " Btc"}))  # 8
+        request = ConnectRequest(room.harness.token(), since=2, positions=True, wanted=BTC)
+        line = await room.open(request)
+        await publish("ETH", "BTC")  # 9 10
+        assert [message["position"] for message in line.peer.heard] == [2, 5, 6, 8, 10]
+        assert line.peer.heard[2]["data"] == {"coin_name": "NB"}  # or a signal of another coin would be kept
+        everything = await room.open(ConnectRequest(room.harness.token(), since=2))
+        assert len(everything.peer.heard) == 1 + 8
+
+
+async def test_a_quiet_filter_is_told_how_far_it_has_all(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """With its pings: it came back from its last signal, of weeks ago. Never further than what it was sent."""
+    async with floor(sqlite) as room:
+        token = room.harness.token()
+        quiet = await room.open(ConnectRequest(token, positions=True, wanted=BTC))
+        others = [
+            await room.open(ConnectRequest(token, positions=True)),  # which has every position
+            await room.open(ConnectRequest(token, wanted=BTC)),  # which did not ask
+        ]
+        slow = await room.open(ConnectRequest(token, positions=True, wanted=BTC), pause_s=20)
+        await trio.sleep(25)  # its greeting is sent
+        await room.publish(5)
+        await room.harness.services.service.publish(PRODUCER, NewSignal("mexc_dex", {"coin_name": "BTC"}))
+        await room.publish(2)
+        await trio.sleep(25)
+
+        def pings(line: Line) -> list[object]:
+            return [message.get("position") for message in line.peer.heard if message["type"] == "ping"]
+
+        assert pings(quiet) == [8]
+        assert [pings(line) for line in others] == [[None], [None]]
+        await trio.sleep(100)
+        seen = 0
+        for message in slow.peer.heard:
+            position = message.get("position", 0)
+            assert isinstance(position, int)
+            assert message["type"] != "ping" or position <= 5 or seen == 6
+            seen = position if message["type"] == "new_signal" else seen
+        assert seen == 6
+        assert pings(slow)[-1] == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import random
 import shutil
@@ -19,14 +20,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
+from komas.model.signal_filter import SignalFilter
 from komas.model.signals import DAY_S, SignalEvent, SignalInsert
-from komas.signals.database import MIGRATIONS, PAGE_BYTES, REVISION, ROWS_FETCHED, SignalDatabase
+from komas.signals.database import MIGRATIONS, PAGE_BYTES, REVISION, ROWS_FETCHED, SignalDatabase, file_of
 
 NOW_MS = 1_770_000_000_123
 NOW_S = NOW_MS // 1000
+NB, OTHER = (SignalFilter(coins=frozenset({each})) for each in ("nb", "other"))
+DEX, FUNDING = (SignalFilter(frozenset({each})) for each in ("mexc_dex", "funding_rate"))
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +113,7 @@ def test_a_signal_has_the_servers_id_and_time_in_it(database: SignalDatabase) ->
     event, counters = database.publish(draft, NOW_MS)
     assert _data(event) == '{"id":1,"spread":8.840,"created_at":"2026-02-02T02:40:00.123Z"}'
     assert (event.signal_id, event.position, counters.position) == (1, 1, 1)
-    [signal] = database.signals_after(0, None, 10)
+    [signal] = database.signals_after(0, 10)
     assert bytes(signal.data).decode() == _data(event)
 
 
@@ -131,7 +137,7 @@ def test_an_update_is_exactly_what_changed(database: SignalDatabase) -> None:
     with pytest.raises(CallerError, match="longer than"):
         for number in range(100):
             database.update(1, {f"field_{number}": "x" * 1000}, NOW_MS)
-    assert len(bytes(database.signals_after(0, None, 1)[0].data)) < 17_000
+    assert len(bytes(database.signals_after(0, 1)[0].data)) < 17_000
     other_digits = database.update(1, {"spread": Decimal("9.1")}, NOW_MS)
     assert other_digits is not None
     assert other_digits[1] is not None
@@ -160,8 +166,8 @@ def test_events_are_read_in_pages_and_bounds(database: SignalDatabase) -> None:
     assert [event.position for event in database.events_after(8, 9, 4)] == [9]
     assert [event.is_new for event in database.events_after(0, 4, 4)] == [True, False, True, False]
     assert [database.position_of(number) for number in (0, 1, 3, 5, 6, 2**53)] == [0, 1, 5, 9, 9, 9]
-    assert [signal.id for signal in database.signals_after(1, "mexc_dex", 3)] == [2, 3, 4]
-    assert database.signals_after(1, "funding_rate", 3) == []
+    assert [signal.id for signal in database.signals_after(1, 3, wanted=DEX)] == [2, 3, 4]
+    assert database.signals_after(1, 3, wanted=FUNDING) == []
 
 
 def test_vips_are_granted_revoked_and_listed(database: SignalDatabase) -> None:
@@ -228,7 +234,7 @@ def test_writers_in_several_processes_leave_no_hole_and_no_repeat(url: str, data
         seen += [event.position for event in page]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert seen == list(range(1, 241))
-    assert [signal.id for signal in database.signals_after(0, None, 1000)] == list(range(1, 121))
+    assert [signal.id for signal in database.signals_after(0, 1000)] == list(range(1, 121))
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
@@ -411,20 +417,20 @@ def _publish_large(database: SignalDatabase, count: int) -> None:
 def test_a_page_ends_at_its_bytes(database: SignalDatabase) -> None:
     """A thousand rows of 16 KB were one page of 16 MB: sixty unread ones took the memory of the machine."""
     _publish_large(database, 70)
-    for after in (database.signals_after, lambda known, _type, limit: database.events_after(known, 70, limit)):
-        pages = [after(0, None, 1000)]
-        while page := after(len(pages) and sum(map(len, pages)), None, 1000):
+    for after in (database.signals_after, lambda known, limit: database.events_after(known, 70, limit)):
+        pages = [after(0, 1000)]
+        while page := after(len(pages) and sum(map(len, pages)), 1000):
             pages.append(page)
         sizes = [sum(len(bytes(entry.data)) for entry in page) for page in pages]
         assert [len(page) for page in pages] == [65, 5]
         assert max(sizes) <= PAGE_BYTES
-    assert len(database.signals_after(0, None, 3)) == 3
+    assert len(database.signals_after(0, 3)) == 3
 
 
 def test_an_entry_longer_than_a_page_is_a_page(database: SignalDatabase) -> None:
     """Or nobody would get past it."""
     _publish_large(database, 2)
-    assert [signal.id for signal in database.signals_after(0, None, 10, most_bytes=1)] == [1]
+    assert [signal.id for signal in database.signals_after(0, 10, most_bytes=1)] == [1]
     assert [event.position for event in database.events_after(1, 2, 10, most_bytes=1)] == [2]
 
 
@@ -441,7 +447,7 @@ def test_a_page_loads_no_more_than_it_shows(tmp_path: Path) -> None:
         return row
 
     with _at_checkout(lambda connection: setattr(connection, "row_factory", count)):
-        assert len(database.signals_after(0, None, 200)) == 65
+        assert len(database.signals_after(0, 200)) == 65
         assert len(database.events_after(0, 200, 200)) == 65
     assert fetched <= 2 * (65 + ROWS_FETCHED)
     database.close()
@@ -479,9 +485,14 @@ def test_an_old_since_id_is_found_without_a_walk_through_the_history(tmp_path: P
     questions: dict[str, Callable[[], object]] = {
         "position_of": lambda: database.position_of(7),
         "events_after": lambda: database.events_after(7, 20, 10),
-        "signals_after": lambda: database.signals_after(7, None, 10),
-        "signals_after, one type": lambda: database.signals_after(7, "mexc_dex", 10),
-        "signals_after, another type": lambda: database.signals_after(7, "funding_rate", 10),
+        "signals_after": lambda: database.signals_after(7, 10),
+        "signals_after, one type": lambda: database.signals_after(7, 10, wanted=DEX),
+        "signals_after, another type": lambda: database.signals_after(7, 10, wanted=FUNDING),
+        "signals_after, one coin": lambda: database.signals_after(7, 10, wanted=NB),
+        "events_after, one type": lambda: database.events_after(7, 20, 10, wanted=DEX),
+        "events_after, another type": lambda: database.events_after(7, 20, 10, wanted=FUNDING),
+        "events_after, one coin": lambda: database.events_after(7, 20, 10, wanted=NB),
+        "events_after, another coin": lambda: database.events_after(7, 20, 10, wanted=OTHER),
         "counters": database.counters,
     }
     costs: list[dict[str, int]] = []
@@ -493,3 +504,157 @@ def test_an_old_since_id_is_found_without_a_walk_through_the_history(tmp_path: P
     few, many = costs
     assert all(many[name] < 1.5 * few[name] for name in questions), costs
     database.close()
+
+
+def _coins_of(database: SignalDatabase, *coins: str, types: frozenset[str] = frozenset()) -> list[int]:
+    wanted = SignalFilter(types, frozenset(coins))
+    return [event.position for event in database.events_after(0, 9999, 9999, wanted=wanted)]
+
+
+def _named(name: object, signal_type: str = "mexc_dex") -> SignalInsert:
+    return SignalInsert(signal_type, {"coin_name": name}, "p")
+
+
+def test_an_update_is_found_by_the_coin_before_and_after_it(database: SignalDatabase) -> None:
+    """A signal that became another coin's is told to readers of both; what comes later, to those of the new one."""
+    database.publish(_named("BTC"), NOW_MS)
+    database.publish(SignalInsert("funding_rate", {"spread": 1}, "p"), NOW_MS)
+    told: SignalEvent | None = None
+    for changes in ({"spread": 2}, {"coin_name": "Eth"}, {"spread": 3}, {"coin_name": "ETH"}, {"coin_name": "btc "}):
+        done = database.update(1, dict(changes), NOW_MS)
+        assert done is not None
+        told = done[1]
+    assert _coins_of(database, "btc") == [1, 3, 4, 7]
+    assert _coins_of(database, "eth") == [4, 5, 6, 7]
+    assert _coins_of(database, "btc", "eth") == [1, 3, 4, 5, 6, 7]
+    assert _coins_of(database, "btc", types=frozenset({"funding_rate"})) == []
+    assert _coins_of(database, types=frozenset({"funding_rate"})) == [2]
+    by_position = {event.position: event.coins for event in database.events_after(0, 7, 10)}
+    assert by_position == {
+        1: ("btc",),
+        2: (),
+        3: ("btc",),
+        4: ("eth", "btc"),
+        5: ("eth",),
+        6: ("eth",),
+        7: ("btc", "eth"),
+    }
+    assert told is not None
+    assert told.coins == by_position[7]  # what is told at once is what is read later
+    assert [signal.id for signal in database.signals_after(0, 9, wanted=NB)] == []
+    assert [signal.id for signal in database.signals_after(0, 9, wanted=SignalFilter(coins=frozenset({"btc"})))] == [1]
+    assert database.newest_signal_id() == 2
+
+
+def test_a_name_that_no_filter_can_have_is_published_all_the_same(database: SignalDatabase) -> None:
+    """PostgreSQL takes no NUL in a text, and no long one in an index: the signal was refused with 503."""
+    for name in ("a\x00b", "A,B", "", "ß" * 7000, "\U0001f680" * 64, "x" * 64, None):
+        event, _ = database.publish(_named(name), NOW_MS)
+        assert json.loads(bytes(event.data))["coin_name"] == name
+    database.update(6, {"coin_name": "b\x00"}, NOW_MS)
+    assert _coins_of(database, "x" * 64) == [6, 8]
+    assert len(database.events_after(0, 99, 99)) == 8
+
+
+def test_a_page_of_a_filter_ends_at_its_rows_and_bytes(database: SignalDatabase) -> None:
+    """The filter stands before the limit: a page is full of what is wanted, and leads on."""
+    for number in range(60):
+        database.publish(
+            SignalInsert("mexc_dex", {"coin_name": "NB" if number % 3 else "X", "filling": "x" * 9000}, "p"), NOW_MS
+        )
+    wanted = [number + 1 for number in range(60) if number % 3]
+    assert [event.position for event in database.events_after(0, 60, 10, wanted=NB)] == wanted[:10]
+    assert [event.position for event in database.events_after(wanted[9], 60, 10, wanted=NB)] == wanted[10:20]
+    assert [signal.id for signal in database.signals_after(0, 1000, 45_000, wanted=NB)] == wanted[:4]
+    assert database.events_after(59, 59, 10, wanted=NB) == []
+    many = SignalFilter(coins=frozenset({"nb", *map(str, range(1024))}))
+    assert [event.position for event in database.events_after(0, 60, 100, wanted=many)] == wanted
+
+
+def test_a_history_from_before_filters_is_found_by_its_coins(url: str) -> None:
+    """Each event has the coin that the signal had then, and the one before; what cannot be read hinders nothing."""
+    history = [
+        (1, 1, True, '{"id":1,"coin_name":"BTC"}'),
+        (2, 2, True, '{"id":2,"spread":1}'),
+        (3, 1, False, '{"spread":1e30}'),
+        (4, 1, False, '{"coin_name":"eth"}'),
+        (5, 3, True, '{"id":3,"coin_name":{"a":1}}'),
+        (6, 2, False, '{"coin_name":" Btc "}'),
+        (7, 1, False, '{"spread":2'),
+        (8, 1, False, '{"coin_name":"ETH"}'),
+        (9, 1, False, '{"coin_name":"a,b"}'),
+        (10, 1, False, '{"coin_name":"BTC"}'),
+    ]
+    _make_old(url, history)
+    with closing(SignalDatabase(url)) as database:
+        database.open()
+        found = {event.position: event.coins for event in database.events_after(0, 10, 100)}
+        assert found == {
+            1: ("btc",),
+            2: (),
+            3: ("btc",),
+            4: ("eth", "btc"),
+            5: (),
+            6: ("btc",),
+            7: ("eth",),
+            8: ("eth",),
+            9: ("eth",),
+            10: ("btc",),
+        }
+        assert [
+            signal.id for signal in database.signals_after(0, 9, wanted=SignalFilter(coins=frozenset({"btc"})))
+        ] == [1, 2]
+        assert database.counters().position == 10
+        event, counters = database.publish(_named("BTC"), NOW_MS)
+        assert (event.position, event.signal_id, counters.position) == (11, 4, 11)
+
+
+def test_a_long_history_is_followed_from_page_to_page(url: str) -> None:
+    """A signal's coin is known at its five hundredth update, which is read long after its birth."""
+    history = [(number, number, True, f'{{"id":{number},"coin_name":"C{number}"}}') for number in (1, 2)]
+    history += [(number, 1 + number % 2, False, f'{{"spread":{number}}}') for number in range(3, 1000)]
+    history += [(1000, 1, False, '{"coin_name":"new"}'), (1001, 1, False, '{"spread":1}')]
+    _make_old(url, history)
+    with closing(SignalDatabase(url)) as database:
+        database.open()
+        assert _coins_of(database, "c1") == [1, *range(4, 1000, 2), 1000]
+        assert _coins_of(database, "c2") == [2, *range(3, 1000, 2)]
+        assert _coins_of(database, "new") == [1000, 1001]
+
+
+def _make_old(url: str, history: list[tuple[int, int, bool, str]]) -> None:
+    """A database of the release before, with these events."""
+    if (file := file_of(url)) is not None:
+        file.touch()
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    signals = {signal_id: data for _, signal_id, is_new, data in history if is_new}
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for signal_id, data in signals.items():
+            connection.execute(
+                sa.text("INSERT INTO signals VALUES (:id, 'mexc_dex', :data, 0, 0, 'p', NULL, 'd')"),
+                {"id": signal_id, "data": data},
+            )
+        for position, signal_id, is_new, data in history:
+            connection.execute(
+                sa.text("INSERT INTO events VALUES (:at, :id, :is_new, :data, 0)"),
+                {"at": position, "id": signal_id, "is_new": is_new, "data": data},
+            )
+        for name, value in (("signal", len(signals)), ("position", len(history))):
+            connection.execute(
+                sa.text("UPDATE counters SET value = :value WHERE name = :name"), {"value": value, "name": name}
+            )
+    engine.dispose()
+
+
+def test_users_come_in_the_order_of_their_code_points(database: SignalDatabase) -> None:
+    """In every database: a server's language sorts letters without regard to case, and leaves marks out."""
+    users = ["10", "9", "B", "a", "a-b", "ab", "b", "\u00e4", "\u0431", "\u5e01", "\U0001f680"]
+    for user in reversed(users):
+        database.grant(user, 1, NOW_S)
+    assert [vip.user_id for vip in database.vips_by_user("")] == users
+    assert [vip.user_id for vip in database.vips_by_user("a", 3)] == ["a-b", "ab", "b"]
+    assert [vip.user_id for vip in database.vips_by_user("aa")] == users[5:]

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from komas.errors import SlowConsumer
+from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.signals import SignalEnvelope, SignalInsert
 from komas.signals.database import SignalDatabase
 from komas.signals.delivery import Delivery
@@ -22,8 +23,16 @@ from tests.signals.test_service import PRODUCER
 class _Reader:
     """A VIP that reads at its own pace, is cut off now and then, and comes back with its position."""
 
-    def __init__(self, harness: SignalHarness, capacity: int, pause_s: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        harness: SignalHarness,
+        capacity: int,
+        pause_s: Callable[[], float] = lambda: 0.0,
+        wanted: SignalFilter = EVERYTHING,
+    ) -> None:
         self._house = harness
+        self._wanted = wanted
+        self.delivery: Delivery | None = None
         self._capacity = capacity
         self._pause_s = pause_s
         self.seen: list[int] = []
@@ -32,15 +41,16 @@ class _Reader:
 
     async def read(self, position: int | None) -> None:
         """One connection."""
-        delivery = Delivery(
+        self.delivery = Delivery(
             self._house.store,
             self._house.services.channel,
             capacity=self._capacity,
             send=self._take,
             caught_up=self._count,
+            wanted=self._wanted,
         )
         try:
-            await delivery.run(position)
+            await self.delivery.run(position)
         except SlowConsumer:
             self.dismissed += 1
 
@@ -187,3 +197,75 @@ async def test_whatever_is_killed_whenever_the_union_is_the_exact_sequence(
     assert cuts > 500
     assert harness.services.channel.statistics().subscribers == 0
     database.close()
+
+
+async def _change_something(harness: SignalHarness, chance: random.Random, number: int) -> None:
+    """Publish a signal of some coin, or change one, and its coin now and then."""
+    coin: dict[str, object] = {"coin_name": chance.choice(("BTC", "btc ", "ETH", "NB", "a,b"))}
+    if number and chance.randrange(2):
+        changes = {"n": number, **(coin if chance.randrange(2) else {})}
+        await harness.services.service.update(PRODUCER, chance.randrange(1, 40), SignalChanges(changes))
+    else:
+        kind = chance.choice(("mexc_dex", "funding_rate"))
+        await harness.services.service.publish(PRODUCER, NewSignal(kind, {"n": number, **coin}))
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_filter_gets_all_that_passes_it_over_every_break(
+    seed: int, autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coins that change, breaks at random, a position taken from where nothing passed: each event once, in order."""
+    monkeypatch.setattr("komas.signals.database_threads.SCANNED", 7)
+    chance = random.Random(seed)
+    harness = signal_harness_over(sqlite)
+    filters = [
+        SignalFilter(coins=frozenset({"btc"})),
+        SignalFilter(coins=frozenset({"eth", "nb"})),
+        SignalFilter(frozenset({"funding_rate"})),
+        SignalFilter(frozenset({"mexc_dex"}), frozenset({"btc", "nb"})),
+        SignalFilter(coins=frozenset({"nothing"})),
+        EVERYTHING,
+    ]
+    readers = [
+        _Reader(harness, chance.choice((1, 2, 64)), lambda: chance.choice((0, 0, 0.001, 0.2)), wanted)
+        for wanted in filters
+    ]
+    done = trio.Event()
+    told = [0] * len(readers)  # positions, as pings tell them
+
+    async def come_and_go(number: int) -> None:
+        reader = readers[number]
+        while not done.is_set():
+            with trio.move_on_after(chance.expovariate(2)):
+                await reader.read(max(told[number], reader.seen[-1] if reader.seen else 0))
+
+    async def ask() -> None:
+        while True:
+            for number, reader in enumerate(readers):
+                if reader.delivery is not None and (position := reader.delivery.position) is not None:
+                    told[number] = position
+            await trio.sleep(chance.expovariate(20))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(harness.services.service.run)
+        await harness.services.service.ready.wait()
+        for number in range(len(readers)):
+            nursery.start_soon(come_and_go, number)
+        nursery.start_soon(ask)
+        for number in range(500):
+            await _change_something(harness, chance, number)
+            await trio.sleep(chance.expovariate(10))
+        last = sqlite.counters().position
+        expected = [
+            [event.position for event in sqlite.events_after(0, last, 10_000, wanted=wanted)] for wanted in filters
+        ]
+        with trio.move_on_after(3600):
+            while any(len(r.seen) < len(e) for r, e in zip(readers, expected, strict=True)):  # noqa: ASYNC110 - all
+                await trio.sleep(1)
+        done.set()
+        nursery.cancel_scope.cancel()
+    assert [reader.seen for reader in readers] == expected
+    assert all(expected[number] for number in (0, 1, 2, 3))
+    assert expected[4] == []
+    assert told[4] > last - 100  # who is sent nothing does not come back from the beginning
+    assert expected[5] == list(range(1, last + 1))

@@ -15,6 +15,7 @@ import trio.testing
 
 from komas.errors import Forbidden, SlowConsumer, StoreUnavailable
 from komas.hub.channel import SignalSubscription
+from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.signals import Principal, SignalEvent, SignalInsert, Vip
 from komas.signals.database import SignalDatabase
 from komas.signals.database_threads import PAGE_BYTES
@@ -265,10 +266,12 @@ async def test_commits_that_are_missing_are_no_reason_to_spin(
         calls = 0
         read = sqlite.events_after
 
-        def count(position: int, upto: int, limit: int, most_bytes: int = 0) -> list[SignalEvent]:
+        def count(
+            position: int, upto: int, limit: int, most_bytes: int = 0, *, wanted: SignalFilter = EVERYTHING
+        ) -> list[SignalEvent]:
             nonlocal calls
             calls += 1
-            return read(position, upto, limit, most_bytes)
+            return read(position, upto, limit, most_bytes, wanted=wanted)
 
         sqlite.events_after = count  # type: ignore[method-assign]
         await trio.sleep(10)
@@ -290,7 +293,7 @@ async def test_simulated_signals_are_marked_and_come_within_a_minute(
                 await _positions(place, 1)
                 assert trio.current_time() - began < 60
                 await trio.sleep_forever()
-        signals = sqlite.signals_after(0, None, 1000)
+        signals = sqlite.signals_after(0, 1000)
         assert 5 < len(signals) < 60
         assert all(b'"simulated":true' in bytes(signal.data) for signal in signals)
         assert {signal.signal_type for signal in signals} == {"mexc_dex", "funding_rate"}

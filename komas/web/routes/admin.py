@@ -1,4 +1,4 @@
-"""What an administrator sees of others: who is connected, who reads what, what was missed."""
+"""What an administrator sees of others: who is connected, who reads what, who is VIP, what was missed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Final
 
 import msgspec
 import trio
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from komas.model.codec import iso_ms
+from komas.web import params
 from komas.web.problems import ProblemError
 from komas.web.routes.control import json_response
+from komas.web.routes.signals_rest import VipBody, vip_body
 from komas.web.services import Services
 
 HOUR_S: Final = 3600.0
-MOST: Final = 1000  # rows of an answer
+MOST: Final = 1000  # rows of an answer; the longest ids make a MiB of them
+VIPS: Final = 100  # of an answer, where a client does not say
 
 
 class SessionRow(msgspec.Struct, frozen=True):
@@ -50,6 +53,14 @@ class ReadersBody(msgspec.Struct, frozen=True):
     readers: tuple[ReaderRow, ...]
 
 
+class VipsBody(msgspec.Struct, frozen=True):
+    """``GET /api/admin/vips``; ask again with ``next_after`` for what follows."""
+
+    count: int
+    vips: tuple[VipBody, ...]
+    next_after: str | None
+
+
 def admin(services: Services) -> Blueprint:
     """The routes; who calls was checked before."""
     routes = Blueprint("admin", __name__, url_prefix="/api/admin")
@@ -80,6 +91,15 @@ def admin(services: Services) -> Blueprint:
         ]
         rows.sort(key=lambda row: -row.streams)
         return json_response(ReadersBody(len(rows), tuple(rows[:MOST])))
+
+    @routes.get("/vips")
+    async def vips() -> Response:
+        after = params.read_user(request.args.get("after"), "after")
+        limit = params.read_count(request.args.get("limit"), "limit", default=VIPS, most=MOST)
+        found = await services.signals.store.read(lambda database: database.vips_by_user(after or "", limit))
+        now_s = services.signals.clock_ms() / 1000
+        rows = tuple(vip_body(vip.user_id, vip, now_s) for vip in found)
+        return json_response(VipsBody(len(rows), rows, rows[-1].user_id if rows else after))
 
     @routes.get("/gaps")
     async def gaps() -> Response:

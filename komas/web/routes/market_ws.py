@@ -16,6 +16,7 @@ from komas.model.codec import parse_position
 from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
+from komas.web.encoding import close_reason
 from komas.web.hypercorn.transport import transport_of
 from komas.web.market_socket import MarketConversation, MarketRequest
 from komas.web.openapi import query_parameters
@@ -81,7 +82,7 @@ async def _converse(services: Services) -> tuple[Closing, str]:
             request = _read_request(services, address)
             await client.check_listed(request.streams)
         except (ProblemError, CallerError) as error:
-            return Closing.WRONG_REQUEST, _cut(str(error))
+            return Closing.WRONG_REQUEST, close_reason(str(error))
         socket = transport_of(websocket.scope).websocket
         assert socket is not None  # the application's own, whatever server is in front of it
         conversation = MarketConversation(
@@ -101,6 +102,7 @@ async def _converse(services: Services) -> tuple[Closing, str]:
 
 def _read_request(services: Services, address: str) -> MarketRequest:
     query = websocket.args
+    params.check_once(dict(query.lists()))
     params.check_spelling(query, _PARAMETERS)
     since = query.get("since")
     place = None if since is None else parse_position(since)
@@ -113,8 +115,3 @@ def _read_request(services: Services, address: str) -> MarketRequest:
         is_lost=since is not None and place is None,
         ignored=shown(unknown(query, _PARAMETERS)),
     )
-
-
-def _cut(words: str) -> str:
-    """What fits a close frame (RFC 6455, 5.5: 125 bytes, two of which are the code)."""
-    return words.encode()[:120].decode(errors="ignore")

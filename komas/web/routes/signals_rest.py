@@ -15,8 +15,8 @@ from komas.model.codec import read_object
 from komas.model.signals import MOST_DAYS, Principal, Signal, Vip
 from komas.signals.entitlements import is_vip
 from komas.signals.service import check_scope
-from komas.signals.tokens import SCOPE_PUBLISH, read_subject
-from komas.signals.validation import check_key, check_type, read_changes, read_new_signal
+from komas.signals.tokens import SCOPE_PUBLISH
+from komas.signals.validation import check_key, read_changes, read_new_signal
 from komas.web import params
 from komas.web.access import Caller
 from komas.web.bearer import bearer_of
@@ -79,10 +79,13 @@ def publish(services: Services) -> Blueprint:
             raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
         since_id = params.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST)
         limit = params.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
-        wanted = request.args.get("signal_type")
-        signal_type = None if wanted is None else check_type(wanted, services.settings.signal_types)
-        found = await services.signals.store.read(lambda database: database.signals_after(since_id, signal_type, limit))
-        return _respond(SignalsBody(len(found), tuple(found), found[-1].id if found else since_id))
+        settings = services.settings
+        wanted = params.read_signal_filter(request.args, settings.signal_types, settings.max_symbols)
+        # Read before the page: what is not on an empty one, up to there, was left out by the filter.
+        newest_id, found = await services.signals.store.read(
+            lambda database: (database.newest_signal_id(), database.signals_after(since_id, limit, wanted=wanted))
+        )
+        return _respond(SignalsBody(len(found), tuple(found), found[-1].id if found else max(since_id, newest_id)))
 
     return routes
 
@@ -92,20 +95,23 @@ def vips(services: Services) -> Blueprint:
     routes = Blueprint("vips", __name__, url_prefix="/api/vip")
     members = services.signals.vips
 
+    def now_s() -> float:
+        return services.signals.clock_ms() / 1000
+
     @routes.post("/<path:user_id>")
     async def grant(user_id: str) -> Response:
         subject, days = _subject(user_id), _days(await body_of(request))
-        return json_response(_vip_body(subject, await members.grant(subject, days), services))
+        return json_response(vip_body(subject, await members.grant(subject, days), now_s()))
 
     @routes.delete("/<path:user_id>")
     async def revoke(user_id: str) -> Response:
         subject = _subject(user_id)
-        return json_response(_vip_body(subject, await members.revoke(subject), services))
+        return json_response(vip_body(subject, await members.revoke(subject), now_s()))
 
     @routes.get("/<path:user_id>")
     async def show(user_id: str) -> Response:
         subject = _subject(user_id)
-        return json_response(_vip_body(subject, await members.known(subject), services))
+        return json_response(vip_body(subject, await members.known(subject), now_s()))
 
     return routes
 
@@ -137,18 +143,18 @@ async def _principal(services: Services) -> Principal:
     return principal
 
 
-def _vip_body(subject: str, known: Vip | None, services: Services) -> VipBody:
+def vip_body(subject: str, known: Vip | None, now_s: float) -> VipBody:
+    """A user's VIP as it is shown."""
     if known is None:
         return VipBody(subject, active=False, revoked=False, vip_until=None)
-    return VipBody(subject, known.is_active(services.signals.clock_ms() / 1000), known.revoked, known.until_s)
+    return VipBody(subject, known.is_active(now_s), known.revoked, known.until_s)
 
 
 def _subject(text: str) -> str:
     if text.endswith("/"):  # elsewhere it makes no difference; here it would make another user
         raise invalid([FieldError("user_id", "user_id does not end in a slash")])
-    subject = read_subject(text)
-    if subject is None or "\ufffd" in subject:  # what a path that is not UTF-8 is read as
-        raise invalid([FieldError("user_id", "user_id is 1 to 256 printable characters without spaces, in UTF-8")])
+    subject = params.read_user(text, "user_id")
+    assert subject is not None  # the path has one
     return subject
 
 

@@ -15,7 +15,7 @@ from komas.signals.connection import ConnectRequest, SignalConnection
 from komas.web import openapi, params
 from komas.web.access import Caller
 from komas.web.bearer import SUBPROTOCOL, token_of
-from komas.web.encoding import SignalFrames
+from komas.web.encoding import SignalFrames, close_reason
 from komas.web.hypercorn.transport import transport_of
 from komas.web.problems import ProblemError
 from komas.web.query import shown, unknown
@@ -23,6 +23,7 @@ from komas.web.services import Services
 
 CLOSE_S: Final = 2.0
 _PATH: Final = "/ws/signals"
+_FILTERS: Final = frozenset({"signal_type", "coin_name"})
 _PARAMETERS: Final = openapi.query_parameters()[_PATH, "GET"]
 
 
@@ -34,42 +35,58 @@ def vip(services: Services) -> Blueprint:
     async def signals() -> None:
         subprotocols = websocket.requested_subprotocols
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
-        closing = await _converse(services)
+        closing, words = await _converse(services)
         with trio.move_on_after(CLOSE_S, shield=True):
-            await websocket.close(closing.code, closing.reason)
+            await websocket.close(closing.code, words or closing.reason)
 
     return routes
 
 
-async def _converse(services: Services) -> Closing:
+async def _converse(services: Services) -> tuple[Closing, str]:
+    """How it is to be closed; with words where the reason of a kind says too little."""
     caller = Caller.of(websocket.scope, websocket.headers)
     with services.signals.registry.socket(services.access.address(caller)) as has_room:
-        if services.draining.is_set():
-            return Closing.SHUTTING_DOWN
-        if not has_room:
-            return Closing.TRY_AGAIN
-        if not services.access.lets_page_in(caller):
-            return Closing.ORIGIN_NOT_ALLOWED
+        if (refusal := _refusal(services, caller, has_room=has_room)) is not None:
+            return refusal, ""
         try:
-            asked = _read_request(services.access.address(caller))
+            asked = _read_request(services, services.access.address(caller))
         except Unauthorized:
-            return Closing.UNAUTHORIZED
-        except ProblemError:
-            return Closing.WRONG_SINCE
+            return Closing.UNAUTHORIZED, ""
+        except ProblemError as error:
+            if {row.field for row in error.errors} & _FILTERS:
+                return Closing.WRONG_REQUEST, close_reason(str(error))
+            return Closing.WRONG_SINCE, ""
         socket = transport_of(websocket.scope).websocket
         assert socket is not None  # the application's own, whatever server is in front of it
         encoder = SignalFrames(asked.positions) if services.settings.direct_writes else None
-        return await SignalConnection(services.signals, socket, asked, services.draining, encoder=encoder).run()
+        connection = SignalConnection(services.signals, socket, asked, services.draining, encoder=encoder)
+        return await connection.run(), ""
 
 
-def _read_request(address: str) -> ConnectRequest:
+def _refusal(services: Services, caller: Caller, *, has_room: bool) -> Closing | None:
+    if services.draining.is_set():
+        return Closing.SHUTTING_DOWN
+    if not has_room:
+        return Closing.TRY_AGAIN
+    return None if services.access.lets_page_in(caller) else Closing.ORIGIN_NOT_ALLOWED
+
+
+def _read_request(services: Services, address: str) -> ConnectRequest:
     query = websocket.args
+    params.check_once(dict(query.lists()), _FILTERS)
     ignored = shown(unknown(query, _PARAMETERS))
     token = token_of(websocket.headers, websocket.requested_subprotocols, query.get("token"))
     since_id, since = (_position(query.get(name), name) for name in ("since_id", "since"))
     wants_positions = query.get("positions", "").lower() in ("1", "true")
-    positions = wants_positions or since is not None
-    return ConnectRequest(token, since_id, since, positions=positions, ignored=ignored, address=address)
+    return ConnectRequest(
+        token,
+        since_id,
+        since,
+        positions=wants_positions or since is not None,
+        wanted=params.read_signal_filter(query, services.settings.signal_types, services.settings.max_symbols),
+        ignored=ignored,
+        address=address,
+    )
 
 
 def _position(text: str | None, name: str) -> int | None:

@@ -107,6 +107,12 @@ export interface MarketState {
   answered: boolean;
 }
 
+/** Which signals; of all where a list is empty or missing. Coins in any case. */
+export interface SignalFilter {
+  signalTypes?: readonly string[];
+  coinNames?: readonly string[];
+}
+
 export interface SignalState {
   state: "connecting" | "live" | "lost" | "closed";
   code: number | null;
@@ -155,7 +161,8 @@ export declare class Komas {
   depth(symbol: string, callback?: (depth: Depth, about: About) => void): Subscription<Depth>;
   /** Streams by the exchange's own names: `btcusdt@aggTrade`. */
   subscribe(streams: string[], callback?: (data: any, about: About) => void): Subscription<any>;
-  signals(callback?: (message: SignalMessage) => void): Subscription<SignalMessage>;
+  /** One socket for all who want the same; without a filter, all signals. */
+  signals(callback?: (message: SignalMessage) => void, filter?: SignalFilter): Subscription<SignalMessage>;
   /** One REST call: `api/ws/klines?symbol=BTCUSDT&interval=1m`. Rejects with `KomasError`. */
   get(path: string): Promise<any>;
   /** Returns what ends it. */
@@ -186,7 +193,7 @@ export interface SignalHandlers {
 
 /** The socket alone. */
 export declare class SignalConnection {
-  constructor(root: URL, options: KomasOptions, handlers: SignalHandlers);
+  constructor(root: URL, options: KomasOptions, handlers: SignalHandlers, filter?: SignalFilter);
   retry(): void;
   close(): void;
 }

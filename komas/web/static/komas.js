@@ -306,11 +306,12 @@ export class SignalConnection {
   #heardAt = 0;
   #isClosed = false;
 
-  /** @param {URL} root @param {Api.KomasOptions} options @param {Api.SignalHandlers} handlers */
-  constructor(root, options, handlers) {
+  /** @param {URL} root @param {Api.KomasOptions} options @param {Api.SignalHandlers} handlers @param {Api.SignalFilter} [filter] */
+  constructor(root, options, handlers, filter = {}) {
     this.root = root;
     this.options = options;
     this.handlers = handlers;
+    this.filter = filter;
     this.#connect();
   }
 
@@ -348,7 +349,11 @@ export class SignalConnection {
     this.#token = token;
     const url = new URL("ws/signals", this.root);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    url.search = `positions=1${this.#position === null ? "" : `&since=${this.#position}`}`;
+    url.searchParams.set("positions", "1");
+    const { signalTypes = [], coinNames = [] } = this.filter;
+    if (signalTypes.length) url.searchParams.set("signal_type", signalTypes.join());
+    if (coinNames.length) url.searchParams.set("coin_name", coinNames.join());
+    if (this.#position !== null) url.searchParams.set("since", this.#position);
     const Socket = this.options.WebSocket ?? globalThis.WebSocket;
     if (!Socket) throw new TypeError("there is no WebSocket here: pass one, as that of the npm package ws");
     const socket = new Socket(url.href, ["komas.signals", `bearer.${token}`]);
@@ -476,9 +481,8 @@ class Subscription {
 /** Everything that komas sends, over one event stream and one socket. */
 export class Komas {
   /** @type {MarketConnection | null} */ #market = null;
-  /** @type {SignalConnection | null} */ #signals = null;
   /** @type {Set<Subscription>} */ #readers = new Set();
-  /** @type {Set<Subscription>} */ #signalReaders = new Set();
+  /** @type {Map<string, {readers: Set<Subscription>, connection: SignalConnection}>} */ #signals = new Map(); // by filter
   /** @type {Map<string, string>} */ #latest = new Map();
   /** @type {Map<string, Set<(value: any) => void>>} */ #callbacks = new Map();
 
@@ -530,24 +534,34 @@ export class Komas {
     return reader;
   }
 
-  /** @param {any} [callback] */
-  signals(callback) {
+  /** @param {any} [callback] @param {Api.SignalFilter} [filter] */
+  signals(callback, filter = {}) {
+    const key = JSON.stringify([filter.signalTypes, filter.coinNames].map((names) => [...(names ?? [])].sort()));
+    const shared = this.#signals.get(key) ?? this.#openSignals(key, filter);
     const reader = new Subscription([], callback, () => {
-      if (this.#signalReaders.delete(reader) && this.#signalReaders.size === 0) {
-        this.#signals?.close();
-        this.#signals = null;
+      if (shared.readers.delete(reader) && shared.readers.size === 0) {
+        this.#signals.delete(key);
+        shared.connection.close();
       }
     });
-    this.#signalReaders.add(reader);
-    this.#signals ??= new SignalConnection(this.root, this.options, {
-      onMessage: (message) => {
-        if (message.type === "new_signal" || message.type === "signal_update")
-          for (const each of [...this.#signalReaders]) each.put(message, {});
-      },
-      onState: (state) => this.#tell("signals", state),
-      onError: (error) => this.#tell("error", error),
-    });
+    shared.readers.add(reader);
     return reader;
+  }
+
+  /** @param {string} key @param {Api.SignalFilter} filter */
+  #openSignals(key, filter) {
+    const readers = /** @type {Set<Subscription>} */ (new Set());
+    const handlers = {
+      onMessage: (/** @type {any} */ message) => {
+        if (message.type === "new_signal" || message.type === "signal_update")
+          for (const each of [...readers]) each.put(message, {});
+      },
+      onState: (/** @type {Api.SignalState} */ state) => this.#tell("signals", state),
+      onError: (/** @type {unknown} */ error) => this.#tell("error", error),
+    };
+    const shared = { readers, connection: new SignalConnection(this.root, this.options, handlers, filter) };
+    this.#signals.set(key, shared);
+    return shared;
   }
 
   /** @param {string} path below the server's root, with its query */
@@ -556,7 +570,8 @@ export class Komas {
   }
 
   close() {
-    for (const reader of [...this.#readers, ...this.#signalReaders]) reader.close();
+    const ofSignals = [...this.#signals.values()].flatMap(({ readers }) => [...readers]);
+    for (const reader of [...this.#readers, ...ofSignals]) reader.close();
   }
 
   #want() {

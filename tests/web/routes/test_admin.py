@@ -28,7 +28,7 @@ async def _get(harness: WebHarness, path: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "sessions"), ("DELETE", "sessions/1"), ("GET", "readers"), ("GET", "gaps")],
+    [("GET", "sessions"), ("DELETE", "sessions/1"), ("GET", "readers"), ("GET", "vips"), ("GET", "gaps")],
 )
 async def test_strangers_see_nothing(
     method: str, path: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
@@ -94,3 +94,56 @@ async def test_the_administrator_publishes(autojump_clock: trio.testing.MockCloc
         )
         assert answer.status == 200
         assert (await harness.call("GET", "/api/signals", headers=AS_ADMIN)).status == 401
+
+
+async def test_vips_are_listed_page_by_page(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Granted, over and revoked, by their ids: a change in between neither hides one nor shows it twice."""
+    async with web_harness(tmp_path) as harness:
+        await harness.services.signals.service.ready.wait()
+        assert await _get(harness, "vips") == {"count": 0, "vips": [], "next_after": None}
+        now_s = harness.service.now_s()
+        for user, days in (("b", 30), ("a", 1), ("\u0431", 30), ("a/b", 2)):
+            harness.service.database.grant(user, days, now_s)
+        harness.service.database.grant("over", 1, now_s - 2 * 86_400)
+        harness.service.database.revoke("Z", now_s)
+        first = await _get(harness, "vips?limit=3")
+        assert first == {
+            "count": 3,
+            "vips": [
+                {"user_id": "Z", "active": False, "revoked": True, "vip_until": now_s},
+                {"user_id": "a", "active": True, "revoked": False, "vip_until": now_s + 86_400},
+                {"user_id": "a/b", "active": True, "revoked": False, "vip_until": now_s + 2 * 86_400},
+            ],
+            "next_after": "a/b",
+        }
+        harness.service.database.grant("a", 90, now_s)
+        second = await _get(harness, "vips?limit=3&after=a/b")
+        assert [(row["user_id"], row["active"]) for row in second["vips"]] == [
+            ("b", True),
+            ("over", False),
+            ("\u0431", True),
+        ]
+        assert await _get(harness, "vips?after=%D0%B1") == {"count": 0, "vips": [], "next_after": "\u0431"}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("after=", "after"),
+        ("after=a%20b", "after"),
+        ("after=%00", "after"),
+        ("after=" + "x" * 257, "after"),
+        ("afer=a", "afer"),
+        ("after=a&after=b", "after"),
+    ],
+)
+async def test_a_page_of_vips_that_cannot_be_is_said(
+    query: str, field: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """By the parameter's name; PostgreSQL takes no NUL in a text."""
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("GET", f"/api/admin/vips?{query}", headers=AS_ADMIN)
+        assert answer.status == 400
+        assert [error["field"] for error in json.loads(answer.body)["errors"]] == [field]

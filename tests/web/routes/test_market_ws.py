@@ -83,6 +83,7 @@ async def test_what_cannot_be_is_an_error_and_the_socket_stays(
         ("streams=nopeusdt@trade", "NOPEUSDT is not a symbol"),
         ("stream=btcusdt@trade", "stream: did you mean streams?"),
         ("limit=0", "limit is a whole number"),
+        ("streams=btcusdt@trade&streams=ethusdt@trade", "streams is given more than once"),
         ("history=1001", "history is a whole number"),
     ],
 )

@@ -190,6 +190,14 @@ async def test_a_revoked_vip_reads_nothing_whatever_the_token_says(
         ("GET", "/api/signals?limit=0", b"", 400, "limit"),
         ("GET", "/api/signals?limit=1001", b"", 400, "limit"),
         ("GET", "/api/signals?signal_type=other", b"", 400, "signal_type"),
+        ("GET", "/api/signals?signal_type=mexc_dex,other", b"", 400, "signal_type"),
+        ("GET", "/api/signals?signal_type=", b"", 400, "signal_type"),
+        ("GET", "/api/signals?coin_name=", b"", 400, "coin_name"),
+        ("GET", "/api/signals?coin_name=BTC,a%00", b"", 400, "coin_name"),
+        ("GET", "/api/signals?coin_name=" + "x" * 65, b"", 400, "coin_name"),
+        ("GET", "/api/signals?coin_name=" + "a," * 10_000, b"", 400, "coin_name"),
+        ("GET", "/api/signals?coin_name=a&coin_name=b", b"", 400, "coin_name"),
+        ("GET", "/api/signals?coin=a", b"", 400, "coin"),
         ("PUT", "/api/signals", b"", 405, None),
     ],
 )
@@ -285,3 +293,24 @@ async def test_a_store_that_fails_is_503_and_prices_go_on(
             assert answer.headers["retry-after"] == "5"
             assert "disk" not in str(_problem(answer)["detail"])
         assert (await _ask(harness, "GET", "/api/ws/prices")).status == 200
+
+
+async def test_a_quiet_filter_is_led_past_what_it_leaves_out(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Who asks again now and then walked through the same signals of others each time."""
+    async with web_harness(tmp_path) as harness:
+        vip = harness.service.token()
+        producer = harness.service.token("p", vip_days=None, publishes=True)
+        for coin in (b"NB", b"BTC", b"NB", b"ETH"):
+            answer = await _ask(harness, "POST", "/api/signals", DRAFT.replace(b"NB", coin), producer)
+            assert answer.status == 201
+        pages = [
+            json.loads((await _ask(harness, "GET", f"/api/signals?coin_name=nb&since_id={since}", b"", vip)).body)
+            for since in (0, 3, 4, 9)
+        ]
+        assert [(page["count"], page["next_since_id"]) for page in pages] == [(2, 3), (0, 4), (0, 4), (0, 9)]
+        changed = b'{"data":{"coin_name":"nb"}}'
+        assert (await _ask(harness, "PATCH", "/api/signals/4", changed, producer)).status == 200
+        answer = await _ask(harness, "GET", "/api/signals?coin_name=NB&limit=2&since_id=1", b"", vip)
+        assert [signal["id"] for signal in json.loads(answer.body)["signals"]] == [3, 4]  # as they stand now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -176,6 +177,64 @@ async def test_another_path_is_no_socket(autojump_clock: trio.testing.MockClock,
     """404, before the handshake."""
     async with web_harness(tmp_path) as harness:
         assert (await harness.socket("/ws/other")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("signal_type=other", "signal_type is one of"),
+        ("signal_type=mexc_dex,MEXC_DEX", "signal_type is one of"),
+        ("signal_type=", "signal_type names at least one"),
+        ("coin_name=", "coin_name names at least one"),
+        ("coin_name=%20,,%20", "coin_name names at least one"),
+        ("coin_name=BTC,a%00b", "coin_name is 1 to 64"),
+        ("coin_name=" + "x" * 65, "coin_name is 1 to 64"),
+        ("coin_name=%EF%BF%BD", "coin_name is 1 to 64"),
+        ("coin_name=" + ",".join(["BTC"] * 10_000), "10000 names in coin_name; at most 200"),
+        ("coin_name=BTC&coin_name=ETH", "coin_name is given more than once"),
+        ("signal_type=mexc_dex&signal_type=funding_rate", "signal_type is given more than once"),
+    ],
+)
+async def test_a_filter_that_cannot_be_is_said(
+    query: str, word: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """With the field's name; not taken for none, which would send everything."""
+    async with web_harness(tmp_path) as harness:
+        token = await _ready(harness)
+        visit = await harness.socket(f"/ws/signals?token={token}&{query}")
+        assert visit.heard == []
+        assert visit.closed is not None
+        code, reason = visit.closed
+        assert code == Closing.WRONG_REQUEST.code
+        assert str(reason).startswith(word)
+        assert len(str(reason).encode()) <= 123
+
+
+async def test_a_filter_leaves_the_rest_out(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """By type, by coin, by both; names in any case and way of writing, blanks around them, each once."""
+    async with web_harness(tmp_path) as harness:
+        token = await _ready(harness)
+        coins = ("BTC", "eth", "\u00c9", "BTC")
+        for number, coin in enumerate(coins):
+            kind = "funding_rate" if number == 3 else "mexc_dex"
+            harness.service.database.publish(SignalInsert(kind, {"coin_name": coin}, "p"), 0)
+        await trio.sleep(1)
+        queries = {
+            "coin_name=btc": [1, 4],
+            "coin_name=btc%20,%20ETH,,eth": [1, 2, 4],
+            "coin_name=e%CC%81": [3],
+            "coin_name=NB": [],
+            "signal_type=funding_rate": [4],
+            "signal_type=mexc_dex,%20funding_rate": [1, 2, 3, 4],
+            "signal_type=mexc_dex&coin_name=BTC": [1],
+        }
+        for query, ids in queries.items():
+            visit = await harness.socket(f"/ws/signals?token={token}&since_id=0&{query}")
+            assert [message["data"]["id"] for message in visit.heard[1:]] == ids, query
+            assert "ignored" not in visit.heard[0]
+            headers = [("Host", "localhost"), ("Authorization", f"Bearer {token}")]
+            answer = await harness.call("GET", f"/api/signals?{query}", headers=headers)
+            assert [signal["id"] for signal in json.loads(answer.body)["signals"]] == ids, query
 
 
 def test_the_documents_have_every_close_code() -> None:
