@@ -91,9 +91,12 @@ async def serve_listeners(
     assert run is not None  # install() began it
     run.places.most = min(run.places.most, room_for_connections())
     acceptor = Acceptor(run.places)
-    async with trio.open_nursery() as nursery:
-        for listener in listeners:
-            nursery.start_soon(acceptor.serve, listener, handler_nursery, handler)
+    try:
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                nursery.start_soon(acceptor.serve, listener, handler_nursery, handler)
+    finally:
+        run.remove_socket_files()
 
 
 def room_for_connections() -> int:
