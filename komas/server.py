@@ -39,6 +39,7 @@ from komas.settings import Settings
 from komas.shutdown import first_signal
 from komas.signals.demo import publish_demo_signals
 from komas.signals.services import SignalServices, open_signals
+from komas.systemd import report
 from komas.venues.binance import hosts, limits, limits_usdm
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
@@ -249,6 +250,7 @@ async def serve(
         await signals.start(first_signal, run.stop, name="signals")
         async with open_gateway(settings, config=config) as gateway:
             signals.start_soon(gateway.drain_with, run)
+            signals.start_soon(report, gateway.serving, run.stopping, name="systemd")
             with unix_sockets(config, run, int(settings.unix_socket_mode, 8)):
                 async with trio.open_nursery() as edge:
                     serving = partial(hypercorn_serve, gateway.app, config)

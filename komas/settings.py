@@ -450,6 +450,7 @@ def load(
     if file.is_file():
         values |= _from_file(file)
     variables = {key: environment.get(variable_of(key)) or None for key in (*FIELDS, *ALIASES)}
+    variables |= {key: text for key in SECRETS if (text := _secret_of(key, environment)) is not None}
     values |= _read_all(variables, variable_of)
     _refuse_misspelt(environment)
     values |= _read_all(options, lambda key: "--" + key.replace("_", "-"))
@@ -464,6 +465,28 @@ def twin_of(data_dir: Path) -> Path:
 def variable_of(key: str) -> str:
     """The environment variable of a setting."""
     return ENVIRONMENT_PREFIX + key.upper()
+
+
+def secret_file_of(key: str) -> str:
+    """The environment variable that names a file with a secret, as Docker and systemd hand them over."""
+    return f"{variable_of(key)}_FILE"
+
+
+def _secret_of(key: str, environment: Mapping[str, str]) -> str | None:
+    """What is in the file, if one is named; a line break at its end is none of it."""
+    named = secret_file_of(key)
+    if not (file := environment.get(named)):
+        return None
+    if environment.get(variable_of(key)):
+        raise SettingError(f"{variable_of(key)} and {named} are the same setting: give one of them", field=key)
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SettingError(f"{named}: {file} cannot be read: {reason}", field=key) from error
+    if not text:
+        raise SettingError(f"{named}: {file} is empty", field=key)
+    return text
 
 
 def _read_all(given: Mapping[str, str | None], named: Callable[[str], str]) -> dict[str, object]:
@@ -489,7 +512,7 @@ _PORT: Final = variable_of("port")  # theirs is tcp://10.0.0.1:8000
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
     """Refuse a variable that is named as a setting's and is none: what it was meant to say would not count."""
-    names = [variable_of(key) for key in (*FIELDS, *ALIASES)]
+    names = [*(variable_of(key) for key in (*FIELDS, *ALIASES)), *map(secret_file_of, SECRETS)]
     for name, value in environment.items():
         is_others = _OTHERS.fullmatch(name) and not (name == _PORT and value.isdigit())
         if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not is_others:
