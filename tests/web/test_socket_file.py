@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,8 +175,10 @@ def test_only_our_own_file_is_removed(folder: Path) -> None:
             other.remove()
 
 
-def test_of_two_that_start_together_one_waits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would take the other's socket for that of a dead server."""
+def test_a_folder_that_stays_locked_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that another program keeps is said."""
+    import fcntl
+
     monkeypatch.setattr(socket_file, "LOCK_RETRY_S", 0)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -187,3 +189,30 @@ def test_of_two_that_start_together_one_waits(folder: Path, monkeypatch: pytest.
         os.close(descriptor)
     with _listening(folder / "s") as file:
         file.remove()
+
+
+def test_of_two_that_start_together_one_has_the_socket(folder: Path) -> None:
+    """Each took the other's, which did not listen yet, for that of a dead server."""
+    path = folder / "s"
+    for _ in range(20):
+        with _listening(path):
+            pass  # what a dead server leaves
+        start = threading.Barrier(2)
+        files: list[SocketFile] = []
+        refusals: list[int | None] = []
+
+        def begin(start: threading.Barrier, files: list[SocketFile], refusals: list[int | None]) -> None:
+            start.wait()
+            try:
+                files.append(listen(path, 0o660, 10))
+            except OSError as error:
+                refusals.append(error.errno)
+
+        threads = [threading.Thread(target=begin, args=(start, files, refusals)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for file in files:
+            file.listener.close()
+        assert (len(files), refusals) == (1, [errno.EADDRINUSE])
