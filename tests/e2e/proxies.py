@@ -106,6 +106,7 @@ def haproxy_of_ours(folder: Path, port: int, server: int | Path) -> list[str]:
     text = _ours(
         "haproxy.cfg",
         (DOOR, str(server) if isinstance(server, Path) else f"127.0.0.1:{server}"),
+        ("timeout http-request 10s", "timeout http-request 1m"),  # a slow machine is no rude client
         ("bind :80", f"bind 127.0.0.1:{port}"),
         ("    bind :443 ssl crt /etc/haproxy/komas.pem alpn h2,http/1.1\n", ""),
         ("    http-request redirect scheme https code 301 unless { ssl_fc }\n", ""),
@@ -120,6 +121,7 @@ def haproxy_over_tls(folder: Path, port: int, server: int | Path) -> list[str]:
     text = _ours(
         "haproxy.cfg",
         (DOOR, str(server) if isinstance(server, Path) else f"127.0.0.1:{server}"),
+        ("timeout http-request 10s", "timeout http-request 1m"),  # a slow machine is no rude client
         ("bind :80", f"bind 127.0.0.1:{port + 1}"),
         ("bind :443", f"bind 127.0.0.1:{port}"),
         ("/etc/haproxy/komas.pem", str(both)),
