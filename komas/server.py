@@ -39,6 +39,7 @@ from komas.settings import Settings
 from komas.shutdown import first_signal
 from komas.signals.demo import publish_demo_signals
 from komas.signals.services import SignalServices, open_signals
+from komas.systemd import report
 from komas.venues.binance import hosts, limits, limits_usdm
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
@@ -50,6 +51,7 @@ from komas.web.app import create_app
 from komas.web.hypercorn.exposure import is_exposed
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.shutdown import Run, present
+from komas.web.hypercorn.unix_sockets import unix_sockets
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import LocalPrograms
 from komas.web.markets import Markets
@@ -248,14 +250,16 @@ async def serve(
         await signals.start(first_signal, run.stop, name="signals")
         async with open_gateway(settings, config=config) as gateway:
             signals.start_soon(gateway.drain_with, run)
-            async with trio.open_nursery() as edge:
-                serving = partial(hypercorn_serve, gateway.app, config)
-                try:
-                    binds = await edge.start(serving, name="edge")
-                except* OSError as group:
-                    raise _unbound(settings.bind, first_of(group)) from None
-                ready(binds)
-                gateway.serving.set()
+            signals.start_soon(report, gateway.serving, run.stopping, name="systemd")
+            with unix_sockets(config, run, int(settings.unix_socket_mode, 8)):
+                async with trio.open_nursery() as edge:
+                    serving = partial(hypercorn_serve, gateway.app, config)
+                    try:
+                        binds = await edge.start(serving, name="edge")
+                    except* OSError as group:
+                        raise _unbound(settings.bind, first_of(group)) from None
+                    ready(binds)
+                    gateway.serving.set()
         signals.cancel_scope.cancel("the web layer has drained")
 
 

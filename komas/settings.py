@@ -51,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one komas process was told. Times are in seconds."""
 
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
+    unix_socket_mode: str = "660"
     binance_upstream: str = ""
     binance_rest_upstream: str = ""
     binance_usdm_upstream: str = ""
@@ -160,8 +161,23 @@ def _some(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _address(text: str) -> str:
+    if text.startswith("unix:"):
+        return _socket_path(text)
     host, colon, port = text.rpartition(":")
     if not colon or not host or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError
+    return text
+
+
+def _socket_path(text: str) -> str:
+    path = text.removeprefix("unix:")
+    if not path.startswith("/") or "\0" in path or re.search(r":\d+$", path):  # it has no port
+        raise ValueError
+    return text
+
+
+def _mode(text: str) -> str:
+    if not re.fullmatch(r"[67][0-7]{2}", text):  # its owner can always connect
         raise ValueError
     return text
 
@@ -263,7 +279,12 @@ def _path(text: str) -> Path:
 _HOUR_S: Final = 3600.0
 
 FIELDS: Final[dict[str, Field]] = {
-    "bind": Field(_some(_address), "host:port, several with commas", "where to listen"),
+    "bind": Field(
+        _some(_address), "host:port or unix:/path (which has no port), several with commas", "where to listen"
+    ),
+    "unix_socket_mode": Field(
+        _mode, "600 to 777, in octal", "who may connect to unix:/path: its owner, its group (6 in the middle), all"
+    ),
     "binance_upstream": Field(
         _url("ws", "wss"),
         "ws://host:port or wss://host:port",
@@ -307,7 +328,7 @@ FIELDS: Final[dict[str, Field]] = {
     "trusted_proxies": Field(
         _list(parse_network),
         "IP addresses and networks such as 10.0.0.0/8, with commas, but not all addresses",
-        "proxies whose X-Forwarded-For, -Host and -Proto are believed",
+        "proxies whose X-Forwarded-For, -Host and -Proto, or Forwarded, are believed; a Unix socket's always are",
     ),
     "default_symbols": Field(_some(_symbol), "symbols such as BTCUSDT, with commas", "what quick/start-prices starts"),
     "heartbeat_s": Field(_number(0.1, 30), "0.1 to 30", "silence after which an SSE client gets a comment"),
@@ -429,6 +450,7 @@ def load(
     if file.is_file():
         values |= _from_file(file)
     variables = {key: environment.get(variable_of(key)) or None for key in (*FIELDS, *ALIASES)}
+    variables |= {key: text for key in SECRETS if (text := _secret_of(key, environment)) is not None}
     values |= _read_all(variables, variable_of)
     _refuse_misspelt(environment)
     values |= _read_all(options, lambda key: "--" + key.replace("_", "-"))
@@ -443,6 +465,28 @@ def twin_of(data_dir: Path) -> Path:
 def variable_of(key: str) -> str:
     """The environment variable of a setting."""
     return ENVIRONMENT_PREFIX + key.upper()
+
+
+def secret_file_of(key: str) -> str:
+    """The environment variable that names a file with a secret, as Docker and systemd hand them over."""
+    return f"{variable_of(key)}_FILE"
+
+
+def _secret_of(key: str, environment: Mapping[str, str]) -> str | None:
+    """What is in the file, if one is named; a line break at its end is none of it."""
+    named = secret_file_of(key)
+    if not (file := environment.get(named)):
+        return None
+    if environment.get(variable_of(key)):
+        raise SettingError(f"{variable_of(key)} and {named} are the same setting: give one of them", field=key)
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SettingError(f"{named}: {file} cannot be read: {reason}", field=key) from error
+    if not text:
+        raise SettingError(f"{named}: {file} is empty", field=key)
+    return text
 
 
 def _read_all(given: Mapping[str, str | None], named: Callable[[str], str]) -> dict[str, object]:
@@ -468,7 +512,7 @@ _PORT: Final = variable_of("port")  # theirs is tcp://10.0.0.1:8000
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
     """Refuse a variable that is named as a setting's and is none: what it was meant to say would not count."""
-    names = [variable_of(key) for key in (*FIELDS, *ALIASES)]
+    names = [*(variable_of(key) for key in (*FIELDS, *ALIASES)), *map(secret_file_of, SECRETS)]
     for name, value in environment.items():
         is_others = _OTHERS.fullmatch(name) and not (name == _PORT and value.isdigit())
         if name.startswith(ENVIRONMENT_PREFIX) and name not in names and not is_others:

@@ -9,8 +9,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from komas.settings import Settings
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -35,13 +33,6 @@ def test_the_readme_shows_nginx_set_up_as_it_is_tested() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     [block] = re.findall(r"<!-- nginx -->\n```nginx\n(.*?)```", readme, re.DOTALL)
     assert block == (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
-
-
-def test_systemd_waits_for_a_stop() -> None:
-    """With the default settings, and ten seconds of drain delay."""
-    unit = (ROOT / "deploy" / "komas.service").read_text("utf-8")
-    [timeout_s] = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
-    assert int(timeout_s) >= 2 * (10 + Settings().graceful_timeout_s)
 
 
 def test_both_commands_of_the_readme_install_what_was_tested() -> None:

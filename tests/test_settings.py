@@ -10,7 +10,7 @@ from hypercorn.config import Config
 
 from komas.errors import SettingError
 from komas.model.kinds import Venue
-from komas.settings import ALIASES, FIELDS, Settings, load
+from komas.settings import ALIASES, FIELDS, SECRETS, Settings, load
 from komas.venues.binance.hosts import Hosts, complete, rest_beside
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +42,13 @@ def test_types_of_the_file_are_read(tmp_path: Path) -> None:
         ({}, {"KOMAS_MAX_SSE": "many"}, "KOMAS_MAX_SSE: got 'many'; accepted: 1 to 1000000"),
         ({"bind": "8000"}, {}, "accepted: host:port"),
         ({"bind": "localhost:99999"}, {}, "accepted: host:port"),
+        ({"bind": "unix:komas.sock"}, {}, "accepted: host:port or unix:/path"),
+        ({"bind": "unix:"}, {}, "accepted: host:port or unix:/path"),
+        ({"bind": "unix:@komas"}, {}, "accepted: host:port or unix:/path"),
+        ({"bind": "unix:/run/komas.sock:8000"}, {}, "unix:/path (which has no port)"),
+        ({"unix_socket_mode": "888"}, {}, "accepted: 600 to 777"),
+        ({"unix_socket_mode": "060"}, {}, "accepted: 600 to 777"),
+        ({"unix_socket_mode": "rw"}, {}, "accepted: 600 to 777"),
         ({"upstream": "https://x"}, {}, "accepted: ws://host:port or wss://host:port"),
         ({"upstream": "wss://user:secret@x"}, {}, "accepted: ws://"),
         ({"upstream": "ws://a b"}, {}, "accepted: ws://"),
@@ -87,6 +94,41 @@ def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
         with pytest.raises(SettingError) as caught:
             load({}, {name: "hunter2"}, folder=tmp_path)
         assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
+def test_a_secret_may_be_in_a_file(key: str, tmp_path: Path) -> None:
+    """As Docker and systemd hand it over; a variable is seen by whoever may look at the process."""
+    file, named = tmp_path / "secret", f"KOMAS_{key.upper()}_FILE"
+    secret = "postgresql+psycopg://komas:hunter2@db/komas" if key == "database_url" else "s" * 40
+    file.write_text(f"{secret}\n")
+    assert getattr(load({}, {named: str(file)}, folder=tmp_path), key) == secret
+    assert getattr(load({key: f"{secret}2"}, {named: str(file)}, folder=tmp_path), key) == f"{secret}2"
+    with pytest.raises(SettingError, match="are the same setting: give one of them") as caught:
+        load({}, {named: str(file), f"KOMAS_{key.upper()}": secret}, folder=tmp_path)
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\n", "is empty"),
+        (b"\xff\xfe", "cannot be read: it is no text"),
+        (b"hunter2", "7 characters given; accepted: at least 16"),
+    ],
+)
+def test_a_file_without_a_secret_is_one_line(content: bytes | None, words: str, tmp_path: Path) -> None:
+    """Which names the variable, and not what is in the file."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingError, match=words) as caught:
+        load({}, {"KOMAS_ADMIN_TOKEN_FILE": str(file)}, folder=tmp_path)
+    assert str(caught.value).startswith("KOMAS_ADMIN_TOKEN")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SettingError, match=r"KOMAS_BIND_FILE: unknown setting"):
+        load({}, {"KOMAS_BIND_FILE": str(file)}, folder=tmp_path)
 
 
 def test_a_demo_keeps_its_signals_apart(tmp_path: Path) -> None:

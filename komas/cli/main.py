@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -19,7 +18,8 @@ from komas.cli.loading import for_good, stays
 from komas.cli.parser import WRONG_USAGE, Parser
 from komas.cli.ports import is_taken, say_taken
 from komas.cli.serve_options import add_settings_to, given_settings
-from komas.cli.signals import add_signal, add_token, add_vip, demo_token, why_unauthorized
+from komas.cli.signals import add_signal, add_token, add_vip, why_unauthorized
+from komas.cli.welcome import welcome
 from komas.errors import CallerError, KomasError, first_of
 from komas.model.streams import INTERVALS
 from komas.settings import Settings, load
@@ -144,23 +144,7 @@ def _started(settings: Settings, binds: list[str]) -> None:
 
 
 def _say_where(settings: Settings, binds: list[str]) -> None:
-    lines = [f"komas listens on {bind}" for bind in binds]
-    if settings.demo:
-        symbols = ",".join(settings.default_symbols[:2])
-        lines += [
-            f"simulated prices, no account needed; open {binds[0]}/ in a browser, or run:",
-            f"  curl -N '{binds[0]}/api/ws/sse/prices?symbols={symbols}'",
-        ]
-        if (token := demo_token(settings)) is not None:
-            lines += [
-                "simulated signals, for VIPs; with this token, which is good for a day:",
-                f"  komas watch signals --server {binds[0]} --token {token}",
-            ]
-        lines += [
-            "for komas token, vip and signal to work on the demo's data:",
-            f"  export KOMAS_DATA_DIR={shlex.quote(str(settings.data_dir))}",
-        ]
-    _write(*lines)
+    _write(*welcome(settings, binds))
 
 
 def _write(*lines: str) -> None:

@@ -18,6 +18,7 @@ PORTS: Final = range(1, 65_536)
 _PORT: Final = ("--port", "-p")
 _HOST: Final = ("--host", "--hostname", "--ip", "-b")
 _ADDRESS: Final = ("--listen", "--address", "--addr", "-l")
+_TCP: Final = (*_PORT, *_HOST)
 _OTHER_NAMES: Final = {
     "-v": "--log-level DEBUG",
     "--verbose": "--log-level DEBUG",
@@ -47,7 +48,7 @@ class Parser(argparse.ArgumentParser):
             self._check_verb(given, verbs)
         options, unknown = super().parse_known_args(given, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown, given)}")
         return options, unknown
 
     def _check_verb(self, given: Sequence[str], known: Sequence[str]) -> None:
@@ -63,7 +64,9 @@ class Parser(argparse.ArgumentParser):
         hint = f"; did you mean {self.prog} {close}?" if close else f" (choose from {' '.join(known)})"
         self.error(f"invalid choice: {first[:40]!r}{hint}")
 
-    def _hint(self, unknown: Sequence[str]) -> str:
+    def _hint(self, unknown: Sequence[str], given: Sequence[str]) -> str:
+        if _values(given).get("--bind", "").startswith("unix:") and any(name in _values(unknown) for name in _TCP):
+            return "; a Unix socket has no host and no port"
         known = [name for name in self._option_string_actions if name.startswith("--")]
         if (meant := _address(unknown, known)) is None:
             first = next((word for word in unknown if word.startswith("-")), "")

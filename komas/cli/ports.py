@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
+
+from komas.web.socket_file import UNIX, is_alive
 
 NEXT: Final = 20  # ports that are looked at behind the one that is taken
 LAST: Final = 65_535
@@ -27,12 +30,16 @@ def say_taken(binds: Sequence[str]) -> str:
 
 
 def _free_beside(bind: str) -> str | None:
+    if bind.startswith(UNIX):
+        return None
     host, _, port = bind.rpartition(":")
     candidates = (f"{host}:{number}" for number in range(int(port) + 1, min(int(port) + NEXT, LAST) + 1))
     return next(filter(_is_free, candidates), None)
 
 
 def _is_free(bind: str) -> bool:
+    if bind.startswith(UNIX):
+        return not is_alive(Path(bind.removeprefix(UNIX)))
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     try:

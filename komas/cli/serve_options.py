@@ -11,7 +11,7 @@ OTHERS: Final = "other settings"
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "start": ("demo", "data_dir", "config", "default_symbols"),
     "listening": (
-        "bind", "trusted_proxies", "heartbeat_s", "graceful_timeout_s", "drain_delay_s",
+        "bind", "unix_socket_mode", "trusted_proxies", "heartbeat_s", "graceful_timeout_s", "drain_delay_s",
         "websocket_ping_s", "direct_writes",
     ),
     "exchange": (

@@ -20,7 +20,8 @@ import trio
 from werkzeug.datastructures import Headers
 
 from komas.errors import SettingError
-from komas.model.addresses import Proxies
+from komas.model.addresses import CONTRADICTED, UNIX_PEER, Proxies
+from komas.model.forwarded import parse_forwarded
 from komas.model.origins import OriginList, host_and_port, parse_origin
 from komas.observability.logs import LogLimit
 from komas.secret_files import read_or_make
@@ -90,10 +91,30 @@ class Access:
         self._speaks_for_itself = speaks_for_itself
         self._origins_refused = 0
         self._log_limit = LogLimit()
+        self._contradiction_log = LogLimit()
+        self._is_unix_said = False
 
     def address(self, caller: Caller) -> str:
         """The address to count by: the peer's, or the one that trusted proxies say they forward for."""
-        return self._proxies.client(caller.peer, caller.headers.getlist("X-Forwarded-For"))
+        headers = caller.headers
+        address = self._proxies.client(caller.peer, headers.getlist("X-Forwarded-For"), headers.getlist("Forwarded"))
+        if address == UNIX_PEER and not self._is_unix_said:
+            self._is_unix_said = True
+            log.warning(
+                "callers over the Unix socket count as one address for all limits: one sent no X-Forwarded-For; a proxy"
+                " must send it"
+            )
+        elif address.startswith(CONTRADICTED):
+            self._say_contradicted(address)
+        return address
+
+    def _say_contradicted(self, address: str) -> None:
+        if (left_out := self._contradiction_log.due(trio.current_time())) is not None:
+            log.warning(
+                "X-Forwarded-For and Forwarded name two clients, or one cannot be read: all such count as one address;"
+                " a proxy must remove the one that it does not write",
+                extra={"counted_as": address, "not_logged": left_out},
+            )
 
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller has the admin token."""
@@ -147,13 +168,13 @@ class Access:
         text = origin_of(caller)
         if text is None:
             return True
-        host = self._forwarded(caller, "X-Forwarded-Host") or caller.headers.get("Host", "")
         try:
+            host = self._forwarded(caller, "X-Forwarded-Host", "host") or caller.headers.get("Host", "")
+            scheme = self._forwarded(caller, "X-Forwarded-Proto", "proto").lower()
             origin = parse_origin(text)
             is_ours = host_and_port(host, origin.scheme) == (origin.host, origin.port)
         except ValueError:
             return False
-        scheme = self._forwarded(caller, "X-Forwarded-Proto").lower()
         return is_ours and origin.scheme in ("http", "https") and scheme in ("", origin.scheme)
 
     def statistics(self) -> AccessStatistics:
@@ -171,12 +192,20 @@ class Access:
             and self.is_same_origin(caller)
         )
 
-    def _forwarded(self, caller: Caller, name: str) -> str:
-        """What a trusted proxy itself wrote into a header, behind what its client may have written; empty for none."""
-        if caller.peer not in self._proxies:
+    def _forwarded(self, caller: Caller, header: str, parameter: str) -> str:
+        """What a trusted proxy itself wrote, behind what its client may have written; empty for nothing.
+
+        In the header, or as a parameter of ``Forwarded``; raises ``ValueError`` where the two differ.
+        """
+        if not self._proxies.trusts(caller.peer):
             return ""
         # Some proxies add a line of their own.
-        return ",".join(caller.headers.getlist(name)).rsplit(",", 1)[-1].strip()
+        said = ",".join(caller.headers.getlist(header)).rsplit(",", 1)[-1].strip()
+        elements = parse_forwarded(caller.headers.getlist("Forwarded"))
+        also = elements[-1].get(parameter, "") if elements else ""
+        if said and also and said.lower() != also.lower():
+            raise ValueError(f"{header} is {said}, Forwarded {also}")
+        return said or also
 
 
 def admin_token_of(settings: Settings) -> str:
@@ -202,12 +231,17 @@ def who_may_control(settings: Settings, *, is_exposed: bool | None) -> str:
         "admin_token is set" if settings.admin_token
         else "trusted_proxies is set" if settings.trusted_proxies
         else "the server is bound beyond loopback" if is_exposed
+        else "only Unix sockets are bound" if is_exposed is not None and all(map(_is_unix, settings.bind))
         else ""
     )  # fmt: skip
     if reason:
         return f"control needs {token}: {reason}"
     unless = ", unless Hypercorn is bound beyond loopback" if is_exposed is None else ""
     return f"market control is open to this machine's own programs{unless}; all else needs {token}"
+
+
+def _is_unix(bind: str) -> bool:
+    return bind.startswith("unix:")
 
 
 def is_beyond_loopback(bind: str) -> bool:

@@ -6,7 +6,7 @@
 * Calls that bring a token are counted by themselves, too, and no more once the token is known to be good: so neither
   anonymous callers nor bad tokens of others take anything from producers and VIPs of another address, and anonymous
   callers nothing from those of the same.
-* The administrator's token is no limit, and neither is a Unix socket, whose peer has no address.
+* The administrator's token is no limit. Peers of a Unix socket of whom its proxy does not say more are one address.
 * Probes are never refused: a balancer would take a server for dead that is only busy.
 
 A loopback address is counted as any other: behind a proxy on this machine that is not trusted there may be everybody.
@@ -53,10 +53,7 @@ class RateLimit:
         """Count the request; raises 429, or returns what a stream is told instead, where there are too many."""
         if request.endpoint in PROBES or self._access.is_admin(caller):
             return None
-        address = self._access.address(caller)
-        if not address:
-            return None
-        wait_s = self._rates().take(address, trio.current_time())
+        wait_s = self._rates().take(self._access.address(caller), trio.current_time())
         if not wait_s:
             return None
         await trio.sleep(PAUSE_S)

@@ -14,6 +14,8 @@ from komas.cli.parser import Parser
     ("line", "hint"),
     [
         ("serve --port 9000", "did you mean --bind 127.0.0.1:9000?"),
+        ("serve --bind unix:/run/komas.sock --port 9000", "--port 9000; a Unix socket has no host and no port"),
+        ("serve --port=9000 --bind=unix:/run/komas.sock", "--port=9000; a Unix socket has no host and no port"),
         ("serve --port=9000", "did you mean --bind 127.0.0.1:9000?"),
         ("serve -p 9000", "did you mean --bind 127.0.0.1:9000?"),
         ("serve -p9000", "did you mean --bind 127.0.0.1:9000?"),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.e2e.processes import ROOT, running, wait_for
 
@@ -41,10 +49,38 @@ def nginx_under_a_prefix(folder: Path, port: int, server: int) -> list[str]:
     return _nginx(folder, f"server {{ listen 127.0.0.1:{port}; {place} }}\n")
 
 
-def nginx_of_ours(folder: Path, port: int, server: int) -> list[str]:
-    """``deploy/nginx.conf``; only the addresses are others."""
-    text = (DEPLOY / "nginx.conf").read_text("utf-8").replace(DOOR, f"127.0.0.1:{server}")
-    return _nginx(folder, text.replace("listen 80;", f"listen 127.0.0.1:{port};"))
+def _ours(file: str, *changes: tuple[str, str]) -> str:
+    """A file of ``deploy/``; each change must find what it changes."""
+    text = (DEPLOY / file).read_text("utf-8")
+    for old, new in changes:
+        assert old in text, f"{file} has no {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
+def nginx_of_ours(folder: Path, port: int, server: int | Path) -> list[str]:
+    """``deploy/nginx.conf`` without TLS; otherwise only the addresses are others."""
+    to_tls, site = "    listen 80;\n", "listen 443 ssl http2;"
+    text = _ours(
+        "nginx.conf",
+        (DOOR, f"unix:{server}" if isinstance(server, Path) else f"127.0.0.1:{server}"),
+        (to_tls, f"    listen unix:{folder}/to-tls;\n"),
+        (site, f"listen 127.0.0.1:{port};"),
+    )
+    return _nginx(folder, re.sub(r" *ssl_certificate.*\n", "", text))
+
+
+def nginx_over_tls(folder: Path, port: int, server: int | Path) -> list[str]:
+    """``deploy/nginx.conf`` with the certificate of the folder; the plain door is at the next port."""
+    text = _ours(
+        "nginx.conf",
+        (DOOR, f"unix:{server}" if isinstance(server, Path) else f"127.0.0.1:{server}"),
+        ("listen 80;", f"listen 127.0.0.1:{port + 1};"),
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/letsencrypt/live/komas.example/fullchain.pem", str(folder / "certificate.pem")),
+        ("/etc/letsencrypt/live/komas.example/privkey.pem", str(folder / "key.pem")),
+    )
+    return _nginx(folder, text)
 
 
 def _haproxy(folder: Path, text: str) -> list[str]:
@@ -65,16 +101,48 @@ def haproxy_forwardfor(folder: Path, port: int, server: int) -> list[str]:
     return haproxy_as_it_comes(folder, port, server, option="option forwardfor")
 
 
-def haproxy_of_ours(folder: Path, port: int, server: int) -> list[str]:
-    """``deploy/haproxy.cfg``; only the addresses are others."""
-    text = (DEPLOY / "haproxy.cfg").read_text("utf-8").replace(DOOR, f"127.0.0.1:{server}")
-    return _haproxy(folder, text.replace("bind :80", f"bind 127.0.0.1:{port}"))
+def haproxy_of_ours(folder: Path, port: int, server: int | Path) -> list[str]:
+    """``deploy/haproxy.cfg`` without TLS; otherwise only the addresses are others."""
+    text = _ours(
+        "haproxy.cfg",
+        (DOOR, str(server) if isinstance(server, Path) else f"127.0.0.1:{server}"),
+        ("timeout http-request 10s", "timeout http-request 1m"),  # a slow machine is no rude client
+        ("bind :80", f"bind 127.0.0.1:{port}"),
+        ("    bind :443 ssl crt /etc/haproxy/komas.pem alpn h2,http/1.1\n", ""),
+        ("    http-request redirect scheme https code 301 unless { ssl_fc }\n", ""),
+    )
+    return _haproxy(folder, text)
 
 
-def caddy_of_ours(folder: Path, port: int, server: int) -> list[str]:
-    """``deploy/Caddyfile``; only the addresses are others, and nothing is kept elsewhere."""
-    text = (DEPLOY / "Caddyfile").read_text("utf-8").replace(DOOR, f"127.0.0.1:{server}")
-    return _caddy(folder, text.replace("\nhttp:// {\n", f"\nhttp://:{port} {{\n\tbind 127.0.0.1\n"))
+def haproxy_over_tls(folder: Path, port: int, server: int | Path) -> list[str]:
+    """``deploy/haproxy.cfg`` with the certificate of the folder; the plain door is at the next port."""
+    both = folder / "both.pem"
+    both.write_bytes((folder / "certificate.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    text = _ours(
+        "haproxy.cfg",
+        (DOOR, str(server) if isinstance(server, Path) else f"127.0.0.1:{server}"),
+        ("timeout http-request 10s", "timeout http-request 1m"),  # a slow machine is no rude client
+        ("bind :80", f"bind 127.0.0.1:{port + 1}"),
+        ("bind :443", f"bind 127.0.0.1:{port}"),
+        ("/etc/haproxy/komas.pem", str(both)),
+    )
+    return _haproxy(folder, text)
+
+
+def caddy_of_ours(folder: Path, port: int, server: int | Path) -> list[str]:
+    """``deploy/Caddyfile`` without TLS; otherwise only the addresses are others, and nothing is kept elsewhere."""
+    return _caddy(folder, _caddyfile(f"http://:{port} {{\n\tbind 127.0.0.1\n", server))
+
+
+def caddy_over_tls(folder: Path, port: int, server: int | Path) -> list[str]:
+    """``deploy/Caddyfile`` with the certificate of the folder; the plain door is at the next port."""
+    site = f"komas.example {{\n\tbind 127.0.0.1\n\ttls {folder}/certificate.pem {folder}/key.pem\n"
+    return _caddy(folder, _caddyfile(site, server), f"\thttps_port {port}\n\thttp_port {port + 1}\n")
+
+
+def _caddyfile(site: str, server: int | Path) -> str:
+    door = f"unix/{server}" if isinstance(server, Path) else f"127.0.0.1:{server}"
+    return _ours("Caddyfile", (DOOR, door), ("\nkomas.example {\n", f"\n{site}"))
 
 
 def caddy_that_compresses(folder: Path, port: int, server: int) -> list[str]:
@@ -83,8 +151,8 @@ def caddy_that_compresses(folder: Path, port: int, server: int) -> list[str]:
     return _caddy(folder, site)
 
 
-def _caddy(folder: Path, site: str) -> list[str]:
-    (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{site}")
+def _caddy(folder: Path, site: str, options: str = "") -> list[str]:
+    (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n{options}}}\n{site}")
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
@@ -119,16 +187,19 @@ def relay_of_bytes(folder: Path, port: int, server: int) -> list[str]:
 
 
 Proxy = Callable[[Path, int, int], list[str]]
+OurProxy = Callable[[Path, int, int | Path], list[str]]  # to a port, or to a Unix socket
 AS_THEY_COME: tuple[Proxy, ...] = (nginx_as_it_comes, haproxy_as_it_comes, haproxy_forwardfor, relay_of_bytes)
-OF_OURS: tuple[Proxy, ...] = (nginx_of_ours, haproxy_of_ours, caddy_of_ours)
+OF_OURS: tuple[OurProxy, ...] = (nginx_of_ours, haproxy_of_ours, caddy_of_ours)
+OVER_TLS: tuple[OurProxy, ...] = (nginx_over_tls, haproxy_over_tls, caddy_over_tls)
+
+S = TypeVar("S", int, int | Path)
 
 
 @contextmanager
-def proxying(proxy: Proxy, folder: Path, server: int) -> Iterator[int]:
+def proxying(proxy: Callable[[Path, int, S], list[str]], folder: Path, server: S) -> Iterator[int]:
     """A proxy in front of a server's port while the block lasts; yields its own port."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]  # none of these programs can be handed a socket, or told to choose
+    port = _two_free_ports()
     command = proxy(folder, port, server)
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
@@ -136,6 +207,43 @@ def proxying(proxy: Proxy, folder: Path, server: int) -> Iterator[int]:
         wait_for(lambda: _accepts(port) or not process.is_alive(), "the proxy")
         assert process.is_alive(), process.output
         yield port
+
+
+def _two_free_ports() -> int:
+    """The first of two: none of these programs can be handed a socket, or told to choose."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as taken, suppress(OSError):
+            port: int = taken.getsockname()[1]
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            return port
+
+
+def trusting(folder: Path) -> ssl.SSLContext:
+    """The side of a client; of one, for it keeps what that client offers."""
+    return ssl.create_default_context(cafile=str(folder / "certificate.pem"))
+
+
+def sign_certificate(folder: Path) -> None:
+    """Make a certificate for ``komas.example``, signed by itself: ``certificate.pem`` and ``key.pem``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "komas.example")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("komas.example")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    pem = serialization.Encoding.PEM
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, *plain))
 
 
 def _accepts(port: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from komas.model.addresses import SHOWN, Proxies, counted, parse_network
+from komas.model.addresses import SHOWN, UNIX_PEER, Proxies, counted, parse_network
 
 EDGE, INNER, CLIENT = "10.0.0.1", "10.0.0.2", "203.0.113.7"
 
@@ -54,7 +54,11 @@ def test_what_one_customer_can_vary_is_not_counted(text: str, address: str) -> N
         (INNER, [f"{EDGE}, {EDGE}"], EDGE),
         (INNER, [f"{CLIENT}, "], CLIENT),
         (INNER, [f"{CLIENT}, unknown"], "unknown"),
-        ("", [CLIENT], ""),
+        ("", [CLIENT], CLIENT),
+        ("", [f"6.6.6.6, {CLIENT}, {EDGE}"], CLIENT),
+        ("", [f"{CLIENT}, 192.0.2.8"], "192.0.2.8"),
+        ("", [], UNIX_PEER),
+        ("", [" , "], UNIX_PEER),
     ],
 )
 def test_the_list_is_believed_past_trusted_proxies_from_its_end(peer: str, forwarded: list[str], address: str) -> None:
@@ -66,6 +70,52 @@ def test_the_list_is_believed_past_trusted_proxies_from_its_end(peer: str, forwa
 def test_without_proxies_nobody_is_believed() -> None:
     """Not even a program of this machine."""
     assert Proxies([]).client("127.0.0.1", [CLIENT]) == "127.0.0.1"
+
+
+def test_without_proxies_the_peer_of_a_unix_socket_is_believed() -> None:
+    """Who may open the file was let in."""
+    assert Proxies([]).client("", [CLIENT]) == CLIENT
+    assert Proxies([]).client("", [], [f"for={CLIENT}"]) == CLIENT
+    assert Proxies([]).client("", []) == UNIX_PEER
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        (CLIENT, ["for=1.1.1.1"], CLIENT),
+        (INNER, [f"for={CLIENT}"], CLIENT),
+        (INNER, [f"for=6.6.6.6, For={CLIENT};proto=https"], CLIENT),
+        (INNER, [f'for="{CLIENT}:50001"', f"for={EDGE}"], CLIENT),
+        (INNER, ['for="[2001:db8:1:2::7]:4711"'], "2001:db8:1:2::/64"),
+        (INNER, ["for=unknown"], "unknown"),
+        (INNER, ["for=6.6.6.6, proto=https"], INNER),
+        (INNER, [f"for=6.6.6.6, proto=https, for={EDGE}"], EDGE),
+        (INNER, ['for="6.6.6.6', f"for={CLIENT}"], f"contradicted by {INNER}"),
+    ],
+)
+def test_forwarded_is_believed_likewise(peer: str, forwarded: list[str], address: str) -> None:
+    """Up to the proxy that does not say who called it."""
+    assert Proxies([EDGE, INNER]).client(peer, [], forwarded) == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "x_forwarded_for", "forwarded", "address"),
+    [
+        (INNER, [CLIENT], [f"for={CLIENT}"], CLIENT),
+        (INNER, [f"6.6.6.6, {CLIENT}:1"], [f'for=7.7.7.7, for="{CLIENT}:2"'], CLIENT),
+        (INNER, [CLIENT], ["proto=https"], CLIENT),
+        (INNER, [CLIENT], ["for=6.6.6.6"], f"contradicted by {INNER}"),
+        (INNER, ["6.6.6.6"], [f"for={CLIENT}"], f"contradicted by {INNER}"),
+        (INNER, [CLIENT], ["nonsense"], f"contradicted by {INNER}"),
+        ("", [CLIENT], ["for=6.6.6.6"], f"contradicted by {UNIX_PEER}"),
+        (CLIENT, ["1.1.1.1"], ["for=6.6.6.6"], CLIENT),
+    ],
+)
+def test_who_is_named_in_two_ways_cannot_choose_between_them(
+    peer: str, x_forwarded_for: list[str], forwarded: list[str], address: str
+) -> None:
+    """A proxy that writes one header passes on the other as its client wrote it."""
+    assert Proxies([EDGE, INNER]).client(peer, x_forwarded_for, forwarded) == address
 
 
 @pytest.mark.parametrize(

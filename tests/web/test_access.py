@@ -214,6 +214,8 @@ def test_a_file_that_others_can_read_is_said(tmp_path: Path, caplog: pytest.LogC
             False,
             "control needs the token in /d/admin-token: trusted_proxies is set",
         ),
+        (Settings(bind=("unix:/k",)), False, "control needs the token in /d/admin-token: only Unix sockets are bound"),
+        (Settings(bind=("unix:/k", "127.0.0.1:8000")), False, "open to this machine's own programs; all else needs"),
         (Settings(admin_token=TOKEN), False, "control needs the admin_token that is set: admin_token is set"),
     ],
 )
@@ -348,13 +350,24 @@ async def test_a_trusted_proxy_is_believed_about_addresses_and_nobody_else(
         ("::ffff:127.0.0.1", "192.0.2.7"),  # a socket for both kinds of addresses writes IPv4 in this way
         ("::ffff:198.51.100.1", "198.51.100.1"),
         ("2001:db8::1", "2001:db8::/64"),
-        (None, ""),
+        (None, "192.0.2.7"),
     ],
 )
 def test_a_proxy_is_trusted_by_whatever_socket_it_comes(peer: str | None, address: str) -> None:
     """And nobody else is."""
     caller = Caller(None if peer is None else (peer, 1), None, Headers({"X-Forwarded-For": "192.0.2.7"}))
     assert _access(trusted_proxies=("127.0.0.1",)).address(caller) == address
+
+
+async def test_a_client_that_its_proxy_names_in_two_ways_is_said(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a minute: a client can cause it."""
+    access = _access(trusted_proxies=("127.0.0.1",))
+    headers = Headers({"X-Forwarded-For": "192.0.2.7", "Forwarded": "for=6.6.6.6"})
+    for _ in range(3):
+        assert access.address(Caller(("127.0.0.1", 1), None, headers)) == "contradicted by 127.0.0.1"
+    assert len([record for record in caplog.records if "name two clients" in record.getMessage()]) == 1
 
 
 def _access(**settings: Any) -> Access:
@@ -386,6 +399,14 @@ def _access(**settings: Any) -> Access:
         ("https://komas.example", {"Host": "127.0.0.1", "X-Forwarded-Host": "komas.example:443"}, True),
         ("https://evil.example", {"Host": "a", "X-Forwarded-Host": "evil.example, komas.example"}, False),
         ("https://komas.example", {"Host": "a", "X-Forwarded-Host": "evil.example, komas.example"}, True),
+        ("https://komas.example", {"Host": "a", "Forwarded": "for=b;host=komas.example;proto=https"}, True),
+        ("https://komas.example", {"Host": "a", "Forwarded": "host=evil.example, host=komas.example"}, True),
+        ("https://evil.example", {"Host": "a", "Forwarded": "host=evil.example, host=komas.example"}, False),
+        ("https://komas.example", {"Host": "komas.example", "Forwarded": "proto=http"}, False),
+        ("https://komas.example", {"Host": "komas.example", "Forwarded": 'proto="https'}, False),
+        ("https://b.example", {"Host": "a", "X-Forwarded-Host": "b.example", "Forwarded": "host=c.example"}, False),
+        ("https://c.example", {"Host": "a", "X-Forwarded-Host": "b.example", "Forwarded": "host=c.example"}, False),
+        ("https://b.example", {"Host": "a", "X-Forwarded-Host": "b.example", "Forwarded": "host=B.example"}, True),
     ],
 )
 def test_which_page_is_our_own_behind_a_trusted_proxy(

@@ -142,10 +142,19 @@ async def test_clients_of_a_trusted_proxy_are_counted_one_by_one(
             assert _refused(answers) == refused
 
 
-async def test_a_peer_without_an_address_is_not_counted(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
-    """Behind a Unix socket there may be everybody, of whom nothing is known."""
+async def test_peers_of_a_unix_socket_are_one_unless_their_proxy_says_more(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They had no limit at all; that they count as one is said once."""
     async with web_harness(tmp_path, FEW) as harness:
-        assert not _refused(await _ask(harness, 20, "/api/ws/status", client=""))
+        for number in range(4):
+            of = [("X-Forwarded-For", f"198.51.100.{number}")]
+            assert not _refused(await _ask(harness, 3, "/api/ws/status", client="", headers=of))
+        assert not [record for record in caplog.records if "X-Forwarded-For" in record.getMessage()]
+        assert _refused(await _ask(harness, 5, "/api/ws/status", client="")) == 2
+    said = [record.getMessage() for record in caplog.records if "X-Forwarded-For" in record.getMessage()]
+    assert len(said) == 1
+    assert "count as one address" in said[0]
 
 
 async def test_no_honest_program_reaches_the_default(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from komas.model.addresses import counted
 from komas.observability.logs import LogLimit
 from komas.venues.core.fair_queue import FairQueue
-from komas.web.hypercorn.peers import Stream, peer_of
+from komas.web.hypercorn.peers import Stream, peer_of, socket_of
 from komas.web.hypercorn.places import Places
 from komas.web.hypercorn.shutdown import present
 
@@ -65,19 +65,27 @@ class Acceptor:
         """Start the handler for each connection; other failures than a shortage are raised."""
         waiting: FairQueue[Stream] = FairQueue()
         async with listener:
-            while True:
-                try:
-                    if not waiting:
-                        _put(await listener.accept(), waiting)
-                    while len(waiting) < WAITING and (stream := accept_now(listener)) is not None:
-                        _put(stream, waiting)
-                except OSError as error:
-                    if error.errno not in SHORT:
-                        raise
-                    await self._wait_for_files(error)
-                for _ in range(min(BEGUN_AT_ONCE, len(waiting))):
-                    nursery.start_soon(_handle, handler, waiting.take())
-                await trio.lowlevel.checkpoint()
+            try:
+                while True:
+                    await self._accept(listener, waiting)
+                    for _ in range(min(BEGUN_AT_ONCE, len(waiting))):
+                        nursery.start_soon(_handle, handler, waiting.take())
+                    await trio.lowlevel.checkpoint()
+            finally:
+                while waiting:
+                    socket_of(waiting.take()).close()
+
+    async def _accept(self, listener: trio.abc.Listener[Stream], waiting: FairQueue[Stream]) -> None:
+        """Let all that have come wait; where none waits, be there for the next one."""
+        try:
+            if not waiting:
+                _put(await listener.accept(), waiting)
+            while len(waiting) < WAITING and (stream := accept_now(listener)) is not None:
+                _put(stream, waiting)
+        except OSError as error:
+            if error.errno not in SHORT:
+                raise
+            await self._wait_for_files(error)
 
     async def _wait_for_files(self, error: OSError) -> None:
         closed = self._places.make_room(GIVE_WAY)
@@ -126,9 +134,12 @@ async def serve_listeners(
     assert run is not None  # install() began it
     run.places.most = min(run.places.most, room_for_connections())
     acceptor = Acceptor(run.places)
-    async with trio.open_nursery() as nursery:
-        for listener in listeners:
-            nursery.start_soon(acceptor.serve, listener, handler_nursery, handler)
+    try:
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                nursery.start_soon(acceptor.serve, listener, handler_nursery, handler)
+    finally:
+        run.remove_socket_files()
 
 
 def room_for_connections() -> int:

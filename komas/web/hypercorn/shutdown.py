@@ -26,6 +26,7 @@ from hypercorn.utils import ShutdownError
 from komas.observability.logs import LogLimit
 from komas.settings import Settings
 from komas.web.hypercorn.places import Places
+from komas.web.socket_file import SocketFile
 
 if TYPE_CHECKING:
     from komas.web.hypercorn.tcp_connection import TCPConnection
@@ -46,6 +47,7 @@ class Run:
             settings.connections, settings.connections_per_address, settings.trusted_proxies
         )
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
+        self.socket_files: list[SocketFile] = []
         self.stopping = trio.Event()
         self.draining = trio.Event()
         self._drain_delay_s = settings.drain_delay_s
@@ -67,6 +69,11 @@ class Run:
             self.draining.set()
             for connection in self.places:
                 connection.hurry()
+
+    def remove_socket_files(self) -> None:
+        """Nobody listens any more: a client of a Unix socket is told so by its absence."""
+        while self.socket_files:
+            self.socket_files.pop().remove()
 
     def deadline(self, seconds: float, grace_s: float) -> float:
         """When what may take so long is given up; while the server drains, no later than that may take, or hardly."""
