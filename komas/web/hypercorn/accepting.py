@@ -80,7 +80,8 @@ class Acceptor:
         try:
             if not waiting:
                 _put(await listener.accept(), waiting)
-            while len(waiting) < WAITING and (stream := accept_now(listener)) is not None:
+            most = min(WAITING, max(BEGUN_AT_ONCE, self._places.left))  # each has a file
+            while len(waiting) < most and (stream := accept_now(listener)) is not None:
                 _put(stream, waiting)
         except OSError as error:
             if error.errno not in SHORT:

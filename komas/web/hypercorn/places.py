@@ -67,6 +67,11 @@ class Places(Generic[C]):
     def __iter__(self) -> Iterator[C]:
         return iter(self._present)
 
+    @property
+    def left(self) -> int:
+        """How many more may enter before one has to make room."""
+        return max(0, self.most - len(self._present))
+
     def enter(self, connection: C, peer: str) -> str | None:
         """Count a connection, which is idle, until it leaves; ``peer`` is empty where it has no address.
 

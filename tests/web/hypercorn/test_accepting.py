@@ -131,6 +131,7 @@ class _Come:
 
     def __init__(self, *peers: str) -> None:
         self._peers = [*peers]
+        self.accepted: list[Idle] = []
         self.begun: list[str] = []
 
     async def accept(self) -> Idle:
@@ -139,7 +140,10 @@ class _Come:
         return stream
 
     def accept_now(self, _listener: object) -> Idle | None:
-        return Idle(self._peers.pop(0)) if self._peers else None
+        if not self._peers:
+            return None
+        self.accepted.append(Idle(self._peers.pop(0)))
+        return self.accepted[-1]
 
     async def __aenter__(self) -> Self:
         return self
@@ -180,3 +184,41 @@ async def test_more_than_can_wait_are_served_one_after_another(
     begun = await _serve(_Come(*["192.0.2.1"] * 3 * WAITING, "192.0.2.2"), monkeypatch)
     assert len(begun) == 3 * WAITING + 2
     assert begun.index("192.0.2.2") < 2 * WAITING + 2 * BEGUN_AT_ONCE
+
+
+async def test_who_waits_when_the_server_stops_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """They were accepted, and are the server's to close."""
+    come = _Come(*["192.0.2.1"] * WAITING)
+
+    async def stop(_stream: object) -> None:
+        scope.cancel()
+
+    install(Settings())
+    monkeypatch.setattr(accepting, "accept_now", come.accept_now)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await serve_listeners(stop, [come], handler_nursery=nursery)  # type: ignore[arg-type, list-item]
+    assert sum(stream.socket.is_closed for stream in come.accepted) >= WAITING - 3 * BEGUN_AT_ONCE
+
+
+async def test_no_more_wait_than_there_are_places(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each has a file: those that waited took what the server itself had to open."""
+    install(Settings())
+    come = _Come(*["192.0.2.1"] * WAITING)
+    monkeypatch.setattr(accepting, "accept_now", come.accept_now)
+    monkeypatch.setattr(accepting, "room_for_connections", lambda: 20)
+
+    async def count(_stream: object) -> None:
+        counted.append(len(come.accepted))
+        await trio.sleep_forever()
+
+    counted: list[int] = []
+    with trio.move_on_after(1):
+        async with trio.open_nursery() as nursery:
+            await serve_listeners(count, [come], handler_nursery=nursery)  # type: ignore[arg-type, list-item]
+    assert len(counted) == WAITING
+    assert all(accepted - begun <= 20 + 2 * BEGUN_AT_ONCE for begun, accepted in enumerate(counted))
