@@ -269,3 +269,24 @@ async def test_a_filter_gets_all_that_passes_it_over_every_break(
     assert expected[4] == []
     assert told[4] > last - 100  # who is sent nothing does not come back from the beginning
     assert expected[5] == list(range(1, last + 1))
+
+
+async def test_what_is_being_sent_is_not_had_yet(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """A ping between two signals of one batch told a position beyond the second."""
+    harness = signal_harness_over(sqlite)
+    reader = _Reader(harness, 10, lambda: 1.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(harness.services.service.run)
+        await harness.services.service.ready.wait()
+        nursery.start_soon(reader.read, None)
+        await trio.sleep(1)
+        assert reader.delivery is not None
+        assert reader.delivery.position == 0
+        for number in range(2):
+            await harness.services.service.publish(PRODUCER, NewSignal("mexc_dex", {"n": number}))
+        for seen, position in (([], None), ([1], None), ([1, 2], 2)):
+            await trio.sleep(0.9 if not seen else 1)
+            assert (reader.seen, reader.delivery.position) == (seen, position)
+        nursery.cancel_scope.cancel()
