@@ -16,7 +16,7 @@ from tests.e2e.browser import Pages, browsing, showing
 from tests.e2e.processes import Process
 
 PROGRAMS: Final = Path(__file__).with_name("clients")
-SCRIPTS: Final = ("watch.mjs",)  # which others import
+SCRIPTS: Final = ("watch.mjs", "listen.mjs", "posting.mjs")  # which others import
 
 
 class Output:

@@ -36,7 +36,7 @@ ENDPOINTS: Final = {
     "stream": ("/api/ws/sse/stream?streams=btcusdt@trade/币安人生usdt@trade", SYMBOLS),
 }
 OPTIONS: Final = ("--heartbeat-s", "0.1", "--backfill-s", "2")
-MORE: Final = 5  # trades of each symbol, after which a client counts as one that has come back
+MORE: Final = 3  # trades of each symbol, after which a client counts as one that has come back
 BACK_S: Final = 45.0
 BAD_GATEWAY: Final = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n"
 BUSY: Final = (
