@@ -22,7 +22,7 @@ _EVENT_NAMES: Final[dict[type[Notice], str]] = {
     HealthNotice: "health",
     StreamList: "streams",
 }
-_DATA: Final = b"data: {"
+_MEMBERS: Final = len(b"data: {")  # where those of an event's object begin; they end with its line
 
 # RFC 6455, 5.2: an unmasked text frame without fragments, which is what any server sends to any client.
 _TEXT: Final = 0x81
@@ -48,15 +48,17 @@ def message(envelope: Envelope) -> bytes:
 def server_sent_event(item: Item) -> bytes:
     """A market event or a notice as one Server-Sent Event.
 
-    Events that a reader can resume from carry their position as ``id``; notices have names, so ``onmessage`` does not
-    see them.
+    Events that a reader can resume from carry their position as ``id``, after their data: a reader that is cut off in
+    the middle must not come back with the position of an event that it has not read, though some
+    (@microsoft/fetch-event-source) count an ``id`` as soon as its line is there, against WHATWG HTML, 9.2.6. Notices
+    have names, so ``onmessage`` does not see them.
     """
     if item.encoded is None:
         if isinstance(item, NoticeEnvelope):
             item.encoded = named_event(_EVENT_NAMES[type(item.notice)], item.notice)
         else:
-            head = b"" if item.sequence is None else f"id: {item.epoch}-{item.sequence}\n".encode()
-            item.encoded = b"%bdata: %b\n\n" % (head, message(item))
+            place = b"" if item.sequence is None else f"id: {item.epoch}-{item.sequence}\n".encode()
+            item.encoded = b"data: %b\n%b\n" % (message(item), place)
     return item.encoded
 
 
@@ -68,9 +70,9 @@ def multiplexed_event(item: Item, epoch: str) -> bytes:
     encoded = server_sent_event(item)
     if isinstance(item, NoticeEnvelope):
         return encoded
-    head = b"id: %b-%d\n" % (epoch.encode(), item.publication) if item.publication else b""
-    _, _, members = encoded.partition(_DATA)
-    return b'%bdata: {"stream":"%b",%b' % (head, item.stream.name.encode(), members)
+    members = encoded[_MEMBERS : encoded.index(b"\n")]
+    place = b"id: %b-%d\n" % (epoch.encode(), item.publication) if item.publication else b""
+    return b'data: {"stream":"%b",%b\n%b\n' % (item.stream.name.encode(), members, place)
 
 
 def multiplexed_message(item: Item, epoch: str) -> bytes:
@@ -79,7 +81,8 @@ def multiplexed_message(item: Item, epoch: str) -> bytes:
         name = _EVENT_NAMES[type(item.notice)]
         members = encode(item.notice).removeprefix(b"{")
         return b'{"type":"%b",%b' % (name.encode(), members)
-    _, _, members = server_sent_event(item).rstrip(b"\n").partition(_DATA)
+    encoded = server_sent_event(item)
+    members = encoded[_MEMBERS : encoded.index(b"\n")]
     place = b'"position":"%b-%d",' % (epoch.encode(), item.publication) if item.publication else b""
     return b'{"stream":"%b",%b%b' % (item.stream.name.encode(), place, members)
 

@@ -58,7 +58,8 @@ class RateLimit:
             return None
         await trio.sleep(PAUSE_S)
         if request.blueprint == "market":
-            return sse.head() if request.method == "HEAD" else sse.busy(REASON)
+            returning = sse.return_of(request.headers, request.args)
+            return sse.head() if request.method == "HEAD" else sse.busy(REASON, returning)
         later_s = math.ceil(wait_s)
         detail = f"{REASON}; try again in {later_s} s"
         raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(later_s)})

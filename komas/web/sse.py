@@ -203,7 +203,7 @@ class EventBody(ResponseBody):
     async def __aenter__(self) -> Self:
         # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
         if (reason := self._admission.__enter__()) is not None:
-            self._waiting = iter([_busy(reason)])
+            self._waiting = iter([_busy(reason, self._options.returning)])
             return self
         try:
             self._subscribing = self._subscribe()
@@ -259,7 +259,7 @@ class EventBody(ResponseBody):
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:
         options = self._options
-        yield retry(RETRY_MS)
+        yield _first_lines(RETRY_MS, options.returning)
         yield from self._opening()
         is_lost = options.returning is not None and options.since is None
         yield from map(self._events.render, first_notices(self._hub.status, options.streams, is_lost=is_lost))
@@ -327,9 +327,9 @@ def respond(body: EventBody) -> Response:
     return response
 
 
-def busy(reason: str) -> Response:
+def busy(reason: str, returning: Return | None) -> Response:
     """Answer with ``busy`` and the end of the stream."""
-    return Response(_busy(reason), 200, HEADERS)
+    return Response(_busy(reason, returning), 200, HEADERS)
 
 
 def head() -> Response:
@@ -339,14 +339,20 @@ def head() -> Response:
     return response
 
 
-def _busy(reason: str) -> bytes:
+def _busy(reason: str, returning: Return | None) -> bytes:
     """What a client is turned away with: a browser's EventSource gives up for good on any status but 200."""
-    return retry(BUSY_RETRY_MS) + named_event("busy", {"reason": reason})
+    return _first_lines(BUSY_RETRY_MS, returning) + named_event("busy", {"reason": reason})
 
 
-def retry(between_ms: tuple[int, int]) -> bytes:
-    """When to come back after a cut: the first line of the first event, for by itself it would be an empty one."""
-    return b"retry: %d\n" % random.randint(*between_ms)  # noqa: S311 - spreads load, guards nothing
+def _first_lines(retry_ms: tuple[int, int], returning: Return | None) -> bytes:
+    """When to come back after a cut, and the place that the client has come back with: lines of the first event.
+
+    By themselves they would be an event without data. The place is the client's own until an event has another; who
+    takes the ``id`` of each event for it, as the loop in httpx-sse's README does, forgot it at a notice without one.
+    """
+    delay = random.randint(*retry_ms)  # noqa: S311 - spreads load, guards nothing
+    place = "" if returning is None or returning.position is None else f"id: {returning.position}\n"
+    return f"retry: {delay}\n{place}".encode()
 
 
 def _chunks(events: Sequence[bytes]) -> Iterator[bytes]:

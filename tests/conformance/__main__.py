@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from tests.conformance import autobahn, description, http_lint
+from tests.conformance import autobahn, description, http_lint, sse_clients, websocket_clients
 from tests.conformance.counterparts import Absent, Row
 
 PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
@@ -15,6 +15,8 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
     "http": http_lint.run,
     "websocket-client": autobahn.run_client,
     "websocket-server": autobahn.run_server,
+    "sse-clients": sse_clients.run,
+    "websocket-clients": websocket_clients.run,
 }
 
 

@@ -55,6 +55,18 @@ def python_with(place: Path, *packages: str, interpreter: str = sys.executable) 
     return python
 
 
+def node_with(place: Path, *packages: str) -> Path:
+    """A folder whose scripts find these packages of npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Absent("there is no npm here")
+    home = place / "node"
+    home.mkdir()
+    (home / "package.json").write_text('{"private": true}')
+    install([npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "--save-exact", *packages], home)
+    return home
+
+
 def python_of(version: str) -> Path:
     """An interpreter of a version that komas itself does not run on, from the PATH or from pyenv."""
     found = shutil.which(f"python{version}")

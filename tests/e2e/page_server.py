@@ -462,7 +462,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send(self, event: str, data: str, position: str = "") -> None:
         head = f"event: {event}\n" if event else ""
         number = f"id: {position}\n" if position else ""
-        self.wfile.write(f"{head}{number}data: {data}\n\n".encode())
+        self.wfile.write(f"{head}data: {data}\n{number}\n".encode())
         self.wfile.flush()
 
     def follow(self, streams: list[str], history: int) -> None:

@@ -215,16 +215,21 @@ def test_a_proxy_that_compresses_holds_no_events_back(plain: Server, tmp_path: P
 
 @pytest.mark.parametrize("proxy", OF_OURS, ids=lambda proxy: proxy.__name__)
 def test_an_event_stream_is_told_to_come_back_while_komas_is_away(proxy: Proxy, tmp_path: Path) -> None:
-    """200 and ``retry:``: on 502 an EventSource gives up for good. Everything else says 502 or 503."""
+    """200 and ``retry:``: on 502 an EventSource gives up for good. Everything else says 502 or 503.
+
+    With the place that it had: who takes the ``id`` of each event for it, as httpx-sse's README does, kept none.
+    """
     with serving(tmp_path / "data", "--upstream", "ws://127.0.0.1:9") as server:
         pass
     with proxying(proxy, tmp_path / "proxy", server.port) as port:
-        answer = httpx.get(f"http://127.0.0.1:{port}/api/ws/sse/prices?symbols=BTCUSDT", timeout=PATIENCE_S)
+        url = f"http://127.0.0.1:{port}/api/ws/sse/trades?symbol=BTCUSDT"
+        answer = httpx.get(url, headers={"Last-Event-ID": "abc-7"}, timeout=PATIENCE_S)
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-cache, no-transform"
-        retry, name, data, *end = answer.text.split("\n")
+        retry, place, name, data, *end = answer.text.split("\n")
         assert 2000 <= int(retry.removeprefix("retry: ")) <= 6000
+        assert place == "id: abc-7"
         assert name == "event: busy"
         assert json.loads(data.removeprefix("data: ")) == {"reason": "komas is away"}
         assert end == ["", ""]

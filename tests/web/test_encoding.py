@@ -13,7 +13,7 @@ from wsproto.events import TextMessage
 from komas.model.codec import NoticeEnvelope
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.signals import SignalEnvelope, SignalEvent
-from komas.web.encoding import SignalFrames, message, named_event, server_sent_event
+from komas.web.encoding import SignalFrames, message, multiplexed_event, named_event, server_sent_event
 from tests.builders import KLINE, TICKER, TRADE, enveloped, kline, ticker, trade
 
 
@@ -34,10 +34,21 @@ def test_a_fact_is_encoded_once() -> None:
 
 def test_only_resumable_facts_carry_an_id() -> None:
     """Trades and closed candles do, tickers and open candles do not."""
-    assert server_sent_event(enveloped(TRADE, trade(7), 0, "abc")).startswith(b"id: abc-7\ndata: {")
-    assert server_sent_event(enveloped(KLINE, kline(1, closed=True), 0, "abc")).startswith(b"id: abc-60000\ndata: {")
-    assert server_sent_event(enveloped(KLINE, kline(1), 0, "abc")).startswith(b"data: {")
-    assert server_sent_event(enveloped(TICKER, ticker(), 0, "abc")).startswith(b"data: {")
+    assert server_sent_event(enveloped(TRADE, trade(7), 0, "abc")).endswith(b"}\nid: abc-7\n\n")
+    assert server_sent_event(enveloped(KLINE, kline(1, closed=True), 0, "abc")).endswith(b"}\nid: abc-60000\n\n")
+    assert server_sent_event(enveloped(KLINE, kline(1), 0, "abc")).endswith(b"}\n\n")
+    assert server_sent_event(enveloped(TICKER, ticker(), 0, "abc")).endswith(b"}\n\n")
+
+
+def test_an_id_comes_after_what_it_is_the_id_of() -> None:
+    """@microsoft/fetch-event-source counts an id as soon as it is there: cut off before the data, it lost the event."""
+    envelope = enveloped(TRADE, trade(7), 0, "abc")
+    envelope.publication = 5
+    for event in (server_sent_event(envelope), multiplexed_event(envelope, "def")):
+        data, place, *end = event.split(b"\n")
+        assert json.loads(data.removeprefix(b"data: "))["data"]["trade_id"] == 7
+        assert place in (b"id: abc-7", b"id: def-5")
+        assert end == [b"", b""]
 
 
 def test_an_event_is_one_line_of_data() -> None:

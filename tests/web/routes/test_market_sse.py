@@ -27,6 +27,7 @@ from tests.web.harness import Events, WebHarness, web_harness
 PRICES = "/api/ws/sse/prices?symbols=BTCUSDT"
 TRADES = "/api/ws/sse/trades?symbol=BTCUSDT"
 KLINES = "/api/ws/sse/klines?symbol=BTCUSDT"
+MANY = "/api/ws/sse/stream?streams=btcusdt@trade"
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -93,6 +94,24 @@ async def test_no_client_gets_an_event_without_data(autojump_clock: trio.testing
     assert {event.event for event in received} >= {"message", "busy"}
     assert all(json.loads(event.data) for event in received)
     assert [event.retry is not None for event in received].count(True) == 2
+
+
+async def test_a_notice_does_not_take_a_clients_place_from_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """httpx-sse's README takes the id of each event for its place: without one, it came back with none."""
+    async with web_harness(tmp_path, Settings(max_sse_per_address=1)) as harness:
+        epoch = await _epoch(harness, trade(1))
+        for target, position in ((TRADES, f"{epoch}-1"), (MANY, f"{harness.services.hub.epoch}-1")):
+            headers = [("Host", "localhost"), ("Last-Event-ID", position)]
+            async with harness.stream(target, headers=headers) as events:
+                greeting = await _until(events, b"event: ")
+                busy = (await harness.call("GET", target, headers=headers)).body
+            for seen in (greeting, busy):
+                response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=seen + b"\n\n")
+                first = next(httpx_sse.EventSource(response).iter_sse())
+                assert first.event != "message"
+                assert first.id == position
 
 
 async def test_clients_that_were_cut_off_together_come_back_one_by_one(
@@ -344,7 +363,7 @@ async def test_a_candle_listener_gets_the_current_candle(
         async with harness.stream(KLINES) as events:
             assert b"id: " not in await _until(events, b'"is_closed":false')
             harness.services.hub.publish(KLINE, kline(1, closed=True), 0)
-            assert b"-60000\ndata: " in await _until(events, b'"is_closed":true')
+            assert b"-60000\n\n" in await _until(events, b'"is_closed":true')
 
 
 async def test_a_slow_reader_is_told_what_it_lost(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
