@@ -131,14 +131,18 @@ def test_the_callbacks_example(tmp_path: Path) -> None:
 
 
 def test_watching_from_a_pipe(demo: Server) -> None:
-    """One line for each event."""
+    """A heading, then one line for each event: the whole moment, and every digit but zeros at the end."""
+    moment, number = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", r"\d+(\.\d*[1-9])?"
     for what, pattern in (
-        (["prices", "BTCUSDT"], r"^\d\d:\d\d:\d\d\.\d{3}\tBTCUSDT\t\d+\.\d{8}\t[+-]"),
-        (["klines", "BTCUSDT", "--interval", "1s"], r"\tBTCUSDT\t.*\t(open|closed)$"),
-        (["trades", "BTCUSDT"], r"\tBTCUSDT\t.*\t(buy|sell)\t\d+$"),
+        (["prices", "BTCUSDT"], rf"^{moment}\tBTCUSDT\t{number}\t[+-]?{number}\t[+-]?{number}(\t{number}){{5}}$"),
+        (["klines", "BTCUSDT", "--interval", "1s"], rf"^{moment}\tBTCUSDT\t1s(\t{number}){{7}}\t(open|closed)$"),
+        (["trades", "BTCUSDT"], rf"^{moment}\tBTCUSDT(\t{number}){{3}}\t(buy|sell)\t\d+$"),
+        (["depth", "BTCUSDT"], rf"^{moment}\tBTCUSDT(\t{number}){{5}}\t\d+$"),
+        (["status"], rf"^{moment}\tconnected\tyes(\t{number}){{14}}\t$"),
     ):
         command = [sys.executable, "-u", "-m", "komas", "watch", *what, "--server", demo.url]
         with running(command) as process:
+            process.line("^time\t")
             process.line(pattern)
 
 
@@ -147,6 +151,10 @@ def test_watching_what_the_server_refuses(demo: Server) -> None:
     with running([sys.executable, "-m", "komas", "watch", "prices", "NOPEUSDT", "--server", demo.url]) as process:
         assert process.ended() == 2
         assert process.output == ["komas: the server says: NOPEUSDT is not a symbol of the exchange"]
+    with running([sys.executable, "-m", "komas", "watch", "depth", "btcusd", "--server", demo.url]) as process:
+        assert process.ended() == 2
+        words = "BTCUSD is not a symbol of the exchange; did you mean BTCUSDT?"
+        assert process.output == [f"komas: the server says: {words}"]
 
 
 def test_the_demo_says_what_to_do_next(tmp_path: Path) -> None:
