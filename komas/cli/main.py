@@ -18,6 +18,7 @@ from komas.cli.backup import add_backup
 from komas.cli.loading import for_good
 from komas.cli.parser import WRONG_USAGE, Parser
 from komas.cli.ports import is_taken, say_taken
+from komas.cli.progress import Progress
 from komas.cli.serve_options import add_settings_to, given_settings
 from komas.cli.signals import add_signal, add_token, add_vip, demo_token
 from komas.cli.watch.options import add_watch
@@ -195,14 +196,16 @@ def _simulate(options: argparse.Namespace) -> None:
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             try:
-                simulator: Simulator = await nursery.start(simulate, chosen)
+                simulator: Simulator = await nursery.start(partial(simulate, chosen, report=progress))
             except CallerError as error:
                 if is_taken(error.__cause__):
                     raise CallerError(say_taken([chosen.bind])) from error
                 raise
+            progress.clear()
             _write(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}")
 
-    trio.run(_until_signalled, run)
+    with Progress() as progress:
+        trio.run(_until_signalled, run)
 
 
 async def _until_signalled(work: Callable[[], Awaitable[None]]) -> None:
