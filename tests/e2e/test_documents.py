@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.browser import browsing, evaluate, needs_chromium, showing
-from tests.e2e.processes import PATIENCE_S, Server, running, serving, simulating, wait_for
+from tests.e2e.processes import PATIENCE_S, ROOT, Server, running, serving, simulating, wait_for
 
 # Printed for localhost:8000; only the port is another here.
 CURL = (
@@ -144,6 +145,25 @@ def test_watching_from_a_pipe(demo: Server) -> None:
         with running(command) as process:
             process.line("^time\t")
             process.line(pattern)
+
+
+def _terminal_lines() -> list[str]:
+    page = (ROOT / "docs" / "terminal.md").read_text("utf-8")
+    [block] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    return [line.partition("#")[0].strip() for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", _terminal_lines())
+def test_each_line_of_the_terminal_page(line: str, demo: Server) -> None:
+    """Into a pipe; what ends by itself ends well."""
+    watch = f"{shlex.quote(sys.executable)} -u -m komas watch --server {demo.url}"
+    with running(["bash", "-c", f"set -o pipefail; {line.replace('komas watch', watch)}"]) as process:
+        process.line(r'^\{"type":"(connection|trade)"' if "--json" in line else "^time\t")
+        if "head" in line:
+            assert process.ended() == 0
+            assert len(process.output) == 3
+        else:
+            process.line(r"^\d{4}-\d\d-\d\dT.*\t")
 
 
 def test_watching_what_the_server_refuses(demo: Server) -> None:

@@ -128,4 +128,5 @@ async def _alike(client: httpx.AsyncClient, symbol: str) -> list[str]:
 
 def failure_words(error: BaseException) -> str:
     """Why a request failed, fit for a terminal."""
-    return shown(words_of(error))
+    hint = "; is komas serve running there?" if isinstance(error, httpx.ConnectError) else ""
+    return f"{shown(words_of(error))}{hint}"

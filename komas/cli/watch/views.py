@@ -31,7 +31,7 @@ from komas.model.codec import iso_ms
 from komas.model.market import AggTrade, Kline, Ticker, Trade
 
 _SIZE_CELLS: Final = 32  # of the bar of the largest trade on the screen
-SPARK: Final = 16  # values in the first line
+SPARK: Final = 12  # values in the first line
 KEPT: Final = 200  # newest rows: more than a terminal has
 
 Row = tuple[str, ...]

@@ -179,6 +179,21 @@ def test_signals_change_with_their_updates_and_the_oldest_go() -> None:
     assert view.direction(signal(1, position="SHORT")) == -1
 
 
+def test_what_is_shown_without_a_connection_is_said_to_be_old() -> None:
+    """A server that is away is not ready, whatever it said last; words tell it, colours too."""
+    view, link, title = StatusView(), LinkState(), Title("status", "http://127.0.0.1:8000")
+    view.learn(_status())
+    link.take(connection("connected"), NOW_MS)
+    lines = frame(title, view, link, SIZES[1], NOW_MS)
+    assert text_of(lines[0]).startswith("status  not ready")
+    assert _style(lines, "connected") == "good"
+    link.take(connection("lost", reason="refused", retry_in_s=4.0), NOW_MS)
+    lines = frame(title, view, link, SIZES[1], NOW_MS)
+    assert text_of(lines[0]).startswith("status  last known ")
+    assert text_of(lines[0]).endswith("away, again in 4.0 s")
+    assert {span.style for line in lines[1:-1] for span in line} == {"dim"}
+
+
 def test_status_says_what_is_wrong() -> None:
     """In words, doubtful streams first, with ages by the server's own clock."""
     view = StatusView()
