@@ -43,6 +43,11 @@ def _status(*arguments: str) -> int:
         (["simulate", "--speed", "-1", "--bind", "127.0.0.1:0"], "speed"),
         (["simulate", "--replay", "nothing.gz", "--bind", "127.0.0.1:0"], "nothing.gz"),
         (["watch", "weather"], "invalid choice: 'weather'; choose from prices klines"),
+        (["watch"], "required: prices|klines|trades|depth|signals|status\n"),
+        (
+            ["watch", "prices", "--server", "http://u:p@127.0.0.1:1"],
+            "komas: http://127.0.0.1:1 cannot be asked for its",
+        ),
         (["watch", "BTCUSDT"], "did you mean komas watch prices BTCUSDT?"),
         (["watch", "klines", "BTCUSDT", "--interval", "60m"], "got '60m'; did you mean 1h? accepted: 1s 1m 3m"),
         (["watch", "klines", "BTCUSDT", "--interval", "7D"], "did you mean 1w?"),

@@ -11,7 +11,7 @@ import msgspec
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
 from komas.cli.watch.records import market_record, notice_record, words
-from komas.cli.watch.server import Link, Put, failure_words, now_ms, open_client, refusal
+from komas.cli.watch.server import Link, Put, failure_words, now_ms, open_client, refusal, shown_address
 from komas.errors import CallerError
 
 READ_TIMEOUT_S: Final = 60.0  # the server sends a comment every 30 s at least
@@ -81,9 +81,13 @@ async def _streamed(client: httpx.AsyncClient) -> tuple[str, ...]:
         response = (await client.get("/api/ws/streams")).raise_for_status()
         rows = msgspec.json.decode(response.content, type=_Rows).streams
     except httpx.HTTPError as error:
-        raise CallerError(f"{client.base_url} cannot be asked for its streams: {failure_words(error)}") from error
+        raise CallerError(
+            f"{shown_address(str(client.base_url))} cannot be asked for its streams: {failure_words(error)}"
+        ) from error
     except (msgspec.MsgspecError, UnicodeError):
-        raise CallerError(f"{client.base_url} is not a komas server: it does not tell its streams") from None
+        raise CallerError(
+            f"{shown_address(str(client.base_url))} is not a komas server: it does not tell its streams"
+        ) from None
     return tuple(dict.fromkeys(row.symbol for row in rows))
 
 
@@ -131,7 +135,7 @@ async def _check(client: httpx.AsyncClient, source: EventSource) -> None:
     if response.status_code != httpx.codes.OK:
         raise await refusal(client, response)
     if not response.headers.get("content-type", "").startswith(_SSE):
-        raise CallerError(f"{client.base_url} is not a komas server: it sends no events")
+        raise CallerError(f"{shown_address(str(client.base_url))} is not a komas server: it sends no events")
 
 
 def _id_of(event: ServerSentEvent) -> str:

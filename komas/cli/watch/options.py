@@ -21,7 +21,11 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
     """``komas watch``."""
     parser.add_argument("what", type=_view, metavar="|".join(VIEWS), help="what to watch")
     parser.add_argument(
-        "symbols", nargs="*", metavar="BTCUSDT", help="prices: symbols; klines, trades and depth: one; others: none"
+        "symbols",
+        nargs="*",
+        default=[],
+        metavar="BTCUSDT",
+        help="prices: symbols; klines, trades and depth: one; others: none",
     )
     parser.add_argument("--server", default="http://127.0.0.1:8000", help="address of a komas server")
     parser.add_argument("--interval", type=read_interval, default="1m", metavar="1m", help="of candles")

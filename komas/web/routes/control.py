@@ -354,7 +354,11 @@ def _status(services: Services) -> StatusBody:
         uptime_seconds=rows[0].uptime_seconds if counts[0].connections else 0.0,
         reason=primary.status.reason,
         connections=rows,
-        gaps=GapCounts(*(sum(getattr(fill, key) for fill in fills) for key in ("gaps", "filled", "declared"))),
+        gaps=GapCounts(
+            found=sum(fill.gaps for fill in fills),
+            filled=sum(fill.filled for fill in fills),
+            declared=sum(fill.declared for fill in fills),
+        ),
         timestamp=iso_ms(services.clock_ms()),
     )
 
