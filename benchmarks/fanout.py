@@ -19,6 +19,7 @@ from benchmarks.feeder import NS, Order, Sent
 from benchmarks.peers import servers
 from benchmarks.processes import Child, child, komas
 from benchmarks.report import Row, medians
+from komas.cli.progress import counted
 
 GRACE_S: Final = 10.0  # for a server that fell behind; what is not there by then is not delivered
 SETTLE_S: Final = 0.5
@@ -116,13 +117,13 @@ def relay_server() -> Iterator[_Server]:
 
 def measure(load: Load, rounds: int) -> Row:
     """Medians of some rounds against komas, each with a fresh server."""
-    return medians([_round(komas_server(), load) for _ in range(rounds)])
+    return medians([_round(komas_server(), load) for _ in counted(range(rounds), "round")])
 
 
 def compare(load: Load, rounds: int) -> list[Row]:
     """Komas and its peers under the same load: medians of alternating rounds, and what is komas's share of each."""
     results: dict[str, list[Row]] = {name: [] for name in peers()}
-    for _ in range(rounds):
+    for _ in counted(range(rounds), "round"):
         for name, serving in peers().items():
             results[name].append(_round(serving(), load))
     rows = [medians(rounds_of) for rounds_of in results.values()]
@@ -139,7 +140,7 @@ def delays(rounds: int) -> list[Row]:
     """
     servers_of = {"bare writes": bare_server, "bare relay": relay_server, **peers()}
     results: dict[str, list[Row]] = {name: [] for name in servers_of}
-    for _ in range(rounds):
+    for _ in counted(range(rounds), "round"):
         bare_ms = float("nan")
         for name, serving in servers_of.items():
             row = _round(serving(), IDLE)

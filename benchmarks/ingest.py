@@ -18,6 +18,7 @@ from benchmarks.peers import clients
 from benchmarks.processes import child
 from benchmarks.readers import Reading, Task
 from benchmarks.report import Row, medians
+from komas.cli.progress import counted
 
 CAPTURE: Final = Path(__file__).resolve().parents[2] / "shared" / "captures" / "btcusdt_20240808.gz"
 READ_S: Final = 60.0  # one reader, one replay
@@ -47,7 +48,7 @@ def measure(rounds: int, what: str) -> tuple[str, list[Row]]:
         with child(other, blast.blast, capture, CONTENTS[what], TIMES) as exchange:
             content = exchange.hear(PREPARE_S)
             assert isinstance(content, blast.Content)
-            for _ in range(rounds):
+            for _ in counted(range(rounds), "round"):
                 for name, rows_of in results.items():
                     rows_of.append(_round(name, exchange.pid, content))
     rows = [medians(rows) for rows in results.values()]

@@ -20,6 +20,7 @@ from typing import Final
 
 import trio
 
+from komas.cli.progress import counted
 from komas.model.signals import Principal, SignalInsert
 from komas.settings import Settings
 from komas.signals.database import SignalDatabase
@@ -42,7 +43,7 @@ def run(rounds: int, seed: int) -> bool:
         ledger = SignalDatabase(folder / "komas.db")
         ledger.open()
         ledger.close()
-        for life in range(rounds):
+        for life in counted(range(rounds), "kill"):
             said = _live(folder, life, chance.uniform(*LIVES_S))
             for line in said.split(b"\n")[:-1]:
                 key, number = line.decode().split()

@@ -22,6 +22,7 @@ import msgspec
 from benchmarks import machine
 from benchmarks.processes import child, komas
 from benchmarks.report import Row, medians
+from komas.cli.progress import counted
 from komas.signals.tokens import SCOPE_PUBLISH, Issuer, Rules
 
 NS: Final = 10**9
@@ -47,7 +48,7 @@ POINTS: Final = (Load(1, 5, 50), Load(100, 5, 50), Load(1000, 2, 20))
 
 def measure(load: Load, rounds: int) -> Row:
     """The row of one load."""
-    return medians([_round(load) for _ in range(rounds)])
+    return medians([_round(load) for _ in counted(range(rounds), "round")])
 
 
 def _round(load: Load) -> Row:

@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks import machine
 from benchmarks.processes import stop
 from benchmarks.report import Row, medians
+from komas.cli.progress import counted
 
 TITLE: Final = "from the start of the process to its first line"
 NOBODY: Final = "ws://127.0.0.1:9"  # there is no network to wait for
@@ -25,7 +26,7 @@ def measure(rounds: int) -> list[Row]:
     # Modules are compiled once, as everywhere, whatever this shell says.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     rows: dict[str, list[Row]] = {}
-    for _ in range(rounds):
+    for _ in counted(range(rounds), "round"):
         with TemporaryDirectory(prefix="komas-bench-") as folder:
             for what, arguments in (
                 ("Python alone", ("-c", "print(1)")),

@@ -21,6 +21,7 @@ from benchmarks.feeder import NS
 from benchmarks.processes import child
 from benchmarks.readers import SETTLE_S
 from benchmarks.report import Row, medians
+from komas.cli.progress import counted
 from komas.simulator import frames
 
 TITLE: Final = "one listener to many streams: exchange socket → hub listener"
@@ -34,7 +35,7 @@ WAIT_S: Final = 120.0
 
 def measure(count: int, rounds: int) -> Row:
     """The row of so many streams."""
-    return medians([_round(count) for _ in range(rounds)])
+    return medians([_round(count) for _ in counted(range(rounds), "round")])
 
 
 def _round(count: int) -> Row:

@@ -6,6 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from komas.cli.progress import Progress
 from komas.cli.signals import add_settings, settings_of
 from komas.errors import CallerError
 
@@ -28,6 +29,11 @@ def _back_up(options: argparse.Namespace) -> None:
     if database is None:
         line = shlex.join(["pg_dump", "--format=custom", f"--file={options.file}", plain_address(str(place))])
         raise CallerError(f"komas backup copies SQLite files; this database is PostgreSQL's, so run: {line}")
-    done = back_up(database, options.file, overwrites=options.overwrite)
+    with Progress() as progress:
+
+        def show(done: int, total: int) -> None:
+            progress("copying" if done < total else "checking", done, total)
+
+        done = back_up(database, options.file, overwrites=options.overwrite, between_steps=show)
     last = f"up to signal {done.signal_id}, position {done.position}" if done.position else "no signal yet"
     print(f"{options.file}: {done.size_bytes:,} bytes, {last}")

@@ -17,11 +17,12 @@ from komas.cli.backup import add_backup
 from komas.cli.loading import for_good, stays
 from komas.cli.parser import WRONG_USAGE, Parser
 from komas.cli.ports import is_taken, say_taken
+from komas.cli.progress import Progress
 from komas.cli.serve_options import add_settings_to, given_settings
-from komas.cli.signals import add_signal, add_token, add_vip, why_unauthorized
+from komas.cli.signals import add_signal, add_token, add_vip
+from komas.cli.watch.options import add_watch
 from komas.cli.welcome import welcome
 from komas.errors import CallerError, KomasError, first_of
-from komas.model.streams import INTERVALS
 from komas.settings import Settings, load
 from komas.shutdown import INTERRUPTED, first_signal
 
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add_vip(verbs.add_parser("vip", help="grant, revoke and list VIPs"))
     add_signal(verbs.add_parser("signal", help="publish and update signals"))
     add_backup(verbs.add_parser("backup", help="copy the database of signals, also of a server that runs"))
-    _add_watch(verbs.add_parser("watch", help="a live view in the terminal of what a komas server sends"))
+    add_watch(verbs.add_parser("watch", help="a live view in the terminal of what a komas server sends"))
     return parser
 
 
@@ -184,14 +185,16 @@ def _simulate(options: argparse.Namespace) -> None:
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             try:
-                simulator: Simulator = await nursery.start(simulate, chosen)
+                simulator: Simulator = await nursery.start(partial(simulate, chosen, report=progress))
             except CallerError as error:
                 if is_taken(error.__cause__):
                     raise CallerError(say_taken([chosen.bind])) from error
                 raise
+            progress.clear()
             _write(f"simulated exchange on {simulator.ws_url} and {simulator.rest_url}")
 
-    trio.run(_until_signalled, run)
+    with Progress() as progress:
+        trio.run(_until_signalled, run)
 
 
 async def _until_signalled(work: Callable[[], Awaitable[None]]) -> None:
@@ -200,47 +203,3 @@ async def _until_signalled(work: Callable[[], Awaitable[None]]) -> None:
         await nursery.start(first_signal, nursery.cancel_scope.cancel)
         await work()
         nursery.cancel_scope.cancel()
-
-
-def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("prices", "klines", "trades", "signals"), help="what to watch")
-    parser.add_argument("symbols", nargs="?", default="", help="symbols with commas (klines and trades: one)")
-    parser.add_argument("--server", default="http://127.0.0.1:8000", help="address of a komas server")
-    parser.add_argument("--interval", default="1m", choices=tuple(INTERVALS), metavar="1m", help="of candles")
-    parser.add_argument("--aggregate", action="store_true", help="aggregate trades instead of single ones")
-    parser.add_argument("--token", default=os.environ.get("KOMAS_TOKEN", ""), help="a VIP's, for signals")
-    parser.add_argument("--since-id", default="", metavar="N", help="signals: begin with what came after this one")
-    parser.add_argument("--type", default="", metavar="A,B", help="signals: of these types alone")
-    parser.add_argument("--coin", default="", metavar="BTC,ETH", help="signals: of these coins alone")
-    parser.set_defaults(run=_watch)
-
-
-def _watch(options: argparse.Namespace) -> None:
-    if options.what == "signals":
-        _watch_signals(options)
-        return
-    from komas.cli.watch import View, watch
-
-    view = View(
-        server=options.server,
-        what=options.what,
-        symbols=options.symbols,
-        interval=options.interval,
-        aggregate=options.aggregate,
-    )
-    trio.run(_until_signalled, partial(watch, view))
-
-
-def _watch_signals(options: argparse.Namespace) -> None:
-    from komas.cli.watch_signals import watch_signals
-
-    watch = partial(
-        watch_signals,
-        options.server,
-        options.token,
-        options.since_id,
-        types=options.type,
-        coins=options.coin,
-        why_unauthorized=why_unauthorized,
-    )
-    trio.run(_until_signalled, watch)

@@ -31,15 +31,16 @@ class Backup(msgspec.Struct, frozen=True):
     position: int
 
 
-def _go_on() -> None:
+def _go_on(_done: int, _total: int) -> None:
     """Do nothing; but Python looks for signals meanwhile."""
 
 
 def back_up(
-    database: Path, target: Path, *, overwrites: bool = False, between_steps: Callable[[], None] = _go_on
+    database: Path, target: Path, *, overwrites: bool = False, between_steps: Callable[[int, int], None] = _go_on
 ) -> Backup:
     """Copy a database file; the copy has its name once it is whole, checked and on disk. Only its owner may read it.
 
+    ``between_steps`` is called with how many pages are copied, and of how many.
     Raises ``CallerError`` for a target that cannot be one, ``StoreUnavailable`` for a database that cannot be copied.
     """
     _check_target(database, target, overwrites=overwrites)
@@ -103,7 +104,7 @@ def _translated(database: Path, target: Path) -> Iterator[None]:
         raise StoreUnavailable(f"{database} cannot be copied to {target}: {error.strerror}") from error
 
 
-def _copy(database: Path, draft: Path, between_steps: Callable[[], None]) -> None:
+def _copy(database: Path, draft: Path, between_steps: Callable[[int, int], None]) -> None:
     source = sqlite3.connect(
         f"{database.absolute().as_uri()}?mode=rw",  # which makes no file
         uri=True,
@@ -117,7 +118,7 @@ def _copy(database: Path, draft: Path, between_steps: Callable[[], None]) -> Non
             # server for ever. Without a WAL this would hold up writers.
             source.execute("BEGIN")
             source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        source.backup(copy, pages=PAGES_OF_A_STEP, progress=lambda *_: between_steps())
+        source.backup(copy, pages=PAGES_OF_A_STEP, progress=lambda _, left, total: between_steps(total - left, total))
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, also where none can be made beside it
 
 

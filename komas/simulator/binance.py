@@ -12,17 +12,17 @@ from komas.simulator.exchange import Exchange
 from komas.simulator.fault_script import read_script
 from komas.simulator.options import Limits, SimOptions, Simulator, checked
 from komas.simulator.player import Player, ReplayPlayer, SyntheticPlayer
-from komas.simulator.replay import read_captures
+from komas.simulator.replay import Report, read_captures, silent
 
 __all__ = ["Limits", "SimOptions", "Simulator", "make_player", "simulate"]
 
 MS = 1_000
 
 
-def make_player(options: SimOptions, wall: Callable[[], float]) -> Player:
+def make_player(options: SimOptions, wall: Callable[[], float], report: Report = silent) -> Player:
     """What plays the market: the captures where there are any."""
     if options.replay:
-        return ReplayPlayer(read_captures(options.replay), loop=options.loop)
+        return ReplayPlayer(read_captures(options.replay, report), loop=options.loop, report=report)
     return SyntheticPlayer(options.symbols, options.seed, int(wall() * MS))
 
 
@@ -30,15 +30,17 @@ async def simulate(
     options: SimOptions,
     *,
     wall: Callable[[], float] = time.time,
+    report: Report = silent,
     task_status: trio.TaskStatus[Simulator] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Simulate the exchange until cancelled; ``started`` hands over a ``Simulator`` once connections are accepted.
 
-    ``CallerError`` names an option that cannot be used. ``wall`` is the clock that a synthetic market starts at.
+    ``CallerError`` names an option that cannot be used. ``wall`` is the clock that a synthetic market starts at,
+    ``report`` is told how far reading and playing a capture is.
     """
     host, port = checked(options)
     faults = read_script(options.script) if options.script else ()
-    exchange = Exchange(options, make_player(options, wall), faults, wall=wall)
+    exchange = Exchange(options, make_player(options, wall, report), faults, wall=wall)
     listeners = await _open(host, port)
     port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:

@@ -21,11 +21,13 @@ from komas.simulator.replay import (
     TRADE,
     Capture,
     Line,
+    Report,
     SnapshotText,
     TradeText,
     event_ms,
     levels,
     payload,
+    silent,
 )
 from komas.simulator.symbol_state import Pair
 from komas.simulator.tape import SymbolTape, Tape
@@ -102,10 +104,14 @@ def _pair(tape: SymbolTape, seed: int, begun_ms: int) -> Pair:
 
 
 class ReplayPlayer:
-    """Plays a capture; its streams go out as they came, all others are derived from its trades and its book."""
+    """Plays a capture; its streams go out as they came, all others are derived from its trades and its book.
 
-    def __init__(self, capture: Capture, *, loop: bool) -> None:
+    ``report`` is told how far it is.
+    """
+
+    def __init__(self, capture: Capture, *, loop: bool, report: Report = silent) -> None:
         self.capture = capture
+        self._report = report
         self.shift_ms = 0
         pairs = [Pair(symbol, Book(), has_book=symbol in capture.with_book) for symbol in capture.symbols]
         self.market = Market(pairs, capture.first_ms, capture.streams)
@@ -135,6 +141,7 @@ class ReplayPlayer:
             self._over = True
             return self.market.advance(self.capture.last_ms) + self.market.finish_aggregates()
         self._last_ns = line.ns
+        self._report("playing", (line.ns - self._first_ns) % self.capture.span_ns, self.capture.span_ns)
         self._next = next(self._lines, None)
         events = self.market.advance(event_ms(line) - MOST_LATE_MS)
         text = payload(line)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -30,6 +30,15 @@ NUMBERS = re.compile(rb'"(t|a|f|l|F|L|u|U|lastUpdateId|E|T|O|C)":(\d+)')
 TIME_KEYS = frozenset({b"E", b"T", b"O", b"C"})
 BOOK_KEYS = frozenset({b"u", b"U", b"lastUpdateId"})
 FIRST_TIME = 10**12  # `t` from here on is a time in ms (a candle's); ids of trades are below (6.7e9 in 2026)
+
+
+# Told how long work goes on: what is done, how much of it, and of how much.
+Report: TypeAlias = Callable[[str, float, float], None]
+LINES_OF_A_REPORT = 10_000
+
+
+def silent(_what: str, _done: float, _total: float) -> None:
+    """Nobody is told."""
 
 
 class Line(NamedTuple):
@@ -156,20 +165,26 @@ class Capture:
         return Line(line.ns + passes * self.span_ns, line.symbol, line.stream, NUMBERS.sub(later, line.raw))
 
 
-def read_captures(paths: Iterable[Path]) -> Capture:
+def read_captures(paths: Iterable[Path], report: Report = silent) -> Capture:
     """Read whole files, gzip or plain; ``CallerError`` names the file, and the line where one is at fault."""
-    files = [_read(path) for path in paths]
+    files = [_read(path, report) for path in paths]
     return Capture(list(merge(*files, key=lambda line: line.ns)))
 
 
-def _read(path: Path) -> list[Line]:
+def _read(path: Path, report: Report) -> list[Line]:
     try:
         content = path.read_bytes()
         if content.startswith(GZIP_MAGIC):
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as fault:
         raise CallerError(f"replay: {path} cannot be read: {fault}", field="replay") from fault
-    lines = [_line(path, number, text) for number, text in enumerate(content.splitlines(), 1) if text.strip()]
+    texts = content.splitlines()
+    lines = []
+    for number, text in enumerate(texts, 1):
+        if text.strip():
+            lines.append(_line(path, number, text))
+        if not number % LINES_OF_A_REPORT:
+            report(f"reading {path.name}", number, len(texts))
     symbol = next((line.symbol for line in lines if line.stream), "")
     if not symbol:
         raise CallerError(f"replay: {path} holds no stream frames", field="replay")

@@ -162,6 +162,8 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         uptime_seconds={"type": "number", "description": "of the connection; 0 while there is none"},
         reason=_optional(_TEXT),
         connections={"type": "array", "items": _CONNECTION},
+        gaps=_object(found=_COUNT, filled=_COUNT, declared=_COUNT),
+        timestamp=_MOMENT,
     ),
     "Prices": _object(
         count=_COUNT,

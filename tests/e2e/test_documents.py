@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.browser import browsing, evaluate, needs_chromium, showing
-from tests.e2e.processes import PATIENCE_S, Server, running, serving, simulating, wait_for
+from tests.e2e.processes import PATIENCE_S, ROOT, Server, running, serving, simulating, wait_for
 
 # Printed for localhost:8000; only the port is another here.
 CURL = (
@@ -131,15 +132,38 @@ def test_the_callbacks_example(tmp_path: Path) -> None:
 
 
 def test_watching_from_a_pipe(demo: Server) -> None:
-    """One line for each event."""
+    """A heading, then one line for each event: the whole moment, and every digit but zeros at the end."""
+    moment, number = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", r"\d+(\.\d*[1-9])?"
     for what, pattern in (
-        (["prices", "BTCUSDT"], r"^\d\d:\d\d:\d\d\.\d{3}\tBTCUSDT\t\d+\.\d{8}\t[+-]"),
-        (["klines", "BTCUSDT", "--interval", "1s"], r"\tBTCUSDT\t.*\t(open|closed)$"),
-        (["trades", "BTCUSDT"], r"\tBTCUSDT\t.*\t(buy|sell)\t\d+$"),
+        (["prices", "BTCUSDT"], rf"^{moment}\tBTCUSDT\t{number}\t[+-]?{number}\t[+-]?{number}(\t{number}){{5}}$"),
+        (["klines", "BTCUSDT", "--interval", "1s"], rf"^{moment}\tBTCUSDT\t1s(\t{number}){{7}}\t(open|closed)$"),
+        (["trades", "BTCUSDT"], rf"^{moment}\tBTCUSDT(\t{number}){{3}}\t(buy|sell)\t\d+$"),
+        (["depth", "BTCUSDT"], rf"^{moment}\tBTCUSDT(\t{number}){{5}}\t\d+$"),
+        (["status"], rf"^{moment}\tconnected\tyes(\t{number}){{14}}\t$"),
     ):
         command = [sys.executable, "-u", "-m", "komas", "watch", *what, "--server", demo.url]
         with running(command) as process:
+            process.line("^time\t")
             process.line(pattern)
+
+
+def _terminal_lines() -> list[str]:
+    page = (ROOT / "docs" / "terminal.md").read_text("utf-8")
+    [block] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    return [line.partition("#")[0].strip() for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", _terminal_lines())
+def test_each_line_of_the_terminal_page(line: str, demo: Server) -> None:
+    """Into a pipe; what ends by itself ends well."""
+    watch = f"{shlex.quote(sys.executable)} -u -m komas watch --server {demo.url}"
+    with running(["bash", "-c", f"set -o pipefail; {line.replace('komas watch', watch)}"]) as process:
+        process.line(r'^\{"type":"(connection|trade)"' if "--json" in line else "^time\t")
+        if "head" in line:
+            assert process.ended() == 0
+            assert len(process.output) == 3
+        else:
+            process.line(r"^\d{4}-\d\d-\d\dT.*\t")
 
 
 def test_watching_what_the_server_refuses(demo: Server) -> None:
@@ -147,6 +171,10 @@ def test_watching_what_the_server_refuses(demo: Server) -> None:
     with running([sys.executable, "-m", "komas", "watch", "prices", "NOPEUSDT", "--server", demo.url]) as process:
         assert process.ended() == 2
         assert process.output == ["komas: the server says: NOPEUSDT is not a symbol of the exchange"]
+    with running([sys.executable, "-m", "komas", "watch", "depth", "btcusd", "--server", demo.url]) as process:
+        assert process.ended() == 2
+        words = "BTCUSD is not a symbol of the exchange; did you mean BTCUSDT?"
+        assert process.output == [f"komas: the server says: {words}"]
 
 
 def test_the_demo_says_what_to_do_next(tmp_path: Path) -> None:

@@ -83,8 +83,9 @@ def test_the_demo_sends_a_newcomer_a_signal(tmp_path: Path) -> None:
     with serving(tmp_path, "--demo") as server:
         line = server.process.line(r"^  komas (watch signals --server \S+ --token \S+)$")[1]
         with running(komas(*line.split())) as watching:
-            found = watching.line(r'^\{"type":"new_signal",.*"simulated":true')
-            assert json.loads(found.string)["signal_type"]
+            watching.line(r"^time\tmessage\tid\tsignal_type\t")
+            found = watching.line(r'\tnew_signal\t.*"simulated":true')
+            assert found.string.split("\t")[3]
 
 
 def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
@@ -92,9 +93,9 @@ def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     numbers: list[int] = []
     with serving(tmp_path, "--upstream", UNREACHABLE) as server:
         token = token_for(tmp_path, *VIP, "--scope", "signals:publish")
-        watch = running(komas("watch", "signals", "--server", server.url), {"KOMAS_TOKEN": token})
+        watch = running(komas("watch", "signals", "--json", "--server", server.url), {"KOMAS_TOKEN": token})
         with watch as watching:
-            watching.line("connected$")
+            watching.line('"state":"connected"')
             server.publish(token, number=1)
             numbers.append(int(watching.line(r'^\{"type":"new_signal".*"number":(\d+)')[1]))
             os.kill(server.process.pid, signal.SIGKILL)
@@ -113,9 +114,9 @@ def test_watching_some_coins_goes_on_after_a_restart(tmp_path: Path) -> None:
     found = r'^\{"type":"(?:new_signal|signal_update)".*"number":(\d+)'
     with serving(tmp_path, "--upstream", UNREACHABLE) as server:
         token = token_for(tmp_path, *VIP, "--scope", "signals:publish")
-        asked = ("watch", "signals", "--server", server.url, "--token", token)
+        asked = ("watch", "signals", "--json", "--server", server.url, "--token", token)
         with running(komas(*asked, "--type", "mexc_spot_futures,funding_rate", "--coin", "btc,NB")) as watching:
-            watching.line("connected$")
+            watching.line('"state":"connected"')
             server.publish(token, number=1, coin_name="ETH")
             server.publish(token, number=2, coin_name="BTC")
             numbers.append(int(watching.line(found)[1]))

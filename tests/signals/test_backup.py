@@ -74,16 +74,19 @@ def test_a_copy_is_of_one_moment_and_comes_to_its_end(database: SignalDatabase, 
     for _ in range(4 * PAGES_OF_A_STEP * PAGE_BYTES // 16_000):
         _publish(database, letters=16_000)
     last = database.counters().position
-    steps = 0
+    steps, told = 0, list[int]()
 
-    def commit() -> None:
+    def commit(done: int, total: int) -> None:
         nonlocal steps
         steps += 1
         assert steps < 100
+        assert 0 <= done <= total
+        told.append(done)
         _publish(database)  # which no copy holds up: it would wait for five seconds, and fail
 
     assert back_up(file, target, between_steps=commit).position == last
     assert steps > 3
+    assert told == sorted(told)
     assert _ids(target) == list(range(1, last + 1))
     assert database.counters().position == last + steps
 
@@ -109,7 +112,7 @@ def test_a_file_that_is_there_is_kept_unless_said(database: SignalDatabase, file
 def test_a_file_that_comes_meanwhile_is_kept(database: SignalDatabase, file: Path, target: Path) -> None:
     """Two copies at the same moment: one of them says so."""
     with pytest.raises(CallerError, match="is there already"):
-        back_up(file, target, between_steps=target.touch)
+        back_up(file, target, between_steps=lambda *_: target.touch())
     assert target.read_bytes() == b""
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
@@ -192,7 +195,7 @@ def test_a_damaged_database_gives_no_copy(database: SignalDatabase, file: Path, 
 def test_an_interrupted_copy_leaves_nothing_behind(database: SignalDatabase, file: Path, target: Path) -> None:
     """Ctrl-C is heard between two steps."""
 
-    def interrupt() -> None:
+    def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

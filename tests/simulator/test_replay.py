@@ -71,6 +71,27 @@ def played(player: ReplayPlayer) -> dict[str, list[Any]]:
     return found
 
 
+def test_reading_a_long_capture_is_told(tmp_path: Path) -> None:
+    """How many lines of how many."""
+    told: list[tuple[str, float, float]] = []
+    line = text(
+        5, "btcusdt@trade", {"e": "trade", "E": 1, "s": "BTCUSDT", "t": 1, "p": "1", "q": "1", "T": 1, "m": True}
+    )
+    read_captures([written(tmp_path / "long.gz", *[line] * 25_000)], lambda *each: told.append(each))
+    assert told == [("reading long.gz", 10_000, 25_000), ("reading long.gz", 20_000, 25_000)]
+
+
+def test_playing_a_capture_is_told(tmp_path: Path) -> None:
+    """Again from the beginning with each pass."""
+    told: list[float] = []
+    capture = read_captures([small(tmp_path)])
+    player = ReplayPlayer(capture, loop=True, report=lambda _what, done, total: told.append(done / total))
+    for _ in range(2 * len(capture.one_pass)):
+        player.step()
+    assert all(0 <= share < 1 for share in told)
+    assert sum(later < earlier for earlier, later in pairwise(told)) == 2
+
+
 def test_plays_captured_frames_and_derives_the_others(tmp_path: Path) -> None:
     """Trades go out as they came; aggregates of the same tape are derived from them."""
     player = ReplayPlayer(read_captures([small(tmp_path)]), loop=False)

@@ -40,6 +40,14 @@ class ConnectionRow(msgspec.Struct, frozen=True):
     messages_received: int
 
 
+class GapCounts(msgspec.Struct, frozen=True):
+    """Since the start: runs of missing events, events of them that were filled in, and gaps that were declared."""
+
+    found: int
+    filled: int
+    declared: int
+
+
 class StatusBody(msgspec.Struct, frozen=True):
     """``GET /api/ws/status``; ``uptime_seconds`` is the first connection's, 0 while there is none."""
 
@@ -55,6 +63,8 @@ class StatusBody(msgspec.Struct, frozen=True):
     uptime_seconds: float
     reason: str | None
     connections: tuple[ConnectionRow, ...]
+    gaps: GapCounts
+    timestamp: str
 
 
 class StreamRow(msgspec.Struct, frozen=True):
@@ -325,6 +335,7 @@ def _why_not(markets: Sequence[Market], what: str) -> ProblemError:
 def _status(services: Services) -> StatusBody:
     primary = services.markets.primary.feed
     counts = [market.feed.statistics() for market in services.markets]
+    fills = [market.gap_filler.statistics() for market in services.markets]
     rows = tuple(
         ConnectionRow(row.url, row.shard, row.streams, iso_ms(row.connected_at_ms), row.uptime_s, row.messages_received)
         for each in counts
@@ -343,6 +354,12 @@ def _status(services: Services) -> StatusBody:
         uptime_seconds=rows[0].uptime_seconds if counts[0].connections else 0.0,
         reason=primary.status.reason,
         connections=rows,
+        gaps=GapCounts(
+            found=sum(fill.gaps for fill in fills),
+            filled=sum(fill.filled for fill in fills),
+            declared=sum(fill.declared for fill in fills),
+        ),
+        timestamp=iso_ms(services.clock_ms()),
     )
 
 

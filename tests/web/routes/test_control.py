@@ -43,6 +43,8 @@ async def test_the_users_first_three_curl_lines(autojump_clock: trio.testing.Moc
         assert status["url"] == "ws://exchange.test:9443/stream"
         rows = cast("list[dict[str, object]]", status["connections"])
         assert [row["streams"] for row in rows] == [2]
+        assert status["gaps"] == {"found": 0, "filled": 0, "declared": 0}
+        assert str(status["timestamp"]).endswith("Z")
 
 
 async def test_connecting_twice_is_once_and_disconnecting_too(
