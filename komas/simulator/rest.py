@@ -20,6 +20,7 @@ from komas.simulator.request_params import (
     Mistaken,
     Parameters,
     asked_pairs,
+    known_pair,
     limit,
     number,
     one_pair,
@@ -305,6 +306,19 @@ def _best(pair: Pair) -> dict[str, str]:
     }
 
 
+def _futures_day(call: Call) -> str:
+    """USD-M futures' row: what spot's has, without the book and the close before; one symbol or all, never some."""
+    named = call.parameters.get("symbol")
+    pairs = [known_pair(call, named)] if named else call.market.pairs.values()
+    rows = [_futures_row(pair, pair.window(DAY_MS, call.market.now_ms)) for pair in pairs]
+    return rows[0] if named else _list(rows)
+
+
+def _futures_row(pair: Pair, window: Window) -> str:
+    last = {"lastPrice": written(window.bar.close), "lastQty": _best(pair)["lastQty"]}
+    return _ticker(pair, window, last, is_full=True)
+
+
 def _price(call: Call) -> str:
     return _shown(call, lambda pair: f'{{"symbol":"{pair.symbol}","price":"{written(pair.last_price)}"}}')
 
@@ -430,4 +444,5 @@ FUTURES_ENDPOINTS = {
     "time": Endpoint(_time, _flat(1)),
     "exchangeInfo": Endpoint(_exchange_info, _flat(1)),
     "premiumIndex": Endpoint(_premium_index, _one_or_many(1, 10)),
+    "ticker/24hr": Endpoint(_futures_day, _one_or_many(1, 40)),
 }

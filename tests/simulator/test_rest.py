@@ -137,6 +137,23 @@ def test_what_futures_clients_ask_first() -> None:
     assert ask("klines", symbol="BTCUSDT") == 404
 
 
+def test_futures_have_volumes() -> None:
+    """Symbols of the demo's futures had none: ``ticker/24hr`` was 404 there. No book is in it, as on the exchange."""
+
+    def ask(**parameters: str) -> Any:
+        answer = answered(FUTURES_PREFIX + "ticker/24hr", Call(MARKET, parameters, START_MS))
+        return json.loads(answer.body)
+
+    row, spot = ask(symbol="BTCUSDT"), get("ticker/24hr", symbol="BTCUSDT")
+    assert float(row["quoteVolume"]) > 0
+    assert row.items() <= spot.items()
+    assert spot.keys() - row.keys() == {"prevClosePrice", "bidPrice", "bidQty", "askPrice", "askQty"}
+    assert [each["symbol"] for each in ask()] == list(MARKET.pairs)
+    assert ask(symbol="NOPE")["code"] == -1121
+    assert weight(FUTURES_PREFIX + "ticker/24hr", {"symbol": "BTCUSDT"}) == 1
+    assert weight(FUTURES_PREFIX + "ticker/24hr", {}) == 40
+
+
 def test_candles_page_as_the_exchange_does() -> None:
     """Newest without bounds, oldest from a start, newest up to an end, never past both."""
     minute = START_MS - MINUTE_MS
