@@ -321,6 +321,16 @@ async def test_limits_over_http(autojump_clock: trio.testing.MockClock) -> None:
         assert (status, "retry-after: 120" in head) == (418, True)
 
 
+async def test_spot_tells_the_weight_under_both_names_and_the_time(autojump_clock: trio.testing.MockClock) -> None:
+    """UNICORN's depth cache reads ``X-MBX-USED-WEIGHT`` and ``Date``, and took no snapshot without them."""
+    async with opened() as world:
+        _, _, head = await world.call("GET", "/api/v3/ping")
+        assert {"date: thu, 01 jan 2026 00:00:00 gmt", "x-mbx-used-weight: 1"} <= set(head.splitlines())
+        _, _, head = await world.call("GET", "/fapi/v1/ping")
+        assert "x-mbx-used-weight-1m: 2" in head
+        assert "x-mbx-used-weight: " not in head
+
+
 async def test_microseconds_over_http(autojump_clock: trio.testing.MockClock) -> None:
     """A header asks for sixteen digits."""
     async with opened() as world:
