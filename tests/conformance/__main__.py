@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from tests.conformance import autobahn, description, http_lint
+from tests.conformance import autobahn, description, exchange_clients, http_lint
 from tests.conformance.counterparts import Absent, Row
 
 PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
@@ -15,6 +15,7 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
     "http": http_lint.run,
     "websocket-client": autobahn.run_client,
     "websocket-server": autobahn.run_server,
+    "exchange-clients": exchange_clients.run,
 }
 
 

@@ -55,6 +55,16 @@ def python_with(place: Path, *packages: str, interpreter: str = sys.executable) 
     return python
 
 
+def node_with(place: Path, *packages: str) -> Path:
+    """A folder whose ``node_modules`` has these packages, as ``name@version``."""
+    if shutil.which("node") is None or (npm := shutil.which("npm")) is None:
+        raise Absent("there is no node with npm here")
+    home = place / "node"
+    home.mkdir()
+    install([npm, "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(home), *packages], place)
+    return home
+
+
 def python_of(version: str) -> Path:
     """An interpreter of a version that komas itself does not run on, from the PATH or from pyenv."""
     found = shutil.which(f"python{version}")

@@ -1,0 +1,7 @@
+"""Programs around clients that others wrote: each prints books and trades, one a line, until it is ended.
+
+Arguments are the exchange's WebSocket and REST addresses, and symbols. Lines are JSON, anything else is a remark::
+
+    ["book", symbol, update id, [[price, quantity], ...], [[price, quantity], ...]]     bids and asks, best first
+    ["trade", symbol, id, price, quantity, time in ms, whether the buyer is the maker]
+"""
