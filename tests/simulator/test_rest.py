@@ -11,6 +11,7 @@ import trio
 from komas.simulator import payloads
 from komas.simulator.book import Book
 from komas.simulator.candles import MINUTE_MS
+from komas.simulator.fixed_point import decimals
 from komas.simulator.market import Market
 from komas.simulator.options import Limits
 from komas.simulator.player import SyntheticPlayer
@@ -18,6 +19,7 @@ from komas.simulator.rate_limits import BANNED, Ledger, Verdict
 from komas.simulator.request_params import Call
 from komas.simulator.rest import FUTURES_PREFIX, PREFIX, answered, weight
 from komas.simulator.symbol_state import Pair
+from komas.simulator.tape import spec_for
 
 from .peer import START_MS, opened
 
@@ -135,6 +137,20 @@ def test_what_futures_clients_ask_first() -> None:
     assert (row["nextFundingTime"], row["time"]) == (streamed["T"], streamed["E"])
     assert [row["symbol"] for row in ask("premiumIndex")] == list(MARKET.pairs)
     assert ask("klines", symbol="BTCUSDT") == 404
+
+
+def test_futures_are_contracts() -> None:
+    """They had no ``contractType``: ccxt found spot's symbols there, and none that it could watch."""
+    info = json.loads(answered(FUTURES_PREFIX + "exchangeInfo", Call(MARKET, {}, START_MS)).body)
+    assert info["serverTime"] == START_MS
+    row = next(row for row in info["symbols"] if row["symbol"] == "BTCUSDT")
+    assert (row["contractType"], row["status"], row["marginAsset"]) == ("PERPETUAL", "TRADING", "USDT")
+    assert (row["pricePrecision"], row["quantityPrecision"]) == (2, 5)
+    assert row["filters"][0] == get("exchangeInfo", symbol="BTCUSDT")["symbols"][0]["filters"][0]
+    assert row.keys().isdisjoint({"permissions", "isSpotTradingAllowed"})
+    assert [each["asset"] for each in info["assets"]] == ["USDT"]
+    whole = spec_for("DOGEUSDT")
+    assert (decimals(whole.tick), decimals(whole.step)) == (5, 0)
 
 
 def test_futures_have_volumes() -> None:
