@@ -14,7 +14,8 @@ from tests.conformance.counterparts import Row
 from tests.conformance.market_truth import Truth
 from tests.e2e.processes import Process, wait_for
 
-BOOKS, TRADES = 20, 10  # of each symbol, at the start and after each fault
+WANTED = (("book", 20), ("trade", 10))  # of each symbol, at the start and after each fault
+WANTED_OF_FUTURES = (("mark", 4),)
 MOST_NOTES = 10
 
 
@@ -29,72 +30,76 @@ class Client(msgspec.Struct, frozen=True):
     digits: bool
     is_gapless: bool = False
     torn: int = 0
+    wanted: tuple[tuple[str, int], ...] = WANTED
 
 
 class Story:
-    """Books and trades in the order in which they were printed, each with its symbol first."""
+    """Rows of each kind in the order in which they were printed, each with its symbol first."""
 
-    def __init__(self, process: Process, symbols: Sequence[str]) -> None:
+    def __init__(self, process: Process, symbols: Sequence[str], client: Client) -> None:
         self._process = process
         self._symbols = symbols
+        self._client = client
         self._lines = 0
-        self.books: list[list[Any]] = []
-        self.trades: list[list[Any]] = []
+        self._rows: dict[str, list[list[Any]]] = {"book": [], "trade": [], "mark": []}
 
     def goes_on(self, after: str, patience_s: float) -> None:
         """Wait until there is more of each symbol."""
         self._read()
-        seen = len(self.books), len(self.trades)
+        seen = {kind: len(rows) for kind, rows in self._rows.items()}
 
         def enough() -> bool:
             assert self._process.is_alive(), "the client has ended"
             self._read()
             return all(
-                sum(told[0] == symbol for told in rows[begin:]) >= wanted
+                sum(told[0] == symbol for told in self._rows[kind][seen[kind] :]) >= count
                 for symbol in self._symbols
-                for rows, begin, wanted in ((self.books, seen[0], BOOKS), (self.trades, seen[1], TRADES))
+                for kind, count in self._client.wanted
             )
 
-        wait_for(enough, f"books and trades after {after}", patience_s)
+        wait_for(enough, f"{' and '.join(kind for kind, _ in self._client.wanted)} after {after}", patience_s)
 
     def _read(self) -> None:
         lines = self._process.output[self._lines :]
         self._lines += len(lines)
         for line in lines:
-            if line.startswith(('["book"', '["trade"')):
+            if line.startswith(tuple(f'["{kind}"' for kind in self._rows)):
                 kind, *told = json.loads(line, parse_float=Decimal)
-                (self.books if kind == "book" else self.trades).append(told)
+                self._rows[kind].append(told)
 
-    def row(self, client: Client, seed: int, faults: int, cuts: int, *troubles: str) -> Row:
-        """A case for each book, each trade and each trouble; trades may be missing once for each cut."""
+    def row(self, seed: int, faults: int, cuts: int, *troubles: str) -> Row:
+        """A case for each row that was printed and each trouble; trades may be missing once for each cut."""
+        client = self._client
         wrong, missed, torn = list(troubles), 0, 0
         for symbol in self._symbols:
             truth = Truth(symbol, seed)
-            others = list(_wrong_books(self._of(symbol, self.books), truth, client))
+            others = list(_wrong_books(self._of(symbol, "book"), truth, client))
             forgiven = min(len(others), client.torn * faults)
             torn += forgiven
             wrong += others[forgiven:]
-            trades = self._of(symbol, self.trades)
+            trades = self._of(symbol, "trade")
             wrong += _wrong_trades(trades, truth, client)
             gaps = list(_gaps(trades))
             missed += sum(last - first + 1 for first, last in gaps)
+            allowed = 0 if client.is_gapless else cuts
+            wrong += [f"{symbol}: trades {first} to {last} are missing" for first, last in gaps[allowed:]]
             wrong += [
-                f"{symbol}: trades {first} to {last} are missing" for first, last in gaps[_allowed(client, cuts) :]
+                f"{symbol}: mark price {mark} is another, or index {index}"
+                for mark, index in self._of(symbol, "mark")
+                if not truth.is_mark(mark, index)
             ]
-        total = len(self.books) - torn + len(self.trades) + len(troubles)
-        how = "digit by digit" if client.digits else "as numbers"
-        told = f"{len(self.books)} books {how}; {len(self.trades)} trades, {missed} missed over {cuts} cuts"
+        total = sum(map(len, self._rows.values())) - torn + len(troubles)
+        notes = [f"{len(self._rows[kind])} {kind}s" for kind, _ in client.wanted]
+        notes.append("digit by digit" if client.digits else "as numbers")
+        if self._rows["trade"]:
+            notes.append(f"{missed} trades missed over {cuts} cuts")
         if torn:
-            told += f"; {torn} books after a gap not counted, which the client itself gets wrong"
-        return Row(client.name, client.version, max(0, total - len(wrong)), total, (told, *wrong[:MOST_NOTES]))
+            notes.append(f"{torn} books after a gap not counted, which the client itself gets wrong")
+        passed = max(0, total - len(wrong))
+        return Row(client.name, client.version, passed, total, ("; ".join(notes), *wrong[:MOST_NOTES]))
 
-    @staticmethod
-    def _of(symbol: str, rows: Sequence[list[Any]]) -> list[list[Any]]:
-        return [told for name, *told in rows if name == symbol]
-
-
-def _allowed(client: Client, cuts: int) -> int:
-    return 0 if client.is_gapless else cuts
+    def _of(self, symbol: str, kind: str) -> list[list[Any]]:
+        return [told for name, *told in self._rows[kind] if name == symbol]
 
 
 def _wrong_books(books: Sequence[list[Any]], truth: Truth, client: Client) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.conformance.client_story import Client, Story
+from tests.conformance.client_story import WANTED_OF_FUTURES, Client, Story
 from tests.conformance.counterparts import Absent, Row, folder, node_with, python_with
 from tests.e2e.processes import ROOT, Exchange, Process, running, serving, simulating, wait_for
 
@@ -43,11 +43,15 @@ PYTHON_CLIENTS: Final = {
     "python_binance_client": Client("python-binance", PYTHON_BINANCE, digits=True, torn=2),
     "unicorn_client": Client("UNICORN's depth cache", UNICORN, digits=False),
     "binance_sdk_client": Client("Binance's SDK, Python", SDK, digits=True),
+    "ccxt_futures_client": Client("ccxt.pro's futures, Python", CCXT, digits=False, wanted=WANTED_OF_FUTURES),
 }
 NODE_CLIENTS: Final = {
     "ccxt_client.mjs": Client("ccxt.pro, JavaScript", NODE_CCXT, digits=False),
     "binance_client.mjs": Client("binance with orderbooks", f"{NODE_BINANCE}, {NODE_ORDERBOOKS}", digits=False),
     "binance_sdk_client.mjs": Client("Binance's SDK, JavaScript", NODE_SDK, digits=True),
+    "ccxt_futures_client.mjs": Client(
+        "ccxt.pro's futures, JavaScript", NODE_CCXT, digits=False, wanted=WANTED_OF_FUTURES
+    ),
 }
 
 
@@ -107,7 +111,7 @@ def _market() -> AbstractContextManager[Exchange]:
 
 def _watched(client: Client, exchange: Exchange, process: Process) -> Row:
     """Let the client live through the faults, then look at what it printed."""
-    story = Story(process, SYMBOLS)
+    story = Story(process, SYMBOLS, client)
     try:
         story.goes_on("the start", COME_BACK_S)
         for speed in ("", "@100ms"):  # of the two, what the client reads
@@ -117,8 +121,8 @@ def _watched(client: Client, exchange: Exchange, process: Process) -> Row:
             _cut(exchange, process, fault)
             story.goes_on(f"{fault['fault']}", COME_BACK_S)
     except AssertionError as failure:
-        return story.row(client, SEED, FAULTS, len(CUTS), f"{failure}; it said {process.output[-3:]}"[:1000])
-    return story.row(client, SEED, FAULTS, len(CUTS))
+        return story.row(SEED, FAULTS, len(CUTS), f"{failure}; it said {process.output[-3:]}"[:1000])
+    return story.row(SEED, FAULTS, len(CUTS))
 
 
 def _cut(exchange: Exchange, process: Process, fault: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from komas.simulator.book import Levels
 from komas.simulator.candles import Trade
-from komas.simulator.fixed_point import written
+from komas.simulator.fixed_point import UNIT, written
 from komas.simulator.tape import SymbolTape, spec_for
 
 Number = str | int | Decimal
@@ -24,6 +24,8 @@ class Truth:
         self._tape = SymbolTape(spec_for(symbol), seed, 0)
         self._books: dict[int, tuple[Levels, Levels]] = {}
         self._trades: dict[int, Trade] = {}
+        self._marks: set[tuple[int, int]] = set()
+        self._last_price = 0
         self._began_ms: int | None = None
 
     def is_book(
@@ -54,13 +56,23 @@ class Truth:
             and buyer_is_maker == fact.buyer_is_maker
         )
 
+    def is_mark(self, mark: Number, index: Number) -> bool:
+        """Whether the middle of the book and the last price were ever these numbers, together."""
+        told = int(Decimal(mark) * UNIT), int(Decimal(index) * UNIT)
+        self._play(lambda: told in self._marks)
+        return told in self._marks
+
     def _play(self, is_there: Callable[[], bool]) -> None:
         """Go on until something is there."""
         for _ in range(MOST_STEPS):
             if is_there():
                 return
-            self._trades.update((trade.id, trade) for trade in self._tape.step().trades)
-            self._books[self._tape.book.update_id] = self._tape.book.best(LEVELS)
+            trades = self._tape.step().trades
+            self._trades.update((trade.id, trade) for trade in trades)
+            book = self._tape.book
+            self._books[book.update_id] = book.best(LEVELS)
+            self._last_price = trades[-1].price if trades else self._last_price
+            self._marks.add(((book.top().bid + book.top().ask) // 2, self._last_price))
 
 
 def _same(told: Sequence[Number], true: Sequence[int], *, digits: bool) -> bool:

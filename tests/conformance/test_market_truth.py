@@ -25,6 +25,9 @@ def test_the_truth_is_the_simulators() -> None:
         assert not truth.is_book(pair.book.update_id, bids[:-1], asks, digits=True)
         assert not truth.is_book(pair.book.update_id, bids, [[asks[0][0], "0.1"], *asks[1:]], digits=False)
         assert not truth.is_book(pair.book.update_id - 10**6, bids, asks, digits=True)
+        mark, index = written(pair.mark_price), written(pair.last_price)
+        assert truth.is_mark(mark, index)
+        assert not truth.is_mark(index + "1", mark)
         for trade in pair.trades:
             told = trade.id, written(trade.price), written(trade.quantity), trade.time_ms
             assert truth.is_trade(*told, trade.buyer_is_maker, digits=True)

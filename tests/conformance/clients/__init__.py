@@ -4,4 +4,5 @@ Arguments are the exchange's WebSocket and REST addresses, and symbols. Lines ar
 
     ["book", symbol, update id, [[price, quantity], ...], [[price, quantity], ...]]     bids and asks, best first
     ["trade", symbol, id, price, quantity, time in ms, whether the buyer is the maker]
+    ["mark", symbol, mark price, index]                                                 of futures
 """
