@@ -4,7 +4,7 @@ import ccxt from 'ccxt';
 
 const [wsUrl, restUrl, ...symbols] = process.argv.slice(2);
 const exchange = new ccxt.pro.binanceusdm({ options: { fetchMargins: false } });
-exchange.urls.api.ws.linear = `${wsUrl}/ws`;
+exchange.urls.api.ws.future = `${wsUrl}/ws`;
 exchange.urls.api.fapiPublic = `${restUrl}/fapi/v1`;
 
 async function watch(id) {
