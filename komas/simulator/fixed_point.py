@@ -13,6 +13,11 @@ def written(amount: int) -> str:
     return f"{amount // UNIT}.{amount % UNIT:08d}"
 
 
+def decimals(grid: int) -> int:
+    """How many decimals the multiples of a grid need."""
+    return len(written(grid).rstrip("0").partition(".")[2])
+
+
 def parsed(text: str) -> int:
     """The amount that a captured text stands for; digits past the eighth decimal are not expected and are cut."""
     if text[-DECIMALS - 1 : -DECIMALS] == ".":  # as the exchange writes it: hundreds of thousands in a capture

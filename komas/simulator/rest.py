@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from komas.simulator import payloads
+from komas.simulator import exchange_info, payloads
 from komas.simulator.candles import DAY_MS, HOUR_MS, MINUTE_MS, WIDTH_MS, Bar, ending
 from komas.simulator.fixed_point import written
 from komas.simulator.http_connection import Answer
@@ -20,6 +20,7 @@ from komas.simulator.request_params import (
     Mistaken,
     Parameters,
     asked_pairs,
+    known_pair,
     limit,
     number,
     one_pair,
@@ -27,7 +28,6 @@ from komas.simulator.request_params import (
     times,
 )
 from komas.simulator.symbol_state import Pair
-from komas.simulator.tape import spec_for
 
 PREFIX = "/api/v3/"
 FUTURES_PREFIX = "/fapi/v1/"  # of USD-M futures the double has mark prices, and what clients ask before them
@@ -87,53 +87,6 @@ def _ping(_: Call) -> str:
 
 def _time(call: Call) -> str:
     return f'{{"serverTime":{call.now_ms}}}'
-
-
-def _exchange_info(call: Call) -> str:
-    pairs, _ = asked_pairs(call)
-    status = call.parameters.get("symbolStatus")
-    head = (
-        f'{{"timezone":"UTC","serverTime":{call.now_ms},"rateLimits":{json.dumps(RATE_LIMITS)},"exchangeFilters":[],'
-        '"symbols":['
-    )
-    rows = [json.dumps(_symbol(pair), ensure_ascii=False) for pair in pairs if status in (None, pair.status)]
-    return head + ",".join(rows) + "]}"
-
-
-RATE_LIMITS = [
-    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
-    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 100},
-    {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 300_000},
-]
-
-
-def _symbol(pair: Pair) -> dict[str, object]:
-    spec = spec_for(pair.symbol)
-    return {
-        "symbol": pair.symbol,
-        "status": pair.status,
-        "baseAsset": spec.base,
-        "baseAssetPrecision": 8,
-        "quoteAsset": spec.quote,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "icebergAllowed": True,
-        "ocoAllowed": True,
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": [
-            _filter("PRICE_FILTER", minPrice=spec.tick, maxPrice=spec.tick * 10**8, tickSize=spec.tick),
-            _filter("LOT_SIZE", minQty=spec.step, maxQty=spec.step * 10**9, stepSize=spec.step),
-            {"filterType": "NOTIONAL", "minNotional": "5.00000000", "applyMinToMarket": True, "avgPriceMins": 5},
-        ],
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-    }
-
-
-def _filter(kind: str, **amounts: int) -> dict[str, object]:
-    return {"filterType": kind, **{name: written(value) for name, value in amounts.items()}}
 
 
 def _klines(call: Call) -> str:
@@ -305,6 +258,19 @@ def _best(pair: Pair) -> dict[str, str]:
     }
 
 
+def _futures_day(call: Call) -> str:
+    """USD-M futures' row: what spot's has, without the book and the close before; one symbol or all, never some."""
+    named = call.parameters.get("symbol")
+    pairs = [known_pair(call, named)] if named else call.market.pairs.values()
+    rows = [_futures_row(pair, pair.window(DAY_MS, call.market.now_ms)) for pair in pairs]
+    return rows[0] if named else _list(rows)
+
+
+def _futures_row(pair: Pair, window: Window) -> str:
+    last = {"lastPrice": written(window.bar.close), "lastQty": _best(pair)["lastQty"]}
+    return _ticker(pair, window, last, is_full=True)
+
+
 def _price(call: Call) -> str:
     return _shown(call, lambda pair: f'{{"symbol":"{pair.symbol}","price":"{written(pair.last_price)}"}}')
 
@@ -409,7 +375,7 @@ class Endpoint(NamedTuple):
 ENDPOINTS = {
     "ping": Endpoint(_ping, _flat(1)),
     "time": Endpoint(_time, _flat(1)),
-    "exchangeInfo": Endpoint(_exchange_info, _flat(20)),
+    "exchangeInfo": Endpoint(exchange_info.spot, _flat(20)),
     "klines": Endpoint(_klines, _flat(2)),
     "uiKlines": Endpoint(_klines, _flat(2)),
     "aggTrades": Endpoint(_agg_trades, _flat(4)),
@@ -428,6 +394,7 @@ ENDPOINTS = {
 FUTURES_ENDPOINTS = {
     "ping": Endpoint(_ping, _flat(1)),
     "time": Endpoint(_time, _flat(1)),
-    "exchangeInfo": Endpoint(_exchange_info, _flat(1)),
+    "exchangeInfo": Endpoint(exchange_info.futures, _flat(1)),
     "premiumIndex": Endpoint(_premium_index, _one_or_many(1, 10)),
+    "ticker/24hr": Endpoint(_futures_day, _one_or_many(1, 40)),
 }

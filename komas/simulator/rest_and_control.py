@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from komas.simulator.request_params import Call
 from komas.simulator.rest import FUTURES_PREFIX, PREFIX, answered, failure, refusal, weight
 
 MILLISECONDS = re.compile(rb"(?<=[:\[,])1\d{12}(?=[,}\]])")
-BANNED = 418
+MS = 1_000
 
 
 class State(msgspec.Struct):
@@ -77,7 +78,14 @@ class HttpApi:
         cost = weight(request.path, request.parameters)
         verdict = self.ledger.charge(address, cost, self.wall())
         answer = self._rest(request, verdict, fault)
-        return answer._replace(headers=(*answer.headers, ("x-mbx-used-weight-1m", str(verdict.used))))
+        return answer._replace(headers=(*answer.headers, *self._heads(request, str(verdict.used))))
+
+    def _heads(self, request: Request, used: str) -> Iterator[tuple[str, str]]:
+        """The exchange's clock and what was used; spot says the latter twice (UNICORN reads the older name alone)."""
+        yield "date", formatdate(self.exchange.now_ms / MS, usegmt=True)
+        if request.path.startswith(PREFIX):
+            yield "x-mbx-used-weight", used
+        yield "x-mbx-used-weight-1m", used
 
     def _rest(self, request: Request, verdict: Verdict, fault: RestFailure | None) -> Answer:
         if fault is not None and fault.status is not None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from tests.conformance import autobahn, description, http_lint, sse_clients, websocket_clients
+from tests.conformance import autobahn, description, exchange_clients, http_lint, sse_clients, websocket_clients
 from tests.conformance.counterparts import Absent, Row
 
 PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
@@ -17,6 +17,7 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
     "websocket-server": autobahn.run_server,
     "sse-clients": sse_clients.run,
     "websocket-clients": websocket_clients.run,
+    "exchange-clients": exchange_clients.run,
 }
 
 

@@ -56,10 +56,9 @@ def python_with(place: Path, *packages: str, interpreter: str = sys.executable) 
 
 
 def node_with(place: Path, *packages: str) -> Path:
-    """A folder whose scripts find these packages of npm."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise Absent("there is no npm here")
+    """A folder whose scripts find these packages of npm, as ``name@version``."""
+    if shutil.which("node") is None or (npm := shutil.which("npm")) is None:
+        raise Absent("there is no node with npm here")
     home = place / "node"
     home.mkdir()
     (home / "package.json").write_text('{"private": true}')

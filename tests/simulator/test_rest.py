@@ -11,6 +11,7 @@ import trio
 from komas.simulator import payloads
 from komas.simulator.book import Book
 from komas.simulator.candles import MINUTE_MS
+from komas.simulator.fixed_point import decimals
 from komas.simulator.market import Market
 from komas.simulator.options import Limits
 from komas.simulator.player import SyntheticPlayer
@@ -18,6 +19,7 @@ from komas.simulator.rate_limits import BANNED, Ledger, Verdict
 from komas.simulator.request_params import Call
 from komas.simulator.rest import FUTURES_PREFIX, PREFIX, answered, weight
 from komas.simulator.symbol_state import Pair
+from komas.simulator.tape import spec_for
 
 from .peer import START_MS, opened
 
@@ -135,6 +137,37 @@ def test_what_futures_clients_ask_first() -> None:
     assert (row["nextFundingTime"], row["time"]) == (streamed["T"], streamed["E"])
     assert [row["symbol"] for row in ask("premiumIndex")] == list(MARKET.pairs)
     assert ask("klines", symbol="BTCUSDT") == 404
+
+
+def test_futures_are_contracts() -> None:
+    """They had no ``contractType``: ccxt found spot's symbols there, and none that it could watch."""
+    info = json.loads(answered(FUTURES_PREFIX + "exchangeInfo", Call(MARKET, {}, START_MS)).body)
+    assert info["serverTime"] == START_MS
+    row = next(row for row in info["symbols"] if row["symbol"] == "BTCUSDT")
+    assert (row["contractType"], row["status"], row["marginAsset"]) == ("PERPETUAL", "TRADING", "USDT")
+    assert (row["pricePrecision"], row["quantityPrecision"]) == (2, 5)
+    assert row["filters"][0] == get("exchangeInfo", symbol="BTCUSDT")["symbols"][0]["filters"][0]
+    assert row.keys().isdisjoint({"permissions", "isSpotTradingAllowed"})
+    assert [each["asset"] for each in info["assets"]] == ["USDT"]
+    whole = spec_for("DOGEUSDT")
+    assert (decimals(whole.tick), decimals(whole.step)) == (5, 0)
+
+
+def test_futures_have_volumes() -> None:
+    """Symbols of the demo's futures had none: ``ticker/24hr`` was 404 there. No book is in it, as on the exchange."""
+
+    def ask(**parameters: str) -> Any:
+        answer = answered(FUTURES_PREFIX + "ticker/24hr", Call(MARKET, parameters, START_MS))
+        return json.loads(answer.body)
+
+    row, spot = ask(symbol="BTCUSDT"), get("ticker/24hr", symbol="BTCUSDT")
+    assert float(row["quoteVolume"]) > 0
+    assert row.items() <= spot.items()
+    assert spot.keys() - row.keys() == {"prevClosePrice", "bidPrice", "bidQty", "askPrice", "askQty"}
+    assert [each["symbol"] for each in ask()] == list(MARKET.pairs)
+    assert ask(symbol="NOPE")["code"] == -1121
+    assert weight(FUTURES_PREFIX + "ticker/24hr", {"symbol": "BTCUSDT"}) == 1
+    assert weight(FUTURES_PREFIX + "ticker/24hr", {}) == 40
 
 
 def test_candles_page_as_the_exchange_does() -> None:
@@ -302,6 +335,16 @@ async def test_limits_over_http(autojump_clock: trio.testing.MockClock) -> None:
         for _ in range(10):
             status, _, head = await world.call("GET", "/api/v3/ping")
         assert (status, "retry-after: 120" in head) == (418, True)
+
+
+async def test_spot_tells_the_weight_under_both_names_and_the_time(autojump_clock: trio.testing.MockClock) -> None:
+    """UNICORN's depth cache reads ``X-MBX-USED-WEIGHT`` and ``Date``, and took no snapshot without them."""
+    async with opened() as world:
+        _, _, head = await world.call("GET", "/api/v3/ping")
+        assert {"date: thu, 01 jan 2026 00:00:00 gmt", "x-mbx-used-weight: 1"} <= set(head.splitlines())
+        _, _, head = await world.call("GET", "/fapi/v1/ping")
+        assert "x-mbx-used-weight-1m: 2" in head
+        assert "x-mbx-used-weight: " not in head
 
 
 async def test_microseconds_over_http(autojump_clock: trio.testing.MockClock) -> None:
