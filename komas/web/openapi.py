@@ -96,7 +96,6 @@ _ANSWERS: Final = (
 )
 
 _SCHEMAS: Final[dict[str, Schema]] = {
-    **generated(_ANSWERS),
     "Prices": _object(
         count=_COUNT,
         prices={"type": "object", "additionalProperties": {"anyOf": [_ref("Ticker"), _ref("MiniTicker")]}},
@@ -597,6 +596,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     },
     "/metrics": {"get": _call("Counts for Prometheus", _TEXT, media_type="text/plain")},
     "/openapi.json": {"get": _call("This description", {"type": "object"})},
+    "/asyncapi.json": {"get": _call("What comes over event streams and WebSockets, AsyncAPI 3", {"type": "object"})},
 }
 
 
@@ -643,7 +643,7 @@ def document(*, max_symbols: int, max_names: int, signal_types: Sequence[str]) -
             for path, calls in _PATHS.items()
         },
         "components": {
-            "schemas": _SCHEMAS | settings,
+            "schemas": generated(_ANSWERS) | _SCHEMAS | settings,
             "securitySchemes": {
                 "admin": {"type": "http", "scheme": "bearer", "description": "`komas token admin` prints it"},
                 "token": {

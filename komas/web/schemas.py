@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+from msgspec.inspect import ListType, StructType, UnionType, VarTupleType
 
 from komas.model.market import BookTicker, Kline
 from komas.model.streams import INTERVALS
+from komas.web.encoding import EventMessage
 from komas.web.routes.admin import SessionRow
 from komas.web.routes.history import CandlesBody, TradesBody
 from komas.web.samples import samples
@@ -37,6 +39,7 @@ _TOLD: Final[dict[tuple[type, str], Schema]] = {
     (BookTicker, "timestamp"): {**MS, "description": "komas's time of receipt: spot sends none"},
     (SessionRow, "since"): MOMENT,
     (CandlesBody, "candles"): {"type": "array", "items": reference("Kline")},
+    (EventMessage, "data"): {"type": "object"},
     (TradesBody, "trades"): {"type": "array", "items": {"anyOf": [reference("Trade"), reference("AggTrade")]}},
 }
 
@@ -45,56 +48,57 @@ def generated(structs: Iterable[type[msgspec.Struct]]) -> dict[str, Schema]:
     """The schemas of these Structs and of all that they hold, by the names of the classes."""
     asked, examples = tuple(structs), samples()
     _, components = msgspec.json.schema_components(asked, ref_template=REFERENCE + "{name}")
-    known = {struct.__name__: struct for struct in _held(asked)}
+    known = {info.cls.__name__: info for info in _held(asked)}
     return {
         name: _mended(known.get(name), schema) | ({"examples": [examples[name]]} if name in examples else {})
         for name, schema in components.items()
     }
 
 
-def _held(structs: Iterable[type[msgspec.Struct]]) -> Iterable[type[msgspec.Struct]]:
+def _held(structs: Iterable[type[msgspec.Struct]]) -> Iterable[StructType]:
     """They, and what is in them."""
-    seen: list[object] = [msgspec.inspect.type_info(struct) for struct in structs]
-    while seen:
-        match seen.pop():
-            case msgspec.inspect.StructType(cls=cls, fields=fields):
-                yield cls
-                seen += [field.type for field in fields]
-            case msgspec.inspect.UnionType(types=types):
-                seen += types
-            case msgspec.inspect.VarTupleType(item_type=item) | msgspec.inspect.ListType(item_type=item):
-                seen.append(item)
+    waiting: list[object] = [*msgspec.inspect.multi_type_info(structs)]
+    seen: set[type] = set()
+    while waiting:
+        match waiting.pop():
+            case StructType(cls=cls) as info if cls not in seen:
+                seen.add(cls)
+                yield info
+                waiting += [field.type for field in info.fields]
+            case UnionType(types=types):
+                waiting += types
+            case VarTupleType(item_type=item) | ListType(item_type=item):
+                waiting.append(item)
             case _:
                 pass
 
 
-def _mended(struct: type[msgspec.Struct] | None, schema: Schema) -> Schema:
-    """As it is encoded; without a Struct it is an enumeration's."""
+def _mended(info: StructType | None, schema: Schema) -> Schema:
+    """As it is encoded; what is no Struct is an enumeration."""
     mended = {key: _with_numbers(value) for key, value in schema.items() if key != "title"}
     if isinstance(description := mended.get("description"), str):
-        mended["description"] = _for_readers(description, struct)
+        mended["description"] = _for_readers(description, info)
     properties = mended.get("properties")
-    if struct is None or not isinstance(properties, dict):
+    if info is None or not isinstance(properties, dict):
         return mended
-    config, required = (
-        struct.__struct_config__,
-        [key for key in properties if key == struct.__struct_config__.tag_field],
-    )
-    for field in msgspec.structs.fields(struct):
-        told = _told(struct, field.name, properties[field.encode_name])
+    required = [] if info.tag_field is None else [info.tag_field]
+    omits_defaults = info.cls.__struct_config__.omit_defaults
+    for field in info.fields:
+        told = _told(info.cls, field.name, properties[field.encode_name])
         told.pop("default", None)  # of who makes the Struct, not of who reads what it became
         properties[field.encode_name] = told
-        is_optional = field.default is msgspec.UNSET or (config.omit_defaults and not field.required)
+        has_default = field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
+        is_unset = not field.required and not has_default  # msgspec shows no default where it is UNSET
+        is_optional = is_unset or (has_default and omits_defaults)
         required += [] if is_optional else [field.encode_name]
     return mended | {"required": required}
 
 
-def _for_readers(docstring: str, struct: type[msgspec.Struct] | None) -> str:
+def _for_readers(docstring: str, info: StructType | None) -> str:
     """A docstring in the words of JSON."""
-    renamed = {} if struct is None else {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
     text = " ".join(docstring.replace("``", "`").replace("`None`", "`null`").split())
-    for name, encoded in renamed.items():
-        text = text.replace(f"`{name}`", f"`{encoded}`")
+    for field in () if info is None else info.fields:
+        text = text.replace(f"`{field.name}`", f"`{field.encode_name}`")
     return text
 
 

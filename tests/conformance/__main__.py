@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from tests.conformance import autobahn, description, http_lint
+from tests.conformance import autobahn, description, http_lint, messages
 from tests.conformance.counterparts import Absent, Row
 
 PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
     "openapi": description.run,
+    "asyncapi": messages.run,
     "http": http_lint.run,
     "websocket-client": autobahn.run_client,
     "websocket-server": autobahn.run_server,
