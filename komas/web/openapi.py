@@ -595,6 +595,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         }
     },
     "/metrics": {"get": _call("Counts for Prometheus", _TEXT, media_type="text/plain")},
+    "/docs": {"get": _call("This API, to read and to try", _TEXT, media_type="text/html", others=_UNCHANGED)},
     "/openapi.json": {"get": _call("This description", {"type": "object"})},
     "/asyncapi.json": {"get": _call("What comes over event streams and WebSockets, AsyncAPI 3", {"type": "object"})},
 }
