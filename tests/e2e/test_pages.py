@@ -77,6 +77,28 @@ def test_what_a_page_of_another_origin_may_do(origins: str, may: str, exchange: 
     assert [name for name, is_allowed in answers.items() if is_allowed] == may.split()
 
 
+LIBRARY = """<!doctype html><script type="module">
+import { Komas } from "http://localhost:PORT/static/komas.js";
+const komas = new Komas("http://localhost:PORT/");
+komas.on("error", (error) => { throw error; });
+komas.trades("BTCUSDT", () => {
+  if (window.later) return;
+  window.later = komas.trades("ETHUSDT", ({ symbol }) => {
+    window.later.close();
+    fetch("/seen", { method: "POST", body: JSON.stringify(symbol) });
+  });
+});
+</script>"""
+
+
+def test_the_library_changes_its_streams_from_a_page_of_another_origin(exchange: Exchange, tmp_path: Path) -> None:
+    """Its body was announced as JSON, which only a preflight could have allowed, and did not."""
+    with serving(tmp_path / "data", "--upstream", exchange.ws_url) as server:
+        page = LIBRARY.replace("PORT", str(server.port))
+        with showing({"/": page}) as pages, browsing(f"{pages.url}/", tmp_path / "browser"):
+            assert pages.wait() == "ETHUSDT"
+
+
 def test_the_page_works_under_a_prefix(exchange: Exchange, tmp_path: Path) -> None:
     """It asks for its events beside itself."""
     with (
