@@ -100,7 +100,7 @@ class SignalEvent(msgspec.Struct, frozen=True):
 
 
 class NewSignalMessage(msgspec.Struct, frozen=True, tag_field="type", tag="new_signal", omit_defaults=True):
-    """``new_signal`` of the user's document; ``position`` is there for those who asked for it."""
+    """A signal was published; ``position`` is there for those who asked for it."""
 
     signal_type: str
     data: msgspec.Raw
@@ -108,7 +108,7 @@ class NewSignalMessage(msgspec.Struct, frozen=True, tag_field="type", tag="new_s
 
 
 class SignalUpdateMessage(msgspec.Struct, frozen=True, tag_field="type", tag="signal_update", omit_defaults=True):
-    """``signal_update`` of the user's document; ``position`` is there for those who asked for it."""
+    """Fields of a signal that have changed; ``position`` is there for those who asked for it."""
 
     signal_type: str
     signal_id: int

@@ -21,6 +21,7 @@ import msgspec
 
 from komas.errors import Closing
 from komas.model.signals import Principal, Vip
+from komas.signals import messages
 from komas.signals.entitlements import vip_until
 from komas.signals.tokens import TOKEN_LENGTH
 
@@ -166,10 +167,14 @@ class Session:
         self._revocations = 0 if self._known is None else self._known.revoked_version
         self._move(On.ADMITTED)
         self._expect_end(now_s)
-        told: dict[str, object] = {"user_id": principal.user_id, "expires_at": _whole(principal.expires_at)}
-        told |= {} if position is None else {"position": position}
-        told |= {"ignored": ignored} if ignored else {}
-        greeting: Action = _message(type="connected", message=GREETING, **told)
+        connected = messages.Connected(
+            message=GREETING,
+            user_id=principal.user_id,
+            expires_at=_whole(principal.expires_at),
+            position=msgspec.UNSET if position is None else position,
+            ignored=tuple(ignored) or msgspec.UNSET,
+        )
+        greeting: Action = _send(connected)
         early, self._early = self._early, []
         return [greeting, *(action for text in early for action in self._answer(text))]
 
@@ -196,7 +201,7 @@ class Session:
             self._principal = before
             return self.end_if_over(now_s) or [_error("refresh_refused", "the token is not an active VIP's")]
         self._expect_end(now_s)
-        return [_message(type="refreshed", expires_at=_whole(principal.expires_at))]
+        return [_send(messages.Refreshed(_whole(principal.expires_at)))]
 
     def not_refreshed(self) -> list[Action]:
         """Say that a new token proves nothing; the old one stays."""
@@ -229,7 +234,7 @@ class Session:
             return actions
         assert self._principal is not None  # whose token it is
         self._expiring_at_s = math.inf
-        return [_message(type="expiring", expires_at=_whole(self._principal.expires_at))]
+        return [_send(messages.Expiring(_whole(self._principal.expires_at)))]
 
     def end_if_over(self, now_s: float) -> list[Action]:
         """End a session whose token or VIP is over."""
@@ -250,8 +255,7 @@ class Session:
         due: list[Action] = []
         if at >= self._message_at:
             self._message_at = at + MESSAGE_EVERY_S
-            told = {} if position is None else {"position": position}
-            due.append(_message(type="ping", **told))
+            due.append(_send(messages.Ping(msgspec.UNSET if position is None else position)))
         if at >= self._ping_at:
             self._ping_at = at + self._ping_every_s
             due.append(Ping())
@@ -298,7 +302,7 @@ class Session:
             return [_error("malformed", 'a message is a JSON object such as {"type": "ping"}')]
         match message.type:
             case "ping":
-                return [_message(type="pong")]
+                return [_send(messages.Pong())]
             case "pong":
                 return []
             case "refresh":
@@ -333,9 +337,9 @@ def _size(message: str) -> int:
     return len(message.encode("utf-8", "surrogatepass"))
 
 
-def _message(**fields: object) -> Send:
-    return Send(_encode(fields).decode())
+def _send(message: msgspec.Struct) -> Send:
+    return Send(_encode(message).decode())
 
 
 def _error(code: str, message: str) -> Send:
-    return _message(type="error", code=code, message=message)
+    return _send(messages.Refusal(code, message))

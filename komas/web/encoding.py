@@ -16,7 +16,7 @@ from komas.model.codec import Envelope, NoticeEnvelope, encode, iso_ms
 from komas.model.market import Event, FeedStatus, Gap, HealthNotice, Notice, StreamList
 from komas.model.signals import SignalEnvelope
 
-_EVENT_NAMES: Final[dict[type[Notice], str]] = {
+EVENT_NAMES: Final[dict[type[Notice], str]] = {
     Gap: "gap",
     FeedStatus: "status",
     HealthNotice: "health",
@@ -30,7 +30,7 @@ _IN_TWO: Final = 126  # the length is in the next two bytes,
 _IN_EIGHT: Final = 127  # or in the next eight
 
 
-class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class EventMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """The envelope of the user's document; ``backfilled`` is there where it is true."""
 
     type: str
@@ -42,7 +42,7 @@ class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
 def message(envelope: Envelope) -> bytes:
     """A market event as JSON, in the envelope of the user's document."""
     kind = str(envelope.stream.kind)
-    return encode(_Message(kind, envelope.event, iso_ms(envelope.received_ms), envelope.backfilled))
+    return encode(EventMessage(kind, envelope.event, iso_ms(envelope.received_ms), envelope.backfilled))
 
 
 def server_sent_event(item: Item) -> bytes:
@@ -55,7 +55,7 @@ def server_sent_event(item: Item) -> bytes:
     """
     if item.encoded is None:
         if isinstance(item, NoticeEnvelope):
-            item.encoded = named_event(_EVENT_NAMES[type(item.notice)], item.notice)
+            item.encoded = named_event(EVENT_NAMES[type(item.notice)], item.notice)
         else:
             place = b"" if item.sequence is None else f"id: {item.epoch}-{item.sequence}\n".encode()
             item.encoded = b"data: %b\n%b\n" % (message(item), place)
@@ -78,7 +78,7 @@ def multiplexed_event(item: Item, epoch: str) -> bytes:
 def multiplexed_message(item: Item, epoch: str) -> bytes:
     """An event or a notice as JSON, for a WebSocket that reads many streams: with what an SSE's ``id`` and name say."""
     if isinstance(item, NoticeEnvelope):
-        name = _EVENT_NAMES[type(item.notice)]
+        name = EVENT_NAMES[type(item.notice)]
         members = encode(item.notice).removeprefix(b"{")
         return b'{"type":"%b",%b' % (name.encode(), members)
     encoded = server_sent_event(item)

@@ -23,8 +23,10 @@ from komas.hub.multiplex import MultiplexedSubscription
 from komas.hub.overflow import Batch
 from komas.model.codec import StreamPosition, encode
 from komas.model.streams import Stream, parse_name
+from komas.signals.messages import Pong
 from komas.signals.session import BURST, RATE, Bucket
 from komas.web.encoding import multiplexed_message, text_frame
+from komas.web.market_messages import MarketRefusal, NamedLagged, Opened, Subscribed, Unsubscribed
 from komas.web.multiplex import Greeting
 from komas.web.past_loader import PastLoader, with_past
 from komas.web.sse import Events, first_notices
@@ -112,7 +114,7 @@ class MarketFrames(msgspec.Struct, frozen=True):
 
 
 def _lagged(dropped: int) -> bytes:
-    return encode({"type": "lagged", "dropped": dropped})
+    return encode(NamedLagged(dropped))
 
 
 class MarketConversation:
@@ -176,8 +178,7 @@ class MarketConversation:
 
     async def _deliver(self, subscription: MultiplexedSubscription) -> None:
         messages, request = self._frames.new_messages(), self._request
-        opened = {"type": "open", **self._greeting.told(request.streams)}
-        await self._socket.send(_text(opened | ({"ignored": request.ignored} if request.ignored else {})))
+        await self._socket.send(_text(self._opened()))
         first = first_notices(self._hub.status, request.streams, is_lost=request.is_lost)
         batch = Batch([*first, *subscription.initial], 0)
         subscription.initial.clear()
@@ -194,6 +195,16 @@ class MarketConversation:
                 # The server drains, or a history ended in the middle of a replay: it comes back with its place.
                 self._end(Closing.SHUTTING_DOWN if self._draining.is_set() else Closing.TRY_AGAIN)
                 return
+
+    def _opened(self) -> Opened:
+        greeting, request = self._greeting, self._request
+        return Opened(
+            streams=tuple(stream.name for stream in request.streams),
+            simulated=greeting.simulated,
+            version=greeting.version,
+            server=greeting.server,
+            ignored=request.ignored or msgspec.UNSET,
+        )
 
     async def _read(self, subscription: MultiplexedSubscription) -> None:
         while True:
@@ -216,7 +227,7 @@ class MarketConversation:
             return _error("malformed", _MALFORMED, None)
         match message.type:
             case "ping":
-                return _text({"type": "pong"})
+                return _text(Pong())
             case "pong":
                 return ""
             case "subscribe" | "unsubscribe":
@@ -241,11 +252,8 @@ class MarketConversation:
             past = with_past(fresh, self._request.candles)
             subscription.change(fresh, [], past)
             self._load(subscription, past)
-        done: dict[str, object] = {
-            "type": f"{message.type}d",
-            "streams": [stream.name for stream in subscription.streams],
-        }
-        return _text(done if message.id is None else {**done, "id": message.id})
+        done = Unsubscribed if message.type == "unsubscribe" else Subscribed
+        return _text(done(tuple(stream.name for stream in subscription.streams), message.id))
 
     def _load(self, subscription: MultiplexedSubscription, past: Sequence[Stream]) -> None:
         self._past.load(subscription, past, self._request.candles, self._request.reader)
@@ -267,10 +275,9 @@ class MarketConversation:
         self._scope.cancel("closed")
 
 
-def _text(message: dict[str, object]) -> str:
+def _text(message: msgspec.Struct) -> str:
     return encode(message).decode()
 
 
 def _error(code: str, words: str, number: int | str | None) -> str:
-    error: dict[str, object] = {"type": "error", "code": code, "message": words}
-    return _text(error if number is None else {**error, "id": number})
+    return _text(MarketRefusal(code, words, number))

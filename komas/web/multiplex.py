@@ -19,6 +19,7 @@ from komas.hub.multiplex import MultiplexedSubscription
 from komas.model.streams import Stream
 from komas.web import sse
 from komas.web.encoding import multiplexed_event, named_event, server_sent_event
+from komas.web.market_messages import EventsOpened
 from komas.web.past_loader import PastLoader, with_past
 
 _NAME_BYTES: Final = 16  # cannot be guessed (128 bits)
@@ -30,10 +31,6 @@ class Greeting(msgspec.Struct, frozen=True):
     simulated: bool
     version: str
     server: str
-
-    def told(self, streams: Iterable[Stream]) -> dict[str, object]:
-        """What a connection hears first, of itself and of the server."""
-        return {"streams": [stream.name for stream in streams], **msgspec.structs.asdict(self)}
 
 
 class MultiplexedShow(sse.Show, frozen=True, kw_only=True):
@@ -161,8 +158,17 @@ class MultiplexedBody(sse.EventBody):
     def _opening(self) -> Iterable[bytes]:
         if self._more.connections is not None:
             self._name = self._more.connections.open(self)
-            told = self._more.greeting.told(self._options.streams)
-            yield named_event("open", {"connection": self._name, **told})
+            greeting, names = self._more.greeting, tuple(stream.name for stream in self._options.streams)
+            yield named_event(
+                "open",
+                EventsOpened(
+                    connection=self._name,
+                    streams=names,
+                    simulated=greeting.simulated,
+                    version=greeting.version,
+                    server=greeting.server,
+                ),
+            )
 
     def _leave(self) -> None:
         if self._name is not None and self._more.connections is not None:

@@ -8,31 +8,32 @@ each other (docs/conformance.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from importlib.metadata import version
 from typing import Final, Literal
 
-import msgspec
-
 from komas.model.kinds import KINDS, Kind, kinds
-from komas.model.market import Health
+from komas.model.market import Gap
 from komas.model.signal_filter import COIN_LENGTH
 from komas.model.signals import MOST_DAYS
 from komas.model.streams import INTERVALS, SYMBOL_LENGTH
 from komas.signals.tokens import SUBJECT_LENGTH
 from komas.signals.validation import DATA_BYTES, DEPTH, DIGITS, EXPONENT, IDEMPOTENCY_LENGTH, KEY_LENGTH
+from komas.web.operations import TAGS, described
 from komas.web.params import ALL, LARGEST, MAX_RATE, MIN_RATE
+from komas.web.problems import Problem
+from komas.web.routes.admin import ReadersBody, SessionsBody, VipsBody
+from komas.web.routes.control import StatusBody, StreamRow
+from komas.web.routes.history import CandlesBody, SymbolsBody, TradesBody
+from komas.web.routes.signals_rest import SignalsBody, VipBody
+from komas.web.schemas import MOMENT, Schema, generated
+from komas.web.schemas import reference as _ref
 
-Schema = dict[str, object]
-
-_NUMBER: Final[Schema] = {"type": "number", "description": "with every digit that the exchange sent"}
-_MOMENT: Final[Schema] = {"type": "string", "format": "date-time", "examples": ["2026-01-01T00:00:00.000Z"]}
-_MS: Final[Schema] = {"type": "integer", "description": "milliseconds since the epoch, by the exchange's clock"}
 _TEXT: Final[Schema] = {"type": "string"}
 _COUNT: Final[Schema] = {"type": "integer"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _ID: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 _NAME: Final[Schema] = {"maxLength": KEY_LENGTH}
+_DATA: Final = {"coin_name": "NB", "position": "SHORT", "spread": 8.84}
 LARGEST_NUMBER: Final = 10**EXPONENT
 SMALLEST_NUMBER: Final = float(f"1e-{EXPONENT}")
 
@@ -47,10 +48,6 @@ def _request(**properties: Schema) -> Schema:
 
 def _optional(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _subscription(symbols: Schema, types: Sequence[str]) -> Schema:
@@ -90,87 +87,30 @@ _MARKETS: Final = ("spot", "usd_m")
 _SUFFIXES: Final = "|".join(
     spec.suffix + (f"({'|'.join(INTERVALS)})" if spec.has_interval else "") for spec in KINDS.values()
 )
-_LEVELS: Final[dict[str, object]] = {
-    "type": "array",
-    "items": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
-    "description": "levels as [price, quantity], best first",
-}
-_CONNECTION: Final = _object(
-    url=_TEXT,
-    shard=_COUNT,
-    streams=_COUNT,
-    connected_at=_MOMENT,
-    uptime_seconds={"type": "number", "description": "of this connection"},
-    messages_received=_COUNT,
+# What answers hold; all else that they are made of comes with it.
+_ANSWERS: Final = (
+    *(spec.event for spec in KINDS.values()),
+    CandlesBody,
+    Gap,
+    Problem,
+    ReadersBody,
+    SessionsBody,
+    SignalsBody,
+    StatusBody,
+    StreamRow,
+    SymbolsBody,
+    TradesBody,
+    VipBody,
+    VipsBody,
 )
-_STREAM: Final = _object(
-    stream=_TEXT,
-    type={"enum": [str(kind) for kind in Kind]},
-    symbol=_TEXT,
-    interval=_optional(_TEXT),
-    health={"enum": [str(health) for health in Health]},
-    subscribers=_COUNT,
-    pinned=_FLAG,
-    last_event_at=_optional(_MOMENT),
-)
-
-# What a field's type does not tell.
-_TOLD: Final[dict[tuple[Kind, str], Schema]] = {
-    (Kind.KLINE, "interval"): {"enum": list(INTERVALS)},
-    (Kind.KLINE, "timestamp"): {**_MS, "description": "open time of the candle, milliseconds since the epoch"},
-    (Kind.BOOK_TICKER, "timestamp"): {**_MS, "description": "komas's time of receipt: spot sends none"},
-}
-_OF_TYPE: Final[dict[object, Schema]] = {
-    str: _TEXT,
-    bool: _FLAG,
-    int: _COUNT,
-    Decimal: _NUMBER,
-    Decimal | None: _optional(_NUMBER),
-    tuple[tuple[Decimal, Decimal], ...]: _LEVELS,
-}
-
-
-def _event(kind: Kind) -> Schema:
-    """An event's schema, made of its Struct."""
-    fields = {field.name: field.type for field in msgspec.structs.fields(KINDS[kind].event)}
-    return _object(
-        type={"const": str(kind)}, **{name: _field(kind, name, its_type) for name, its_type in fields.items()}
-    )
-
-
-def _field(kind: Kind, name: str, its_type: object) -> Schema:
-    if (kind, name) in _TOLD:
-        return _TOLD[kind, name]
-    is_time = name == "timestamp" or name.endswith("_time")
-    if is_time:
-        return _MS if its_type is int else _optional(_MS)
-    return _OF_TYPE[its_type]
-
 
 _SCHEMAS: Final[dict[str, Schema]] = {
-    **{spec.event.__name__: _event(kind) for kind, spec in KINDS.items()},
-    "Status": _object(
-        connected=_FLAG,
-        state={"enum": ["disconnected", "connecting", "connected", "reconnecting"]},
-        url=_TEXT,
-        streams=_COUNT,
-        subscribers=_COUNT,
-        messages_received=_COUNT,
-        reconnects=_COUNT,
-        rotations=_COUNT,
-        last_message_at=_optional(_MOMENT),
-        uptime_seconds={"type": "number", "description": "of the connection; 0 while there is none"},
-        reason=_optional(_TEXT),
-        connections={"type": "array", "items": _CONNECTION},
-        gaps=_object(found=_COUNT, filled=_COUNT, declared=_COUNT),
-        timestamp=_MOMENT,
-    ),
     "Prices": _object(
         count=_COUNT,
         prices={"type": "object", "additionalProperties": {"anyOf": [_ref("Ticker"), _ref("MiniTicker")]}},
-        timestamp=_MOMENT,
+        timestamp=MOMENT,
     ),
-    "Streams": _object(count=_COUNT, streams={"type": "array", "items": _STREAM}),
+    "Streams": _object(count=_COUNT, streams={"type": "array", "items": _ref("StreamRow")}),
     "Symbol": {
         "type": "string",
         # Letters and digits of any script; without \p{L}, which many validators do not know.
@@ -190,16 +130,6 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         "properties": {"subscribe": _ref("StreamNames"), "unsubscribe": _ref("StreamNames")},
         "examples": [{"subscribe": ["btcusdt@trade"], "unsubscribe": ["ethusdt@ticker"]}],
     },
-    "SymbolInfo": _object(
-        symbol=_TEXT,
-        status=_TEXT,
-        base=_TEXT,
-        quote=_TEXT,
-        tick_size=_optional(_NUMBER),
-        step_size=_optional(_NUMBER),
-        market={"enum": list(_MARKETS)},
-        volume_24h=_optional(_NUMBER),
-    ),
     "SubscribeRequest": {
         "anyOf": [
             _subscription(_ref("Symbols"), list(Kind)),
@@ -213,9 +143,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             {"symbols": [ALL], "stream_type": "mini_ticker"},
         ],
     },
-    "Signal": _object(id=_COUNT, signal_type=_TEXT, data={"type": "object"}, created_at=_MOMENT, updated_at=_MOMENT),
-    "SignalInsert": _request(signal_type=_ref("SignalType"), data=_ref("SignalData")),
-    "SignalChanges": _request(data=_ref("SignalData")),
+    "SignalChanges": {**_request(data=_ref("SignalData")), "examples": [{"data": {"spread": 9.12}}]},
     "SignalData": {
         "type": "object",
         "minProperties": 1,
@@ -225,7 +153,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         "additionalProperties": _ref(f"SignalValue{DEPTH}"),
         "description": "`id` and `created_at` are the server's; numbers keep their digits. "
         f"At most {DATA_BYTES // 1024} KiB",
-        "examples": [{"coin_name": "NB", "position": "SHORT", "spread": 8.84}],
+        "examples": [_DATA],
     },
     **{f"SignalValue{levels}": _value(levels) for levels in range(1, DEPTH + 1)},
     "SignalNumber": {
@@ -241,20 +169,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         "description": "as in a signal's `coin_name`; in any case",
         "examples": ["NB"],
     },
-    "Days": _request(days={"type": "integer", "minimum": 1, "maximum": MOST_DAYS}),
-    "Vip": _object(user_id=_TEXT, active=_FLAG, revoked=_FLAG, vip_until=_optional(_COUNT)),
-    "Problem": {
-        "type": "object",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": _TEXT,
-            "title": _TEXT,
-            "status": _COUNT,
-            "detail": _TEXT,
-            "errors": {"type": "array", "items": _object(field=_TEXT, message=_TEXT)},
-            "ignored": {"type": "array", "items": _TEXT, "description": "parameters that this call does not have"},
-        },
-    },
+    "Days": {**_request(days={"type": "integer", "minimum": 1, "maximum": MOST_DAYS}), "examples": [{"days": 30}]},
 }
 
 _LOGS: Final = _object(count=_COUNT, records={"type": "array", "items": {"type": "object"}})
@@ -267,7 +182,7 @@ _EVENTS: Final = (
 
 
 def _answer(schema: Schema, media_type: str = "application/json") -> Schema:
-    return {"description": "as described", "content": {media_type: {"schema": schema}}}
+    return {"description": "", "content": {media_type: {"schema": schema}}}
 
 
 def _problem(what: str) -> Schema:
@@ -348,9 +263,10 @@ def _vip_call(summary: str, body: str | None = None) -> Schema:
             "type": "string",
             "pattern": rf"^{_PRINTABLE}{{0,{SUBJECT_LENGTH - 1}}}(?!/){_PRINTABLE}$",
             "description": "printable characters without spaces; the last is no slash",
+            "examples": ["trader-7"],
         },
     )
-    return _call(summary, _ref("Vip"), body=body, controls="all", parameters=(user,), others=_STORE)
+    return _call(summary, _ref("VipBody"), body=body, controls="all", parameters=(user,), others=_STORE)
 
 
 _USER: Final[Schema] = {"type": "string", "pattern": rf"^{_PRINTABLE}{{1,{SUBJECT_LENGTH}}}$"}
@@ -393,13 +309,13 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             "A file of the page, or of the library for front ends (komas.js, komas.d.ts, react.js)",
             _TEXT,
             media_type="text/javascript",
-            parameters=(_path("name", _TEXT),),
+            parameters=(_path("name", {**_TEXT, "examples": ["komas.js"]}),),
             others={**_UNCHANGED, "404": _problem("there is no such file")},
         )
     },
-    "/api/ws/status": {"get": _call("State of the exchange connection", _ref("Status"))},
-    "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("Status"), controls="market", upstream=True)},
-    "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("Status"), controls="market")},
+    "/api/ws/status": {"get": _call("State of the exchange connection", _ref("StatusBody"))},
+    "/api/ws/connect": {"post": _call("Connect to the exchange", _ref("StatusBody"), controls="market", upstream=True)},
+    "/api/ws/disconnect": {"post": _call("Disconnect from the exchange", _ref("StatusBody"), controls="market")},
     "/api/ws/rotate": {
         "post": _call(
             "Replace every exchange connection, without losing an event", _object(replacing=_COUNT), controls="market"
@@ -457,12 +373,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/ws/klines": {
         "get": _call(
             "Past candles, oldest first; the last one may be open",
-            _object(
-                symbol=_TEXT,
-                interval=_TEXT,
-                count=_COUNT,
-                candles={"type": "array", "items": _ref("Kline")},
-            ),
+            _ref("CandlesBody"),
             query=(
                 _SYMBOL,
                 _INTERVAL,
@@ -475,11 +386,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/ws/trades": {
         "get": _call(
             "The last trades, oldest first",
-            _object(
-                symbol=_TEXT,
-                count=_COUNT,
-                trades={"type": "array", "items": {"anyOf": [_ref("Trade"), _ref("AggTrade")]}},
-            ),
+            _ref("TradesBody"),
             query=(
                 _SYMBOL,
                 _query("aggregate", {"type": "boolean", "default": False}),
@@ -491,7 +398,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/ws/symbols": {
         "get": _call(
             "Symbols that a text may mean, best match first; without one, those that are traded most",
-            _object(count=_COUNT, symbols={"type": "array", "items": _ref("SymbolInfo")}),
+            _ref("SymbolsBody"),
             query=(
                 _query("query", {"type": "string", "maxLength": 40}),
                 _query("market", {"enum": list(_MARKETS), "default": _MARKETS[0]}),
@@ -588,7 +495,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         ),
         "get": _call(
             "Signals as they stand now, oldest first",
-            _object(count=_COUNT, signals={"type": "array", "items": _ref("Signal")}, next_since_id=_COUNT),
+            _ref("SignalsBody"),
             query=(
                 _query("since_id", {**_ID, "default": 0}),
                 *_FILTER,
@@ -607,7 +514,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _ref("Signal"),
             body="SignalChanges",
             token="the token has not the scope signals:publish, and is not the admin token",  # noqa: S106 - words
-            parameters=(_path("signal_id", {**_ID, "minimum": 1}),),
+            parameters=(_path("signal_id", {**_ID, "minimum": 1, "examples": [1]}),),
             others={"404": _problem("there is no signal of this id")},
         )
     },
@@ -658,20 +565,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/admin/sessions": {
         "get": _call(
             "VIP sockets, and how far behind each is",
-            _object(
-                count=_COUNT,
-                sessions={
-                    "type": "array",
-                    "items": _object(
-                        id=_TEXT,
-                        user_id={"type": ["integer", "string"]},
-                        address=_TEXT,
-                        since=_MOMENT,
-                        behind=_COUNT,
-                        admitted=_FLAG,
-                    ),
-                },
-            ),
+            _ref("SessionsBody"),
             controls="all",
         )
     },
@@ -687,17 +581,14 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/admin/readers": {
         "get": _call(
             "Who reads the market, by address",
-            _object(
-                count=_COUNT,
-                readers={"type": "array", "items": _object(address=_TEXT, streams=_COUNT, subscriptions=_COUNT)},
-            ),
+            _ref("ReadersBody"),
             controls="all",
         )
     },
     "/api/admin/vips": {
         "get": _call(
             "Users whose VIP was granted or revoked, by their ids",
-            _object(count=_COUNT, vips={"type": "array", "items": _ref("Vip")}, next_after=_optional(_TEXT)),
+            _ref("VipsBody"),
             query=(
                 _query("after", _USER, meaning="those whose ids come after it; next_after leads on"),
                 _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
@@ -709,7 +600,7 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
     "/api/admin/gaps": {
         "get": _call(
             "Gaps that were declared in the last hour",
-            _object(count=_COUNT, gaps={"type": "array", "items": {"type": "object"}}),
+            _object(count=_COUNT, gaps={"type": "array", "items": {"allOf": [_ref("Gap"), _object(at=MOMENT)]}}),
             controls="all",
         )
     },
@@ -739,7 +630,9 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
         }
     },
     "/metrics": {"get": _call("Counts for Prometheus", _TEXT, media_type="text/plain")},
+    "/docs": {"get": _call("This API, to read and to try", _TEXT, media_type="text/html", others=_UNCHANGED)},
     "/openapi.json": {"get": _call("This description", {"type": "object"})},
+    "/asyncapi.json": {"get": _call("What comes over event streams and WebSockets, AsyncAPI 3", {"type": "object"})},
 }
 
 
@@ -768,6 +661,10 @@ def document(*, max_symbols: int, max_names: int, signal_types: Sequence[str]) -
         "SignalType": {"enum": list(signal_types)},
         "SignalTypes": {"type": "array", "items": _ref("SignalType"), "minItems": 1, "maxItems": max_symbols},
         "CoinNames": {"type": "array", "items": _ref("CoinName"), "minItems": 1, "maxItems": max_symbols},
+        "SignalInsert": {
+            **_request(signal_type=_ref("SignalType"), data=_ref("SignalData")),
+            "examples": [{"signal_type": each, "data": _DATA} for each in signal_types[:1]],
+        },
     }
     return {
         "openapi": "3.1.0",
@@ -778,12 +675,21 @@ def document(*, max_symbols: int, max_names: int, signal_types: Sequence[str]) -
             "description": "A parameter that a call does not have is refused where it is nearly one that it has, with "
             "400; all others are ignored, and named in `ignored` of a problem document.",
         },
-        "paths": _PATHS,
+        "tags": [{"name": name, "description": meaning} for name, meaning in TAGS.items()],
+        "paths": {
+            path: {method: described(path, method, call) for method, call in calls.items()}
+            for path, calls in _PATHS.items()
+        },
         "components": {
-            "schemas": _SCHEMAS | settings,
+            "schemas": generated(_ANSWERS) | _SCHEMAS | settings,
             "securitySchemes": {
-                "admin": {"type": "http", "scheme": "bearer"},
-                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "admin": {"type": "http", "scheme": "bearer", "description": "`komas token admin` prints it"},
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "an access token of a VIP or a producer; `komas token issue` makes one",
+                },
             },
         },
     }

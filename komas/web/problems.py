@@ -21,6 +21,20 @@ class FieldError(msgspec.Struct, frozen=True):
     message: str
 
 
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was wrong (RFC 9457), field by field where it was what a client sent.
+
+    ``ignored`` are parameters that this call does not have.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
 class ProblemError(Exception):
     """An answer that is an error; raised by a view, rendered by ``respond()``."""
 
@@ -65,14 +79,7 @@ def respond(problem: ProblemError, ignored: tuple[str, ...] = ()) -> Response:
 
 def document(status: int, detail: str, errors: tuple[FieldError, ...] = (), ignored: tuple[str, ...] = ()) -> bytes:
     """Render a problem document."""
-    body: dict[str, object] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": int(status),
-        "detail": detail,
-    }
-    if errors:
-        body["errors"] = errors
-    if ignored:
-        body["ignored"] = ignored
-    return encode(body)
+    title = HTTPStatus(status).phrase
+    return encode(
+        Problem(type="about:blank", title=title, status=int(status), detail=detail, errors=errors, ignored=ignored)
+    )

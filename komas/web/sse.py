@@ -28,6 +28,7 @@ from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_po
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Stream
 from komas.web.encoding import named_event, server_sent_event
+from komas.web.market_messages import Busy, Lagged
 from komas.web.query import is_last_event_id
 
 HEADERS: Final = {
@@ -45,12 +46,6 @@ CHUNK_BYTES: Final = 2**16  # a write must fit its deadline on a slow line
 # out an event with empty data there, against WHATWG HTML, 9.2.6. The same goes for a "retry:" by itself.
 COMMENT: Final = b": keep-alive\n"
 UNREADABLE: Final = "the id that this reader came back with cannot be read"
-
-
-class Lagged(msgspec.Struct, frozen=True):
-    """``{"dropped": n}``: trades or closed candles that this reader was too slow for."""
-
-    dropped: int
 
 
 class Show(msgspec.Struct, frozen=True):
@@ -341,7 +336,7 @@ def head() -> Response:
 
 def _busy(reason: str, returning: Return | None) -> bytes:
     """What a client is turned away with: a browser's EventSource gives up for good on any status but 200."""
-    return _first_lines(BUSY_RETRY_MS, returning) + named_event("busy", {"reason": reason})
+    return _first_lines(BUSY_RETRY_MS, returning) + named_event("busy", Busy(reason))
 
 
 def _first_lines(retry_ms: tuple[int, int], returning: Return | None) -> bytes:

@@ -7,11 +7,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from tests.conformance import autobahn, description, exchange_clients, http_lint, sse_clients, websocket_clients
+from tests.conformance import (
+    autobahn,
+    description,
+    exchange_clients,
+    http_lint,
+    messages,
+    sse_clients,
+    websocket_clients,
+)
 from tests.conformance.counterparts import Absent, Row
 
 PARTS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
     "openapi": description.run,
+    "asyncapi": messages.run,
     "http": http_lint.run,
     "websocket-client": autobahn.run_client,
     "websocket-server": autobahn.run_server,

@@ -144,9 +144,9 @@ def test_both_languages_say_the_same_things() -> None:
 
 def test_every_word_that_is_asked_for_is_there() -> None:
     """In scripts and in the shell; a missing one would be shown as its key."""
-    source = "\n".join(path.read_text() for path in STATIC.glob("*.js")) + (STATIC / "index.html").read_text()
+    source = "\n".join(path.read_text() for kind in ("*.js", "*.html") for path in STATIC.glob(kind))
     asked = set(re.findall(r'\bt\("(\w+)"', source)) | set(
-        re.findall(r'data-t(?:-label|-title|-hint)?="(\w+)"', source)
+        re.findall(r'data-t(?:-label|-title|-hint)?"?(?:=|: )"(\w+)"', source)
     )
     assert asked - words("en").keys() == set()
 

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.usefixtures("way"), needs_chromium]
 STATE = "document.querySelector('.health b').textContent"
 PRICE = "document.querySelector('[data-symbol=BTCUSDT] .px').textContent"
 BANNER = "!document.getElementById('banner').hidden"
+CURL = "document.querySelector('.d-curl code')?.textContent"
+OUT = "document.querySelector('.d-out').innerText"
 CHART_NOTE = "document.querySelector('.plotnote').innerText"
 
 
@@ -75,6 +77,28 @@ def test_what_a_page_of_another_origin_may_do(origins: str, may: str, exchange: 
     assert [name for name, is_allowed in answers.items() if is_allowed] == may.split()
 
 
+LIBRARY = """<!doctype html><script type="module">
+import { Komas } from "http://localhost:PORT/static/komas.js";
+const komas = new Komas("http://localhost:PORT/");
+komas.on("error", (error) => { throw error; });
+komas.trades("BTCUSDT", () => {
+  if (window.later) return;
+  window.later = komas.trades("ETHUSDT", ({ symbol }) => {
+    window.later.close();
+    fetch("/seen", { method: "POST", body: JSON.stringify(symbol) });
+  });
+});
+</script>"""
+
+
+def test_the_library_changes_its_streams_from_a_page_of_another_origin(exchange: Exchange, tmp_path: Path) -> None:
+    """Its body was announced as JSON, which only a preflight could have allowed, and did not."""
+    with serving(tmp_path / "data", "--upstream", exchange.ws_url) as server:
+        page = LIBRARY.replace("PORT", str(server.port))
+        with showing({"/": page}) as pages, browsing(f"{pages.url}/", tmp_path / "browser"):
+            assert pages.wait() == "ETHUSDT"
+
+
 def test_the_page_works_under_a_prefix(exchange: Exchange, tmp_path: Path) -> None:
     """It asks for its events beside itself."""
     with (
@@ -84,6 +108,18 @@ def test_the_page_works_under_a_prefix(exchange: Exchange, tmp_path: Path) -> No
     ):
         wait_for(lambda: any(map(str.isdigit, str(evaluate(port_file, PRICE)))), "a price of BTCUSDT")
         wait_for(lambda: evaluate(port_file, STATE) == "Live", "its state")
+
+
+def test_the_page_of_the_api_works_under_a_prefix(exchange: Exchange, tmp_path: Path) -> None:
+    """Also with a slash too many: it calls the server that it came from."""
+    with (
+        serving(tmp_path / "data", "--upstream", exchange.ws_url) as server,
+        proxying(nginx_under_a_prefix, tmp_path / "proxy", server.port) as port,
+        browsing(f"http://127.0.0.1:{port}/komas/docs/#get_healthz", tmp_path / "browser") as port_file,
+    ):
+        wait_for(lambda: f":{port}/komas/healthz" in str(evaluate(port_file, CURL)), "the line for a shell")
+        evaluate(port_file, "document.querySelector('#call form .primary').click()")
+        wait_for(lambda: '"status": "ok"' in str(evaluate(port_file, OUT)), "the answer")
 
 
 def test_the_page_shows_the_servers_own_words(exchange: Exchange, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from komas.web.services import Services
 from komas.web.stream_limits import StreamLimits
 from tests.signals.harness import SignalHarness, signal_harness
 from tests.venues.exchange import ScriptedExchange
+from tests.web.described import check_events, check_message, is_described
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 NOW_MS = 1_770_000_000_000
@@ -138,7 +139,7 @@ class WebHarness:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
-            yield Events(await from_app.receive(), from_app)
+            yield Events(await from_app.receive(), from_app, target.partition("?")[0])
             to_app.send_nowait({"type": "http.disconnect"})
             leaving.cancel()
             from_app.close()
@@ -166,7 +167,11 @@ class WebHarness:
             app: Callable[..., Awaitable[None]] = self.app
             await app(scope, app_receive.receive, app_send.send)
         app_send.close()
-        return Visit([message async for message in from_app])
+        visit = Visit([message async for message in from_app])
+        path = target.partition("?")[0]
+        for message in visit.heard if is_described(path) else ():
+            check_message(path, message)
+        return visit
 
 
 def _scope(target: str, headers: Sequence[tuple[str, str]], client: str) -> dict[str, object]:
@@ -207,15 +212,19 @@ class Answer:
 
 
 class Events:
-    """A response that is being read."""
+    """A response that is being read; events must be those that are described."""
 
-    def __init__(self, start: dict[str, object], receive: trio.MemoryReceiveChannel[dict[str, object]]) -> None:
+    def __init__(
+        self, start: dict[str, object], receive: trio.MemoryReceiveChannel[dict[str, object]], path: str
+    ) -> None:
         status, pairs = start["status"], start["headers"]
         assert isinstance(status, int)
         assert isinstance(pairs, list)
         self.status = status
         self.headers = {name.decode().lower(): value.decode() for name, value in pairs}
         self._receive = receive
+        self._path = path
+        self._is_stream = self.headers.get("content-type", "").startswith("text/event-stream")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Chunks until the end of the body."""
@@ -225,6 +234,7 @@ class Events:
             more = bool(message.get("more_body"))
             body = message["body"]
             assert isinstance(body, bytes)
+            self._check(body)
             if body:
                 yield body
 
@@ -233,7 +243,12 @@ class Events:
         message = await self._receive.receive()
         body = message["body"]
         assert isinstance(body, bytes)
+        self._check(body)
         return body
+
+    def _check(self, body: bytes) -> None:
+        if self._is_stream and is_described(self._path):
+            check_events(self._path, body)
 
 
 async def curl(_peer: Endpoint, _ours: Endpoint) -> bool:

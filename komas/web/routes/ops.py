@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from http import HTTPStatus
 
 import trio
@@ -14,7 +15,7 @@ from quart import Blueprint, Response, request
 from komas.model.codec import encode
 from komas.model.market import FeedState, Health
 from komas.observability.metrics import Sample, render
-from komas.web import openapi, params
+from komas.web import asyncapi, openapi, params
 from komas.web.hypercorn.shutdown import present
 from komas.web.markets import Markets
 from komas.web.problems import FieldError, invalid
@@ -30,13 +31,18 @@ def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
     settings = services.settings
-    api = encode(
-        openapi.document(
+
+    @cache  # when it is first asked for, not while the server starts
+    def api() -> dict[str, object]:
+        return openapi.document(
             max_symbols=settings.max_symbols,
             max_names=settings.max_streams_per_address,
             signal_types=settings.signal_types,
         )
-    )
+
+    @cache
+    def messages() -> dict[str, object]:
+        return asyncapi.document(api())
 
     @routes.get("/healthz")
     async def healthz() -> Response:
@@ -54,7 +60,11 @@ def ops(services: Services, rate_limit: RateLimit) -> Blueprint:
 
     @routes.get("/openapi.json")
     async def description() -> Response:
-        return Response(api, HTTPStatus.OK, content_type=JSON)
+        return Response(encode(api()), HTTPStatus.OK, content_type=JSON)
+
+    @routes.get("/asyncapi.json")
+    async def description_of_messages() -> Response:
+        return Response(encode(messages()), HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:

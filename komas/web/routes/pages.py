@@ -35,7 +35,7 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
     ".ts": "text/plain; charset=utf-8",  # a declaration of types, for editors
 }
-_PAGES: Final = {"/": "index.html"}  # each has its row in komas/web/openapi.py
+_PAGES: Final = {"/": "index.html", "/docs": "docs.html"}  # each has its row in komas/web/openapi.py
 
 
 class StaticFile:
@@ -71,6 +71,10 @@ def pages() -> Blueprint:
 
 def _page(file: StaticFile) -> Callable[[], Awaitable[Response]]:
     async def page() -> Response:
+        if request.path.endswith("/") and request.path != "/":
+            # Its addresses are relative: one step further down they would lead nowhere.
+            target = f"../{request.path.rstrip('/').rpartition('/')[2]}"
+            return Response(b"", HTTPStatus.PERMANENT_REDIRECT, {"Location": target})
         return _respond(file)
 
     return page

@@ -4,10 +4,10 @@ import { roving } from "./elements.js";
 import { feed, look, looking, onLook, VIEWS } from "./page.js";
 import { flash } from "./paint.js";
 import { settings, tokens } from "./store.js";
-import { language, onWords, preferred, speak, t } from "./words.js";
+import { wireSwitches } from "./switches.js";
+import { language, preferred, speak } from "./words.js";
 
 const root = document.documentElement;
-const THEMES = { system: "themeSystem", light: "themeLight", dark: "themeDark" };
 const one = (selector) => document.querySelector(selector);
 
 await speak(preferred());
@@ -74,36 +74,15 @@ roving(side.querySelector("[role=tablist]"), "button", (button) => tab(button.da
 
 // ---- language, theme, flash
 
-function nameTheme() {
-  one("#theme").setAttribute("aria-label", t("theme", { name: t(THEMES[settings.get("theme") ?? "system"]) }));
-}
-
-function setTheme(theme) {
-  if (theme === "light" || theme === "dark") root.dataset.theme = theme;
-  else delete root.dataset.theme;
-  nameTheme();
-}
-
-onWords(nameTheme);
-nameTheme();
-settings.onChange("theme", setTheme);
+wireSwitches();
 settings.onChange("colors", (colors) => {
   root.dataset.colors = colors ?? "green";
 });
-settings.onChange("language", () => speak(preferred()));
 settings.onChange("flash", (is) => {
   flash.enabled = is !== false;
 });
 flash.enabled = settings.get("flash") !== false;
 
-one("#theme").addEventListener("click", () => {
-  const isDark =
-    getComputedStyle(root).colorScheme === "dark" ||
-    (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-  const theme = isDark ? "light" : "dark";
-  settings.set("theme", theme);
-});
-one("#language").addEventListener("click", () => settings.set("language", language === "ru" ? "en" : "ru"));
 for (const id of ["#gear", "#foot-settings"]) one(id).addEventListener("click", () => openSettings());
 
 // ---- keys: single ones can be turned off (WCAG 2.1.4), and are off in fields

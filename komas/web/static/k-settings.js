@@ -123,6 +123,7 @@ function build() {
     make("form", { class: "pad set", method: "dialog" }, ...FIELDS.map(field)),
     make("div", { class: "pad", id: "settings-keys" }, said("h2", "keysTitle"), keys),
     make("div", { class: "pad q" }, said("h2", "licences"), said("p", "licenceChart"), said("p", "licenceOwn")),
+    make("div", { class: "pad" }, said("a", "apiDocsTitle", { href: "docs" })),
   );
   document.body.append(dialog);
   onWords(() => dress(dialog));

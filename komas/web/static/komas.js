@@ -256,10 +256,9 @@ export class MarketConnection {
   /** Nothing has changed when one is refused: find it by halves. @param {string[]} subscribe @param {string[]} unsubscribe @returns {Promise<KomasError | null>} */
   async #post(subscribe, unsubscribe) {
     const url = new URL(`api/ws/sse/stream/${this.#id}`, this.root);
-    const headers = { "Content-Type": "application/json" };
     try {
-      const body = JSON.stringify({ subscribe, unsubscribe });
-      const response = await ask(this.options, url, { method: "POST", headers, body });
+      const body = JSON.stringify({ subscribe, unsubscribe }); // as text: a page of another origin may send no other
+      const response = await ask(this.options, url, { method: "POST", body });
       const { streams } = await response.json();
       this.#open?.clear();
       for (const stream of streams) this.#open?.add(stream);

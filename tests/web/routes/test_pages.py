@@ -37,6 +37,17 @@ async def test_the_page_is_html_under_a_policy_without_exceptions(
         assert answer.headers["content-security-policy"] == POLICY
 
 
+async def test_the_page_of_the_api_is_found_with_a_slash_too(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Below ``/docs/`` its relative addresses would lead nowhere; behind a prefix the step up stays within it."""
+    async with web_harness(tmp_path) as harness:
+        answer = await harness.call("GET", "/docs")
+        assert (answer.status, answer.headers["content-security-policy"]) == (200, POLICY)
+        moved = await harness.call("GET", "/docs/")
+        assert (moved.status, moved.headers["location"]) == (308, "../docs")
+
+
 @pytest.mark.parametrize("name", [*FILES, CHART])
 async def test_each_file_has_its_type_and_is_kept_until_it_changes(
     name: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
