@@ -141,6 +141,11 @@ def _field(kind: Kind, name: str, its_type: object) -> Schema:
 
 _SCHEMAS: Final[dict[str, Schema]] = {
     **{spec.event.__name__: _event(kind) for kind, spec in KINDS.items()},
+    "Task": _object(
+        name={"type": "string", "description": "of the function that runs, or what it is for"},
+        count={"type": "integer", "description": "so many tasks of this name run beside each other"},
+        tasks={"type": "array", "items": {"$ref": "#/components/schemas/Task"}},
+    ),
     "Status": _object(
         connected=_FLAG,
         state={"enum": ["disconnected", "connecting", "connected", "reconnecting"]},
@@ -677,6 +682,18 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             controls="all",
         )
     },
+    "/debug/tasks": {
+        "get": _call(
+            "The tree of tasks, and how late tasks run",
+            _object(
+                count=_COUNT,
+                left_out=_COUNT,
+                loop_lag=_object(last_s={"type": "number"}, max_s={"type": "number"}),
+                root=_ref("Task"),
+            ),
+            controls="all",
+        )
+    },
     "/api/logs/today": {
         "get": _call(
             "Today's log records, newest last",
@@ -702,7 +719,21 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             },
         }
     },
-    "/metrics": {"get": _call("Counts for Prometheus", _TEXT, media_type="text/plain")},
+    "/metrics": {
+        "get": _call(
+            "Counts for Prometheus",
+            _TEXT,
+            others={
+                "200": {
+                    "description": "as OpenMetrics where Accept prefers that",
+                    "content": {
+                        "text/plain": {"schema": _TEXT},
+                        "application/openmetrics-text": {"schema": _TEXT},
+                    },
+                }
+            },
+        )
+    },
     "/openapi.json": {"get": _call("This description", {"type": "object"})},
 }
 

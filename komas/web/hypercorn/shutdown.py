@@ -46,6 +46,7 @@ class Run:
             settings.connections, settings.connections_per_address, settings.trusted_proxies
         )
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
+        self.cut_off = 0  # connections whose clients did not take a write in time
         self.stopping = trio.Event()
         self.draining = trio.Event()
         self._drain_delay_s = settings.drain_delay_s
