@@ -145,7 +145,7 @@ ROWS: Final[tuple[tuple[str, tuple[Chart, ...]], ...]] = (
                     (quantile(0.5, "komas_write_latency_seconds"), "half"),
                     (quantile(0.99, "komas_write_latency_seconds"), "99 %"),
                 ],
-                "To those who keep up; whole milliseconds",
+                "To those who keep up; of one write in seventeen",
                 "s",
             ),
             Chart(

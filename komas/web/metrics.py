@@ -182,7 +182,7 @@ def _hub(services: Services) -> Iterable[Family]:
     yield counter("streams_made_room", "Streams without readers that were closed early, for others", room.made_room)
     yield histogram(
         "write_latency_seconds",
-        "From the receipt of an event to its last write to those who keep up, in whole milliseconds",
+        "From the receipt of an event to its last write to those who keep up; of one write in seventeen",
         services.hub.write_latency,
     )
 

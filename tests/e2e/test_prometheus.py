@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real server, with the files of ``deploy/``."""
+"""The metrics of a real server, and a real Prometheus that scrapes them with the files of ``deploy/``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.e2e.processes import PATIENCE_S, ROOT, Server, running, serving, wait_for
 
@@ -95,6 +97,31 @@ def test_prometheus_scrapes_and_the_dashboard_has_something_to_show(tmp_path: Pa
             assert answer or any(name in expression for name in EMPTY), expression
         firing = prometheus.ask("query", query='ALERTS{alertstate="firing"}')["result"]
         assert not firing
+
+
+def test_sockets_are_counted_by_how_their_clients_left(tmp_path: Path) -> None:
+    """By the code that a client closed with, where it is a registered one; 1006 without any, and that of a breach."""
+    with serving(tmp_path, "--demo") as server:
+        address = f"ws://127.0.0.1:{server.port}/ws/market"
+        for code in (1000, 4321):
+            with connect(address, open_timeout=PATIENCE_S) as client:
+                client.close(code)
+        with connect(address, open_timeout=PATIENCE_S) as broken:
+            broken.socket.sendall(b"\xff\xff")  # bits that only an extension may set
+            with suppress(ConnectionClosed):
+                while True:
+                    broken.recv(PATIENCE_S)
+        with connect(address, open_timeout=PATIENCE_S) as cut:
+            cut.socket.shutdown(socket.SHUT_RDWR)
+
+        def is_counted() -> bool:
+            text = server.http.get("/metrics").text
+            return all(
+                f'komas_websocket_closes_total{{code="{code}",reason="client",transport="market"}} 1.0\n' in text
+                for code in ("1000", "other", "1002", "1006")
+            )
+
+        wait_for(is_counted, "four ends")
 
 
 def _expressions() -> list[str]:
