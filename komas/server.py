@@ -127,7 +127,12 @@ async def open_gateway(
         days=settings.log_days,
     ) as daily:
         access = _open_access(settings, config)
-        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal, history_bytes=settings.history_bytes)
+        hub = Hub(
+            linger_s=settings.linger_s,
+            history_length=settings.journal,
+            history_bytes=settings.history_bytes,
+            clock_ms=clock_ms,
+        )
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
@@ -153,6 +158,7 @@ async def open_gateway(
             work.start_soon(past.run, name="past candles")
             services = Services(settings, access, hub, markets, limits, stream_limits, signals, daily, clock_ms, past)
             gateway = Gateway(services)
+            work.start_soon(services.loop_lag.run, name="loop lag")
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
             work.cancel_scope.cancel("the web layer has drained")

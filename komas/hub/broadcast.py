@@ -106,7 +106,7 @@ class BroadcastGroup(Generic[T, B]):
 
     ``schedule`` is called when something waits; ``write_pending()`` is to be run then. ``new_encoding`` makes a
     function that encodes one batch after another, beginning with the first member. ``heartbeat`` is written after
-    ``heartbeat_due()``, unless something else is.
+    ``heartbeat_due()``, unless something else is. ``written`` is called with each batch that all members were offered.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class BroadcastGroup(Generic[T, B]):
         new_encoding: Callable[[], Callable[[B], bytes]],
         schedule: Callable[[BroadcastGroup[T, B]], None],
         heartbeat: bytes = b"",
+        written: Callable[[B], None] | None = None,
     ) -> None:
         self._pending = pending
         self._heartbeat = heartbeat
@@ -122,6 +123,7 @@ class BroadcastGroup(Generic[T, B]):
         self._new_encoding = new_encoding
         self._encode = new_encoding()
         self._schedule = schedule
+        self._written = written
         self._is_scheduled = False
         self._members: dict[Member[B], None] = {}
         self._joining: dict[Member[B], None] = {}
@@ -132,11 +134,6 @@ class BroadcastGroup(Generic[T, B]):
 
     def __len__(self) -> int:
         return len(self._members)
-
-    @property
-    def dropped(self) -> int:
-        """Items that were dropped for all members."""
-        return self._pending.dropped_total
 
     def put(self, *items: T) -> None:
         """Add items for all members."""
@@ -194,11 +191,13 @@ class BroadcastGroup(Generic[T, B]):
             self._schedule_once()
         yield
         chunk = b""
-        if self._batch is not None:
+        if (batch := self._batch) is not None:
             # Encoded even if no member is left: those who joined have received it, and what follows may depend on it.
-            chunk = self._encode(self._batch)
+            chunk = self._encode(batch)
             yield from self._write(chunk)
             self._batch = None
+            if chunk and self._written is not None:
+                self._written(batch)
         if self._is_heartbeat_due and not chunk:
             chunk, self._unwritten = self._heartbeat, self._members.copy()
             yield from self._write(chunk)
@@ -254,16 +253,21 @@ class BroadcastGroup(Generic[T, B]):
 
 
 class Broadcaster(Generic[T, B]):
-    """All groups, and the task that writes to them. ``slice_clock`` measures time slices, in seconds."""
+    """All groups, and the task that writes to them.
 
-    def __init__(self, slice_clock: Callable[[], float] = time.perf_counter) -> None:
+    ``slice_clock`` measures time slices, in seconds; ``written`` is called with each batch that a group was written.
+    """
+
+    def __init__(
+        self, slice_clock: Callable[[], float] = time.perf_counter, *, written: Callable[[B], None] | None = None
+    ) -> None:
         self._slice_clock = slice_clock
+        self._written = written
         self._groups: dict[Hashable, BroadcastGroup[T, B]] = {}
         self._scheduled: deque[BroadcastGroup[T, B]] = deque()
         self._writing: Iterator[None] = iter(())  # to one of them, which may not be finished
         self._wakeup = Wakeup()
         self._slice_end: float | None = None  # of the present time slice, while a group is scheduled
-        self._dropped = 0
 
     def open_group(
         self, key: Hashable, queue: Callable[[], EventQueue[T, B]], encoder: Encoder[B]
@@ -271,7 +275,9 @@ class Broadcaster(Generic[T, B]):
         """The group of a key for one more subscription; ``close_group()`` ends the subscription's part in it."""
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = BroadcastGroup(queue(), encoder.new_encoding, self._schedule, encoder.heartbeat)
+            group = self._groups[key] = BroadcastGroup(
+                queue(), encoder.new_encoding, self._schedule, encoder.heartbeat, self._written
+            )
             group.written_at = trio.current_time()
         group.subscriptions += 1
         return group
@@ -281,13 +287,7 @@ class Broadcaster(Generic[T, B]):
         group = self._groups[key]
         group.subscriptions -= 1
         if not group.subscriptions:
-            self._dropped += group.dropped
             del self._groups[key]
-
-    @property
-    def dropped(self) -> int:
-        """Items dropped for whole groups, since the start."""
-        return self._dropped + sum(group.dropped for group in self._groups.values())
 
     def clear(self) -> None:
         """Remove every subscriber from its group, and forget what they have not received."""

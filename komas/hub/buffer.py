@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-import msgspec
 import trio
 
 from komas.errors import SlowConsumer
@@ -20,13 +19,6 @@ B = TypeVar("B")
 
 # The busiest second of a captured major pair had 1362 frames: a subscriber may sleep through one and a half of those.
 BUFFER_EVENTS = 2048
-
-
-class BufferStatistics(msgspec.Struct, frozen=True):
-    """Counts of one buffer: items waiting now, items dropped since it was opened."""
-
-    waiting: int
-    dropped: int
 
 
 class Buffer(Generic[T, B]):
@@ -120,6 +112,7 @@ class Buffer(Generic[T, B]):
         self._is_closed = True
         self._wake()
 
-    def statistics(self) -> BufferStatistics:
-        """Counts, for metrics."""
-        return BufferStatistics(len(self._queue), self._queue.dropped_total)
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
+        return len(self._queue)

@@ -20,7 +20,7 @@ PASSED_OVER: Final = 16  # histories, for one that gives
 
 
 class HistoryLimit:
-    """The bytes that histories hold; they are forgotten from here as soon as there are too many."""
+    """The events, and their bytes, that histories hold; they are forgotten from here as soon as there are too many."""
 
     def __init__(self, most_bytes: int = HISTORY_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -28,7 +28,7 @@ class HistoryLimit:
         self._read: OrderedDict[History, None] = OrderedDict()
         self._unread: OrderedDict[History, None] = OrderedDict()
         self._order_of: dict[History, OrderedDict[History, None]] = {}
-        self.held_bytes = 0
+        self.held_bytes = self.held_events = 0
         self.evicted = 0  # events, since the start
 
     def opened(self, history: History, *, is_read: bool) -> None:
@@ -38,7 +38,7 @@ class HistoryLimit:
     def closed(self, history: History) -> None:
         """Count a history no more."""
         self._order_of.pop(history).pop(history, None)
-        self.held_bytes -= len(history) * history.event_bytes
+        self._count(history, -len(history))
 
     def read(self, history: History) -> None:
         """Somebody reads a history's stream now."""
@@ -56,7 +56,7 @@ class HistoryLimit:
 
     def grew(self, history: History, items: int) -> None:
         """Count what was added to a history; what is too much is let go, of this one or of others."""
-        self.held_bytes += items * history.event_bytes
+        self._count(history, items)
         order = self._order_of[history]
         if history not in order:
             order[history] = None
@@ -73,8 +73,12 @@ class HistoryLimit:
         count = history.let_go(AT_ONCE)
         if not len(history):
             del order[history]
-        self.held_bytes -= count * history.event_bytes
+        self._count(history, -count)
         self.evicted += count
+
+    def _count(self, history: History, more: int) -> None:
+        self.held_events += more
+        self.held_bytes += more * history.event_bytes
 
     def _with_its_share(self) -> History:
         share = self.held_bytes / len(self._read)

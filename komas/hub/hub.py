@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Final, TypeAlias
 import msgspec
 import trio
 
+from komas.histogram import Histogram
 from komas.hub.broadcast import Broadcaster, Encoder, Writer
 from komas.hub.buffer import BUFFER_EVENTS, Buffer
 from komas.hub.history import HISTORY_LENGTH
@@ -24,7 +26,7 @@ from komas.hub.interest import LINGER_S, Interest
 from komas.hub.latest import Latest
 from komas.hub.multiplex import MultiplexedSubscription
 from komas.hub.open_streams import OpenStreams
-from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow
+from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow, QueueCounts
 from komas.hub.replay import Replay
 from komas.hub.subscription import DirectSubscription, Subscription
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
@@ -33,6 +35,7 @@ from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, Health
 from komas.model.streams import Stream, next_number
 
 GAPS_KEPT: Final = 1000
+MEASURED: Final = 17  # one write of so many: each has its price where every reader has a group of its own
 
 MarketSubscription: TypeAlias = Subscription[Item, Batch]
 
@@ -40,7 +43,9 @@ MarketSubscription: TypeAlias = Subscription[Item, Batch]
 class HubStatistics(msgspec.Struct, frozen=True):
     """Counts: events since the start; streams, subscribers, and events and bytes in all histories now.
 
-    ``history_evicted`` are events that went for the limit of all histories, not for that of their own.
+    ``history_evicted`` are events that went for the limit of all histories, not for that of their own. ``waiting`` are
+    events and notices in the buffers of all subscribers now; ``dropped``, and ``conflated`` (a newer one took its
+    place), were in those, or in the one of a group.
     """
 
     published: int
@@ -50,7 +55,14 @@ class HubStatistics(msgspec.Struct, frozen=True):
     history_events: int
     history_bytes: int
     history_evicted: int
+    waiting: int
     dropped: int
+    conflated: int
+
+
+def wall_ms() -> int:
+    """Milliseconds since the epoch, by the machine's clock."""
+    return time.time_ns() // 1_000_000
 
 
 def new_epoch() -> str:
@@ -68,15 +80,20 @@ class Hub:
         history_length: int = HISTORY_LENGTH,
         history_bytes: int = HISTORY_BYTES,
         epoch: Callable[[], str] = new_epoch,
+        clock_ms: Callable[[], int] = wall_ms,
     ) -> None:
+        """``clock_ms`` is the one that ``received_ms`` is told by."""
         self._history_limit = HistoryLimit(history_bytes)
         self._publication = 0  # of the newest event or gap that is remembered, of any stream
         self.open_streams = OpenStreams(history_length, self._history_limit, epoch, lambda: self._publication)
         self._buffers: dict[Buffer[Item, Batch], None] = {}
-        self._broadcaster: Broadcaster[Item, Batch] = Broadcaster()
+        self._broadcaster: Broadcaster[Item, Batch] = Broadcaster(written=self._note_written)
+        self._clock_ms = clock_ms
+        self._counts = QueueCounts()
+        self.write_latency = Histogram()  # seconds from the receipt of a batch's first event to its last write
+        self._until_measured = 1
         self._published = 0
         self._unwanted = 0
-        self._dropped = 0
         self.epoch = new_epoch()  # of this process: publications of another one mean nothing here
         self.gaps: deque[tuple[float, Gap]] = deque(maxlen=GAPS_KEPT)  # when each was declared, on trio's clock
         self.drained = trio.Event()
@@ -186,7 +203,7 @@ class Hub:
         ``reader`` is whom the subscription is counted by (``Interest``). ``since`` recovers what came after a position;
         it goes with a single stream, whose own a position is.
         """
-        buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity, overflow))
+        buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity, overflow, self._counts))
         try:
             yield Subscription(buffer, initial, replay)
         finally:
@@ -205,9 +222,9 @@ class Hub:
     ) -> Iterator[DirectSubscription[Item, Batch]]:
         """Subscribe with a connection that ``flush()`` and ``run()`` write to while the subscriber's task waits."""
         key = (tuple(streams), encoder, capacity)
-        group = self._broadcaster.open_group(key, lambda: ConflatingQueue(capacity), encoder)
+        group = self._broadcaster.open_group(key, lambda: self._queue(capacity), encoder)
         try:
-            buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity))
+            buffer, initial, replay = self._add(streams, reader, since, self._queue(capacity))
             try:
                 replace_target = partial(self.open_streams.replace, streams)
                 yield DirectSubscription(
@@ -235,9 +252,9 @@ class Hub:
         ``since`` is a place among the events of all of them: this hub's ``epoch``, and the ``publication`` of an event.
         The streams of ``past`` wait for their past candles.
         """
-        buffer = Buffer(ConflatingQueue(capacity))
+        buffer = Buffer(self._queue(capacity))
         key = object()
-        group = self._broadcaster.open_group(key, lambda: ConflatingQueue(capacity), encoder)
+        group = self._broadcaster.open_group(key, lambda: self._queue(capacity), encoder)
         subscription = MultiplexedSubscription(self, buffer, reader, group=group, writer=writer, encoder=encoder)
         try:
             subscription.begin(streams, since, past)
@@ -248,7 +265,6 @@ class Hub:
         finally:
             subscription.end()
             self._buffers.pop(buffer, None)
-            self._dropped += buffer.statistics().dropped
             buffer.close()
             self._broadcaster.close_group(key)
 
@@ -272,7 +288,6 @@ class Hub:
     def _remove(self, streams: Sequence[Stream], reader: str, buffer: Buffer[Item, Batch]) -> None:
         self._buffers.pop(buffer, None)
         self.open_streams.left(streams, buffer, lambda stream: self.interest.subscribers(stream) > 1)
-        self._dropped += buffer.statistics().dropped
         buffer.close()
         self.interest.leave(streams, reader)
 
@@ -305,13 +320,25 @@ class Hub:
             unwanted=self._unwanted,
             streams=len(self.open_streams),
             subscribers=len(self._buffers),
-            history_events=self.open_streams.history_events,
+            history_events=self._history_limit.held_events,
             history_bytes=self._history_limit.held_bytes,
             history_evicted=self._history_limit.evicted,
-            dropped=self._dropped
-            + self._broadcaster.dropped
-            + sum(buffer.statistics().dropped for buffer in self._buffers),
+            waiting=sum(buffer.waiting for buffer in self._buffers),
+            dropped=self._counts.dropped,
+            conflated=self._counts.conflated,
         )
+
+    def _queue(self, capacity: int) -> ConflatingQueue:
+        return ConflatingQueue(capacity, counts=self._counts)
+
+    def _note_written(self, batch: Batch) -> None:
+        self._until_measured -= 1
+        if self._until_measured > 0:
+            return
+        first = batch.items[0] if batch.items else None
+        if isinstance(first, Envelope):
+            self._until_measured = MEASURED
+            self.write_latency.observe(max(0, self._clock_ms() - first.received_ms) / 1000)
 
     def _begin(
         self, streams: Sequence[Stream], since: StreamPosition | None, buffer: Buffer[Item, Batch]

@@ -157,8 +157,3 @@ class OpenStreams:
                 open_stream.replays.pop(buffer, None)
                 if not is_read(stream):
                     self._history_limit.left(open_stream.history)
-
-    @property
-    def history_events(self) -> int:
-        """How many events all histories hold."""
-        return sum(len(open_stream.history) for open_stream in self.by_stream.values())

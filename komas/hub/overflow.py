@@ -39,10 +39,18 @@ B = TypeVar("B")
 T = TypeVar("T")
 
 
+class QueueCounts:
+    """What happened in all queues that share it: items dropped, and items that a newer one replaced."""
+
+    __slots__ = ("conflated", "dropped")
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.conflated = 0
+
+
 class EventQueue(Protocol[T_contra, B]):
     """Items that wait for a subscriber, or for a group of them."""
-
-    dropped_total: int
 
     def __len__(self) -> int:
         """How many items wait."""
@@ -73,7 +81,6 @@ class BoundedQueue(Generic[T]):
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._items: list[T] = []
-        self.dropped_total = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -103,24 +110,26 @@ class ConflatingQueue:
 
     __slots__ = (
         "_capacity",
+        "_counts",
         "_dropped",
         "_first_key",
         "_items",
         "_next_key",
         "_overflow",
         "_pending_notices",
-        "dropped_total",
     )
 
-    def __init__(self, capacity: int, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
+    def __init__(
+        self, capacity: int, overflow: Overflow = Overflow.DROP_OLDEST, counts: QueueCounts | None = None
+    ) -> None:
         self._capacity = capacity
+        self._counts = counts or QueueCounts()
         self._overflow = overflow
         self._items: dict[object, Item] = {}  # insertion order is delivery order
         self._first_key = self._next_key = 0  # kept items have numbers for keys: these, and what is between
         self._dropped = 0
         # Notices among the dropped items, which must be delivered all the same; few subscribers ever have any.
         self._pending_notices: dict[object, NoticeEnvelope] | None = None
-        self.dropped_total = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -138,7 +147,8 @@ class ConflatingQueue:
                 if waiting and isinstance(item.event, Kline):
                     waiting.pop(item.stream, None)  # an open candle that waits is older than this closing
             if key is not None:
-                waiting.pop(key, None)
+                if waiting.pop(key, None) is not None:
+                    self._counts.conflated += 1
                 waiting[key] = item
                 continue
             if self._next_key - self._first_key >= self._capacity:
@@ -176,7 +186,7 @@ class ConflatingQueue:
             notices[key] = _merged(notices[key], oldest) if key in notices else oldest
         else:
             self._dropped += 1
-            self.dropped_total += 1
+            self._counts.dropped += 1
 
 
 def _merged(before: NoticeEnvelope, after: NoticeEnvelope) -> NoticeEnvelope:

@@ -50,7 +50,7 @@ class Subscription(Generic[T, B]):
     @property
     def waiting(self) -> int:
         """How many items wait in its own buffer."""
-        return self._buffer.statistics().waiting
+        return self._buffer.waiting
 
     @property
     def is_owed(self) -> bool:

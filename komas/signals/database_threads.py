@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import trio
 
 from komas.errors import StoreUnavailable
+from komas.histogram import Histogram
 from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.signals import SignalEvent
 
@@ -51,6 +52,7 @@ class DatabaseThreads:
         self._failed_to_open: tuple[float, StoreUnavailable] | None = None
         self._complaint: tuple[float, str] | None = None
         self.failures = 0
+        self.commit_latency = Histogram()  # seconds until a change is committed, its waiting included
 
     async def read(self, query: Callable[[SignalDatabase], T]) -> T:
         """Run one query."""
@@ -69,7 +71,10 @@ class DatabaseThreads:
 
     async def write(self, change: Callable[[SignalDatabase], T]) -> T:
         """Run one change; it is committed when this returns."""
-        return await self._run(change, self._writer)
+        began_at = trio.current_time()
+        done = await self._run(change, self._writer)
+        self.commit_latency.observe(trio.current_time() - began_at)
+        return done
 
     async def _run(self, call: Callable[[SignalDatabase], T], limiter: trio.CapacityLimiter) -> T:
         if self._database is None:

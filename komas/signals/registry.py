@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from komas.model.signals import Vip
 from komas.settings import Settings
 
+_ALL: Final = "sockets"
+_OF_ADDRESS: Final = "sockets_per_address"
+_OF_USER: Final = "sockets_per_user"
+
 
 class RegistryStatistics(msgspec.Struct, frozen=True):
-    """Sockets now, users now, sockets since the start, and those turned away."""
+    """Sockets now, users now, sockets since the start, and those turned away, by what there were too many of."""
 
     sockets: int
     users: int
     admitted: int
-    refused: int
+    refused: Mapping[str, int]
 
 
 class ConnectedSession(Protocol):
@@ -55,7 +59,7 @@ class ConnectionRegistry:
         self._users: dict[str, list[Callable[[Vip], None]]] = {}
         self._sockets = 0
         self._admitted = 0
-        self._refused = 0
+        self._refused: Counter[str] = Counter({_ALL: 0, _OF_ADDRESS: 0, _OF_USER: 0})
         self._names = count(1)
         self.sessions: dict[str, ConnectedSession] = {}  # by a name that an administrator may close one by
 
@@ -73,9 +77,10 @@ class ConnectionRegistry:
     def socket(self, address: str) -> Iterator[bool]:
         """Count one socket from its handshake on; yields whether there is room for it."""
         settings = self._settings
-        has_room = self._sockets < settings.max_sockets and self._addresses[address] < settings.max_sockets_per_address
+        has_place = self._sockets < settings.max_sockets
+        has_room = has_place and self._addresses[address] < settings.max_sockets_per_address
         self._admitted += has_room
-        self._refused += not has_room
+        self._refused[_OF_ADDRESS if has_place else _ALL] += not has_room
         self._sockets += 1
         self._addresses[address] += 1
         try:
@@ -91,7 +96,7 @@ class ConnectionRegistry:
         """Count one socket of a user; yields whether there is room for it."""
         theirs = self._users.setdefault(subject, [])
         has_room = len(theirs) < self._settings.max_sockets_per_user
-        self._refused += not has_room
+        self._refused[_OF_USER] += not has_room
         theirs.append(changed)
         try:
             yield has_room

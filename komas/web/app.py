@@ -15,13 +15,16 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
 from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
+from komas.observability.metrics import Registry
 from komas.web import cors, openapi, params, problems, query
 from komas.web.access import Caller, origin_of
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
+from komas.web.metrics import families
 from komas.web.problems import ProblemError
 from komas.web.rate_limit import RateLimit
 from komas.web.routes.admin import admin
 from komas.web.routes.control import control
+from komas.web.routes.debug import debug
 from komas.web.routes.history import history
 from komas.web.routes.market_sse import market, multiplex
 from komas.web.routes.market_ws import market_socket
@@ -39,7 +42,10 @@ _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Producers and VIPs bring a token of their own, which the view checks; who knows the name of a connection reads it.
 _PROVEN_OTHERWISE: Final = frozenset({"publish", "multiplex"})
 # By what was routed: several ways of writing a path lead to it.
-_PROTECTED = frozenset({"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.vips", "admin.gaps"})
+_PROTECTED = frozenset(
+    {"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.vips", "admin.gaps", "debug.tasks"}
+)
+_ADMINISTERED: Final = frozenset({"control", "admin", "vips"})
 
 
 _ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")  # of a route
@@ -61,9 +67,10 @@ def create_app(services: Services) -> QuartTrio:
         market(services),
         multiplex(services),
         history(services),
-        ops(services, rate_limit),
+        ops(services, Registry(lambda: families(services, rate_limit))),
         pages(),
         admin(services),
+        debug(services),
         publish(services),
         vips(services),
         vip(services),
@@ -94,6 +101,14 @@ def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
         if request.method in _CHANGING and response.status_code >= HTTPStatus.BAD_REQUEST:
             with trio.move_on_after(UNREAD_BODY_S), suppress(HTTPException, *CLIENT_LEFT):
                 await request.get_data()
+        return response
+
+    @app.after_request
+    async def count(response: Response) -> Response:
+        rule, is_done = request.url_rule, response.status_code < HTTPStatus.BAD_REQUEST
+        services.traffic.answered(None if rule is None else rule.rule, request.method, response.status_code)
+        if is_done and request.method in _CHANGING and request.blueprint in _ADMINISTERED:
+            services.traffic.admin_actions[str(request.endpoint).rpartition(".")[2]] += 1
         return response
 
     @app.after_request

@@ -13,7 +13,7 @@ from komas.model.streams import Stream
 from komas.model.symbols import SymbolInfo
 from komas.venues.core.connection import Arrival
 from komas.venues.core.health import Condition
-from komas.venues.core.statistics import FeedStatistics, GapFillStatistics, OrderBookStatistics
+from komas.venues.core.statistics import FeedStatistics, GapFillStatistics, OrderBookStatistics, RestStatistics
 
 
 class MarketFeed(Protocol):
@@ -128,6 +128,13 @@ class GapCounter(Protocol):
         """Counts, for metrics."""
 
 
+class RestHost(Protocol):
+    """Where a market is asked over REST."""
+
+    def statistics(self) -> RestStatistics:
+        """Counts, for metrics."""
+
+
 class Market(Protocol):
     """One market of one exchange."""
 
@@ -174,6 +181,10 @@ class Market(Protocol):
     @property
     def gap_filler(self) -> GapCounter:
         """What was missed there."""
+
+    @property
+    def rest(self) -> RestHost:
+        """Its REST host."""
 
 
 class Markets:

@@ -105,6 +105,11 @@ _ANSWERS: Final = (
 )
 
 _SCHEMAS: Final[dict[str, Schema]] = {
+    "Task": _object(
+        name={"type": "string", "description": "of the function that runs, or what it is for"},
+        count={"type": "integer", "description": "so many tasks of this name run beside each other"},
+        tasks={"type": "array", "items": {"$ref": "#/components/schemas/Task"}},
+    ),
     "Prices": _object(
         count=_COUNT,
         prices={"type": "object", "additionalProperties": {"anyOf": [_ref("Ticker"), _ref("MiniTicker")]}},
@@ -604,6 +609,18 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             controls="all",
         )
     },
+    "/debug/tasks": {
+        "get": _call(
+            "The tree of tasks, and how late tasks run",
+            _object(
+                count=_COUNT,
+                left_out=_COUNT,
+                loop_lag=_object(last_s={"type": "number"}, max_s={"type": "number"}),
+                root=_ref("Task"),
+            ),
+            controls="all",
+        )
+    },
     "/api/logs/today": {
         "get": _call(
             "Today's log records, newest last",
@@ -629,7 +646,21 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             },
         }
     },
-    "/metrics": {"get": _call("Counts for Prometheus", _TEXT, media_type="text/plain")},
+    "/metrics": {
+        "get": _call(
+            "Counts for Prometheus",
+            _TEXT,
+            others={
+                "200": {
+                    "description": "as OpenMetrics where Accept prefers that",
+                    "content": {
+                        "text/plain": {"schema": _TEXT},
+                        "application/openmetrics-text": {"schema": _TEXT},
+                    },
+                }
+            },
+        )
+    },
     "/docs": {"get": _call("This API, to read and to try", _TEXT, media_type="text/html", others=_UNCHANGED)},
     "/openapi.json": {"get": _call("This description", {"type": "object"})},
     "/asyncapi.json": {"get": _call("What comes over event streams and WebSockets, AsyncAPI 3", {"type": "object"})},

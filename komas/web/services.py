@@ -11,6 +11,7 @@ import trio
 
 from komas.hub.hub import Hub
 from komas.observability.logs import DailyLog
+from komas.observability.loop_lag import LoopLag
 from komas.settings import Settings
 from komas.signals.services import SignalServices
 from komas.web.access import Access
@@ -19,6 +20,7 @@ from komas.web.markets import Markets
 from komas.web.multiplex import Greeting, OpenConnections
 from komas.web.past_loader import PastLoader
 from komas.web.stream_limits import StreamLimits
+from komas.web.traffic import Traffic
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Services:
     log: DailyLog
     clock_ms: Callable[[], int]
     past: PastLoader
+    loop_lag: LoopLag = field(default_factory=LoopLag)
+    traffic: Traffic = field(default_factory=Traffic)
     connections: OpenConnections = field(default_factory=OpenConnections)
     stopping: trio.Event = field(default_factory=trio.Event)  # asked to: draining comes ``drain_delay_s`` later
     draining: trio.Event = field(default_factory=trio.Event)

@@ -7,6 +7,7 @@ the administrator's, have a part of the room to themselves.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias
 
@@ -23,13 +24,20 @@ FOR_PINS: Final = 10  # one part in so many of ``max_streams`` is for pins alone
 REFILL_S: Final = 60.0  # in which an address may have as many new streams opened as it may read
 OPENINGS_AT_ONCE: Final = 2  # times as many, after a pause
 
+_REASONS: Final = {  # as they are counted, and in words
+    "streams_per_address": "too many different streams from this address",
+    "books_per_address": "too many order books from this address",
+    "new_streams_per_address": "too many new streams from this address in a short time",
+    "streams": "too many streams are open",
+}
+
 _Rule: TypeAlias = Callable[[Stream], bool]
 
 
 class StreamLimitStatistics(msgspec.Struct, frozen=True):
-    """Readers who were turned away for want of room; lingering streams that had to make room."""
+    """Readers who were turned away for want of room, by reason; lingering streams that had to make room."""
 
-    refused: int
+    refused: Mapping[str, int]
     made_room: int
 
 
@@ -44,14 +52,16 @@ class StreamLimits:
         self._most_books = min(settings.max_books_per_address, settings.max_streams_per_address)
         most = settings.max_streams_per_address
         self._openings = RequestRates(most / REFILL_S, OPENINGS_AT_ONCE * most)
-        self._refused = 0
+        self._refused: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
         self._made_room = 0
 
     def why_full(self, reader: str, streams: Collection[Stream]) -> str | None:
         """Why a reader cannot have streams, which is counted; ``None`` when it can: then there is room for them."""
-        reason = self._why_full(reader, streams)
-        self._refused += reason is not None
-        return reason
+        counted = self._why_full(reader, streams)
+        if counted is None:
+            return None
+        self._refused[counted] += 1
+        return _REASONS[counted]
 
     def has_room_for_pins(self, streams: Collection[Stream]) -> bool:
         """Whether streams may be pinned; then there is room for them."""
@@ -63,13 +73,13 @@ class StreamLimits:
 
     def _why_full(self, reader: str, streams: Collection[Stream]) -> str | None:
         if not self._fits(reader, streams, self._most_per_address, lambda _: True):
-            return "too many different streams from this address"
+            return "streams_per_address"
         if not self._fits(reader, streams, self._most_books, lambda stream: KINDS[stream.kind].is_book):
-            return "too many order books from this address"
+            return "books_per_address"
         if not self._may_open(reader, sum(stream not in self._interest for stream in streams)):
-            return "too many new streams from this address in a short time"
+            return "new_streams_per_address"
         if not self._has_room(streams, self._most_of_readers):
-            return "too many streams are open"
+            return "streams"
         return None
 
     def _fits(self, reader: str, streams: Collection[Stream], most: int, among: _Rule) -> bool:

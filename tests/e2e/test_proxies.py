@@ -41,6 +41,7 @@ GUARDED: tuple[tuple[str, str, object], ...] = (
     ("PATCH", "/api/signals/1", {"data": {"a": 1}}),
     ("GET", "/api/signals", None),
     ("GET", "/api/logs/today", None),
+    ("GET", "/debug/tasks", None),
 )
 CONTROL: tuple[tuple[str, str, object], ...] = (
     ("POST", "/api/ws/connect", None),

@@ -231,7 +231,7 @@ def test_idle_connections_lock_nobody_out(tmp_path: Path) -> None:
 
 def test_logs_stay_closed_however_the_path_is_written(demo: Server) -> None:
     """A trailing slash is the same page."""
-    for path in ("/api/logs/today", "/api/logs/today/", "/api/logs/today%2f"):
+    for path in ("/api/logs/today", "/api/logs/today/", "/api/logs/today%2f", "/debug/tasks", "/debug/tasks/"):
         answer = demo.http.get(path, headers={"X-Forwarded-For": "6.6.6.6"})
         assert answer.status_code in (401, 404)
         assert "records" not in answer.text

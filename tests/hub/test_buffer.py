@@ -8,7 +8,7 @@ import trio.testing
 
 from komas.errors import SlowConsumer
 from komas.hub.buffer import Buffer
-from komas.hub.overflow import ConflatingQueue, Overflow
+from komas.hub.overflow import ConflatingQueue, Overflow, QueueCounts
 from komas.model.codec import Envelope
 from tests.builders import TRADE, enveloped, trade
 
@@ -116,13 +116,12 @@ async def test_a_listener_that_may_not_lose_is_dismissed() -> None:
             await buffer.receive()
 
 
-async def test_statistics_count_what_waits_and_what_was_dropped() -> None:
-    """As metrics reads them."""
-    buffer = Buffer(ConflatingQueue(2))
+async def test_what_waits_and_what_was_dropped_is_counted() -> None:
+    """As metrics reads it; what was dropped by all that share the counts."""
+    counts = QueueCounts()
+    buffer = Buffer(ConflatingQueue(2, counts=counts))
     for number in range(5):
         buffer.put(_trade(number))
-    counts = buffer.statistics()
-    assert (counts.waiting, counts.dropped) == (2, 3)
+    assert (buffer.waiting, counts.dropped) == (2, 3)
     await buffer.receive()
-    counts = buffer.statistics()
-    assert (counts.waiting, counts.dropped) == (0, 3)
+    assert (buffer.waiting, counts.dropped) == (0, 3)

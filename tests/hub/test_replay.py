@@ -74,7 +74,7 @@ async def test_a_replay_comes_in_slices_and_nothing_of_it_waits(subscribe: Subsc
         assert subscription.behind == 900 - SLICE
         seen = list(_told(subscription.initial))
         _publish(hub, 1001, 4000)
-        assert subscription._buffer.statistics().waiting == 0  # noqa: SLF001 - what this is about
+        assert subscription._buffer.waiting == 0  # noqa: SLF001 - what this is about
         while subscription.behind:
             batch = await subscription.receive()
             assert (len(batch.items) <= SLICE, batch.dropped) == (True, 0)

@@ -26,7 +26,7 @@ def test_limits_in_all_for_each_address_and_each_user() -> None:
         with registry.user("1", print) as has_room:
             assert not has_room
         assert registry.statistics().users == 1
-        assert registry.statistics().refused == 3
+        assert registry.statistics().refused == {"sockets": 1, "sockets_per_address": 1, "sockets_per_user": 1}
     assert (registry.statistics().sockets, registry.statistics().users) == (0, 0)
     with registry.socket("a") as has_room:
         assert has_room

@@ -37,6 +37,9 @@ class HoldingConnection:
             self._trackers[stream].begin(trio.current_time())
         return self._trackers[stream]
 
+    def message_room(self, _now: float) -> int:
+        return 0
+
     def is_silent(self, _now: float) -> bool:
         """As the test says."""
         return self.is_quiet

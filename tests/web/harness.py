@@ -285,7 +285,12 @@ async def web_harness(
         trio.open_nursery() as nursery,
     ):
         exchange, futures_exchange = ScriptedExchange(nursery), ScriptedExchange(nursery)
-        hub = Hub(linger_s=settings.linger_s, history_length=settings.journal, history_bytes=settings.history_bytes)
+        hub = Hub(
+            linger_s=settings.linger_s,
+            history_length=settings.journal,
+            history_bytes=settings.history_bytes,
+            clock_ms=lambda: NOW_MS,
+        )
         spot = BinanceMarket(
             limits.SPOT,
             rest,

@@ -37,6 +37,7 @@ CONTROL = (
 ADMINISTRATION = (
     ("GET", "/api/logs/today"),
     ("GET", "/api/logs/today/"),
+    ("GET", "/debug/tasks"),
     ("POST", "/api/vip/7"),
     ("DELETE", "/api/vip/7"),
     ("GET", "/api/vip/7"),

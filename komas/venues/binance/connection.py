@@ -159,6 +159,10 @@ class BinanceConnection:
         """Whether the whole connection is silent for suspiciously long."""
         return self._subscriptions.held.is_silent(now)
 
+    def message_room(self, now: float) -> int:
+        """How many messages it may send at once, within the exchange's limit."""
+        return self._protocol.message_room(now)
+
     # The life of the connection
 
     async def _dial(self, nursery: trio.Nursery) -> Socket:

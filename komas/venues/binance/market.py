@@ -65,6 +65,7 @@ class BinanceMarket:
     ) -> None:
         check_url(options.url)
         self.venue = spec.venue
+        self.rest = rest
         self.name = spec.name
         self.code = spec.code
         self._sink = sink

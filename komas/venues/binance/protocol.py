@@ -108,6 +108,10 @@ class SubscriptionProtocol:
         self._touched: set[str] = set()  # since the exchange was asked for its list
         self.held: dict[str, None] = {}
 
+    def message_room(self, now: float) -> int:
+        """How many messages may be sent at once, as the exchange counts."""
+        return self._frames.room(now)
+
     def open_with(self, wanted: Sequence[str]) -> str:
         """The query for the dial: as many wanted streams as a URL takes; they cost no message."""
         query = ""

@@ -59,6 +59,9 @@ class Connection(LinkedConnection, Protocol):
     def is_silent(self, now: float) -> bool:
         """Whether the whole connection is silent for suspiciously long."""
 
+    def message_room(self, now: float) -> int:
+        """How many messages it may send at once, within the exchange's limit."""
+
 
 C = TypeVar("C", bound=Connection)
 C_co = TypeVar("C_co", bound=Connection, covariant=True)

@@ -298,4 +298,5 @@ def _row(shard: Shard[C], connection: Connection) -> ConnectionStatistics:
         connected_at_ms=connection.connected_at_ms,
         uptime_s=round(trio.current_time() - connection.connected_at, 3),
         messages_received=connection.messages,
+        message_room=connection.message_room(trio.current_time()),
     )

@@ -13,21 +13,7 @@ import trio
 from komas.model.market import Event, Gap
 from komas.model.streams import Stream, next_number, previous_number
 from komas.venues.core.ports import MarketSink
-from komas.venues.core.statistics import GapFillStatistics
-
-
-class GapCounts:
-    """What is counted of all gaps since the start."""
-
-    def __init__(self) -> None:
-        self.repeated = 0
-        self.gaps = 0
-        self.filled = 0
-        self.declared = 0
-
-    def shown(self, queues: int) -> GapFillStatistics:
-        """All counts, with how many streams wait now."""
-        return GapFillStatistics(self.repeated, self.gaps, self.filled, self.declared, queues)
+from komas.venues.core.statistics import GapCounts
 
 
 class WaitingEvent(msgspec.Struct, frozen=True):

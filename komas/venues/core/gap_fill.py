@@ -21,12 +21,12 @@ from komas.event_log import event_logger
 from komas.model.market import Event, Gap, Health, Incoming, Kline
 from komas.model.streams import Stream
 from komas.venues.core.complaints import Complaints
-from komas.venues.core.filling import Ending, Filling, GapCounts, GapQueue, WaitingEvent
+from komas.venues.core.filling import Ending, Filling, GapQueue, WaitingEvent
 from komas.venues.core.health import Condition, HealthCause, StreamHealth
 from komas.venues.core.ports import EventHistory, MarketSink, Unreadable
 from komas.venues.core.prober import Prober
 from komas.venues.core.sequencing import Sequencer, Verdict, number_of
-from komas.venues.core.statistics import GapFillStatistics
+from komas.venues.core.statistics import GapFillStatistics, GapTally
 
 log = event_logger(__name__)
 
@@ -75,12 +75,12 @@ class GapFiller:
         self._asking = trio.Semaphore(ASKED)
         self._work = trio.lowlevel.ParkingLot()
         self._waiting = 0
-        self._counts = GapCounts()
+        self._tally = GapTally()
         self._complaints = Complaints(log)
 
     def statistics(self) -> GapFillStatistics:
         """Counts, for metrics."""
-        return self._counts.shown(len(self._queues))
+        return self._tally.shown(len(self._queues))
 
     # What the feed hands over
 
@@ -126,14 +126,15 @@ class GapFiller:
             self._came_again(stream, WaitingEvent(event, received_ms, trio.current_time(), backfilled=backfilled))
             return
         self._prober.settle(stream)
-        self._counts.filled += backfilled
+        counts = self._tally.of_kind[stream.kind]
+        counts.filled += backfilled
         gap = verdict.gap
         if verdict.is_restart and gap is not None:
             self._complaints.warning("sequence reset", stream=stream.name, after=gap.first)
             self._end(stream, partial(self._sink.reset_sequence, stream, gap))
             gap = None  # it is told
         elif gap is not None:
-            self._counts.gaps += 1
+            counts.gaps += 1
             self._complaints.warning("gap", stream=stream.name, first=gap.first, last=gap.last)
         if gap is None and stream not in self._queues:
             self._sink.publish(stream, event, received_ms, backfilled=backfilled)
@@ -163,7 +164,7 @@ class GapFiller:
             queue.late[number] = again
             queue.came_late.unpark_all()
         else:
-            self._counts.repeated += 1
+            self._tally.repeated += 1
 
     # What runs behind
 
@@ -216,7 +217,8 @@ class GapFiller:
         self._sink.publish(stream, first.event, first.received_ms, backfilled=first.backfilled)
 
     def _filling(self, stream: Stream, gap: Gap, queue: GapQueue) -> Filling:
-        return Filling(stream, gap, queue.late, sink=self._sink, counts=self._counts, clock_ms=self._clock_ms)
+        counts = self._tally.of_kind[stream.kind]
+        return Filling(stream, gap, queue.late, sink=self._sink, counts=counts, clock_ms=self._clock_ms)
 
     async def _fill(self, stream: Stream, gap: Gap, queue: GapQueue, missed_at: float) -> None:
         """Publish the missing events; declare those that could not be obtained, with the reason."""

@@ -6,6 +6,7 @@ delivering before the older one is closed. A failure while another connection is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
@@ -44,9 +45,9 @@ class LinkedConnection(Protocol):
 
 
 class Tally(Protocol):
-    """Where a link counts."""
+    """Where a link counts: reconnects by what they were made for, and rotations."""
 
-    reconnects: int
+    reconnects: Counter[Cause]
     rotations: int
 
 
@@ -77,6 +78,7 @@ class Link(Generic[C]):
         self._is_needed = is_needed
         self._news = trio.lowlevel.ParkingLot()
         self._was_up = False
+        self._lost_by = Cause.CLOSED  # how the last connection of all ended
         self._final_failure: VenueError | None = None
         self.replacing: str | None = None  # why, while a connection is to be replaced
         self.connections: list[C] = []  # the connections that are up, the youngest last
@@ -115,7 +117,8 @@ class Link(Generic[C]):
     async def _run(self, connection: C, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         def up() -> None:
             self._tally.rotations += bool(self.connections)
-            self._tally.reconnects += self._was_up and not self.connections
+            if self._was_up and not self.connections:
+                self._tally.reconnects[self._lost_by] += 1
             self._was_up = True
             self.connections.append(connection)
             self._changed()
@@ -127,6 +130,7 @@ class Link(Generic[C]):
             if connection not in self.connections:
                 raise
             is_being_replaced = self.replacing is not None and len(self.connections) == 1
+            self._lost_by = error.cause
             is_older = connection is not self.connections[-1] or is_being_replaced
             self._over(connection)
             (self._left if is_older else self._failed)(error)

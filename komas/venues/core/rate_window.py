@@ -22,6 +22,11 @@ class RollingWindow:
         self._forget(now)
         self._acts.append(now)
 
+    def room(self, now: float) -> int:
+        """How many acts there is room for now."""
+        self._forget(now)
+        return max(0, self._limit - len(self._acts))
+
     def free_at(self, now: float, beside: int = 0) -> float:
         """When there is room for one more act: ``now``, or the very moment at which the oldest one leaves.
 

@@ -7,6 +7,7 @@ because asking on turns the first into the second, and the second into a ban of 
 from __future__ import annotations
 
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -19,10 +20,12 @@ import msgspec
 import trio
 
 from komas.errors import Cause, VenueError, words_of
+from komas.histogram import Histogram
 from komas.venues.core import trust
 from komas.venues.core.json_array import NoArray, elements
 from komas.venues.core.proxies import note_ignored_proxies
 from komas.venues.core.retry import RETRY_AFTER_MAX_S
+from komas.venues.core.statistics import RestStatistics
 from komas.venues.core.websocket import asked_wait_s
 from komas.venues.core.words import cut
 
@@ -78,6 +81,8 @@ class Rest:
         self._weight_limit = weight_per_minute * WEIGHT_SHARE
         self._not_before = -1.0
         self._weighed_at = 0.0
+        self._latency = Histogram()
+        self._failures: Counter[Cause] = Counter()
         self.used_weight = 0
 
     @property
@@ -91,9 +96,15 @@ class Rest:
         return self._is_below(RESERVE_SHARE)
 
     def _is_below(self, share: float) -> bool:
-        is_fresh = trio.current_time() - self._weighed_at < WEIGHT_WINDOW_S
-        used = self.used_weight if is_fresh else 0
-        return trio.current_time() >= self._not_before and used <= self._weight_limit * share
+        return trio.current_time() >= self._not_before and self._used_now() <= self._weight_limit * share
+
+    def _used_now(self) -> int:
+        return self.used_weight if trio.current_time() - self._weighed_at < WEIGHT_WINDOW_S else 0
+
+    def statistics(self) -> RestStatistics:
+        """Counts, for metrics."""
+        held_off_s = max(0.0, self._not_before - trio.current_time())
+        return RestStatistics(self._used_now(), self._weight_limit, held_off_s, self._latency, self._failures)
 
     async def get(
         self, path: str, result: type[T], params: Mapping[str, str] | None = None, *, most_bytes: int = MOST_BYTES
@@ -128,6 +139,16 @@ class Rest:
 
     async def _body(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> bytes:
         self._check_budget()
+        asked_at = trio.current_time()
+        try:
+            body = await self._asked(path, params, most_bytes)
+        except VenueError as error:
+            self._failures[error.cause] += 1
+            raise
+        self._latency.observe(trio.current_time() - asked_at)
+        return body
+
+    async def _asked(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> bytes:
         heads: list[httpx.Response] = []
         try:
             response = await self._answer(path, params, most_bytes, heads.append)

@@ -48,6 +48,7 @@ class Run:
         )
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come
         self.socket_files: list[SocketFile] = []
+        self.cut_off = 0  # connections whose clients did not take a write in time
         self.stopping = trio.Event()
         self.draining = trio.Event()
         self._drain_delay_s = settings.drain_delay_s

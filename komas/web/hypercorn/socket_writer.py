@@ -112,6 +112,7 @@ class SocketWriter(TCPServer):
         if not written:
             # Half of it may be out: nothing that follows could be understood.
             self._is_lost = True
+            self._run.cut_off += scope.cancelled_caught
             await trio.aclose_forcefully(self.stream)
             with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
                 await self.protocol.handle(Closed())

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _KEY: Final = "komas.transport"  # in a scope's state: the one place where ASGI lets a server hand on what is its own
 
+_ABNORMAL: Final = 1006  # RFC 6455, 7.4.1: no close frame came
+
 
 class ClientTransport(msgspec.Struct, frozen=True):
     """One request's or one WebSocket's connection; empty in front of another ASGI server, and in many tests.
@@ -44,6 +46,12 @@ def transport_in(state: Mapping[str, Any] | None) -> ClientTransport:
     """The same, where there is no scope yet, or only its state."""
     transport: ClientTransport = state.get(_KEY, _NONE) if state else _NONE
     return transport
+
+
+def closed_by_client(scope: Mapping[str, Any] | None) -> Callable[[], int]:
+    """What tells the code that a WebSocket's client closed with, or was given for a breach; 1006 for none."""
+    stream = transport_of(scope).stream
+    return lambda: _ABNORMAL if stream is None else stream.close_code
 
 
 def with_transport(state: Mapping[str, Any], transport: ClientTransport) -> dict[str, Any]:

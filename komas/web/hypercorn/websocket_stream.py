@@ -108,6 +108,7 @@ class WebSocketStream(WSStream):
     _came_early = False
     _is_broken = False  # by the client, whose frames cannot be told apart any more
     _is_left = False  # by the application
+    close_code = int(CloseReason.ABNORMAL_CLOSURE)  # that the client gave, or was given for a breach
 
     async def handle(self, event: Event) -> None:
         """Take what the client sent."""
@@ -242,6 +243,7 @@ class WebSocketStream(WSStream):
         if self.state is ASGIWebsocketState.CLOSED:
             self._gone.set()
         elif self.connection.state is Phase.REMOTE_CLOSING:
+            self.close_code = int(event.code)
             self.hurry()
             await self._send_wsproto_event(event.response())
             await self.send(StreamClosed(stream_id=self.stream_id))
@@ -252,6 +254,7 @@ class WebSocketStream(WSStream):
     async def _refuse(self, closing: Closing) -> None:
         """Close, and let the application go."""
         self.state = ASGIWebsocketState.CLOSED
+        self.close_code = closing.code
         self.hurry()
         await self._send_wsproto_event(CloseConnection(code=closing.code, reason=closing.reason))
         await self.send(EndData(stream_id=self.stream_id))

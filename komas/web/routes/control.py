@@ -18,6 +18,7 @@ from komas.model.market import BOOK_LEVELS_ASKED, Depth, FeedState, Health
 from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
+from komas.web.limits import REST
 from komas.web.markets import Market
 from komas.web.problems import FieldError, ProblemError, from_venue, invalid
 from komas.web.services import Services
@@ -204,7 +205,7 @@ def _depth_routes(routes: Blueprint, services: Services) -> None:
         reason = services.limits.why_full(address) or services.stream_limits.why_full(address, [stream])
         if reason is not None:
             raise turned_away(reason)
-        with services.limits.present(address):
+        with services.limits.present(address, REST):
             return json_response(await _book(services, stream, address, levels))
 
 

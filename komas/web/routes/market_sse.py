@@ -12,6 +12,7 @@ from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream
 from komas.web import params, sse
 from komas.web.hypercorn.transport import transport_of
+from komas.web.limits import SSE
 from komas.web.multiplex import MultiplexedBody, MultiplexedShow, MultiplexOptions
 from komas.web.problems import ProblemError
 from komas.web.routes.control import address_of, body_of, check_listed, json_response, turned_away
@@ -142,7 +143,7 @@ def _admission(services: Services, streams: Sequence[Stream], address: str) -> I
         yield reason
         return
     services.markets.connect()
-    with services.limits.present(address):
+    with services.limits.present(address, SSE):
         yield None
 
 

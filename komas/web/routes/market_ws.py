@@ -17,7 +17,8 @@ from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
 from komas.web.encoding import close_reason
-from komas.web.hypercorn.transport import transport_of
+from komas.web.hypercorn.transport import closed_by_client, transport_of
+from komas.web.limits import WEBSOCKET
 from komas.web.market_socket import MarketConversation, MarketRequest
 from komas.web.openapi import query_parameters
 from komas.web.problems import ProblemError
@@ -36,9 +37,11 @@ def market_socket(services: Services) -> Blueprint:
     @routes.websocket("/ws/market")
     async def market() -> None:
         await websocket.accept()
-        closing, words = await _converse(services)
-        with trio.move_on_after(CLOSE_S, shield=True):
-            await websocket.close(closing.code, words or closing.reason)
+        with services.traffic.socket("market", closed_by_client(websocket.scope)) as end:
+            closing, words = await _converse(services)
+            end.closing = closing
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await websocket.close(closing.code, words or closing.reason)
 
     return routes
 
@@ -76,7 +79,7 @@ async def _converse(services: Services) -> tuple[Closing, str]:
         return Closing.TRY_AGAIN, ""
     if not services.access.lets_page_in(caller):
         return Closing.ORIGIN_NOT_ALLOWED, ""
-    with services.limits.present(address):
+    with services.limits.present(address, WEBSOCKET):
         client = _Client(services, address)
         try:
             request = _read_request(services, address)

@@ -16,7 +16,7 @@ from komas.web import openapi, params
 from komas.web.access import Caller
 from komas.web.bearer import SUBPROTOCOL, token_of
 from komas.web.encoding import SignalFrames, close_reason
-from komas.web.hypercorn.transport import transport_of
+from komas.web.hypercorn.transport import closed_by_client, transport_of
 from komas.web.problems import ProblemError
 from komas.web.query import shown, unknown
 from komas.web.services import Services
@@ -35,9 +35,10 @@ def vip(services: Services) -> Blueprint:
     async def signals() -> None:
         subprotocols = websocket.requested_subprotocols
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
-        closing, words = await _converse(services)
-        with trio.move_on_after(CLOSE_S, shield=True):
-            await websocket.close(closing.code, words or closing.reason)
+        with services.traffic.socket("signals", closed_by_client(websocket.scope)) as end:
+            end.closing, words = await _converse(services)
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await websocket.close(end.closing.code, words or end.closing.reason)
 
     return routes
 

@@ -20,7 +20,8 @@ async def test_a_client_that_does_not_read_is_cut_off(autojump_clock: trio.testi
         await send({"type": "http.response.body", "body": b"x", "more_body": False})
 
     stream = SlowClient(SEND_DEADLINE_S * 100)
-    install(Settings())
+    run = install(Settings())
     with trio.fail_after(SEND_DEADLINE_S * 1.5):
         await serve(stream, answer)
     assert stream.taken == b""
+    assert run.cut_off == 1

@@ -98,7 +98,8 @@ async def test_readiness_and_metrics_speak_of_every_market(
         assert (await harness.call("GET", "/readyz")).status == 200
         metrics = (await harness.call("GET", "/metrics")).body
         assert b"komas_streams_live 1.0" in metrics
-        assert b"komas_upstream_connections 2.0" in metrics
+        for venue in (b"binance", b"binance-usdm"):
+            assert b'komas_upstream_connections{venue="%b"} 1.0' % venue in metrics
 
 
 async def test_a_perpetual_that_is_heard_again_is_said_to_be_well(

@@ -73,10 +73,15 @@ async def test_metrics_are_prometheus_text(autojump_clock: trio.testing.MockCloc
         answer = await harness.call("GET", "/metrics")
         assert b"# TYPE komas_streams gauge\nkomas_streams 1.0" in answer.body
         assert b"# TYPE komas_published_total counter" in answer.body
-        assert answer.headers["content-type"].startswith("text/plain")
-        for page in ("CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/decisions/redesign.md"):
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert "Accept" in answer.headers["vary"].split(", ")
+        openmetrics = [("Host", "localhost"), ("Accept", "application/openmetrics-text; version=1.0.0")]
+        answer_to_prometheus = await harness.call("GET", "/metrics", headers=openmetrics)
+        assert answer_to_prometheus.headers["content-type"].startswith("application/openmetrics-text")
+        assert answer_to_prometheus.body.endswith(b"# EOF\n")
+        for page in ("CHANGELOG.md", "docs/protocol.md", "docs/decisions/redesign.md"):
             for name in re.findall(r"`(komas_\w+)`", (ROOT / page).read_text("utf-8")):
-                assert f"\n{name} ".encode() in answer.body, (page, name)
+                assert re.search(rf"^{name}(_bucket)?[{{ ]".encode(), answer.body, re.MULTILINE), (page, name)
 
 
 async def test_todays_log_is_newest_last_and_filtered(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
