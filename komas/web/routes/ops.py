@@ -26,7 +26,8 @@ def ops(services: Services, registry: Registry) -> Blueprint:
     routes = Blueprint("ops", __name__)
     settings = services.settings
 
-    @cache  # when it is first asked for, not while the server starts
+    # Made when they are first asked for, not while the server starts; in a thread, for it takes up to 50 ms.
+    @cache
     def api() -> dict[str, object]:
         return openapi.document(
             max_symbols=settings.max_symbols,
@@ -35,8 +36,12 @@ def ops(services: Services, registry: Registry) -> Blueprint:
         )
 
     @cache
-    def messages() -> dict[str, object]:
-        return asyncapi.document(api())
+    def api_text() -> bytes:
+        return encode(api())
+
+    @cache
+    def messages_text() -> bytes:
+        return encode(asyncapi.document(api()))
 
     @routes.get("/healthz")
     async def healthz() -> Response:
@@ -55,11 +60,11 @@ def ops(services: Services, registry: Registry) -> Blueprint:
 
     @routes.get("/openapi.json")
     async def description() -> Response:
-        return Response(encode(api()), HTTPStatus.OK, content_type=JSON)
+        return Response(await trio.to_thread.run_sync(api_text), HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/asyncapi.json")
     async def description_of_messages() -> Response:
-        return Response(encode(messages()), HTTPStatus.OK, content_type=JSON)
+        return Response(await trio.to_thread.run_sync(messages_text), HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:
