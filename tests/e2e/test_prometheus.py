@@ -54,7 +54,7 @@ def _scraping(server: Server, folder: Path) -> Iterator[Prometheus]:
     if program is None:
         pytest.skip("prometheus is not installed")
     config = (DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8")
-    for ours, tried in (("komas:8000", f"127.0.0.1:{server.port}"), ("10s", "1s"), ("15s", "1s")):
+    for ours, tried in (('"komas:8000"', f'"127.0.0.1:{server.port}"'), ("10s", "1s"), ("15s", "1s")):
         assert config.count(ours) == 1
         config = config.replace(ours, tried)
     (folder / "prometheus.yml").write_text(config, encoding="utf-8")
