@@ -19,7 +19,10 @@ SCHEMATHESIS = "schemathesis==4.32.5"
 SEED = 16
 EXAMPLES = 20  # for each operation, beside those at the bounds of each parameter; all of them take 15 s
 ADMIN = "admin-token-of-the-conformance-run"
-USER_IDS = "^[!-.0-~\u00a1-\u00ac\u00ae-\u0377]{1,256}$"  # no pattern says what is unassigned in Unicode
+ASSIGNED = "\u00a1-\u00ac\u00ae-\u0377"  # no pattern says what is unassigned in Unicode
+USER_IDS = f"^[!-.0-~{ASSIGNED}]{{1,256}}$"
+IN_COIN = f"!-+\\--~{ASSIGNED}"
+COINS = f"^[{IN_COIN}]([ {IN_COIN}]{{0,62}}[{IN_COIN}])?$"
 LISTED = ["BTCUSDT", "ETHUSDT"]  # no schema can say what an exchange lists
 RUN_S = 300.0
 
@@ -91,6 +94,7 @@ def _testable(document: dict[str, Any]) -> dict[str, Any]:
     schemas["UnsubscribeRequest"] = json.loads(unsubscribe.replace("schemas/Symbols", "schemas/EverListedSymbols"))
     schemas["EverListedSymbols"] = schemas["Symbols"] | {"items": {"$ref": "#/components/schemas/EverListed"}}
     schemas["Symbol"] = {"enum": LISTED}
+    schemas["CoinName"] = schemas["CoinName"] | {"pattern": COINS}
     schemas["StreamName"] = {"enum": [f"{symbol.lower()}@trade" for symbol in LISTED]}
     body = paths["/api/ws/unsubscribe"]["post"]["requestBody"]["content"]["application/json"]
     body["schema"] = {"$ref": "#/components/schemas/UnsubscribeRequest"}
@@ -98,7 +102,7 @@ def _testable(document: dict[str, Any]) -> dict[str, Any]:
         if "/sse/" in path and "get" in operations:
             operations["head"] = _head(operations["get"])
         for parameter in (item for operation in operations.values() for item in operation.get("parameters", ())):
-            if parameter["name"] == "user_id":
+            if parameter["name"] == "user_id" or (path, parameter["name"]) == ("/api/admin/vips", "after"):
                 parameter["schema"]["pattern"] = USER_IDS
     return document
 
