@@ -185,8 +185,9 @@ class Feed {
     return () => void this.#signalCallbacks.delete(callback);
   }
 
-  /** @param {string | null} token */
+  /** The one that is used already is tried again. @param {string | null} token */
   setToken(token) {
+    if (token && token === this.#token) return this.retry();
     this.#token = token || null;
     this.#showSignals({ ...OFF, since: Date.now(), signals: new Map() }, []);
     this.#say();
