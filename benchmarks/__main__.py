@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from benchmarks import abuse, chart, fanout, ingest, kills, machine, signals, starts, streams
+from benchmarks import abuse, chart, fanout, ingest, kills, machine, page, signals, starts, streams
 from benchmarks.abuse_cases import CASES
-from benchmarks.report import table
+from benchmarks.report import Row, table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
 PEERS = "fan-out of the same trades: komas, both ways out, and other servers, alternating"
@@ -37,15 +38,24 @@ def main() -> None:
             chart.draw(options.rounds)
         case "ingest":
             _ingest(options.rounds)
-        case "signals":
-            crowd = signals.Load(options.sockets, options.rate, options.signals)
-            print(table(SIGNALS, [signals.measure(crowd, options.rounds)]), flush=True)
-        case "start":
-            print(table(starts.TITLE, starts.measure(options.rounds)), flush=True)
+        case "signals" | "page" | "start":
+            print(table(*_one_row(options)), flush=True)
         case "kills" | "abuse":
             sys.exit(not _is_held_up(options))
         case _:
             _everything(options.rounds)
+
+
+def _one_row(options: argparse.Namespace) -> tuple[str, list[Row]]:
+    match options.part:
+        case "signals":
+            crowd = signals.Load(options.sockets, options.rate, options.signals)
+            return SIGNALS, [signals.measure(crowd, options.rounds)]
+        case "page":
+            shown = page.Load(options.symbols, options.seconds)
+            return page.TITLE, [page.measure(shown, options.rounds, options.picture)]
+        case _:
+            return starts.TITLE, starts.measure(options.rounds)
 
 
 def _is_held_up(options: argparse.Namespace) -> bool:
@@ -90,6 +100,7 @@ def _options() -> argparse.Namespace:
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),
         ("signals", "VIP sockets of one producer"),
+        ("page", "a tab of Chromium whose symbols all change a hundred times a second"),
         ("start", "how long it takes until komas serve listens"),
         ("abuse", "attacks: what becomes of everybody else, and of the memory"),
         ("kills", "kill -9 in mid-publish, --rounds times: what was lost, what came twice"),
@@ -102,6 +113,10 @@ def _options() -> argparse.Namespace:
             part.add_argument("--sockets", type=int, default=1000, help="VIP sockets (1000)")
             part.add_argument("--rate", type=float, default=2.0, help="signals each second (2)")
             part.add_argument("--signals", type=int, default=20, help="so many (20)")
+        if name == "page":
+            part.add_argument("--symbols", type=int, default=50, help="of the watchlist (50, at most)")
+            part.add_argument("--seconds", type=float, default=20.0, help="for so long (20)")
+            part.add_argument("--picture", type=Path, help="a PNG of how it looked")
         if name == "kills":
             part.add_argument("--seed", type=int, default=1, help="of the moments of death (1)")
         if name == "abuse":

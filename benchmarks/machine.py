@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -87,3 +89,19 @@ def busy_s() -> float:
     """Seconds of processor time that the whole machine has used, what its host took from it included."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def threads_s(pid: int) -> dict[str, float]:
+    """Seconds of processor time of the threads of a process, by their names (Linux); the first one's is ``main``."""
+    used: dict[str, float] = {}
+    for thread in psutil.Process(pid).threads():
+        with suppress(OSError):  # it has ended meanwhile
+            comm = Path(f"/proc/{pid}/task/{thread.id}/comm").read_text().strip()
+            name = "main" if thread.id == pid else comm
+            used[name] = used.get(name, 0.0) + thread.user_time + thread.system_time
+    return used
+
+
+def private_mb(pid: int) -> float:
+    """Memory that a process shares with no other."""
+    return float(psutil.Process(pid).memory_full_info().uss) / 1e6

@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from tests.e2e.browser import needs_chromium
+from tests.e2e.page_browser import PATIENCE_MS, WATCH_POLICY
 from tests.e2e.processes import Server, token_for
-from tests.e2e.test_page import AXE, PATIENCE_MS, RUN_AXE, WATCH_POLICY
+from tests.e2e.test_page import AXE, RUN_AXE
 
 pytestmark = needs_chromium
 

@@ -5,30 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from komas.web.routes.pages import STATIC
 from tests.e2e.browser import needs_chromium
+from tests.e2e.page_browser import PATIENCE_MS, chromium, playwright, showing_page
 from tests.e2e.page_server import ADMIN_TOKEN, State, a_token, now_ms, page_serving, signal
 
 pytestmark = needs_chromium
+__all__ = ["chromium", "playwright"]  # fixtures
 
 AXE = Path(__file__).parents[1] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-PATIENCE_MS = 20_000
 MINUTE_MS = 60_000
 PAINTED_MS = 5_000  # a second, on a machine that others do not use as well
 WIDTHS = (390, 720, 1024, 1440, 3840)
 VIEWS = ("market", "watch", "signals", "admin")
-LIVE = re.compile("Live|\u041d\u0430 \u0441\u0432\u044f\u0437\u0438")  # in either language
-
-WATCH_POLICY = """window.breaches = [];
-document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI, sourceFile, lineNumber }) => {
-  window.breaches.push(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`);
-});"""
 
 COLORS = """() => {
   const nodes = [...document.querySelectorAll(".px, .pc, .last, .tape .row span")];
@@ -48,77 +42,11 @@ RUN_AXE = """async () => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    """One for all tests."""
-    with sync_playwright() as playwright:
-        yield playwright
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    """Debian's browser."""
-    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
-    yield browser
-    browser.close()
-
-
 @pytest.fixture
 def server() -> Iterator[tuple[str, State]]:
     """The page's address, and what its server does."""
     with page_serving() as served:
         yield served
-
-
-@contextmanager
-def showing_page(
-    chromium: Browser,
-    url: str,
-    *,
-    size: tuple[int, int] = (1440, 900),
-    settings: dict[str, object] | None = None,
-    tokens: dict[str, str] | None = None,
-    scheme: str = "light",
-    motion: str = "no-preference",
-    faults: bool = False,
-) -> Iterator[Page]:
-    """The page in a tab of its own; fails on errors in its console, breaches of its policy and foreign requests."""
-    context = chromium.new_context(
-        viewport={"width": size[0], "height": size[1]},
-        color_scheme="dark" if scheme == "dark" else "light",
-        reduced_motion="reduce" if motion == "reduce" else "no-preference",
-        locale="en-GB",
-    )
-    for name, value in {"language": "en", **(settings or {})}.items():
-        context.add_init_script(f"localStorage.setItem('komas.{name}', JSON.stringify({json.dumps(value)}))")
-    context.add_init_script(WATCH_POLICY)
-    page = context.new_page()
-    wrongs: list[str] = []
-    page.on("console", lambda message: wrongs.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrongs.append(str(error)))
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith((origin(url), "data:", "blob:")) else wrongs.append(request.url),
-    )
-    page.goto(url)
-    for name, value in (tokens or {}).items():
-        page.evaluate(
-            "async ([name, value]) => (await import('./static/store.js')).tokens.set(name, value)", [name, value]
-        )
-    if tokens:
-        page.reload()
-    expect(page.locator(".health b")).to_have_text(LIVE, timeout=PATIENCE_MS)
-    expect(page.locator("#theme")).to_have_attribute("aria-label", re.compile("."), timeout=PATIENCE_MS)  # keys work
-    yield page
-    assert page.evaluate("window.breaches") == []
-    if not faults:
-        assert wrongs == []
-    context.close()
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port."""
-    return "/".join(url.split("/")[:3])
 
 
 # ---- words
@@ -292,6 +220,8 @@ def test_an_exchange_that_cannot_be_reached_is_named(chromium: Browser, server: 
     [
         (1008, "Unauthorized", "1008: token wrong or over"),
         (1008, "VIP subscription required", "1008: VIP ended"),
+        (1008, "Disconnected by an administrator", "1008: an administrator disconnected you"),
+        (1008, "Invalid request", "1008: page and server disagree"),
         (1008, "Origin not allowed", "cors_origins"),
         (1001, "Server shutting down", "1001: server restarts"),
         (1013, "Try again later", "1013: too busy or too slow"),

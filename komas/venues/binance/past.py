@@ -35,7 +35,14 @@ _ROWS: Final[dict[Kind, type]] = {
     Kind.TRADE: list[TradeRow],
     Kind.AGG_TRADE: list[AggTradeRow],
 }
+_TIME_PATH: Final = "/api/v3/time"
 _BYTES: Final = 2**20  # a thousand trades with long prices have 300 KB
+
+
+class _Time(msgspec.Struct, frozen=True):
+    """``{"serverTime":1499827319559}``."""
+
+    serverTime: int  # noqa: N815 - the exchange's key
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -124,9 +131,18 @@ class PastEvents:
         except Unreadable as error:
             raise VenueError(f"{path} answered what komas cannot read: {error}", cause=Cause.PROTOCOL) from error
         events = [event for _, event in numbered]
-        if numbered and stream.interval is not None and next_number(stream, numbered[-1][0]) > now_ms - SKEW_MS:
-            events[-1] = msgspec.structs.replace(events[-1], is_closed=False)
+        if numbered and stream.interval is not None:
+            end_ms = next_number(stream, numbered[-1][0])
+            if end_ms <= now_ms - SKEW_MS and question.end_ms is None:
+                now_ms = (
+                    await self._exchange_ms()
+                )  # a halted symbol has no newer candle; or it is our clock that is wrong
+            if end_ms > now_ms - SKEW_MS:
+                events[-1] = msgspec.structs.replace(events[-1], is_closed=False)
         return tuple(events)
+
+    async def _exchange_ms(self) -> int:
+        return (await self._rest.get(_TIME_PATH, _Time)).serverTime
 
     def _keep(self, question: _Question, events: tuple[Event, ...], asked_at: float) -> None:
         is_over = bool(events) and question.end_ms is not None and bool(getattr(events[-1], "is_closed", False))

@@ -185,8 +185,9 @@ class Feed {
     return () => void this.#signalCallbacks.delete(callback);
   }
 
-  /** @param {string | null} token */
+  /** The one that is used already is tried again. @param {string | null} token */
   setToken(token) {
+    if (token && token === this.#token) return this.retry();
     this.#token = token || null;
     this.#showSignals({ ...OFF, since: Date.now(), signals: new Map() }, []);
     this.#say();
@@ -249,16 +250,16 @@ class Feed {
     this.#port.postMessage({ type: "tab", streams: [...this.#told], visible, token: this.#token });
   }
 
+  /** Ten times a second while frames are shown: one that nothing is asked in would be drawn for nothing. */
   #frame() {
     if (this.#isClosed) return;
     const now = performance.now();
-    const waited = now - this.#askedAt;
-    if (this.#told.size > 0 && (this.#isWaiting ? waited > UNANSWERED_MS : waited >= PULL_MS)) {
+    if (this.#told.size > 0 && (!this.#isWaiting || now - this.#askedAt > UNANSWERED_MS)) {
       this.#askedAt = now;
       this.#isWaiting = true;
       this.#port.postMessage({ type: "pull" });
     }
-    requestAnimationFrame(() => this.#frame());
+    setTimeout(() => requestAnimationFrame(() => this.#frame()), PULL_MS);
   }
 
   /** @param {any} message */

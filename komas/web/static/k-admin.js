@@ -399,8 +399,9 @@ class Admin extends HTMLElement {
     const lines = records.map((record) => {
       const level = String(record.level ?? "").toUpperCase();
       const kind = level === "WARNING" ? "w" : level === "ERROR" || level === "CRITICAL" ? "e" : null;
-      const time = record.timestamp ?? record.time;
-      return [`${time ? clock(Date.parse(time)) : ""} ${level.padEnd(8)}${record.message ?? ""}`, kind];
+      const { timestamp, level: _level, logger: _logger, event, ...facts } = record;
+      const told = Object.entries(facts).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+      return [`${clock(Date.parse(timestamp))} ${level.padEnd(8)}${[event, ...told].join(" ")}`, kind];
     });
     const key = JSON.stringify(lines);
     if (key === this.logShown) return;

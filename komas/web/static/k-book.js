@@ -36,6 +36,7 @@ export function summed(levels) {
 
 class Book extends HTMLElement {
   connectedCallback() {
+    this.levels = ROOM.phone;
     [this.asks, this.bids] = this.querySelectorAll("[role=rowgroup]");
     this.live = this.querySelector(".live");
     this.hiddenNote = this.querySelector(".empty");
@@ -56,7 +57,11 @@ class Book extends HTMLElement {
       schedule(this.paint);
     });
     feed.onState(() => schedule(this.paint));
-    new ResizeObserver(() => schedule(this.paint)).observe(this);
+    // Asked for at each change it would have the page laid out anew each time.
+    new ResizeObserver(() => {
+      this.levels = this.room();
+      schedule(this.paint);
+    }).observe(this);
   }
 
   look() {
@@ -93,7 +98,7 @@ class Book extends HTMLElement {
   }
 
   /** How many levels a side fit. */
-  get levels() {
+  room() {
     if (matchMedia("(max-width: 719px)").matches) return ROOM.phone;
     const room = this.clientHeight - ROOM.head - ROOM.columns - ROOM.middle;
     return Math.max(3, Math.min(MOST, Math.floor(room / ROOM.row / 2)));

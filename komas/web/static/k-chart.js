@@ -76,7 +76,10 @@ class Chart extends HTMLElement {
       settings.onChange(key, () => requestAnimationFrame(() => this.dress(true)));
     settings.onChange("times", () => this.formats());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.dress(true));
-    every(1_000, () => schedule(this.paint));
+    every(1_000, () => {
+      this.paintTitle();
+      schedule(this.paint);
+    });
     every(LABEL_EVERY_MS, () => this.describe());
   }
 
@@ -101,6 +104,7 @@ class Chart extends HTMLElement {
     const rare = RARE.includes(interval);
     setText(this.querySelector(".more"), rare ? interval : t("more"));
     setAttribute(this.querySelector(".more"), "class", rare ? "more on" : "more");
+    this.paintTitle();
     schedule(this.paint);
   }
 
@@ -517,8 +521,14 @@ class Chart extends HTMLElement {
     this.paintFunding();
     this.paintLegend();
     this.paintNotes(ticker);
-    document.title = ticker ? `${price(ticker.price, known.tick_size)} ${symbol} · komas` : `${symbol} · komas`;
   };
+
+  /** Once a second: the whole browser has to hear of it. */
+  paintTitle() {
+    const { symbol } = looking;
+    const digits = this.ticker ? `${price(this.ticker.price, about(symbol).tick_size)} ` : "";
+    document.title = `${digits}${symbol} · komas`;
+  }
 
   paintFunding() {
     const rate = this.mark?.funding_rate ?? null;

@@ -40,7 +40,7 @@ export function mainPrice(data) {
 
 /** The sentence on the connection of signals. */
 export function sentence({ state, word, code, retryAt }) {
-  if (word && state !== "live") return t(word, { code, s: retryAt ? seconds(retryAt) : "…" });
+  if (word && state !== "live") return t(word, { code: String(code), s: retryAt ? seconds(retryAt) : "…" });
   return t({ off: "tokenAsk", connecting: "connecting", live: "live", lost: "connecting", closed: "off" }[state]);
 }
 
@@ -221,7 +221,8 @@ class Signals extends HTMLElement {
     if (looking.view === "signals") this.see();
     flashChanged(this.rows, changed, Date.now());
     const { state, word, expiring, expiresAt, code } = feed.signals;
-    if (state === "closed" && word && word !== "c1000") tokenProblem({ what: word, values: { code, s: "…" } });
+    if (state === "closed" && word && word !== "c1000")
+      tokenProblem({ what: word, values: { code: String(code), s: "…" } });
     else if (expiring)
       tokenProblem({ what: "tokenSoon", so: "tokenSoonSo", values: { age: age(expiresAt - Date.now()) } });
     else tokenProblem(null);
@@ -359,11 +360,17 @@ class Access extends HTMLElement {
     this.form = tokenForm("token");
     this.known = make("div", { class: "pad" });
     this.facts = make("dl", { class: "kv" });
+    this.again = make(
+      "button",
+      { class: "btn primary", type: "button", "data-t": "tokenAgain", hidden: true, onclick: () => feed.retry() },
+      t("tokenAgain"),
+    );
     this.known.append(
       this.facts,
       make(
         "div",
         { class: "acts" },
+        this.again,
         make(
           "button",
           { class: "btn", type: "button", "data-t": "tokenOther", onclick: () => this.ask() },
@@ -407,6 +414,7 @@ class Access extends HTMLElement {
     const token = tokens.get("signals");
     this.form.hidden = Boolean(token) && !this.isAsking && state !== "closed";
     this.known.hidden = !token;
+    this.again.hidden = state !== "closed";
     const [mark, word] = this.own.querySelector(".end").children;
     setAttribute(mark, "class", `mark ${KINDS[state]}`);
     setText(word, token ? (state === "live" ? t("live") : t(state === "closed" ? "off" : "connecting")) : t("off"));
@@ -437,7 +445,7 @@ class Access extends HTMLElement {
     const lines = events
       .slice()
       .reverse()
-      .map((event) => [clock(event.at), t(event.word, { code: event.code, s: "…" }), event.reason]);
+      .map((event) => [clock(event.at), t(event.word, { code: String(event.code), s: "…" }), event.reason]);
     const key = JSON.stringify(lines);
     if (key === this.storyShown) return;
     this.storyShown = key;

@@ -12,6 +12,7 @@ const BEYOND = 8; // rows above and below the view
 const FIRST = 20; // symbols of somebody who was never here
 const SEARCH_AFTER_MS = 150;
 const SORT_EVERY_MS = 2_000;
+const LINE_EVERY_MS = 1_000; // it is of a day: nobody sees a tenth of a second in it
 const STILL = 12; // rows that stand for those that are not known yet
 const POINTS = 48; // of a sparkline: 24 h of half hours
 const LINE = { width: 48, height: 20 };
@@ -132,7 +133,6 @@ class Watchlist extends HTMLElement {
     if (line) line[line.length - 1] = Number(data.price);
     const row = this.rows.get(symbol);
     if (!row) return;
-    this.fill(row, symbol);
     const way = before ? compare(data.price, before.price) : 0;
     if (way) flash(row.cells.px, way);
   }
@@ -367,6 +367,9 @@ class Watchlist extends HTMLElement {
     const line = this.lines.get(symbol);
     spark.toggleAttribute("hidden", !line || line.length < 2);
     if (!line || line.length < 2) return;
+    const now = performance.now();
+    if (spark.line === line && now - spark.drawnAt < LINE_EVERY_MS) return;
+    Object.assign(spark, { line, drawnAt: now });
     setAttribute(spark.firstChild, "d", linePath(line));
     setAttribute(spark, "aria-label", t(line.at(-1) < line[0] ? "falling" : "rising"));
   }

@@ -16,6 +16,7 @@ const CLOSES = /** @type {[number, string, string, boolean][]} */ ([
   [1008, "Unauthorized", "c1008u", false],
   [1008, "Origin not allowed", "c1008o", false],
   [1008, "VIP subscription required", "c1008v", false],
+  [1008, "Disconnected by an administrator", "c1008d", false],
   [1008, "Rate limit exceeded", "c1008r", true],
   [1008, "Invalid since_id", "c1008s", true],
   [1001, "", "c1001", true],

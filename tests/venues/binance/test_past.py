@@ -31,9 +31,12 @@ class _Exchange:
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
         self.takes_s = 0.0
+        self.now_ms = NOW_MS
         self.body: Callable[[dict[str, str]], object] = self.candles
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v3/time":
+            return httpx.Response(200, content=json.dumps({"serverTime": self.now_ms}))
         self.asked.append(dict(request.url.params))
         await trio.sleep(self.takes_s)
         body = self.body(dict(request.url.params))
@@ -70,9 +73,17 @@ async def test_a_clock_that_is_ahead_closes_no_candle(
     autojump_clock: trio.testing.MockClock, *, ahead_ms: int, is_closed: bool
 ) -> None:
     """What passes for final may still change at the exchange for some seconds of ours."""
-    async with _past(NOW_MS + ahead_ms) as (past, _):
+    async with _past(NOW_MS + ahead_ms) as (past, exchange):
+        exchange.now_ms += ahead_ms
         (last,) = await past.latest(CANDLES, 1, reader="a")
         assert last["is_closed"] is is_closed
+
+
+async def test_the_newest_candle_of_a_replay_is_open(autojump_clock: trio.testing.MockClock) -> None:
+    """It was closed by our clock, for the exchange's was years behind: a chart took no live candle in its place."""
+    async with _past(NOW_MS + 365 * 24 * 60 * MINUTE) as (past, _):
+        before, last = await past.latest(CANDLES, 2, reader="a")
+        assert (before["is_closed"], last["is_closed"]) == (True, False)
 
 
 async def test_who_asks_the_same_at_the_same_time_waits_for_one_request(
