@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 
 import trio
@@ -12,6 +12,7 @@ from quart import Blueprint, Response, request
 from komas.model.codec import encode
 from komas.model.market import FeedState, Health
 from komas.observability.metrics import Registry
+from komas.settings import Settings
 from komas.web import asyncapi, openapi, params
 from komas.web.problems import FieldError, invalid
 from komas.web.routes.control import JSON, json_response
@@ -24,24 +25,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 def ops(services: Services, registry: Registry) -> Blueprint:
     """The routes."""
     routes = Blueprint("ops", __name__)
-    settings = services.settings
-
-    # Made when they are first asked for, not while the server starts; in a thread, for it takes up to 50 ms.
-    @cache
-    def api() -> dict[str, object]:
-        return openapi.document(
-            max_symbols=settings.max_symbols,
-            max_names=settings.max_streams_per_address,
-            signal_types=settings.signal_types,
-        )
-
-    @cache
-    def api_text() -> bytes:
-        return encode(api())
-
-    @cache
-    def messages_text() -> bytes:
-        return encode(asyncapi.document(api()))
+    described = _Descriptions(services.settings)
 
     @routes.get("/healthz")
     async def healthz() -> Response:
@@ -60,11 +44,11 @@ def ops(services: Services, registry: Registry) -> Blueprint:
 
     @routes.get("/openapi.json")
     async def description() -> Response:
-        return Response(await trio.to_thread.run_sync(api_text), HTTPStatus.OK, content_type=JSON)
+        return Response(await trio.to_thread.run_sync(described.api), HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/asyncapi.json")
     async def description_of_messages() -> Response:
-        return Response(await trio.to_thread.run_sync(messages_text), HTTPStatus.OK, content_type=JSON)
+        return Response(await trio.to_thread.run_sync(described.messages), HTTPStatus.OK, content_type=JSON)
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:
@@ -78,6 +62,22 @@ def ops(services: Services, registry: Registry) -> Blueprint:
         return json_response({"count": len(records), "records": records})
 
     return routes
+
+
+class _Descriptions:
+    """Made when they are first asked for, not while the server starts; in a thread, for it takes up to 50 ms."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._document = cache(
+            partial(
+                openapi.document,
+                max_symbols=settings.max_symbols,
+                max_names=settings.max_streams_per_address,
+                signal_types=settings.signal_types,
+            )
+        )
+        self.api = cache(lambda: encode(self._document()))
+        self.messages = cache(lambda: encode(asyncapi.document(self._document())))
 
 
 def _why_not_ready(services: Services) -> list[str]:
