@@ -1,60 +1,18 @@
-// The client against the real server, on a simulated exchange. PYTHON is the Python that has komas.
+// The client against the real server, on a simulated exchange.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { EventSource } from "eventsource";
 import WebSocket from "ws";
 import { parse } from "../../komas/web/static/digits.js";
 import { Komas } from "../../komas/web/static/komas.js";
+import { DEADLINE, pause, Served } from "./served.js";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const DEADLINE = { timeout: 60_000 };
-const folder = mkdtempSync(join(tmpdir(), "komas-browser-"));
-let port = 0;
-let token = ""; // the demo prints one
-/** @type {import("node:child_process").ChildProcess} */ let server;
+const server = new Served();
 
-async function freePort() {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port: found } = /** @type {import("node:net").AddressInfo} */ (probe.address());
-  await new Promise((resolve) => probe.close(resolve));
-  return found;
-}
-
-async function start() {
-  const args = ["-m", "komas", "serve", "--demo", "--bind", `127.0.0.1:${port}`, "--data-dir", folder];
-  server = spawn(process.env.PYTHON ?? "python3", args, {
-    env: { ...process.env, PYTHONPATH: ROOT },
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  server.stdout?.setEncoding("utf8").on("data", (text) => {
-    token = / --token (\S+)/.exec(text)?.[1] ?? token;
-  });
-  for (;;) {
-    assert.equal(server.exitCode, null, "the server did not start");
-    try {
-      if ((await fetch(`http://127.0.0.1:${port}/healthz`)).ok) return;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-}
-
-async function stop() {
-  const ended = once(server, "exit");
-  server.kill("SIGKILL");
-  await ended;
-}
-
-const client = (options = {}) => new Komas(`http://127.0.0.1:${port}/`, { EventSource, WebSocket, parse, ...options });
+const client = (options = {}) => new Komas(server.url, { EventSource, WebSocket, parse, ...options });
 
 /** @template Item @param {AsyncIterable<Item>} items @param {number} count */
 async function take(items, count) {
@@ -63,14 +21,8 @@ async function take(items, count) {
   return taken;
 }
 
-before(async () => {
-  port = await freePort();
-  await start();
-}, DEADLINE);
-after(async () => {
-  await stop();
-  rmSync(folder, { recursive: true });
-});
+before(() => server.start(), DEADLINE);
+after(() => server.end());
 
 test("trades of the stream equal those of the history digit by digit", DEADLINE, async () => {
   const komas = client();
@@ -154,20 +106,20 @@ test("signals ask the callback for a token, and a wrong one is not tried for eve
     komas.close();
     return state;
   };
-  while (!token) await new Promise((resolve) => setTimeout(resolve, 100));
-  assert.equal((await states(token, "live")).code, null);
+  while (!server.token) await pause(100);
+  assert.equal((await states(server.token, "live")).code, null);
   assert.equal((await states("wrong", "closed")).word, "c1008u");
 });
 
 test("a filter of signals leaves the rest out, and readers of the same share a socket", DEADLINE, async () => {
-  const admin = readFileSync(join(folder, "admin-token"), "utf8").trim();
+  const admin = readFileSync(join(server.folder, "admin-token"), "utf8").trim();
   const publish = (/** @type {string} */ coin_name) =>
-    fetch(`http://127.0.0.1:${port}/api/signals`, {
+    fetch(`${server.url}api/signals`, {
       method: "POST",
       headers: { Authorization: `Bearer ${admin}`, "Content-Type": "application/json" },
       body: JSON.stringify({ signal_type: "mexc_dex", data: { coin_name } }),
     });
-  while (!token) await new Promise((resolve) => setTimeout(resolve, 100));
+  while (!server.token) await pause(100);
   let sockets = 0;
   class Counted extends WebSocket {
     /** @param {string} url @param {string[]} protocols */
@@ -176,7 +128,7 @@ test("a filter of signals leaves the rest out, and readers of the same share a s
       sockets += 1;
     }
   }
-  const komas = client({ token, WebSocket: Counted });
+  const komas = client({ token: server.token, WebSocket: Counted });
   /** @type {string[]} */ const heard = [];
   const filter = { signalTypes: ["mexc_dex"], coinNames: ["first-of-ours", "LAST-OF-OURS"] };
   const live = new Promise((resolve) => komas.on("signals", ({ state }) => state === "live" && resolve(null)));
@@ -204,8 +156,8 @@ test("after a restart of the server the same subscription goes on", DEADLINE, as
     });
   komas.trades("BTCUSDT", () => heard());
   await trade();
-  await stop();
-  await start();
+  await server.stop();
+  await server.start();
   await trade();
   assert.ok(states.includes("lost"));
   assert.equal(states.at(-1), "live");

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from komas.web.routes.pages import POLICY, STATIC, chart_script
 
@@ -188,6 +188,8 @@ class State:
         self.close: tuple[int, str] | None = None
         self.readers = 0
         self.posted: list[tuple[str, str, str]] = []
+        self.vips: dict[str, tuple[bool, int]] = {}  # by user: whether revoked, until when
+        self.is_store_away = False
         self.connections: dict[str, list[str]] = {}
         self.lock = threading.Lock()
 
@@ -319,9 +321,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             kept = [{**one, "id": one["data"]["id"]} for one in state.signals if one["id"] > since]  # type: ignore[index, operator]
             self.answer(json.dumps({"signals": kept, "next_since_id": len(state.signals)}))
         else:
-            self.administration(path, now)
+            self.administration(path, query, now)
 
-    def administration(self, path: str, now: int) -> None:
+    def administration(self, path: str, query: dict[str, str], now: int) -> None:
         if self.headers.get("Authorization") != f"Bearer {ADMIN_TOKEN}":
             self.answer('{"status":401,"title":"Unauthorized","detail":"the admin token is needed"}', 401)
             return
@@ -384,6 +386,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 ],
             },
         }
+        if path == "/api/admin/vips":
+            if self.state.is_store_away:
+                self.answer('{"status":503,"detail":"the store of signals is away"}', 503)
+                return
+            bodies[path] = self.vips(query.get("after", ""), int(query["limit"]))
         if path.startswith("/api/vip/"):
             bodies[path] = {
                 "user_id": path.rsplit("/", maxsplit=1)[-1],
@@ -395,6 +402,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer('{"status":404,"detail":"no such place"}', 404)
             return
         self.answer(json.dumps(bodies[path]))
+
+    def vips(self, after: str, limit: int) -> dict[str, object]:
+        """A page of those whose VIP was granted or revoked."""
+        users = sorted(user for user in self.state.vips if user > after)[:limit]
+        rows = [self.vip(user) for user in users]
+        return {"count": len(rows), "vips": rows, "next_after": users[-1] if users else after or None}
+
+    def vip(self, user: str) -> dict[str, object]:
+        """What is known of one."""
+        is_revoked, until = self.state.vips[user]
+        is_active = not is_revoked and until > time.time()
+        return {"user_id": user, "active": is_active, "revoked": is_revoked, "vip_until": until}
 
     def changed(self, method: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
@@ -409,16 +428,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.state.signals.append(signal(number))
             self.answer(json.dumps({"id": number}), 201)
         elif path.startswith("/api/vip/"):
-            self.answer(
-                json.dumps(
-                    {
-                        "user_id": path.split("/")[-1],
-                        "active": method == "POST",
-                        "revoked": method == "DELETE",
-                        "vip_until": int(time.time()) + 2_592_000,
-                    }
-                )
-            )
+            user = unquote(path.split("/")[-1])
+            self.state.vips[user] = (method == "DELETE", int(time.time()) + 2_592_000)
+            self.answer(json.dumps(self.vip(user)))
         else:
             self.answer("{}")
 

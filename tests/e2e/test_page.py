@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -322,6 +323,46 @@ def test_an_administrator_publishes_and_revokes(chromium: Browser, server: tuple
         assert state.posted[-1][:2] == ("DELETE", "/api/vip/123")
 
 
+def test_an_administrator_reads_the_list_of_vips(chromium: Browser, server: tuple[str, State]) -> None:
+    """Page by page, with until when; each is revoked or granted from there, by keyboard; ids are text."""
+    url, state = server
+    soon, over = int(time.time()) + 2_592_000, int(time.time()) - 86_400
+    state.vips = {f"user-{number:03}": (False, soon) for number in range(49)}
+    state.vips |= {"z-over": (False, over), "z-revoked": (True, soon), "<b>z</b>&amp;": (False, soon)}
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}) as page:
+        rows = page.locator(".vip tbody tr")
+        expect(rows).to_have_count(50, timeout=PATIENCE_MS)
+        expect(rows.first).to_contain_text("<b>z</b>&amp;")
+        page.locator(".vip").get_by_role("button", name="More").press("Enter")
+        expect(rows).to_have_count(2)
+        expect(rows.nth(0)).to_contain_text("over: ")
+        expect(rows.nth(1)).to_contain_text("revoked")
+        page.get_by_role("button", name="Grant VIP to z-revoked").press("Enter")
+        page.get_by_role("button", name="Revoke z-revoked and disconnect").press("Enter")
+        assert state.posted[-1] == ("POST", "/api/vip/z-revoked", '{"days": 30}')
+        expect(page.locator("dialog[open]")).to_contain_text("Revoke z-revoked")
+        page.keyboard.press("Escape")
+        assert state.posted[-1][0] == "POST"
+        page.get_by_role("button", name="Revoke z-revoked and disconnect").press("Enter")
+        page.locator("dialog[open] .danger").press("Enter")
+        expect(rows.nth(1)).to_contain_text("revoked")
+        assert state.posted[-1][:2] == ("DELETE", "/api/vip/z-revoked")
+        page.locator(".vip").get_by_role("button", name="Back").press("Enter")
+        expect(rows).to_have_count(50)
+        page.locator("#language").click()
+        expect(page.get_by_role("button", name="Отозвать VIP и отключить: user-000")).to_have_text("Отозвать")
+
+
+def test_a_store_that_is_away_hides_only_the_list_of_vips(chromium: Browser, server: tuple[str, State]) -> None:
+    """It is said in the list's place; the rest of the view goes on."""
+    url, state = server
+    state.is_store_away = True
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}, faults=True) as page:
+        expect(page.locator(".vip .wrong").last).to_have_text("the store of signals is away", timeout=PATIENCE_MS)
+        expect(page.locator(".who tbody tr").first).to_be_visible()
+        expect(page.locator(".log pre")).to_contain_text("published by demo")
+
+
 def test_the_language_changes_at_once(chromium: Browser, server: tuple[str, State]) -> None:
     """All that stands on the page, and what a screen reader is told of it."""
     url, _ = server
@@ -351,7 +392,8 @@ def test_without_motion_nothing_moves(chromium: Browser, server: tuple[str, Stat
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing(chromium: Browser, server: tuple[str, State], theme: str, language: str, width: int) -> None:
     """In any view."""
-    url, _ = server
+    url, state = server
+    state.vips = {"123": (False, int(time.time()) + 86_400), "87": (True, 0)}
     settings: dict[str, object] = {"language": language, "theme": theme}
     tokens = {"signals": a_token(), "admin": ADMIN_TOKEN}
     with showing_page(chromium, url, size=(width, 900), settings=settings, tokens=tokens) as page:

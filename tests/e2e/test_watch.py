@@ -255,6 +255,48 @@ def test_no_code_of_a_server_reaches_a_pipe(liar: str) -> None:
         assert re.fullmatch(r"komas: the server says: \\x1b.*NOPE is not a symbol of the exchange", process.output[0])
 
 
+class _Endless(BaseHTTPRequestHandler):
+    """A server that begins, and never comes to an end."""
+
+    def do_GET(self) -> None:
+        """Send as much as is taken."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream" if "/sse/" in self.path else "application/json")
+        if "symbol=PACKED" in self.path:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        try:
+            self.wfile.write(b"data: ")
+            while True:
+                self.wfile.write(b"x" * 65_536)
+        except OSError:
+            return
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (["trades", "X"], "the server sends an event of more than 1,048,576 bytes; is it a komas server?"),
+        (["trades", "PACKED"], "the server compresses its answer, though it was asked not to; is it a komas server?"),
+        (["status"], "the server's answer has more than 67,108,864 bytes; is it a komas server?"),
+        (["prices"], "the server's answer has more than 67,108,864 bytes; is it a komas server?"),
+    ],
+)
+def test_a_server_without_an_end_does_not_fill_the_memory(what: list[str], words: str) -> None:
+    """It is told what is wrong, exit status 2."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Endless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        with running(komas("watch", *what, "--server", address)) as process:
+            assert process.ended() == 2
+            assert [line for line in process.output if line.startswith("komas:")] == [f"komas: {words}"]
+        server.shutdown()
+
+
 @contextmanager
 def _echoing() -> Iterator[str]:
     """A server of signals that tells everybody the token."""

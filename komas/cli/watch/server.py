@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import trio
 
+from komas.cli.watch.bounds import bound
 from komas.cli.watch.link_state import CONNECTED, LOST
 from komas.cli.watch.records import CONNECTION, Record, own_record
 from komas.cli.watch.retries import Retries
@@ -51,10 +52,15 @@ def shown_address(server: str) -> str:
 
 
 def open_client(server: str, *, read_timeout_s: float = TIMEOUT_S) -> httpx.AsyncClient:
-    """A client for a server, which the caller closes."""
+    """A client for a server, which the caller closes; no answer is read without bound."""
     check_address(server)
-    timeout = httpx.Timeout(TIMEOUT_S, read=read_timeout_s)
-    return httpx.AsyncClient(base_url=server, timeout=timeout, mounts=LOOPBACK_DIRECT)
+    return httpx.AsyncClient(
+        base_url=server,
+        timeout=httpx.Timeout(TIMEOUT_S, read=read_timeout_s),
+        mounts=LOOPBACK_DIRECT,
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"response": [bound]},
+    )
 
 
 class Link:

@@ -9,6 +9,8 @@ import { age, clock, count, day, dress, moment, onWords, t } from "./words.js";
 const EVERY_MS = 2_000;
 const MOST_LINES = 500;
 const MOST_ROWS = 200;
+const VIPS = 50; // on a page of the list
+const VIPS_EVERY_MS = 10_000; // the store is asked
 const LEVELS = ["DEBUG", "INFO", "WARNING"];
 const TYPES = ["mexc_spot_futures", "mexc_dex", "funding_rate"];
 
@@ -47,7 +49,7 @@ class Table {
     );
   }
 
-  /** `rows` are arrays of texts or `[text, class]`; `act(row)` makes the last cell's button. */
+  /** `rows` have cells: texts or `[text, class]`; `act(row)` is what the last cell's button does, `row.act` its word. */
   show(rows, act = null) {
     while (this.body.children.length > rows.length) this.body.lastChild.remove();
     while (this.body.children.length < rows.length) this.body.append(this.newRow(act));
@@ -60,7 +62,10 @@ class Table {
         setText(place, text);
         setAttribute(place, "class", kind);
       });
-      if (act) setAttribute(line.lastChild.firstChild, "aria-label", row.label);
+      if (!act) return;
+      const does = line.lastChild.firstChild;
+      setAttribute(does, "aria-label", row.label);
+      setText(does, t(row.act));
     });
     this.nothing.hidden = rows.length > 0;
   }
@@ -69,12 +74,7 @@ class Table {
     const line = make("tr", {}, ...this.columns.map(([, kind]) => make("td", { class: kind }, make("span"))));
     if (act)
       line.lastChild.replaceChildren(
-        said(
-          "button",
-          "disconnect",
-          { class: "btn small quiet", type: "button", onclick: () => act(line.row) },
-          t("disconnect"),
-        ),
+        make("button", { class: "btn small quiet", type: "button", onclick: () => act(line.row) }),
       );
     return line;
   }
@@ -87,6 +87,9 @@ class Admin extends HTMLElement {
     this.gaps = new Table([["time"], ["stream"], ["outcome"], ["detail"]], "gapsHour");
     this.streams = new Table([["stream"], ["healthColumn"], ["subscribers", "n"], ["lastEvent", "n"]], "kStreams");
     this.lines = new Table([[null], ["kStreams"], ["received", "n"], ["since", "n"]], "exchangeLines");
+    this.vips = new Table([["user"], ["kVip"], ["action", "act"]], "vipList");
+    this.vipsAfter = [""]; // of each page so far
+    this.vipsAt = 0;
     this.level = "INFO";
     this.isPaused = false;
     this.lastId = null;
@@ -335,7 +338,11 @@ class Admin extends HTMLElement {
       event.preventDefault();
       this.vip("POST");
     });
-    return panel("vip", "vip", [this.vipSays], form);
+    this.vipsWrong = make("p", { class: "wrong pad", role: "alert", hidden: true });
+    this.vipsBack = button("vipsBack", "small", () => this.turnVips(-1));
+    this.vipsOn = button("vipsOn", "small", () => this.turnVips(1));
+    this.vipsPages = make("div", { class: "acts pad", hidden: true }, this.vipsBack, this.vipsOn);
+    return panel("vip", "vip", [this.vipSays], form, this.vips.element, this.vipsWrong, this.vipsPages);
   }
 
   buildLines() {
@@ -385,12 +392,40 @@ class Admin extends HTMLElement {
       ]);
       Object.assign(this, { sessions, readers, gapRows: gaps.gaps, streamRows: streams.streams, status });
       this.paint();
+      await this.readVips();
       if (!this.isPaused) await this.readLog();
     } catch (error) {
       if ([401, 403].includes(error.status)) this.leave();
     } finally {
       this.isReading = false;
     }
+  }
+
+  /** The page of the list that is looked at; a store that is away is said there, and hides nothing else. */
+  async readVips() {
+    if (Date.now() - this.vipsAt > VIPS_EVERY_MS) {
+      const after = this.vipsAfter.at(-1);
+      const more = after ? `&after=${encodeURIComponent(after)}` : "";
+      const answer = await call("GET", `api/admin/vips?limit=${VIPS}${more}`).catch((error) => error);
+      if ([401, 403].includes(answer.status)) throw answer;
+      if (after !== this.vipsAfter.at(-1)) return; // the next page was asked for meanwhile
+      this.vipsAt = Date.now();
+      setText(this.vipsWrong, answer instanceof Error ? answer.message : "");
+      this.vipsWrong.hidden = !(answer instanceof Error);
+      if (!(answer instanceof Error)) this.vipPage = answer;
+    }
+    this.paintVips();
+  }
+
+  turnVips(step) {
+    if (step > 0) this.vipsAfter.push(this.vipPage.next_after);
+    else this.vipsAfter.pop();
+    this.lookAtVips();
+  }
+
+  lookAtVips() {
+    this.vipsAt = 0;
+    return this.readVips().catch(() => this.leave());
   }
 
   async readLog() {
@@ -494,6 +529,7 @@ class Admin extends HTMLElement {
       shown.map((one) => ({
         id: one.id,
         name: `${one.who}, ${one.address}`,
+        act: "disconnect",
         label: t("disconnectWho", { who: `${one.who}, ${one.address}` }),
         cells: [
           one.who,
@@ -508,7 +544,36 @@ class Admin extends HTMLElement {
     for (const line of this.who.body.children) line.lastChild.firstChild.hidden = line.row.id === null;
   }
 
+  paintVips() {
+    if (!this.vipPage) return;
+    this.vips.show(
+      this.vipPage.vips.map((vip) => {
+        const until = Number(vip.vip_until) * 1_000;
+        return {
+          user: vip.user_id,
+          isActive: vip.active,
+          act: vip.active ? "vipRevoke" : "grant",
+          label: t(vip.active ? "vipRevokeWho" : "vipGrantWho", { user: vip.user_id }),
+          cells: [
+            [vip.user_id, "id"],
+            vip.active ? day(until) : [vip.revoked ? t("vipRevoked") : t("vipOver", { time: day(until) }), "tag warn"],
+          ],
+        };
+      }),
+      (row) => this.changeVip(row),
+    );
+    this.vipsBack.disabled = this.vipsAfter.length === 1;
+    this.vipsOn.disabled = this.vipPage.vips.length < VIPS;
+    this.vipsPages.hidden = this.vipsBack.disabled && this.vipsOn.disabled;
+  }
+
   // ---- acts
+
+  /** As if the user had been written into the form. */
+  changeVip({ user, isActive }) {
+    this.vipUser.value = user;
+    return isActive ? this.revoke() : this.vip("POST");
+  }
 
   async disconnect({ id, name }) {
     if (!(await confirmed(t("disconnectAsk", { who: name }), t("disconnectSo"), t("disconnect")))) return;
@@ -606,6 +671,7 @@ class Admin extends HTMLElement {
             : t("vipUntil", { user, time: day(until) });
       setText(this.vipSays, says);
       if (method === "POST" && until) toast(t("granted", { user, time: moment(until) }));
+      if (method !== "GET") await this.lookAtVips();
     } catch (error) {
       setText(this.vipWrong, error.errors?.map(({ message }) => message).join("; ") || error.message);
       this.vipWrong.hidden = false;

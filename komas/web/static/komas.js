@@ -10,6 +10,9 @@ const ADDRESS_CHARS = 12_000; // of streams in one address; the rest is added wh
 const QUEUE = 1000; // events that wait for who iterates
 const SIGNAL_SILENCE_MS = 75_000; // the server pings every 30 s
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const TOKEN_MS = 20_000; // so long may the callback take
+const EXPIRING_MS = 60_000; // the server says "expiring" so long before the end
+const RENEW_MS = 1000; // between two tries to renew, at least
 
 /** What a close code means: [code, reason, word, comes back?]; the first that fits. docs/protocol.md has the table. */
 const CLOSES = /** @type {[number, string, string, boolean][]} */ ([
@@ -26,6 +29,9 @@ const CLOSES = /** @type {[number, string, string, boolean][]} */ ([
   [1013, "", "c1013", true],
   [1000, "", "c1000", false],
 ]);
+
+/** @param {number | null} code @param {string} reason */
+const meaning = (code, reason) => CLOSES.find(([known, words]) => known === code && (!words || words === reason));
 
 /** @param {number} attempt @param {number} least */
 function backoff(attempt, least = BACKOFF_MS[0]) {
@@ -302,9 +308,13 @@ export class SignalConnection {
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watch;
   /** @type {string | null} */ #position = null;
   #token = "";
+  #end = Number.POSITIVE_INFINITY; // of the token, by our clock
   #attempt = 0;
   #heardAt = 0;
+  #turn = 0; // what was awaited for an earlier one is of no use
   #isClosed = false;
+  #isAsking = false;
+  #isRefused = false; // a token was, since the last that was taken: one more is tried
 
   /** @param {URL} root @param {Api.KomasOptions} options @param {Api.SignalHandlers} handlers @param {Api.SignalFilter} [filter] */
   constructor(root, options, handlers, filter = {}) {
@@ -323,10 +333,14 @@ export class SignalConnection {
 
   /** Do not wait any longer. */
   retry() {
-    if (!this.#isClosed && this.#socket === null) this.#connect();
+    if (this.#isClosed || this.#socket) return;
+    this.#isRefused = false;
+    this.#connect();
   }
 
   #drop() {
+    this.#turn += 1;
+    this.#isAsking = false;
     for (const timer of [this.#timer, this.#refresh]) clearTimeout(timer);
     clearInterval(this.#watch);
     const socket = this.#socket;
@@ -336,17 +350,20 @@ export class SignalConnection {
 
   /** @param {Api.SignalState["state"]} state @param {number | null} code @param {string} reason @param {number | null} retryAt */
   #say(state, code = null, reason = "", retryAt = null) {
-    const row = CLOSES.find(([known, words]) => known === code && (!words || words === reason));
-    this.handlers.onState?.({ state, code, reason, retryAt, word: code === null ? null : (row?.[2] ?? "c100x") });
+    const word = code === null ? null : (meaning(code, reason)?.[2] ?? "c100x");
+    this.handlers.onState?.({ state, code, reason, retryAt, word });
   }
 
-  async #connect() {
+  /** @param {string | null} [token] one that was just asked for */
+  async #connect(token) {
     this.#drop();
     this.#say("connecting");
-    const token = await this.#ask();
-    if (this.#isClosed || this.#socket) return;
-    if (!token) return this.#closed(1008, "Unauthorized");
-    this.#token = token;
+    const turn = this.#turn;
+    const given = token ?? (await this.#ask());
+    if (turn !== this.#turn) return;
+    if (given === undefined) return this.#lose(null, "the callback gave no token");
+    if (!given) return this.#say("closed", 1008, "Unauthorized");
+    this.#token = given;
     const url = new URL("ws/signals", this.root);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("positions", "1");
@@ -356,10 +373,16 @@ export class SignalConnection {
     if (this.#position !== null) url.searchParams.set("since", this.#position);
     const Socket = this.options.WebSocket ?? globalThis.WebSocket;
     if (!Socket) throw new TypeError("there is no WebSocket here: pass one, as that of the npm package ws");
-    const socket = new Socket(url.href, ["komas.signals", `bearer.${token}`]);
+    let socket;
+    try {
+      socket = new Socket(url.href, ["komas.signals", `bearer.${given}`]);
+    } catch {
+      return this.#closed(1008, "Unauthorized"); // no token has such characters
+    }
     this.#socket = socket;
     this.#heardAt = Date.now();
     socket.onmessage = (/** @type {MessageEvent} */ { data }) => socket === this.#socket && this.#take(data);
+    socket.onerror = () => {}; // its close follows; in Node, one that nobody hears would end the process
     socket.onclose = (/** @type {CloseEvent} */ { code, reason }) =>
       socket === this.#socket && this.#closed(code, reason);
     this.#watch = setInterval(() => {
@@ -367,13 +390,21 @@ export class SignalConnection {
     }, 5000);
   }
 
+  /** The token; null where there is none, undefined where the callback failed: it may know later. */
   async #ask() {
     const { token } = this.options;
+    if (typeof token !== "function") return token ?? null;
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new KomasError(0, "the callback took too long")), TOKEN_MS);
+    });
     try {
-      return typeof token === "function" ? await token() : token;
+      return (await Promise.race([token(), late])) || null;
     } catch (error) {
       this.handlers.onError?.(error);
-      return null;
+      return undefined;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -385,44 +416,64 @@ export class SignalConnection {
     if (message.type === "ping") return this.#socket?.send('{"type":"pong"}');
     if (message.type === "connected") {
       this.#attempt = 0;
+      this.#isRefused = false;
       this.#say("live");
     }
-    if (message.type === "expiring") this.#renew();
-    else if (message.expires_at) this.#renewBefore(Number(message.expires_at) * 1000);
-    if (message.type === "error") this.handlers.onError?.(new KomasError(0, message.message));
+    if (message.type === "expiring") {
+      this.#end = Date.now() + EXPIRING_MS; // whatever our clock says
+      this.#renew();
+    } else if (message.expires_at) {
+      this.#end = Number(message.expires_at) * 1000;
+      this.#renewLater();
+    }
+    if (message.type === "error") {
+      this.handlers.onError?.(new KomasError(0, message.message));
+      if (message.code === "refresh_refused") this.#renewLater();
+    }
     return this.handlers.onMessage(message);
   }
 
-  /** @param {number} end in milliseconds since the epoch */
-  #renewBefore(end) {
+  /** Two minutes before the end, or at half of what is left: then there is time for another try, and another. */
+  #renewLater() {
     clearTimeout(this.#refresh);
-    if (typeof this.options.token !== "function") return;
-    const left = end - Date.now();
-    this.#refresh = setTimeout(() => this.#renew(), Math.min(LONGEST_TIMER_MS, Math.max(left / 2, left - 120_000)));
+    const left = this.#end - Date.now();
+    if (typeof this.options.token !== "function" || left <= 0) return; // our clock is wrong, or it is over
+    const wait = Math.max(RENEW_MS, left / 2, left - 2 * EXPIRING_MS);
+    this.#refresh = setTimeout(() => this.#renew(), Math.min(LONGEST_TIMER_MS, wait));
   }
 
   async #renew() {
-    const socket = this.#socket;
+    if (this.#isAsking || typeof this.options.token !== "function") return;
+    this.#isAsking = true;
+    const turn = this.#turn;
     const token = await this.#ask();
-    if (!token || token === this.#token || socket !== this.#socket) return;
+    if (turn !== this.#turn) return;
+    this.#isAsking = false;
+    if (!token || token === this.#token) return this.#renewLater();
     this.#token = token;
-    socket?.send(JSON.stringify({ type: "refresh", token }));
+    this.#socket?.send(JSON.stringify({ type: "refresh", token }));
   }
 
   /** @param {number} code @param {string} reason */
   async #closed(code, reason) {
     this.#drop();
     if (reason === "Invalid since_id") this.#position = null;
-    const row = CLOSES.find(([known, words]) => known === code && (!words || words === reason));
-    let comesBack = row?.[3] ?? false;
-    if (row?.[2] === "c1008u" && typeof this.options.token === "function" && this.#token) {
-      const token = await this.#ask(); // it may have ended while nobody was connected
-      comesBack = Boolean(token) && token !== this.#token;
+    const row = meaning(code, reason);
+    if (row?.[3]) return this.#lose(code, reason, row[2] === "c1008r" ? 10_000 : undefined);
+    if (row?.[2] === "c1008u" && typeof this.options.token === "function" && !this.#isRefused) {
+      this.#isRefused = true;
+      const turn = this.#turn;
+      const token = await this.#ask(); // the other may have ended
+      if (turn !== this.#turn) return;
+      if (token === undefined || (token && token !== this.#token)) return this.#lose(code, reason, undefined, token);
     }
-    if (this.#isClosed) return;
-    if (!comesBack) return this.#say("closed", code, reason);
-    const wait = backoff(this.#attempt++, row?.[2] === "c1008r" ? 10_000 : undefined);
-    this.#timer = setTimeout(() => this.#connect(), wait);
+    this.#say("closed", code, reason);
+  }
+
+  /** Come back after a while. @param {number | null} code @param {string} reason @param {number} [least] @param {string} [token] */
+  #lose(code, reason, least, token) {
+    const wait = backoff(this.#attempt++, least);
+    this.#timer = setTimeout(() => this.#connect(token), wait);
     this.#say("lost", code, reason, Date.now() + wait);
   }
 }

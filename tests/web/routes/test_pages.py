@@ -128,3 +128,11 @@ def test_the_chart_is_byte_for_byte_npms(tmp_path: Path) -> None:
         published = package.extractfile("package/dist/lightweight-charts.standalone.production.js")
         assert published is not None
         assert published.read() == chart_script().read_bytes()
+
+
+def test_the_client_is_as_small_as_its_document_says() -> None:
+    """On the line; the numbers stand in docs/browser.md."""
+    source = (STATIC / "komas.js").read_bytes()
+    page = (Path(__file__).parents[3] / "docs" / "browser.md").read_text("utf-8")
+    assert f"`komas.js` has {round(len(source) / 1000)} KB" in page
+    assert f"gzip leaves {round(len(gzip.compress(source, mtime=0)) / 1000)} KB" in page
