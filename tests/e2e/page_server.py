@@ -376,9 +376,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                         "timestamp": _iso(now - 9_000 * (12 - at)),
                         "level": "WARNING" if at % 5 == 2 else "INFO",
                         "logger": "komas.feed",
-                        "message": f"connection {at} was cut by the exchange"
-                        if at % 5 == 2
-                        else f"signal {1840 + at} published by demo",
+                        "event": "connection lost" if at % 5 == 2 else f"signal {1840 + at} published by demo",
+                        **({"reason": "cut by the exchange"} if at % 5 == 2 else {}),
                     }
                     for at in range(12)
                 ],

@@ -26,6 +26,12 @@ function panel(name, id, end = [], ...children) {
   );
 }
 
+/** A record of the log as the server's own terminal has it: what happened, then its keys. */
+function told({ timestamp, level, logger, event, traceback, ...keys }) {
+  const rest = Object.entries(keys).map(([key, value]) => ` ${key}=${JSON.stringify(value)}`);
+  return `${event ?? ""}${rest.join("")}${traceback ? `\n${traceback}` : ""}`;
+}
+
 /** A table whose rows are written anew only where their text differs. */
 class Table {
   constructor(columns, label) {
@@ -399,8 +405,7 @@ class Admin extends HTMLElement {
     const lines = records.map((record) => {
       const level = String(record.level ?? "").toUpperCase();
       const kind = level === "WARNING" ? "w" : level === "ERROR" || level === "CRITICAL" ? "e" : null;
-      const time = record.timestamp ?? record.time;
-      return [`${time ? clock(Date.parse(time)) : ""} ${level.padEnd(8)}${record.message ?? ""}`, kind];
+      return [`${clock(Date.parse(record.timestamp))} ${level.padEnd(8)}${told(record)}`, kind];
     });
     const key = JSON.stringify(lines);
     if (key === this.logShown) return;
