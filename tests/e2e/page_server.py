@@ -377,7 +377,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                         "level": "WARNING" if at % 5 == 2 else "INFO",
                         "logger": "komas.feed",
                         "event": "connection lost" if at % 5 == 2 else f"signal {1840 + at} published by demo",
-                        **({"reason": "cut by the exchange"} if at % 5 == 2 else {}),
+                        **({"reason": "cut by the exchange", "after_s": 1.5} if at % 5 == 2 else {}),
                     }
                     for at in range(12)
                 ],

@@ -26,9 +26,10 @@ function panel(name, id, end = [], ...children) {
   );
 }
 
-/** A record of the log as the server's own terminal has it: what happened, then its keys. */
+/** A record of the log as the server's own terminal has it: what happened, then its keys; numbers came as text. */
 function told({ timestamp, level, logger, event, traceback, ...keys }) {
-  const rest = Object.entries(keys).map(([key, value]) => ` ${key}=${JSON.stringify(value)}`);
+  const shown = (value) => (/^-?\d+(\.\d+)?$/.test(value) ? value : JSON.stringify(value));
+  const rest = Object.entries(keys).map(([key, value]) => ` ${key}=${shown(value)}`);
   return `${event ?? ""}${rest.join("")}${traceback ? `\n${traceback}` : ""}`;
 }
 
