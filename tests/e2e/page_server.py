@@ -475,7 +475,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for stream in list(streams):
                 self.step(stream, beat, history, is_new=stream not in known)
             known = set(streams)
-            if self.state.gap and self.state.gap != gap:
+            if self.state.gap and self.state.gap != gap and json.loads(self.state.gap)["stream"] in known:
                 gap = self.state.gap
                 self.send("gap", gap)
             if self.state.exchange != exchange:
