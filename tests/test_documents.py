@@ -40,8 +40,36 @@ def test_every_option_of_a_client_in_a_document_exists(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_to_a_file_leads_to_one(page: str) -> None:
     """From the folder of the page."""
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text("utf-8"))
+    text = (ROOT / page).read_text("utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text) + re.findall(r'<img src="(?!https?:)([^"]+)"', text)
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def commands(page: str) -> list[list[str]]:
+    """The code of each block, without its comments: those are in the reader's language."""
+    blocks = re.findall(r"```\w+\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    return [[re.sub(r"\s+# .*", "", line) for line in block.splitlines()] for block in blocks]
+
+
+def test_the_russian_readme_has_the_commands_of_the_english_one() -> None:
+    """What changes in one changes in both; each leads to the other."""
+    english, russian = commands("README.md"), commands("README.ru.md")
+    assert [block for block in russian if block not in english] == []
+    shells = [
+        block for block in english if block[0].startswith(("python3 -m venv", "komas serve", "export KOMAS_TOKEN"))
+    ]
+    assert len(shells) == 4
+    assert [block for block in shells if block not in russian] == []
+    assert "](README.ru.md)" in (ROOT / "README.md").read_text("utf-8")
+    assert "](README.md)" in (ROOT / "README.ru.md").read_text("utf-8")
+
+
+def test_no_picture_makes_a_page_slow_to_open() -> None:
+    """Each is shown somewhere, and is small."""
+    pictures = sorted((ROOT / "docs" / "pictures").iterdir())
+    shown = "".join((ROOT / page).read_text("utf-8") for page in PAGES)
+    assert [picture.name for picture in pictures if f"pictures/{picture.name}" not in shown] == []
+    assert [picture.name for picture in pictures if picture.stat().st_size > 150_000] == []
 
 
 def test_every_place_that_the_architecture_names_exists() -> None:

@@ -378,9 +378,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                         "timestamp": _iso(now - 9_000 * (12 - at)),
                         "level": "WARNING" if at % 5 == 2 else "INFO",
                         "logger": "komas.feed",
-                        "event": f"connection {at} was cut by the exchange"
-                        if at % 5 == 2
-                        else f"signal {1840 + at} published by demo",
+                        "event": "connection lost" if at % 5 == 2 else f"signal {1840 + at} published by demo",
+                        **({"reason": "cut by the exchange", "after_s": 1.5} if at % 5 == 2 else {}),
                     }
                     for at in range(12)
                 ],
@@ -488,7 +487,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for stream in list(streams):
                 self.step(stream, beat, history, is_new=stream not in known)
             known = set(streams)
-            if self.state.gap and self.state.gap != gap:
+            if self.state.gap and self.state.gap != gap and json.loads(self.state.gap)["stream"] in known:
                 gap = self.state.gap
                 self.send("gap", gap)
             if self.state.exchange != exchange:

@@ -363,6 +363,15 @@ def test_a_store_that_is_away_hides_only_the_list_of_vips(chromium: Browser, ser
         expect(page.locator(".log pre")).to_contain_text("published by demo")
 
 
+def test_the_log_says_what_happened(chromium: Browser, server: tuple[str, State]) -> None:
+    """With the keys of a record: it was a column of times and levels."""
+    url, _ = server
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}) as page:
+        log = page.locator("[role=log]")
+        expect(log).to_contain_text(re.compile(r"\d\d:\d\d:\d\d INFO +signal 1840 published by demo\n"))
+        expect(log).to_contain_text('connection lost reason="cut by the exchange" after_s=1.5')
+
+
 def test_the_language_changes_at_once(chromium: Browser, server: tuple[str, State]) -> None:
     """All that stands on the page, and what a screen reader is told of it."""
     url, _ = server

@@ -131,6 +131,18 @@ def test_the_page_shows_the_servers_own_words(exchange: Exchange, tmp_path: Path
         wait_for(lambda: "NOPEUSDT is not a symbol" in str(evaluate(port_file, CHART_NOTE)), "the server's words")
 
 
+def test_the_page_shows_the_log_of_a_real_server(exchange: Exchange, tmp_path: Path) -> None:
+    """The page and its made-up server agreed on a name for the text of a record that no komas gives it."""
+    log = "document.querySelector('[role=log]')?.textContent"
+    with (
+        serving(tmp_path / "data", "--upstream", exchange.ws_url) as server,
+        browsing(f"{server.url}/#admin", tmp_path / "browser") as port_file,
+    ):
+        wait_for(lambda: evaluate(port_file, STATE) == "Live", "the page")
+        evaluate(port_file, f"sessionStorage.setItem('komas.token.admin', '{server.admin_token()}'); location.reload()")
+        wait_for(lambda: "INFO    connected url=" in str(evaluate(port_file, log)), "the connection with the exchange")
+
+
 def test_the_page_outlives_a_restart_behind_a_proxy_that_says_502(exchange: Exchange, tmp_path: Path) -> None:
     """Its EventSource gives up for good, the page says so, and makes another."""
     options = ("--upstream", exchange.ws_url)

@@ -28,6 +28,13 @@ function panel(name, id, end = [], ...children) {
   );
 }
 
+/** A record of the log as the server's own terminal has it: what happened, then its keys; numbers came as text. */
+function told({ timestamp, level, logger, event, traceback, ...keys }) {
+  const shown = (value) => (/^-?\d+(\.\d+)?$/.test(value) ? value : JSON.stringify(value));
+  const rest = Object.entries(keys).map(([key, value]) => ` ${key}=${shown(value)}`);
+  return `${event ?? ""}${rest.join("")}${traceback ? `\n${traceback}` : ""}`;
+}
+
 /** A table whose rows are written anew only where their text differs. */
 class Table {
   constructor(columns, label) {
@@ -434,9 +441,7 @@ class Admin extends HTMLElement {
     const lines = records.map((record) => {
       const level = String(record.level ?? "").toUpperCase();
       const kind = level === "WARNING" ? "w" : level === "ERROR" || level === "CRITICAL" ? "e" : null;
-      const { timestamp, level: _level, logger: _logger, event, ...facts } = record;
-      const told = Object.entries(facts).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-      return [`${clock(Date.parse(timestamp))} ${level.padEnd(8)}${[event, ...told].join(" ")}`, kind];
+      return [`${clock(Date.parse(record.timestamp))} ${level.padEnd(8)}${told(record)}`, kind];
     });
     const key = JSON.stringify(lines);
     if (key === this.logShown) return;
