@@ -84,7 +84,7 @@ test("tokens of signals", TOGETHER, async (suite) => {
 
   together("a token that is near its end is renewed without a word from the server", async () => {
     let asked = 0;
-    const { connection, seen } = connect(async () => (asked++ === 0 ? server.issue(20) : lasting));
+    const { connection, seen } = connect(async () => (asked++ === 0 ? server.issue(30) : lasting));
     await until(() => seen.types.includes("refreshed"));
     assert.ok(!seen.types.includes("expiring"));
     assert.equal(seen.dials.length, 1);
@@ -96,7 +96,7 @@ test("tokens of signals", TOGETHER, async (suite) => {
     const { connection, seen } = connect(async () => {
       asked += 1;
       if (asked === 2) throw new Error("the shop is shut");
-      return asked === 1 ? server.issue(24) : lasting;
+      return asked === 1 ? server.issue(40) : lasting;
     });
     await until(() => seen.types.includes("refreshed"));
     assert.deepEqual(seen.errors.map(String), ["Error: the shop is shut"]);
@@ -111,7 +111,7 @@ test("tokens of signals", TOGETHER, async (suite) => {
     const { connection, seen } = connect(() => {
       if (!isFirst) return tokens.shift() ?? lasting;
       isFirst = false;
-      return server.issue(24);
+      return server.issue(40);
     });
     await until(() => seen.types.includes("refreshed"));
     assert.deepEqual(seen.errors.map(String), ["KomasError: the token is not valid"]);
@@ -165,7 +165,7 @@ test("tokens of signals", TOGETHER, async (suite) => {
 
   together("a token that ends and is refused anew ends it with the documented reason", async () => {
     let asked = 0;
-    const { seen } = connect(async () => (asked++ === 0 ? server.issue(12) : "wrong"));
+    const { seen } = connect(async () => (asked++ === 0 ? server.issue(20) : "wrong"));
     await reached(seen, "live");
     await endsUnauthorized(seen);
     assert.equal(seen.dials.length, 1);
@@ -175,7 +175,7 @@ test("tokens of signals", TOGETHER, async (suite) => {
     let asked = 0;
     let isShut = true;
     const { connection, seen } = connect(async () => {
-      if (asked++ === 0) return server.issue(12);
+      if (asked++ === 0) return server.issue(20);
       if (isShut) throw new Error("shut");
       return lasting;
     });
@@ -190,15 +190,15 @@ test("tokens of signals", TOGETHER, async (suite) => {
   await Promise.all(all);
 });
 
-test("who was away while the token ended asks for another before the next dial", DEADLINE, async () => {
-  const [short, lasting] = [await server.issue(8), await server.issue(3600)];
+test("who was away while the token ended asks for another before the next dial", TOGETHER, async () => {
+  const [short, lasting] = [await server.issue(15), await server.issue(3600)];
   let given = short;
   const { connection, seen } = connect(async () => given);
   await reached(seen, "live");
   await server.stop();
   given = lasting;
   await reached(seen, "lost");
-  await pause(8000); // the first one is over
+  await pause(15_000); // the first one is over
   await server.start();
   await reached(seen, "live");
   assert.ok(seen.dials.slice(1).every((token) => token === lasting));

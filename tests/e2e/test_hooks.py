@@ -96,15 +96,15 @@ def test_the_react_hooks_of_the_documents_run_beside_ours(demo: Server, folder: 
         }
         with showing(shown) as pages, browsing(f"{pages.url}/", tmp_path / "browser") as port_file:
 
-            def rendered(what: str) -> str:
+            def content(what: str) -> str:
                 return str(evaluate(port_file, f"document.querySelector('{what}')?.textContent"))
 
             def signals() -> list[dict[str, dict[str, object]]]:
                 """Those of both hooks, by id."""
-                return [{str(row["id"]): row for row in rows} for rows in json.loads(rendered("#signals"))]
+                return [{str(row["id"]): row for row in rows} for rows in json.loads(content("#signals"))]
 
             def agree() -> bool:
-                printed, ours = json.loads(rendered("#price"))
+                printed, ours = json.loads(content("#price"))
                 return isinstance(printed, float) and printed == ours
 
             def both_get() -> str:
@@ -119,7 +119,7 @@ def test_the_react_hooks_of_the_documents_run_beside_ours(demo: Server, folder: 
 
             published: set[str] = set()
             wait_for(
-                lambda: re.search(r"BTC: \$\d+\.\d\d\s*ETH: \$\d+\.\d\d", rendered("#root")), "the prices as printed"
+                lambda: re.search(r"BTC: \$\d+\.\d\d\s*ETH: \$\d+\.\d\d", content("#root")), "the prices as printed"
             )
             wait_for(agree, "the same price twice")
             changed = both_get()
