@@ -110,6 +110,25 @@ def _next_order(pipe: Connection) -> Order | None:
     return order if isinstance(order, Order) else None
 
 
+async def read_head(stream: trio.SocketStream) -> bytes:
+    """The head of a request; nothing from who leaves before its end."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = await stream.receive_some(READ_BYTES)
+        if not data:
+            return b""
+        head += data
+    return head
+
+
+def switched(key: bytes) -> bytes:
+    """The answer to a handshake with that key."""
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-accept: %b\r\n\r\n" % frames.accept_key(key.decode()).encode()
+    )
+
+
 class _Feeder:
     """The double's small sister: one stream, one reader."""
 
@@ -126,21 +145,14 @@ class _Feeder:
                 return
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            data = await stream.receive_some(READ_BYTES)
-            if not data:
-                return
-            head += data
+        head = await read_head(stream)
+        if not head:
+            return
         if (key := KEY.search(head)) is None:
             answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
             await stream.send_all(answer + b"%d\r\n\r\n%b" % (len(LISTING), LISTING))
             return
-        accepted = frames.accept_key(key[1].decode())
-        await stream.send_all(
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-            b"sec-websocket-accept: %b\r\n\r\n" % accepted.encode()
-        )
+        await stream.send_all(switched(key[1]))
         self._take_wishes(stream, head.split(b"\r\n", 1)[0].decode())
         await self._converse(stream)
 

@@ -6,7 +6,6 @@ Frames are raw, as in ``feeder``; prices move at every event, so that nothing is
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ import wsproto.events as ws
 from wsproto.connection import Connection as Protocol
 from wsproto.connection import ConnectionType
 
+from benchmarks.feeder import KEY, read_head, switched
 from komas.simulator import frames
 
 COINS: Final = (
@@ -32,8 +32,6 @@ MINUTE_MS: Final = 60_000
 DAY_MS: Final = 86_400_000
 FIRST_ID: Final = 3_735_683_259  # as long as a real one
 LEVELS: Final = 100
-KEY: Final = re.compile(rb"sec-websocket-key: *(\S+)", re.IGNORECASE)
-READ_BYTES: Final = 2**16
 
 
 def symbols(count: int) -> list[str]:
@@ -102,25 +100,19 @@ class _Exchange:
         """Serve one connection: a WebSocket, or one REST request."""
         async with stream:
             try:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    data = await stream.receive_some(READ_BYTES)
-                    if not data:
-                        return
-                    head += data
+                head = await read_head(stream)
+                if not head:
+                    return
                 target = head.split(b" ", 2)[1].decode()
                 if (key := KEY.search(head)) is None:
                     await stream.send_all(_answer(self._rest(target)))
                 else:
-                    await self._converse(stream, target, key[1].decode())
+                    await self._converse(stream, target, key[1])
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
 
-    async def _converse(self, stream: trio.SocketStream, target: str, key: str) -> None:
-        await stream.send_all(
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-            b"sec-websocket-accept: %b\r\n\r\n" % frames.accept_key(key).encode()
-        )
+    async def _converse(self, stream: trio.SocketStream, target: str, key: bytes) -> None:
+        await stream.send_all(switched(key))
         reader = _Reader(stream, set(parse_qs(urlsplit(target).query).get("streams", [""])[0].split("/")))
         self._readers.add(reader)
         try:

@@ -8,29 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browser import needs_chromium
-from tests.e2e.page_browser import PATIENCE_MS, WATCH_POLICY
+from tests.e2e.page_browser import PATIENCE_MS, WATCH_POLICY, chromium, playwright
 from tests.e2e.processes import Server, token_for
 from tests.e2e.test_page import AXE, RUN_AXE
 
+__all__ = ["chromium", "playwright"]  # fixtures
+
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    """One for all tests."""
-    with sync_playwright() as playwright:
-        yield playwright
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    """Debian's browser."""
-    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
-    yield browser
-    browser.close()
 
 
 @contextmanager
