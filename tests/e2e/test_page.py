@@ -31,6 +31,10 @@ COLORS = """() => {
   return [...new Set(shown.map((node) => getComputedStyle(node).color))];
 }"""
 
+FROM_NEWEST = """() => {
+  const { chart, candles } = document.querySelector("k-chart");
+  return chart.timeScale().getVisibleLogicalRange().to - (candles.times.length - 1);
+}"""
 STEPS = """() => {
   const { times } = document.querySelector("k-chart").candles;
   return [...new Set(times.slice(1).map((time, at) => time - times[at]))];
@@ -174,6 +178,8 @@ def test_older_candles_come_when_the_view_goes_left(chromium: Browser, server: t
         )
         steps = page.evaluate(STEPS)
         assert steps == [MINUTE_MS]
+        page.get_by_role("button", name="Go to live").click()
+        assert page.evaluate(FROM_NEWEST) >= 0  # at once: an animation ended where the next event found it
 
 
 def test_a_symbol_that_falls_silent_is_marked(chromium: Browser, server: tuple[str, State]) -> None:
@@ -305,6 +311,9 @@ def test_an_administrator_publishes_and_revokes(chromium: Browser, server: tuple
     """Numbers keep their digits; what cannot be undone is asked about, by name."""
     url, state = server
     with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}) as page:
+        page.locator(".publish .primary").click()
+        expect(page.locator("[name=coin_name]")).to_have_attribute("aria-invalid", "true")  # nobody gets an empty one
+        assert state.posted == []
         page.locator("[name=coin_name]").fill("NB")
         page.locator("[name=spread]").fill("8.8400")
         page.locator("[name=data]").fill('{"mexc_spot_price": 0.0418700}')

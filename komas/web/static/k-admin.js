@@ -460,12 +460,14 @@ class Admin extends HTMLElement {
     this.sum(
       "kExchange",
       status.connections.length,
-      newest ? t("connectionsNewest", { age: age(Date.now() - newest) }) : t(status.state),
+      newest
+        ? t("connectionsNewest", { n: status.connections.length, age: age(Date.now() - newest) })
+        : t(status.state),
     );
     this.sum("kStreams", live, t("liveOthers", { n: streamRows.length - live }));
-    this.sum("readers", Number(readers.count), t("readersMore", { n: Number(sessions.count) }));
+    this.sum("readers", Number(readers.count), t("readersMore", { n: Number(readers.count), vips: Number(sessions.count) }));
     this.sum("gapsHour", gapRows.length - filled, t("gapsFilled", { n: filled }));
-    this.sum("received", Number(status.messages_received), t("frames"));
+    this.sum("received", Number(status.messages_received), t("frames", { n: Number(status.messages_received) }));
     this.paintWho();
     this.gaps.show(
       gapRows.map((gap) => ({
@@ -592,14 +594,19 @@ class Admin extends HTMLElement {
   }
 
   /** The signal's fields as JSON text: numbers keep the digits that were written. */
-  body() {
+  body(isNew) {
     const { fields } = this;
     const more = fields.data.value.trim() || "{}";
+    let read;
     try {
-      const read = JSON.parse(more);
+      read = JSON.parse(more);
       if (typeof read !== "object" || read === null || Array.isArray(read)) throw new SyntaxError();
     } catch {
       this.refuse([{ field: "data", message: t("fieldsWrong") }]);
+      return null;
+    }
+    if (isNew && !fields.coin_name.value.trim() && !read.coin_name) {
+      this.refuse([{ field: "coin_name", message: t("coinMissing") }]);
       return null;
     }
     const own = [];
@@ -613,7 +620,7 @@ class Admin extends HTMLElement {
 
   async publish(id) {
     this.refuse([]);
-    const data = this.body();
+    const data = this.body(id === null);
     if (data === null) return;
     const type = JSON.stringify(this.fields.signal_type.value.trim());
     const body = id ? `{"data": ${data}}` : `{"signal_type": ${type}, "data": ${data}}`;

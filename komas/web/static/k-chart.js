@@ -412,8 +412,10 @@ class Chart extends HTMLElement {
     if (INTERVALS[at]) look({ interval: INTERVALS[at] });
   }
 
+  /** Without an animation: one of the library's ends where the next event of the market finds it. */
   toLive() {
-    this.chart?.timeScale().scrollToRealTime();
+    const scale = this.chart?.timeScale();
+    scale?.scrollToPosition(scale.options().rightOffset, false);
   }
 
   zoom(by) {
