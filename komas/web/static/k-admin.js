@@ -465,7 +465,11 @@ class Admin extends HTMLElement {
         : t(status.state),
     );
     this.sum("kStreams", live, t("liveOthers", { n: streamRows.length - live }));
-    this.sum("readers", Number(readers.count), t("readersMore", { n: Number(readers.count), vips: Number(sessions.count) }));
+    this.sum(
+      "readers",
+      Number(readers.count),
+      t("readersMore", { n: Number(readers.count), vips: Number(sessions.count) }),
+    );
     this.sum("gapsHour", gapRows.length - filled, t("gapsFilled", { n: filled }));
     this.sum("received", Number(status.messages_received), t("frames", { n: Number(status.messages_received) }));
     this.paintWho();
