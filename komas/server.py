@@ -32,6 +32,7 @@ from quart_trio import QuartTrio
 
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
+from komas.model.clock import wall_ms
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
 from komas.observability.logs import logging_to
@@ -43,7 +44,7 @@ from komas.systemd import report
 from komas.venues.binance import hosts, limits, limits_usdm
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
-from komas.venues.binance.market import BinanceMarket, MarketOptions, open_market, wall_ms
+from komas.venues.binance.market import BinanceMarket, MarketOptions, open_market
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 from komas.web.access import Access, admin_token_of, who_may_control

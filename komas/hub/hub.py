@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from komas.hub.open_streams import OpenStreams
 from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow, QueueCounts
 from komas.hub.replay import Replay
 from komas.hub.subscription import DirectSubscription, Subscription
+from komas.model.clock import wall_ms
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.kinds import BY_EVENT, KINDS
 from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, HealthNotice, Kline
@@ -58,11 +58,6 @@ class HubStatistics(msgspec.Struct, frozen=True):
     waiting: int
     dropped: int
     conflated: int
-
-
-def wall_ms() -> int:
-    """Milliseconds since the epoch, by the machine's clock."""
-    return time.time_ns() // 1_000_000
 
 
 def new_epoch() -> str:

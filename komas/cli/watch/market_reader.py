@@ -11,8 +11,9 @@ import msgspec
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
 from komas.cli.watch.records import market_record, notice_record, words
-from komas.cli.watch.server import Link, Put, failure_words, now_ms, open_client, refusal, shown_address
+from komas.cli.watch.server import Link, Put, failure_words, open_client, refusal, shown_address
 from komas.errors import CallerError
+from komas.model.clock import wall_ms
 
 READ_TIMEOUT_S: Final = 60.0  # the server sends a comment every 30 s at least
 BUSY: Final = "busy"
@@ -145,14 +146,14 @@ def _id_of(event: ServerSentEvent) -> str:
 
 
 def _why_busy(event: ServerSentEvent) -> str:
-    record = notice_record(BUSY, event.data, now_ms())
+    record = notice_record(BUSY, event.data, wall_ms())
     return words(record.fields.get("reason")) if record is not None else BUSY
 
 
 def _put(event: ServerSentEvent, link: Link, put: Put) -> None:
     if not event.data:
         return  # httpx-sse hands out a lone "retry:" as an event without data
-    record = market_record(event.data) if event.event == _MESSAGE else notice_record(event.event, event.data, now_ms())
+    record = market_record(event.data) if event.event == _MESSAGE else notice_record(event.event, event.data, wall_ms())
     link.retries.succeeded()
     if record is not None:
         put(record)

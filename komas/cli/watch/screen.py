@@ -19,10 +19,10 @@ from komas.cli.watch.keyboard import Keyboard
 from komas.cli.watch.link_state import LinkState
 from komas.cli.watch.records import Record
 from komas.cli.watch.safe_text import shown
-from komas.cli.watch.server import now_ms
 from komas.cli.watch.surface import Surface
 from komas.cli.watch.table import Line, Size
 from komas.cli.watch.views import View
+from komas.model.clock import wall_ms
 
 REDRAW_S: Final = 0.1  # an eye follows no more
 TICK_S: Final = 1.0  # ages and waits go on while nothing comes
@@ -101,7 +101,7 @@ class Screen:
     def put(self, record: Record) -> None:
         """Learn from a record; it is drawn with all that come in the same tenth of a second."""
         if record.is_notice:
-            self._link.take(record, now_ms())
+            self._link.take(record, wall_ms())
         self._view.take(record)
         self._is_new.set()
 
@@ -123,7 +123,7 @@ class Screen:
         """Draw everything, at the size that the terminal has now."""
         size = self._size()
         self._console.size = size
-        lines = frame(self._title, self._view, self._link, size, now_ms())
+        lines = frame(self._title, self._view, self._link, size, wall_ms())
         self._live.update(Lines(lines, is_ascii=self._is_ascii), refresh=True)
 
     def _size(self) -> Size:

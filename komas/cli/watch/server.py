@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import random
 import re
-import time
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -19,6 +18,7 @@ from komas.cli.watch.records import CONNECTION, Record, own_record
 from komas.cli.watch.retries import Retries
 from komas.cli.watch.safe_text import shown
 from komas.errors import CallerError, words_of
+from komas.model.clock import wall_ms
 from komas.venues.core.proxies import LOOPBACK_DIRECT
 
 TIMEOUT_S: Final = 10.0
@@ -28,11 +28,6 @@ _UNKNOWN: Final = re.compile(r"(\w{1,40}) is not a symbol of the exchange")
 _ALIKE: Final = 3  # letters by which names are looked for, and names that are suggested
 
 Put: TypeAlias = Callable[[Record], None]
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def check_address(server: str) -> None:
@@ -74,7 +69,7 @@ class Link:
 
     def connected(self) -> None:
         """The server has answered."""
-        self._put(own_record(CONNECTION, {"server": self.address, "state": CONNECTED}, now_ms()))
+        self._put(own_record(CONNECTION, {"server": self.address, "state": CONNECTED}, wall_ms()))
 
     async def lost(self, reason: str) -> None:
         """Say why there is no connection, and wait."""
@@ -85,7 +80,7 @@ class Link:
             "reason": self.without_secret(reason),
             "retry_in_s": round(wait_s, 3),
         }
-        self._put(own_record(CONNECTION, fields, now_ms()))
+        self._put(own_record(CONNECTION, fields, wall_ms()))
         await trio.sleep(wait_s)
 
     def without_secret(self, text: str) -> str:

@@ -11,8 +11,9 @@ import trio
 
 from komas.cli.watch.records import signal_record
 from komas.cli.watch.safe_text import shown
-from komas.cli.watch.server import HIDDEN, Link, Put, check_address, now_ms
+from komas.cli.watch.server import HIDDEN, Link, Put, check_address
 from komas.errors import CallerError, Closing, VenueError
+from komas.model.clock import wall_ms
 from komas.venues.core.websocket import dial
 
 _SCHEMES: Final = {"http": "ws", "https": "wss"}
@@ -52,7 +53,7 @@ async def read_signals(server: str, request: SignalRequest, put: Put) -> None:
     wanted = {name: names for name, names in (("signal_type", request.types), ("coin_name", request.coins)) if names}
 
     def take(message: bytes) -> str:
-        record = signal_record(message.replace(request.token.encode(), HIDDEN.encode()), now_ms())
+        record = signal_record(message.replace(request.token.encode(), HIDDEN.encode()), wall_ms())
         link.retries.succeeded()
         if record.position is not None:
             resume.clear()

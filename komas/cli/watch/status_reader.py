@@ -9,9 +9,10 @@ import msgspec
 import trio
 
 from komas.cli.watch.figures import milliseconds
-from komas.cli.watch.server import Link, Put, failure_words, now_ms, open_client
+from komas.cli.watch.server import Link, Put, failure_words, open_client
 from komas.cli.watch.status_view import Answers, Readiness, Status, StatusView, Streams
 from komas.errors import CallerError
+from komas.model.clock import wall_ms
 
 PERIOD_S: Final = 1.0
 _MS: Final = 1000
@@ -41,7 +42,7 @@ async def read_status(server: str, view: StatusView, put: Put) -> None:
             is_known, is_there, before = True, True, answers
             link.retries.succeeded()
             view.learn(answers)
-            put(answers.record(now_ms()))
+            put(answers.record(wall_ms()))
             await trio.sleep(PERIOD_S)
 
 
@@ -49,7 +50,7 @@ async def _ask(client: httpx.AsyncClient, before: Answers | None) -> Answers:
     status = await _get(client, "/api/ws/status", Status)
     readiness = await _get(client, "/readyz", Readiness, httpx.codes.SERVICE_UNAVAILABLE)
     streams = await _get(client, "/api/ws/streams", Streams)
-    moment_ms = milliseconds(status.timestamp) or float(now_ms())
+    moment_ms = milliseconds(status.timestamp) or float(wall_ms())
     return Answers(status, readiness, streams.streams, moment_ms, _rate(before, status, moment_ms))
 
 

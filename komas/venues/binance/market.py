@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,6 +10,7 @@ from functools import partial
 import msgspec
 import trio
 
+from komas.model.clock import wall_ms
 from komas.model.market import FeedState, FeedStatus
 from komas.venues.binance import limits
 from komas.venues.binance.connection import BinanceConnection, BinanceDialer, ConnectionOptions
@@ -30,11 +30,6 @@ from komas.venues.core.rest import Rest, open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.shards import Shards
 from komas.venues.core.websocket import OpenStream, check_url, open_tcp
-
-
-def wall_ms() -> int:
-    """Milliseconds since the epoch, by the machine's clock."""
-    return time.time_ns() // 1_000_000
 
 
 class MarketOptions(msgspec.Struct, frozen=True, kw_only=True):
