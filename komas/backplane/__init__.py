@@ -1,0 +1,1 @@
+"""Pub/sub between processes: one log of market data that every process mirrors whole."""
