@@ -1,5 +1,4 @@
-"""What the backplane needs of the store behind it: one log with one writer at a time, small facts that nodes keep, and
-questions to the leader.
+"""What the backplane needs of the store behind it: a log with one writer at a time, nodes' facts, wishes to the leader.
 
 The log is what every process reads and in which order; its writer holds a lease. An entry's id is ``(term, sequence)``:
 terms rise with every leader, sequences by one within a term. ``append`` takes an entry only behind the one that its
