@@ -41,6 +41,7 @@ from komas.simulator.market import Event
 from komas.simulator.options import Limits, SimOptions
 from komas.venues.binance import limits
 from komas.venues.binance.market import BinanceMarket, MarketOptions
+from komas.venues.binance.reference import MarketReference
 from komas.venues.core.rest import Rest, open_rest
 
 log = logging.getLogger("chaos")
@@ -430,7 +431,13 @@ class World:
             clock_ms=wall_ms,
             jitter=jitter,
         )
-        self.market = BinanceMarket(limits.SPOT, rest, sink=self.hub, interest=self.hub.interest, options=options)
+        self.market = BinanceMarket(
+            limits.SPOT,
+            MarketReference(limits.SPOT, rest, options.clock_ms),
+            sink=self.hub,
+            interest=self.hub.interest,
+            options=options,
+        )
         self.feed, self.gap_filler = self.market.feed, self.market.gap_filler
 
     def strike(self, fault: fault_script.AnyFault | None) -> None:

@@ -20,7 +20,7 @@ import logging
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +30,10 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from quart_trio import QuartTrio
 
+from komas.cluster import Cluster, MarketPlan, open_cluster
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
+from komas.hub.shared_hub import SharedHub
 from komas.model.clock import wall_ms
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
@@ -44,11 +46,12 @@ from komas.systemd import report
 from komas.venues.binance import hosts, limits, limits_usdm
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
-from komas.venues.binance.market import BinanceMarket, MarketOptions, open_market
+from komas.venues.binance.market import MarketOptions, open_market
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 from komas.web.access import Access, admin_token_of, who_may_control
 from komas.web.app import create_app
+from komas.web.commands import Commands, OwnCommands
 from komas.web.hypercorn.exposure import is_exposed
 from komas.web.hypercorn.install import install
 from komas.web.hypercorn.shutdown import Run, present
@@ -128,7 +131,7 @@ async def open_gateway(
         days=settings.log_days,
     ) as daily:
         access = _open_access(settings, config)
-        hub = Hub(
+        hub = (SharedHub if settings.backplane else Hub)(
             linger_s=settings.linger_s,
             history_length=settings.journal,
             history_bytes=settings.history_bytes,
@@ -137,15 +140,12 @@ async def open_gateway(
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:
             if settings.demo:
                 settings = await _simulated(settings, work)
-            opened = [
-                await stack.enter_async_context(
-                    _open_market(spec, settings, hub, open_stream=open_stream, clock_ms=clock_ms)
-                )
-                for spec in MARKETS
-            ]
-            for market in opened:
-                market.start_in(work)
-            markets = Markets(opened)
+            source = await stack.enter_async_context(
+                _open_shared(settings, hub, work, open_stream=open_stream, clock_ms=clock_ms)
+                if isinstance(hub, SharedHub)
+                else _open_own(settings, hub, work, open_stream=open_stream, clock_ms=clock_ms)
+            )
+            markets = source.markets
             work.start_soon(hub.interest.sweep, name="interest sweeper")
             work.start_soon(hub.run, settings.heartbeat_s, name="broadcaster")
             work.start_soon(signals.channel.run, name="signal broadcaster")
@@ -157,8 +157,23 @@ async def open_gateway(
             limits, stream_limits = ConnectionLimits(settings), StreamLimits(settings, hub.interest)
             past = PastLoader(hub, markets, clock_ms, settings.connect_wait_s)
             work.start_soon(past.run, name="past candles")
-            services = Services(settings, access, hub, markets, limits, stream_limits, signals, daily, clock_ms, past)
+            services = Services(
+                settings,
+                access,
+                hub,
+                markets,
+                limits,
+                stream_limits,
+                signals,
+                daily,
+                clock_ms,
+                past,
+                source.commands,
+                source.cluster,
+            )
             gateway = Gateway(services)
+            if source.cluster is not None:
+                work.start_soon(source.cluster.resign_with, services.stopping, name="resignation")
             work.start_soon(services.loop_lag.run, name="loop lag")
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
@@ -182,13 +197,74 @@ async def _run_signal_service(signals: SignalServices, serving: trio.Event) -> N
     await signals.service.run()
 
 
-def _open_market(
-    spec: MarketSpec, settings: Settings, hub: Hub, *, open_stream: OpenStream, clock_ms: Callable[[], int]
-) -> AbstractAsyncContextManager[BinanceMarket]:
-    """One of the exchange's markets."""
-    own = _hosts(settings)[spec.venue]
-    options = MarketOptions(
-        url=own.stream,
+class _Source(msgspec.Struct, frozen=True):
+    """Where market data comes from: markets of this process, or the feed that many share."""
+
+    markets: Markets
+    commands: Commands
+    cluster: Cluster | None = None
+
+
+@asynccontextmanager
+async def _open_own(
+    settings: Settings, hub: Hub, work: trio.Nursery, *, open_stream: OpenStream, clock_ms: Callable[[], int]
+) -> AsyncIterator[_Source]:
+    """Markets that this process is connected to."""
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(
+                open_market(
+                    plan.spec,
+                    plan.rest_url,
+                    sink=hub,
+                    interest=hub.interest,
+                    options=plan.options(lambda _stream: None),
+                )
+            )
+            for plan in _plans(settings, open_stream, clock_ms)
+        ]
+        for market in opened:
+            market.start_in(work)
+        yield _Source(Markets(opened), OwnCommands(hub.interest, opened))
+
+
+@asynccontextmanager
+async def _open_shared(
+    settings: Settings, hub: SharedHub, work: trio.Nursery, *, open_stream: OpenStream, clock_ms: Callable[[], int]
+) -> AsyncIterator[_Source]:
+    """The feed that many processes share."""
+    if settings.demo:
+        raise SettingError("the demo has an exchange of its own; several processes share `komas simulate` (--upstream)")
+    plans = _plans(settings, open_stream, clock_ms)
+    async with open_cluster(settings, hub, plans, clock_ms=clock_ms, nursery=work) as cluster:
+        yield _Source(Markets(cluster.markets), cluster.commands, cluster)
+
+
+def _plans(settings: Settings, open_stream: OpenStream, clock_ms: Callable[[], int]) -> list[MarketPlan]:
+    """How each of the exchange's markets is opened."""
+    return [
+        MarketPlan(
+            spec,
+            own.stream,
+            own.rest,
+            partial(_market_options, spec, own.stream, settings, open_stream=open_stream, clock_ms=clock_ms),
+        )
+        for spec in MARKETS
+        for own in [_hosts(settings)[spec.venue]]
+    ]
+
+
+def _market_options(
+    spec: MarketSpec,
+    url: str,
+    settings: Settings,
+    held: Callable[[Stream], None],
+    *,
+    open_stream: OpenStream,
+    clock_ms: Callable[[], int],
+) -> MarketOptions:
+    return MarketOptions(
+        url=url,
         is_primary=spec is MARKETS[0],
         backfill_s=settings.backfill_s,
         retry_policy=_retry_policy(settings),
@@ -196,8 +272,8 @@ def _open_market(
         redundancy=settings.redundancy,
         open_stream=open_stream,
         clock_ms=clock_ms,
+        held=held,
     )
-    return open_market(spec, own.rest, sink=hub, interest=hub.interest, options=options)
 
 
 def _hosts(settings: Settings) -> dict[Venue, Hosts]:

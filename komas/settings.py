@@ -102,6 +102,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sockets: int = 10_000
     max_sockets_per_address: int = 100
     max_sockets_per_user: int = 10
+    backplane: str = ""
+    backplane_prefix: str = "komas"
+    backplane_window_ms: float = 2.0
+    role: str = "auto"
+    node_name: str = ""
+    lease_s: float = 3.0
     log_level: str = "INFO"
     log_format: str = "text"
     log_days: int = 14
@@ -257,6 +263,23 @@ def _database(text: str) -> str:
         if parts.netloc or parts.query or parts.path in ("", "/", "/:memory:"):
             raise ValueError  # signals in memory would be gone with the process
     elif parts.scheme != "postgresql+psycopg" or parts.port == 0:  # .port raises ValueError on nonsense
+        raise ValueError
+    return text
+
+
+def _backplane(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel") or not text.isprintable():
+        raise ValueError
+    if parts.scheme == "unix" and not parts.path.startswith("/"):
+        raise ValueError
+    if parts.scheme != "unix" and not parts.hostname:
+        raise ValueError
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ValueError
     return text
 
@@ -426,12 +449,32 @@ FIELDS: Final[dict[str, Field]] = {
     "max_sockets": Field(_count(1, 10**6), "1 to 1000000", "signal sockets in all"),
     "max_sockets_per_address": Field(_count(1, 10**6), "1 to 1000000", "signal sockets from one address"),
     "max_sockets_per_user": Field(_count(1, 10**6), "1 to 1000000", "signal sockets of one user"),
+    "backplane": Field(
+        _backplane,
+        "redis://host:port/db, rediss://, unix:///path or redis+sentinel://host:port/service",
+        "Redis or Valkey, over which several processes share one exchange feed (docs/scaling.md)",
+    ),
+    "backplane_prefix": Field(_name, "letters, digits, dots, dashes", "what all keys in there begin with"),
+    "backplane_window_ms": Field(
+        _number(0.0, 100.0), "0 to 100", "milliseconds in which what comes from the exchange shares one write to it"
+    ),
+    "role": Field(
+        _one_of("auto", "edge", "feed"),
+        "auto, edge or feed",
+        "auto: serves, and may be the one that is connected to the exchange; edge: only serves; feed: only feeds",
+    ),
+    "node_name": Field(
+        _name, "letters, digits, dots, dashes", "what the process is called among the others (default: host and pid)"
+    ),
+    "lease_s": Field(
+        _number(0.5, 60.0), "0.5 to 60", "seconds without a word after which another process connects to the exchange"
+    ),
     "log_level": Field(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "DEBUG INFO WARNING ERROR", "least severe record"),
     "log_format": Field(_one_of("text", "json"), "text or json", "how records look on stderr"),
     "log_days": Field(_count(1, 3650), "1 to 3650", "days for which log files are kept"),
 }
 
-SECRETS: Final = frozenset({"admin_token", "jwt_secret", "database_url"})
+SECRETS: Final = frozenset({"admin_token", "jwt_secret", "database_url", "backplane"})
 
 
 def load(

@@ -24,6 +24,9 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "jwt_secret", "jwt_algorithm", "jwt_public_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "jwt_leeway_s",
     ),
     "signals": ("database_url", "signal_types"),
+    "several processes": (
+        "backplane", "backplane_prefix", "backplane_window_ms", "role", "node_name", "lease_s",
+    ),
     "limits": (
         "max_streams", "max_streams_per_address", "max_books_per_address", "max_symbols", "max_sse",
         "max_sse_per_address", "request_rate", "request_burst", "max_connections", "max_connections_per_address",

@@ -88,6 +88,11 @@ class History:
         item = self._items[index] if index >= self._empty else None
         return isinstance(item, Envelope) and item.sequence == number
 
+    def name_epoch(self, epoch: str, begun_at: int) -> None:
+        """Give the epoch the name that all processes know it by; nothing was remembered yet."""
+        self._epoch = epoch
+        self._begun_at = self._lost_publication = begun_at
+
     def append(self, *events: Envelope) -> int:
         """Remember events; returns how many items more there are."""
         items, more = self._items, len(events)

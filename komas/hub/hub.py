@@ -24,7 +24,7 @@ from komas.hub.history_limit import HISTORY_BYTES, HistoryLimit
 from komas.hub.interest import LINGER_S, Interest
 from komas.hub.latest import Latest
 from komas.hub.multiplex import MultiplexedSubscription
-from komas.hub.open_streams import OpenStreams
+from komas.hub.open_streams import OpenStream, OpenStreams
 from komas.hub.overflow import Batch, ConflatingQueue, Item, Overflow, QueueCounts
 from komas.hub.replay import Replay
 from komas.hub.subscription import DirectSubscription, Subscription
@@ -80,7 +80,7 @@ class Hub:
         """``clock_ms`` is the one that ``received_ms`` is told by."""
         self._history_limit = HistoryLimit(history_bytes)
         self._publication = 0  # of the newest event or gap that is remembered, of any stream
-        self.open_streams = OpenStreams(history_length, self._history_limit, epoch, lambda: self._publication)
+        self.open_streams = self._streams(history_length, epoch)
         self._buffers: dict[Buffer[Item, Batch], None] = {}
         self._broadcaster: Broadcaster[Item, Batch] = Broadcaster(written=self._note_written)
         self._clock_ms = clock_ms
@@ -128,10 +128,13 @@ class Hub:
                 envelope = Envelope(stream, event, received_ms, offset, epoch, backfilled, publication)
                 envelopes.append(envelope)
                 kept.append(envelope)
-        if kept:
-            self._publication = publication
-            if grown := open_stream.history.append(*kept):
-                self._history_limit.grew(open_stream.history, grown)
+        self._publication = publication
+        self._give(open_stream, envelopes, kept)
+
+    def _give(self, open_stream: OpenStream, envelopes: Sequence[Envelope], kept: Sequence[Envelope]) -> None:
+        """Give events of one stream to its targets, and those to be ``kept`` to its history."""
+        if kept and (grown := open_stream.history.append(*kept)):
+            self._history_limit.grew(open_stream.history, grown)
         for target in open_stream.targets:
             target.put(*envelopes)
         self.latest.put(envelopes[-1])
@@ -322,6 +325,9 @@ class Hub:
             dropped=self._counts.dropped,
             conflated=self._counts.conflated,
         )
+
+    def _streams(self, history_length: int, epoch: Callable[[], str]) -> OpenStreams:
+        return OpenStreams(history_length, self._history_limit, epoch, lambda: self._publication)
 
     def _queue(self, capacity: int) -> ConflatingQueue:
         return ConflatingQueue(capacity, counts=self._counts)

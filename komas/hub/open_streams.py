@@ -69,8 +69,8 @@ class OpenStreams:
         """Begin a new epoch of a stream: positions of the old one are void."""
         self._open(stream, self._close(stream))
 
-    def _open(self, stream: Stream, targets: dict[MarketTarget, None]) -> None:
-        epoch = self._new_epoch()
+    def _open(self, stream: Stream, targets: dict[MarketTarget, None], epoch: str = "") -> None:
+        epoch = epoch or self._new_epoch()
         history = History(stream, epoch, self._history_length, self._publication())
         opened = self.by_stream[stream] = OpenStream(history, epoch, targets)
         self._history_limit.opened(opened.history, is_read=bool(targets))
@@ -157,3 +157,57 @@ class OpenStreams:
                 open_stream.replays.pop(buffer, None)
                 if not is_read(stream):
                     self._history_limit.left(open_stream.history)
+
+
+class SharedStreams(OpenStreams):
+    """Streams of many processes: what is open, and since when, is decided elsewhere (``adopt()``, ``release()``).
+
+    One that is wanted here, and not open there yet, has a name of its own for its epoch until it is: no reader has been
+    given a position of it by then.
+    """
+
+    def __init__(
+        self,
+        history_length: int,
+        history_limit: HistoryLimit,
+        new_epoch: Callable[[], str],
+        publication: Callable[[], int],
+    ) -> None:
+        super().__init__(history_length, history_limit, new_epoch, publication)
+        self._adopted: set[Stream] = set()
+        self._wanted: set[Stream] = set()
+
+    def adopted(self, stream: Stream) -> str | None:
+        """The name of the epoch that all processes share; ``None`` for a stream that is not open there."""
+        return self.by_stream[stream].epoch if stream in self._adopted else None
+
+    def open(self, stream: Stream) -> None:
+        """A stream is wanted here."""
+        self._wanted.add(stream)
+        if stream not in self.by_stream:
+            super().open(stream)
+
+    def close(self, stream: Stream) -> None:
+        """A stream is not wanted here any more."""
+        self._wanted.discard(stream)
+        if stream not in self._adopted:
+            super().close(stream)
+
+    def adopt(self, stream: Stream, epoch: str) -> None:
+        """A stream is open for all processes, in an epoch with this name."""
+        opened = self.by_stream.get(stream)
+        if opened is not None and stream not in self._adopted:
+            opened.epoch = epoch
+            opened.history.name_epoch(epoch, self._publication())
+        elif opened is None or opened.epoch != epoch:
+            self._open(stream, self._detached.pop(stream, {}) if opened is None else self._close(stream), epoch)
+        self._adopted.add(stream)
+
+    def release(self, stream: Stream) -> None:
+        """A stream is not open any more."""
+        if stream in self._adopted:
+            self._adopted.discard(stream)
+            if stream in self._wanted:
+                self.renew(stream)
+            else:
+                super().close(stream)

@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from komas.model.codec import Envelope, NoticeEnvelope
-from komas.model.market import Gap, HealthNotice, Kline, StreamList
+from komas.model.market import Gap, HealthNotice, StreamList
 
 Item = Envelope | NoticeEnvelope
 
@@ -144,7 +144,7 @@ class ConflatingQueue:
                 key = item.stream
             else:
                 key = None
-                if waiting and isinstance(item.event, Kline):
+                if waiting and item.stream.interval is not None:
                     waiting.pop(item.stream, None)  # an open candle that waits is older than this closing
             if key is not None:
                 if waiting.pop(key, None) is not None:

@@ -6,10 +6,11 @@ JSON allows and eyes and many parsers do not expect; such an event takes the slo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -119,6 +120,27 @@ class Envelope(msgspec.Struct, eq=False, gc=False):
             shorter = msgspec.structs.replace(event, bids=event.bids[:levels], asks=event.asks[:levels])
             cuts[levels] = Envelope(self.stream, shorter, self.received_ms, None, self.epoch)
         return cuts[levels]
+
+
+_event_slot: Final = Envelope.__dict__["event"]
+NOT_READ: Final = cast("Event", None)  # the event of an ``EncodedEnvelope`` before somebody asks for it
+
+
+class EncodedEnvelope(Envelope, eq=False, gc=False):
+    """An event that came as the bytes that readers get; ``read`` makes the event of them once somebody asks for it."""
+
+    read: Callable[[bytes], Event] | None = None
+
+    @property  # type: ignore[misc]  # it is set where it is read for the first time
+    def event(self) -> Event:  # type: ignore[override]
+        """What it is."""
+        event: Event | None = _event_slot.__get__(self)
+        if event is None:
+            assert self.read is not None
+            assert self.encoded is not None
+            event = self.read(self.encoded)
+            _event_slot.__set__(self, event)
+        return event
 
 
 class NoticeEnvelope:

@@ -22,12 +22,19 @@ EVENT_NAMES: Final[dict[type[Notice], str]] = {
     HealthNotice: "health",
     StreamList: "streams",
 }
+_DATA: Final = b"data: "
 _MEMBERS: Final = len(b"data: {")  # where those of an event's object begin; they end with its line
 
 # RFC 6455, 5.2: an unmasked text frame without fragments, which is what any server sends to any client.
 _TEXT: Final = 0x81
 _IN_TWO: Final = 126  # the length is in the next two bytes,
 _IN_EIGHT: Final = 127  # or in the next eight
+
+
+class _Message(msgspec.Struct):
+    """What is read of a message."""
+
+    data: Event
 
 
 class EventMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,6 +44,9 @@ class EventMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Event
     timestamp: str
     backfilled: bool = False
+
+
+_messages: Final = msgspec.json.Decoder(_Message)
 
 
 def message(envelope: Envelope) -> bytes:
@@ -60,6 +70,11 @@ def server_sent_event(item: Item) -> bytes:
             place = b"" if item.sequence is None else f"id: {item.epoch}-{item.sequence}\n".encode()
             item.encoded = b"data: %b\n%b\n" % (message(item), place)
     return item.encoded
+
+
+def read_event(encoded: bytes) -> Event:
+    """The event of which ``server_sent_event()`` made these bytes; every number has its digits."""
+    return _messages.decode(encoded[len(_DATA) : encoded.index(b"\n")]).data
 
 
 def multiplexed_event(item: Item, epoch: str) -> bytes:

@@ -41,9 +41,6 @@ class MarketFeed(Protocol):
     def disconnect(self) -> None:
         """Let the connections go."""
 
-    def rotate(self) -> int:
-        """Replace every connection without a gap; returns how many."""
-
     async def connected(self) -> None:
         """Wait for the connections; raises ``VenueError`` once they are let go, or given up."""
 
@@ -98,14 +95,8 @@ class Past(Protocol):
         """
 
 
-class SymbolFollower(Protocol):
-    """Subscriptions to every symbol of a kind."""
-
-    def follow(self, kind: Kind) -> tuple[Stream, ...]:
-        """Pin every trading symbol from now on; returns the streams of this moment."""
-
-    def unfollow(self, kind: Kind) -> tuple[Stream, ...]:
-        """Let all symbols of a kind go; returns the streams that were pinned."""
+class AllSymbols(Protocol):
+    """Every symbol of a market."""
 
     def streams(self, kind: Kind) -> tuple[Stream, ...]:
         """Every trading symbol, as streams of a kind."""
@@ -171,8 +162,8 @@ class Market(Protocol):
         """What happened before now."""
 
     @property
-    def symbol_tracker(self) -> SymbolFollower:
-        """Subscriptions to all of them."""
+    def symbol_tracker(self) -> AllSymbols:
+        """All of them, as streams."""
 
     @property
     def order_books(self) -> BookKeeper:

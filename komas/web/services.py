@@ -15,6 +15,8 @@ from komas.observability.loop_lag import LoopLag
 from komas.settings import Settings
 from komas.signals.services import SignalServices
 from komas.web.access import Access
+from komas.web.cluster import Cluster
+from komas.web.commands import Commands
 from komas.web.limits import ConnectionLimits
 from komas.web.markets import Markets
 from komas.web.multiplex import Greeting, OpenConnections
@@ -37,6 +39,8 @@ class Services:
     log: DailyLog
     clock_ms: Callable[[], int]
     past: PastLoader
+    commands: Commands
+    cluster: Cluster | None = None
     loop_lag: LoopLag = field(default_factory=LoopLag)
     traffic: Traffic = field(default_factory=Traffic)
     connections: OpenConnections = field(default_factory=OpenConnections)

@@ -19,10 +19,12 @@ from komas.observability.logs import DailyLog
 from komas.settings import Settings
 from komas.venues.binance import limits, limits_usdm
 from komas.venues.binance.market import BinanceMarket, MarketOptions
+from komas.venues.binance.reference import MarketReference
 from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.web.access import Access
 from komas.web.app import create_app
+from komas.web.commands import OwnCommands
 from komas.web.hypercorn.transport import ClientTransport, with_transport
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
@@ -293,7 +295,7 @@ async def web_harness(
         )
         spot = BinanceMarket(
             limits.SPOT,
-            rest,
+            MarketReference(limits.SPOT, rest, lambda: NOW_MS),
             sink=hub,
             interest=hub.interest,
             options=MarketOptions(
@@ -306,7 +308,7 @@ async def web_harness(
         )
         futures = BinanceMarket(
             limits_usdm.USD_M,
-            rest,
+            MarketReference(limits_usdm.USD_M, rest, lambda: NOW_MS),
             sink=hub,
             interest=hub.interest,
             options=MarketOptions(
@@ -344,6 +346,7 @@ async def web_harness(
             log,
             lambda: NOW_MS,
             past,
+            OwnCommands(hub.interest, [spot, futures]),
         )
         yield WebHarness(create_app(services), services, exchange, service, futures_exchange)
         log.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,22 +11,21 @@ import msgspec
 import trio
 
 from komas.model.clock import wall_ms
-from komas.model.market import FeedState, FeedStatus
+from komas.model.kinds import KINDS
+from komas.model.market import Event, FeedState, FeedStatus
+from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.connection import BinanceConnection, BinanceDialer, ConnectionOptions
 from komas.venues.binance.limits import MarketSpec
-from komas.venues.binance.listings import Listings
 from komas.venues.binance.order_book_sync import OrderBooks
-from komas.venues.binance.past import PastEvents
+from komas.venues.binance.reference import MarketReference, open_reference
 from komas.venues.binance.rows import RestHistory
-from komas.venues.binance.symbol_search import SymbolSearch
 from komas.venues.binance.symbol_tracker import SymbolTracker
 from komas.venues.core.feed import Feed, FeedOptions
 from komas.venues.core.feed_input import FeedInput
 from komas.venues.core.gap_fill import DEADLINE_S, GapFiller
 from komas.venues.core.health import StreamHealth
 from komas.venues.core.ports import Interest, MarketSink
-from komas.venues.core.rest import Rest, open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.shards import Shards
 from komas.venues.core.websocket import OpenStream, check_url, open_tcp
@@ -38,7 +37,8 @@ class MarketOptions(msgspec.Struct, frozen=True, kw_only=True):
     The state of a ``is_primary`` market is everybody's to hear, and it is connected without a wanted stream. Of any
     other one the readers of its streams hear, as the health of each, and it is connected while one is wanted.
     ``streams_per_connection`` bounds each shard, ``redundancy`` is how many connections hold the same streams,
-    ``backfill_s`` how long live events wait for missing ones.
+    ``backfill_s`` how long live events wait for missing ones. ``held`` is called with each stream that the exchange has
+    acknowledged.
     """
 
     url: str
@@ -50,17 +50,25 @@ class MarketOptions(msgspec.Struct, frozen=True, kw_only=True):
     open_stream: OpenStream = open_tcp
     clock_ms: Callable[[], int] = wall_ms
     jitter: Callable[[], float] = random.random
+    held: Callable[[Stream], None] = lambda _stream: None
 
 
 class BinanceMarket:
     """The components of one market; ``start_in()`` a nursery, then ``feed.connect()``."""
 
     def __init__(
-        self, spec: MarketSpec, rest: Rest, *, sink: MarketSink, interest: Interest, options: MarketOptions
+        self,
+        spec: MarketSpec,
+        reference: MarketReference,
+        *,
+        sink: MarketSink,
+        interest: Interest,
+        options: MarketOptions,
     ) -> None:
         check_url(options.url)
         self.venue = spec.venue
-        self.rest = rest
+        rest = self.rest = reference.rest
+        self._reference = reference
         self.name = spec.name
         self.code = spec.code
         self._sink = sink
@@ -68,9 +76,9 @@ class BinanceMarket:
         self._is_primary = options.is_primary
         shards: Shards[BinanceConnection] = Shards(options.streams_per_connection)
         self.health = StreamHealth(shards, interest, sink, tells_outages=not options.is_primary)
-        self.listings = Listings(rest, spec.exchange_info_path, spec.code)
-        self.symbol_search = SymbolSearch(rest, self.listings, spec.volumes_path)
-        self.past = PastEvents(rest, options.clock_ms)
+        self.listings = reference.listings
+        self.symbol_search = reference.symbol_search
+        self.past = reference.past
         self.gap_filler = GapFiller(
             sink, RestHistory(rest), self.health, options.clock_ms, deadline_s=options.backfill_s
         )
@@ -86,6 +94,7 @@ class BinanceMarket:
             events=self.gap_filler,
             order_books=self.order_books,
             flush=sink.flush,
+            held=options.held,
         )
         self.symbol_tracker = SymbolTracker(spec.venue, self.listings, interest, self.health, refuse=feed_input.refuse)
         self.feed: Feed[BinanceConnection] = Feed(
@@ -107,15 +116,25 @@ class BinanceMarket:
 
     def start_in(self, nursery: trio.Nursery) -> None:
         """Start what runs behind."""
+        nursery.start_soon(self._reference.run, name=f"{self.name} listings")
+        self.start_beside_reference(nursery)
+
+    def start_beside_reference(self, nursery: trio.Nursery) -> None:
+        """The same where somebody else runs its ``reference``."""
         for name, task in (
             ("feed", self.feed.run),
             ("stream health", self.health.run),
             ("gap filler", self.gap_filler.run),
             ("order books", self.order_books.run),
-            ("listings", self.listings.run),
             ("symbol tracker", self.symbol_tracker.run),
         ):
             nursery.start_soon(task, name=f"{self.name} {name}")
+
+    def resume(self, latest: Iterable[tuple[Stream, Event]]) -> None:
+        """Go on after the newest events that another process published, instead of with whatever comes next."""
+        for stream, event in latest:
+            if not KINDS[stream.kind].is_book:
+                self.gap_filler.resume(stream, event)
 
     def _on_status(self, status: FeedStatus) -> None:
         if status.state is FeedState.DISCONNECTED:
@@ -130,7 +149,5 @@ async def open_market(
     spec: MarketSpec, rest_url: str, *, sink: MarketSink, interest: Interest, options: MarketOptions
 ) -> AsyncIterator[BinanceMarket]:
     """A market over its own REST client, which is closed when the block is left."""
-    async with open_rest(
-        rest_url, weight_header=limits.WEIGHT_HEADER, weight_per_minute=spec.weight_per_minute
-    ) as rest:
-        yield BinanceMarket(spec, rest, sink=sink, interest=interest, options=options)
+    async with open_reference(spec, rest_url, options.clock_ms) as reference:
+        yield BinanceMarket(spec, reference, sink=sink, interest=interest, options=options)

@@ -27,7 +27,7 @@ log = event_logger(__name__)
 class FeedInput(Generic[C]):
     """A ``ConnectionSink``: changes of order books go to ``order_books``, everything else to ``events``.
 
-    ``flush`` is called when all that came together is there.
+    ``flush`` is called when all that came together is there, ``held`` with each stream that is acknowledged.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class FeedInput(Generic[C]):
         events: FeedSink,
         order_books: FeedSink,
         flush: Callable[[], None],
+        held: Callable[[Stream], None] = lambda _stream: None,
     ) -> None:
         self._venue = venue
         self._wanted = wanted
@@ -47,6 +48,7 @@ class FeedInput(Generic[C]):
         self._health = health
         self._sinks = {kind: order_books if spec.is_book else events for kind, spec in KINDS.items()}
         self._flush = flush
+        self._tell_held = held
         self._complaints = Complaints(log)
         self._refusals = Complaints(log, lines=EACH)
         self._held: set[Stream] = set()  # streams that a sink may know, though nothing has come
@@ -70,6 +72,7 @@ class FeedInput(Generic[C]):
     def on_held(self, connection: Connection, stream: Stream) -> None:
         """If no other connection holds the stream, events may have been missed."""
         self._held.add(stream)
+        self._tell_held(stream)
         if not self._other_trackers(connection, stream):
             self._sinks[stream.kind].on_suspect(stream)
 

@@ -82,6 +82,10 @@ class GapFiller:
         """Counts, for metrics."""
         return self._tally.shown(len(self._queues))
 
+    def resume(self, stream: Stream, event: Event) -> None:
+        """Go on after an event that another process published: what it has missed since then is asked for."""
+        self._sequencer.resume(stream, event)
+
     # What the feed hands over
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:

@@ -87,6 +87,10 @@ class Sequencer:
                 self._runs.pop(stream, None)
         return count
 
+    def resume(self, stream: Stream, event: Event) -> None:
+        """Go on after an event: what has come since then is missing."""
+        self._latest[stream] = event
+
     def forget(self, stream: Stream) -> None:
         """Let a stream start anew: what is sent while it is not wanted is not missing."""
         self._latest.pop(stream, None)

@@ -18,6 +18,7 @@ from komas.model.market import BOOK_LEVELS_ASKED, Depth, FeedState, Health
 from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
+from komas.web.cluster import ClusterBody
 from komas.web.limits import REST
 from komas.web.markets import Market
 from komas.web.problems import FieldError, ProblemError, from_venue, invalid
@@ -50,7 +51,10 @@ class GapCounts(msgspec.Struct, frozen=True):
 
 
 class StatusBody(msgspec.Struct, frozen=True):
-    """``GET /api/ws/status``; ``uptime_seconds`` is the first connection's, 0 while there is none."""
+    """``GET /api/ws/status``; ``uptime_seconds`` is the first connection's, 0 while there is none.
+
+    ``cluster`` is there where there are other processes (``backplane``).
+    """
 
     connected: bool
     state: FeedState
@@ -66,6 +70,7 @@ class StatusBody(msgspec.Struct, frozen=True):
     connections: tuple[ConnectionRow, ...]
     gaps: GapCounts
     timestamp: str
+    cluster: ClusterBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class StreamRow(msgspec.Struct, frozen=True):
@@ -138,7 +143,7 @@ def _connection_routes(routes: Blueprint, services: Services) -> None:
 
     @routes.post("/rotate")
     async def rotate() -> Response:
-        return json_response({"replacing": sum(market.feed.rotate() for market in services.markets)})
+        return json_response({"replacing": await services.commands.rotate()})
 
 
 def _stream_routes(routes: Blueprint, services: Services) -> None:
@@ -158,10 +163,10 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     async def unsubscribe() -> Response:
         asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
         if asked.every is not None:
-            pinned = list(services.markets.with_kind(asked.every).symbol_tracker.unfollow(asked.every))
+            pinned = list(await services.commands.unfollow(asked.every))
         else:
             pinned = [stream for stream in asked.streams if services.hub.interest.pinned(stream)]
-            services.hub.interest.unpin(pinned)
+            await services.commands.unpin(pinned)
         return json_response(
             {"unsubscribed": [stream.name for stream in pinned], "streams": len(services.hub.interest)},
         )
@@ -191,7 +196,7 @@ async def _prices(services: Services, symbols: Sequence[str] | None) -> bytes:
 
 async def _streams(services: Services) -> bytes:
     """``GET /api/ws/streams``."""
-    wanted = services.hub.interest.streams()
+    wanted = tuple(services.hub.open_streams.by_stream)
     rows = await encode_array(_row(services, stream) for stream in wanted)
     return b'{"count":%d,"streams":%b}' % (len(wanted), rows)
 
@@ -240,10 +245,9 @@ def _quick_routes(routes: Blueprint, services: Services) -> None:
 
     @routes.post("/quick/stop")
     async def stop() -> Response:
-        for market in services.markets:
-            for kind in Kind:
-                market.symbol_tracker.unfollow(kind)
-        services.hub.interest.unpin(services.hub.interest.pins())
+        for kind in Kind:
+            await services.commands.unfollow(kind)
+        await services.commands.unpin(services.hub.interest.pins())
         services.markets.disconnect()
         return json_response({"status": "stopped"})
 
@@ -277,14 +281,14 @@ async def _every(services: Services, kind: Kind) -> tuple[Stream, ...]:
     if not await market.listings.answered():
         raise ProblemError(HTTPStatus.BAD_GATEWAY, "the exchange has not told its symbols yet; komas goes on asking")
     check_room(services, market.symbol_tracker.streams(kind))
-    return market.symbol_tracker.follow(kind)
+    return await services.commands.follow(kind)
 
 
 async def _pin(services: Services, streams: Sequence[Stream]) -> None:
     """Pin streams and wait until the exchange has acknowledged them; they stay pinned when it takes longer."""
     await check_listed(services, streams)
     check_room(services, streams)
-    services.hub.interest.pin(streams)
+    await services.commands.pin(streams)
     services.markets.connect()
     concerned = services.markets.split(streams)
 
@@ -346,7 +350,7 @@ def _status(services: Services) -> StatusBody:
         connected=services.markets.is_connected,
         state=primary.status.state,
         url=primary.url,
-        streams=len(services.hub.interest),
+        streams=len(services.hub.open_streams),
         subscribers=services.hub.subscribers,
         messages_received=sum(each.messages_received for each in counts),
         reconnects=sum(each.reconnects for each in counts),
@@ -361,6 +365,7 @@ def _status(services: Services) -> StatusBody:
             declared=sum(fill.declared for fill in fills),
         ),
         timestamp=iso_ms(services.clock_ms()),
+        cluster=msgspec.UNSET if services.cluster is None else services.cluster.body(),
     )
 
 

@@ -18,6 +18,8 @@ from komas.web.problems import ProblemError
 from komas.web.routes.control import address_of, body_of, check_listed, json_response, turned_away
 from komas.web.services import Services
 
+NOT_YET = "this process has not read so far yet"  # of a log that several share
+
 
 def market(services: Services) -> Blueprint:
     """The routes."""
@@ -36,6 +38,8 @@ def market(services: Services) -> Blueprint:
         candles = params.read_history(request.args.get("history"))
         await check_listed(services, [stream], "symbol")
         returning = sse.return_of(request.headers, request.args)
+        if not await _has_passed(services, returning, stream):
+            return sse.busy(NOT_YET, returning)
         if not candles or returning is not None:  # who comes back has the past, and what it missed is in the history
             return _open(services, [stream], sse.Show(), returning=returning)
         show = MultiplexedShow(epoch=services.hub.epoch, is_single=True)
@@ -45,7 +49,10 @@ def market(services: Services) -> Blueprint:
     async def trades() -> Response:
         stream = params.read_trade_stream(request.args)
         await check_listed(services, [stream], "symbol")
-        return _open(services, [stream], sse.Show(), returning=sse.return_of(request.headers, request.args))
+        returning = sse.return_of(request.headers, request.args)
+        if not await _has_passed(services, returning, stream):
+            return sse.busy(NOT_YET, returning)
+        return _open(services, [stream], sse.Show(), returning=returning)
 
     @routes.get("/depth")
     async def depth() -> Response:
@@ -64,6 +71,8 @@ def market(services: Services) -> Blueprint:
         show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=services.hub.epoch)
         await check_listed(services, streams, "streams")
         returning = sse.return_of(request.headers, request.args)
+        if not await _has_passed(services, returning, None):
+            return sse.busy(NOT_YET, returning)
         return _open_many(services, streams, show, candles, returning=returning)
 
     return routes
@@ -89,6 +98,13 @@ def multiplex(services: Services) -> Blueprint:
         return json_response({"streams": [stream.name for stream in found.streams]})
 
     return routes
+
+
+async def _has_passed(services: Services, returning: sse.Return | None, stream: Stream | None) -> bool:
+    """Whether a reader that comes back may come in: from another process it may be ahead of this one for a moment."""
+    if services.cluster is None or returning is None or returning.position is None:
+        return True
+    return await services.cluster.passed(returning.position, stream)
 
 
 def _open(

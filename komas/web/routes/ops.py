@@ -83,6 +83,8 @@ class _Descriptions:
 def _why_not_ready(services: Services) -> list[str]:
     """Reasons for which no load balancer should send clients here."""
     reasons = ["the server is shutting down"] if services.stopping.is_set() or services.draining.is_set() else []
+    if services.cluster is not None and (reason := services.cluster.why_not_ready()) is not None:
+        reasons.append(reason)
     for market, wanted in services.markets.split(services.hub.interest.streams()).items():
         status, failure = market.feed.status, market.feed.final_failure
         if failure is not None:

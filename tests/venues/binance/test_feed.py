@@ -25,6 +25,7 @@ from komas.simulator import frames
 from komas.venues.binance import limits
 from komas.venues.binance.frame_router import AT_ONCE
 from komas.venues.binance.market import BinanceMarket, MarketOptions
+from komas.venues.binance.reference import MarketReference
 from komas.venues.core.rest import Rest, open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.sequencing import LATE_MS
@@ -66,7 +67,13 @@ class Harness:
             streams_per_connection=streams_per_connection,
             redundancy=redundancy,
         )
-        self.market = BinanceMarket(limits.SPOT, rest, sink=self.hub, interest=self.hub.interest, options=options)
+        self.market = BinanceMarket(
+            limits.SPOT,
+            MarketReference(limits.SPOT, rest, options.clock_ms),
+            sink=self.hub,
+            interest=self.hub.interest,
+            options=options,
+        )
         self.feed = self.market.feed
 
     def health(self, stream: Stream) -> Health:

@@ -1,0 +1,115 @@
+"""What is asked of the leader, from any process."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.backplane.ports import BackplaneError, Wishes
+from komas.backplane.wire import Book, Connect, Follow, Pin, Rotate, Wish, key_of, read_key, read_names, write_wish
+from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
+from komas.model.kinds import Kind, Venue
+from komas.model.market import Depth
+from komas.model.streams import Stream
+
+log = event_logger(__name__)
+
+ANSWER_S: Final = 5.0  # for a question that the leader answers from what it knows
+BOOK_S: Final = 10.0  # for an order book, which may have to be taken first
+WAITING: Final = 1000  # wishes that were made without waiting
+AGAIN_S: Final = 1.0
+_book: Final = msgspec.json.Decoder(Depth)
+_number: Final = msgspec.msgpack.Decoder(int)
+
+
+class Commands:
+    """What readers and administrators ask of the leader; raises ``VenueError`` where nobody takes it.
+
+    ``run()`` it, or what is asked without waiting is never sent.
+    """
+
+    def __init__(self, store: Wishes, node: str, venues: Sequence[Venue]) -> None:
+        self._store = store
+        self._node = node
+        self._venues = venues
+        self._wishes, self._waiting = trio.open_memory_channel[Wish](WAITING)
+
+    async def run(self) -> None:
+        """Send what was asked without waiting, until cancelled."""
+        async for wish in self._waiting:
+            while True:
+                try:
+                    await self._store.wish(write_wish(wish))
+                except BackplaneError as error:
+                    log.warning("the backplane takes no wish", extra={"reason": str(error)})
+                    await trio.sleep(AGAIN_S)
+                else:
+                    break
+
+    def _ask(self, wish: Wish) -> None:
+        try:
+            self._wishes.send_nowait(wish)
+        except trio.WouldBlock:
+            log.warning("the backplane takes no wish", extra={"reason": "too many wait"})
+
+    async def _send(self, wish: Wish) -> None:
+        try:
+            await self._store.wish(write_wish(wish))
+        except BackplaneError as error:
+            raise _away(error) from error
+
+    async def _question(self, ask: Callable[[str], Wish], wait_s: float) -> bytes:
+        name = secrets.token_hex(16)
+        try:
+            await self._store.wish(write_wish(ask(name)))
+            answer = await self._store.answer_to(name, wait_s)
+        except BackplaneError as error:
+            raise _away(error) from error
+        if answer is None:
+            raise VenueError(f"the leader did not answer within {wait_s:g} s", cause=Cause.SILENT)
+        return answer
+
+    async def pin(self, streams: Sequence[Stream]) -> None:
+        """Keep streams open until they are unpinned."""
+        await self._send(Pin(self._node, tuple(map(key_of, streams)), on=True))
+
+    async def unpin(self, streams: Sequence[Stream]) -> None:
+        """Let pinned streams go."""
+        await self._send(Pin(self._node, tuple(map(key_of, streams)), on=False))
+
+    async def follow(self, kind: Kind) -> tuple[Stream, ...]:
+        """Pin every trading symbol from now on; returns the streams of this moment."""
+        return await self._follow(kind, on=True)
+
+    async def unfollow(self, kind: Kind) -> tuple[Stream, ...]:
+        """Let all symbols of a kind go; returns the streams that were pinned."""
+        return await self._follow(kind, on=False)
+
+    async def _follow(self, kind: Kind, *, on: bool) -> tuple[Stream, ...]:
+        answer = await self._question(lambda name: Follow(self._node, name, kind, on), ANSWER_S)
+        return tuple(map(read_key, read_names(answer)))
+
+    async def rotate(self) -> int:
+        """Replace every connection without a gap; returns how many."""
+        return sum([await self._rotate(venue) for venue in self._venues])
+
+    async def _rotate(self, venue: Venue) -> int:
+        return _number.decode(await self._question(lambda name: Rotate(self._node, name, venue), ANSWER_S))
+
+    async def book(self, stream: Stream, levels: int) -> Depth:
+        """The best levels of an order book, once it is true."""
+        answer = await self._question(lambda name: Book(self._node, name, key_of(stream), levels, BOOK_S), BOOK_S)
+        return _book.decode(answer)
+
+    def connect(self, *, on: bool) -> None:
+        """Have the exchange connected to, or let go."""
+        self._ask(Connect(self._node, on))
+
+
+def _away(error: BackplaneError) -> VenueError:
+    return VenueError(f"the backplane does not answer: {error}", cause=Cause.NETWORK)

@@ -1,0 +1,154 @@
+"""What all nodes want together, and what this one tells the others that it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.backplane.known import Known
+from komas.backplane.ports import Backplane, BackplaneError
+from komas.backplane.wire import Malformed, Pinned, Record, Want, key_of, read_key, write_wish
+from komas.event_log import event_logger
+from komas.hub.interest import Interest
+from komas.model.kinds import Venue
+from komas.model.streams import Stream
+
+log = event_logger(__name__)
+
+WANT: Final = "want"  # the name of the facts that say what each node wants
+KEPT_S: Final = 30.0  # after which a node that is gone wants nothing
+AGAIN_EVERY_S: Final = 10.0
+AT_ONCE: Final = 256  # streams in one wish
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class _Wanted(msgspec.Struct, frozen=True, array_like=True):
+    """All that a node wants, as of one of its numbered wishes."""
+
+    number: int
+    streams: tuple[str, ...]
+
+
+_wanted: Final = msgspec.msgpack.Decoder(_Wanted)
+
+
+class ClusterInterest(Interest):
+    """The union of what nodes want, at the leader: a reader is a node; pins are told to all of them."""
+
+    def __init__(
+        self,
+        *,
+        opened: Callable[[Stream], None],
+        closed: Callable[[Stream], None],
+        tell: Callable[[Record], None],
+        known: Known,
+    ) -> None:
+        super().__init__(opened=opened, closed=closed, linger_s=0.0)
+        self._numbers: dict[str, int] = {}
+        self._tell: Callable[[Record], None] = lambda _record: None
+        self.pin(known.pins)
+        self._tell = tell
+
+    def pin(self, streams: Iterable[Stream]) -> None:
+        """Keep streams open until they are unpinned."""
+        fresh = [stream for stream in streams if not self.pinned(stream)]
+        super().pin(fresh)
+        if fresh:
+            self._tell(Pinned(tuple(map(key_of, fresh)), on=True))
+
+    def unpin(self, streams: Iterable[Stream]) -> None:
+        """Let pinned streams go."""
+        gone = [stream for stream in streams if self.pinned(stream)]
+        super().unpin(gone)
+        if gone:
+            self._tell(Pinned(tuple(map(key_of, gone)), on=False))
+
+    def hold(self, streams: Iterable[Stream]) -> Callable[[], None]:
+        """Keep streams open until what is returned is called: by then nodes have said who wants them."""
+        held = list(streams)
+        self.join(held)
+        return lambda: self.leave(held)
+
+    def take(self, want: Want) -> None:
+        """A node wants streams, and others no more."""
+        self._numbers[want.node] = want.number
+        held = self.held(want.node)
+        for stream in map(read_key, want.added):
+            if stream in held:
+                self.leave([stream], want.node)  # it was refused, say, and is wanted anew
+            self.join([stream], want.node)
+        self.leave([stream for stream in map(read_key, want.removed) if stream in self.held(want.node)], want.node)
+
+    def take_all(self, kept: dict[str, bytes]) -> None:
+        """What every node wants; a node that is not there wants nothing any more.
+
+        What a node kept before a wish that was heard since is old.
+        """
+        for node in [node for node in self.holders() if node and node not in kept]:
+            self._numbers.pop(node, None)
+            self.leave(list(self.held(node)), node)
+        for node, value in kept.items():
+            try:
+                wanted = _wanted.decode(value)
+                streams = [read_key(key) for key in wanted.streams]
+            except (msgspec.MsgspecError, Malformed) as error:
+                log.warning("what a node wants cannot be read", extra={"node": node, "reason": str(error)})
+                continue
+            if wanted.number < self._numbers.get(node, -1):
+                continue
+            held = self.held(node)
+            more = [stream for stream in streams if stream not in held]
+            less = set(held).difference(streams)
+            self.join(more, node)
+            self.leave(less, node)
+
+
+class WantedTeller:
+    """Tells what this node's readers want; ``run()`` it as long as there are any."""
+
+    def __init__(self, store: Backplane, node: str, interest: Interest, venues: Sequence[Venue]) -> None:
+        self._store = store
+        self._node = node
+        self._interest = interest
+        self._changes = [interest.changes(venue) for venue in venues]
+        self._number = 0
+
+    async def run(self) -> None:
+        """Tell each change at once, and all of it again and again: until cancelled."""
+        keep_at = trio.current_time()
+        while True:
+            try:
+                if trio.current_time() >= keep_at:
+                    await self._keep()
+                    keep_at = trio.current_time() + AGAIN_EVERY_S
+                seen = self._interest.version
+                if not await self._tell():
+                    with trio.move_on_at(keep_at):
+                        await self._interest.changed(seen)
+            except BackplaneError as error:
+                log.warning("what is wanted here cannot be told", extra={"reason": str(error)})
+                keep_at = trio.current_time()
+                await trio.sleep(1.0)
+
+    async def _tell(self) -> bool:
+        """Tell some changes; whether there were any."""
+        taken = [stream for changes in self._changes for stream in changes.take(AT_ONCE)]
+        if not taken:
+            return False
+        self._number += 1
+        added = tuple(key_of(stream) for stream in taken if stream in self._interest)
+        removed = tuple(key_of(stream) for stream in taken if stream not in self._interest)
+        await self._store.wish(write_wish(Want(self._node, self._number, added, removed)))
+        return True
+
+    async def _keep(self) -> None:
+        streams = tuple(map(key_of, self._interest.streams()))
+        await self._store.keep(WANT, self._node, _encoder.encode(_Wanted(self._number, streams)), KEPT_S)
+
+    async def leave(self) -> None:
+        """Want nothing any more: the node ends."""
+        await self._store.drop(WANT, self._node)

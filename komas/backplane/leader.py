@@ -1,0 +1,360 @@
+"""Leading: the one process that is connected to the exchange writes what it receives into the log.
+
+A leader holds a lease and renews it. When the store is away it goes on, and keeps what it could not write; when the
+store is there again, it takes a new term, unless somebody else has. What it lost is written again from its mirror.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+import msgspec
+import trio
+
+from komas.backplane import report
+from komas.backplane.interest import WANT, ClusterInterest
+from komas.backplane.mirror import Mirror
+from komas.backplane.nodes import NODES
+from komas.backplane.ports import Acquired, Backplane, BackplaneError, EntryId, Fenced, Held
+from komas.backplane.report import LedMarket
+from komas.backplane.wire import (
+    Acknowledged,
+    Asked,
+    Book,
+    Conditions,
+    Connect,
+    Follow,
+    Followed,
+    Heard,
+    Left,
+    Malformed,
+    Pin,
+    Report,
+    Rotate,
+    Want,
+    Wish,
+    key_of,
+    read_key,
+    read_wish,
+)
+from komas.backplane.writer import WINDOW_S, Part, Writer
+from komas.errors import VenueError
+from komas.event_log import event_logger
+from komas.hub.shared_hub import SharedHub
+from komas.model.codec import Envelope
+from komas.model.kinds import Kind, Venue
+from komas.model.market import Event, Health
+from komas.model.streams import Stream
+from komas.venues.core.ports import Interest, MarketSink
+
+log = event_logger(__name__)
+
+PUBLICATIONS: Final = 2**20  # a term begins so many higher: who read events that got lost is not taken for ahead
+HEARTBEAT_S: Final = 1.0
+FACTS_S: Final = 60.0
+ORPHANS_S: Final = 15.0  # until every node has said anew what it wants
+LOOK_S: Final = 10.0
+WISHES: Final = 256
+BREATH: Final = 200  # streams, between which others run
+TURNS: Final = 5  # of a lease, in which it is renewed
+
+
+class OpenMarkets(Protocol):
+    """Opens the markets of the exchange."""
+
+    def __call__(
+        self, sink: MarketSink, interest: Interest, held: Callable[[Stream], None]
+    ) -> AbstractAsyncContextManager[Sequence[LedMarket]]:
+        """Markets that publish to ``sink``; ``held`` is called with each stream that the exchange has acknowledged."""
+
+
+class LeaderOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node leads: ``lease_s`` is how long the others wait for one that says nothing.
+
+    ``encode`` makes an event's bytes as readers get them.
+    """
+
+    node: str
+    encode: Callable[[Envelope], bytes]
+    lease_s: float
+    window_s: float = WINDOW_S
+
+
+class Leader:
+    """One time of leading, from an acquired lease to its end; ``run()`` it."""
+
+    def __init__(
+        self,
+        store: Backplane,
+        hub: SharedHub,
+        mirror: Mirror,
+        open_markets: OpenMarkets,
+        options: LeaderOptions,
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._mirror = mirror
+        self._open_markets = open_markets
+        self._encode = options.encode
+        self._options = options
+        known = mirror.known.copy()
+        self.writer = Writer(
+            store,
+            options.encode,
+            window_s=options.window_s,
+            known=known,
+            publication=hub.publication // PUBLICATIONS * PUBLICATIONS + PUBLICATIONS,
+        )
+        self._interest = ClusterInterest(
+            opened=self.writer.opened, closed=self.writer.closed, tell=self.writer.tell, known=known
+        )
+        self.writer.rejected = self._interest.abandon
+        self._markets: dict[Venue, LedMarket] = {}
+        self._conditions: dict[Stream, tuple[Health, str, bool]] = {}
+        self._facts_at = 0.0
+        self._term = 0
+        self._resigned = trio.Event()
+
+    def resign(self) -> None:
+        """Let somebody else lead."""
+        self._resigned.set()
+
+    async def run(self, acquired: Acquired) -> None:
+        """Lead until somebody else does, until ``resign()``, or until more waits than is worth keeping."""
+        if not await self._begin(acquired):
+            return
+        async with trio.open_nursery() as lead:
+            lead.start_soon(self._resign_with, lead.cancel_scope)
+            opening = self._open_markets(self.writer, self._interest, self._on_held)
+            async with opening as markets, trio.open_nursery() as work:
+                self._start(markets, work)
+                await self._hold_on()
+                work.cancel_scope.cancel("somebody else leads")
+            lead.cancel_scope.cancel("over")
+
+    def _start(self, markets: Sequence[LedMarket], work: trio.Nursery) -> None:
+        known = self.writer.known
+        self._markets = {market.venue: market for market in markets}
+        let_go = self._interest.hold(known.epochs)
+        work.start_soon(self._forget_orphans, let_go, name="orphans")
+        for market in markets:
+            latest = ((stream, self._hub.latest.get(stream)) for stream in known.epochs if stream.venue is market.venue)
+            market.resume((stream, envelope.event) for stream, envelope in latest if envelope is not None)
+            market.start_beside_reference(work)
+            if known.asked:
+                market.feed.connect()
+        for kind in known.followed:
+            self._market_of(kind).symbol_tracker.follow(kind)
+        work.start_soon(self._interest.sweep, name="cluster's interest")
+        work.start_soon(self._hear_wishes, work, name="wishes")
+        work.start_soon(self._look_after_nodes, name="nodes' interest")
+        work.start_soon(self._report, name="reports")
+
+    async def _begin(self, acquired: Acquired) -> bool:
+        """Wait until everything before this term is known here, and say what is so; ``False`` if it takes too long."""
+        self._term = acquired.term
+        with trio.move_on_after(self._options.lease_s):
+            while self._mirror.cursor is None or self._mirror.cursor < EntryId(acquired.term, 0):
+                await self._mirror.moved.park()
+        if self._mirror.cursor is None or self._mirror.cursor < EntryId(acquired.term, 0):
+            return False
+        has_all = self.writer.begin(acquired.term, acquired.previous)
+        if not has_all or self._mirror.knows_more_in == acquired.term:
+            self._write_again()
+        self._facts_at = trio.current_time()
+        return True
+
+    def _write_again(self) -> None:
+        """The log lost some of its entries: all that is known here is written once more."""
+        log.warning("the log lost entries; what is known here is written again", extra={"term": self._term})
+        facts = self._mirror.known.facts(self._hub.epoch, self._hub.publication)
+        parts: list[Part] = [([facts], []), *self._mirror.histories(self._encode), *self._mirror.states(self._encode)]
+        self.writer.write_again(parts)
+
+    async def _hold_on(self) -> None:
+        """Write, for one term after another, until somebody else leads."""
+        self._tell_facts()
+        while True:
+            try:
+                async with trio.open_nursery() as term:
+                    term.start_soon(self._keep_lease, term.cancel_scope, name="lease")
+                    term.start_soon(self.writer.run, name="log writer")
+            except* Fenced as fenced:
+                log.warning("the log is not where it was left", extra={"reason": str(fenced.exceptions[0])})
+            again = await self._acquire_again()
+            if again is None or not await self._begin(again):
+                return
+            log.info("leads again", extra={"term": again.term})
+
+    async def _keep_lease(self, scope: trio.CancelScope) -> None:
+        """Renew the lease; end the term when it is not ours any more. While the store is away, nobody can take it."""
+        while True:
+            await trio.sleep(self._options.lease_s / TURNS)
+            if self.writer.is_overfull:
+                self.resign()
+            try:
+                if not await self._store.renew(self._options.node, self._term, self._options.lease_s):
+                    log.warning("the lease was lost", extra={"term": self._term})
+                    scope.cancel("the lease was lost")
+                    return
+            except BackplaneError as error:
+                log.warning("the lease cannot be renewed", extra={"reason": str(error)})
+
+    async def _acquire_again(self) -> Acquired | None:
+        while True:
+            try:
+                got = await self._store.acquire(self._options.node, self._options.lease_s)
+            except BackplaneError:
+                await trio.sleep(self._options.lease_s / TURNS)
+                continue
+            return None if isinstance(got, Held) else got
+
+    async def _resign_with(self, scope: trio.CancelScope) -> None:
+        """Write what waits, say that the lease is free, and let it go."""
+        await self._resigned.wait()
+        with trio.move_on_after(self._options.lease_s / TURNS):
+            self.writer.tell(Left())
+            await self.writer.drained()
+        try:
+            await self._store.release(self._options.node, self._term)
+        except BackplaneError as error:
+            log.warning("the lease cannot be let go", extra={"reason": str(error)})
+        scope.cancel("somebody else is to lead")
+
+    async def _forget_orphans(self, let_go: Callable[[], None]) -> None:
+        await trio.sleep(ORPHANS_S)
+        let_go()
+
+    # What nodes want
+
+    async def _look_after_nodes(self) -> None:
+        """Know what every node wants: of those that are gone, nothing."""
+        while True:
+            try:
+                kept = await self._store.kept(WANT)
+            except BackplaneError as error:
+                log.warning("what nodes want is not known", extra={"reason": str(error)})
+            else:
+                self._interest.take_all(kept)
+            await trio.sleep(LOOK_S)
+
+    async def _hear_wishes(self, work: trio.Nursery) -> None:
+        place = self.writer.known.heard
+        while True:
+            try:
+                wishes = await self._store.wishes(place, most=WISHES, wait_s=HEARTBEAT_S)
+            except BackplaneError as error:
+                log.warning("wishes cannot be heard", extra={"reason": str(error)})
+                await trio.sleep(HEARTBEAT_S)
+                continue
+            for place, value in wishes:  # noqa: B007 - the last one's is told below
+                try:
+                    await self._hear(read_wish(value), work)
+                except (Malformed, ValueError) as error:
+                    log.warning("a wish cannot be heard", extra={"reason": str(error)})
+            if wishes:
+                self.writer.tell(Heard(place))
+
+    async def _hear(self, wish: Wish, work: trio.Nursery) -> None:
+        match wish:
+            case Want():
+                self._interest.take(wish)
+            case Pin():
+                streams = [read_key(key) for key in wish.streams]
+                (self._interest.pin if wish.on else self._interest.unpin)(streams)
+            case Connect():
+                self.writer.tell(Asked(wish.on))
+                for market in self._markets.values():
+                    (market.feed.connect if wish.on else market.feed.disconnect)()
+            case Follow():
+                work.start_soon(self._follow, wish, name="follow")
+            case Rotate():
+                work.start_soon(self._rotate, wish, name="rotate")
+            case Book():
+                work.start_soon(self._show_book, wish, name="order book")
+
+    async def _follow(self, wish: Follow) -> None:
+        kind = Kind(wish.kind)
+        tracker = self._market_of(kind).symbol_tracker
+        self.writer.tell(Followed(kind, wish.on))
+        streams = (tracker.follow if wish.on else tracker.unfollow)(kind)
+        await self._answer(wish.question, msgspec.msgpack.encode([key_of(stream) for stream in streams]))
+
+    async def _rotate(self, wish: Rotate) -> None:
+        await self._answer(wish.question, msgspec.msgpack.encode(self._markets[wish.venue].feed.rotate()))
+
+    async def _show_book(self, wish: Book) -> None:
+        stream = read_key(wish.stream)
+        with trio.move_on_after(wish.wait_s):
+            try:
+                await self._markets[stream.venue].feed.acknowledged([stream])
+            except VenueError:
+                return  # the node hears of it
+            book = await self._markets[stream.venue].order_books.known(stream, wish.levels)
+            await self._answer(wish.question, self._encode_event(book))
+
+    @staticmethod
+    def _encode_event(event: Event) -> bytes:
+        return msgspec.json.encode(event)
+
+    async def _answer(self, question: str, value: bytes) -> None:
+        try:
+            await self._store.answer(question, value)
+        except BackplaneError as error:
+            log.warning("a question cannot be answered", extra={"reason": str(error)})
+
+    def _market_of(self, kind: Kind) -> LedMarket:
+        return self._markets[Stream.of(kind, "X").venue]
+
+    # What is told
+
+    def _on_held(self, stream: Stream) -> None:
+        if stream not in self.writer.known.acknowledged:
+            self.writer.tell(Acknowledged((key_of(stream),)))
+
+    def _tell_facts(self) -> None:
+        self._facts_at = trio.current_time()
+        self.writer.tell(self.writer.known.facts(self._hub.epoch, self.writer.publication))
+
+    async def _report(self) -> None:
+        """Once a second what mirrors cannot know; once a minute everything that is so, and the latest states."""
+        nodes: set[str] = set()
+        while True:
+            for market in self._markets.values():
+                self.writer.tell(Report(market.venue, report.of(market)))
+            await self._tell_conditions()
+            if trio.current_time() >= self._facts_at + FACTS_S or await self._has_new_node(nodes):
+                self._conditions.clear()
+                self._tell_facts()
+                self.writer.add(self._mirror.states(self._encode))
+                await self._tell_conditions()
+            self.writer.flush()
+            await trio.sleep(HEARTBEAT_S)
+
+    async def _has_new_node(self, nodes: set[str]) -> bool:
+        try:
+            now = set(await self._store.kept(NODES))
+        except BackplaneError:
+            return False
+        is_new = bool(now - nodes)
+        nodes.clear()
+        nodes.update(now)
+        return is_new
+
+    async def _tell_conditions(self) -> None:
+        """How streams are, where that has changed since it was told."""
+        rows: list[tuple[str, Health, str, bool]] = []
+        for count, stream in enumerate(tuple(self.writer.known.epochs)):
+            if count % BREATH == BREATH - 1:
+                await trio.lowlevel.checkpoint()
+            condition = self._markets[stream.venue].health.of(stream)
+            now = condition.health, condition.reason, condition.is_doubtful
+            if self._conditions.get(stream) != now:
+                self._conditions[stream] = now
+                rows.append((key_of(stream), *now))
+        for stream in [stream for stream in self._conditions if stream not in self.writer.known.epochs]:
+            del self._conditions[stream]
+        if rows:
+            self.writer.tell(Conditions(tuple(rows)))

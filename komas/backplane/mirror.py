@@ -1,0 +1,376 @@
+"""What the log says, told to this process's hub. Sans-I/O, but for the hub, which never waits.
+
+Every process reads the same entries in the same order, so it holds the same histories. In each stream what was seen
+before is dropped by the exchange's own numbers: a leader that is not sure whether something arrived writes it again. An
+entry that is missing (this process was away for longer than the log remembers) shows as a hole in the numbers, which is
+declared; an entry that is whole closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.backplane.known import Known
+from komas.backplane.ports import READABLE, Entry, EntryId
+from komas.backplane.report import NOTHING, MarketReport
+from komas.backplane.report import read as read_report
+from komas.backplane.wire import (
+    Acknowledged,
+    Asked,
+    Closed,
+    Conditions,
+    Events,
+    Facts,
+    Followed,
+    Heard,
+    Left,
+    Malformed,
+    Missing,
+    Opened,
+    Pinned,
+    Record,
+    Refused,
+    Report,
+    State,
+    Well,
+    key_of,
+    read_header,
+    read_key,
+)
+from komas.errors import Cause, VenueError
+from komas.event_log import event_logger
+from komas.hub.shared_hub import SharedHub
+from komas.model.codec import NOT_READ, EncodedEnvelope, Envelope, NoticeEnvelope
+from komas.model.kinds import Venue
+from komas.model.market import Event, FeedState, FeedStatus, Gap
+from komas.model.streams import Stream, next_number, previous_number
+from komas.venues.core.health import Condition
+
+log = event_logger(__name__)
+
+MISSED: Final = "this process could not read them in time"
+KEPT_AGAIN: Final = 1024  # of each stream's newest events, that a leader writes again where the log was lost
+PART_BYTES: Final = 2**18
+
+
+class Mirror:
+    """Everything that the log has said, so far as this process has read it.
+
+    ``read`` makes an event of its bytes. ``moved`` is unparked after each entry.
+    """
+
+    def __init__(self, hub: SharedHub, read: Callable[[bytes], Event]) -> None:
+        self._hub = hub
+        self._read = read
+        self._last: dict[Stream, int] = {}  # the number up to which each stream is accounted for
+        self._keys: dict[str, Stream] = {}
+        self.cursor: EntryId | None = None
+        self.leader = ""
+        self.moved = trio.lowlevel.ParkingLot()
+        self.heard_at = -1e9  # when an entry was read last, on trio's clock
+        self.knows_more_in = -1  # the term whose first entry shows that the log lost what is known here
+        self.is_complete = False  # everything that is open is known: a keyframe was read, or the log's beginning
+        self.is_leaderless = True
+        self.known = Known()
+        self.refused: dict[Stream, VenueError] = {}
+        self.conditions: dict[Stream, Condition] = {}
+        self._reports: dict[Venue, MarketReport] = {}
+        self.unreadable = 0
+        self.holes = 0
+        self.repeated = 0
+        self._is_away = False
+
+    # Reading
+
+    def take(self, entry: Entry) -> None:
+        """Take the next entry."""
+        self.heard_at = trio.current_time()
+        if entry.version not in READABLE:
+            self.unreadable += 1
+            self._complain(entry, f"it has version {entry.version}")
+        elif entry.id.sequence == 0:
+            self._take_term(entry)
+        else:
+            self._take_records(entry)
+        self.cursor = entry.id
+        self._hub.flush()
+        self.moved.unpark_all()
+
+    def _take_term(self, entry: Entry) -> None:
+        if self.cursor is not None and (entry.previous is None or entry.previous < self.cursor):
+            self.knows_more_in = entry.id.term
+            log.warning("the log lost what was read here", extra={"at": str(self.cursor), "now": str(entry.previous)})
+        elif self.cursor is not None and entry.previous != self.cursor:
+            self._note_hole(entry)
+        elif self.cursor is None and entry.previous is None:
+            self.is_complete = True  # there was nothing before
+        self.leader, self.is_leaderless = entry.node, False
+
+    def _take_records(self, entry: Entry) -> None:
+        if not entry.is_whole and self.cursor is not None and not _follows(entry.id, self.cursor):
+            self._note_hole(entry)
+        try:
+            records = read_header(entry.header)
+        except Malformed as error:
+            self.unreadable += 1
+            self._complain(entry, str(error))
+            return
+        at = 0
+        for record in records:
+            length = sum(record.lengths) if isinstance(record, Events) else 0
+            self._apply(record, entry.data[at : at + length] if length else b"")
+            at += length
+
+    def _note_hole(self, entry: Entry) -> None:
+        self.holes += 1
+        self.is_complete = False
+        log.warning("entries of the log were missed", extra={"after": str(self.cursor), "before": str(entry.id)})
+
+    def _complain(self, entry: Entry, reason: str) -> None:
+        if self.unreadable == 1:
+            log.error("an entry of the log cannot be read", extra={"entry": str(entry.id), "reason": reason})
+
+    def _stream(self, key: str) -> Stream:
+        stream = self._keys.get(key)
+        if stream is None:
+            stream = self._keys[key] = read_key(key)
+        return stream
+
+    def _apply(self, record: Record, data: bytes) -> None:  # noqa: C901, PLR0912 - one case for each record
+        hub = self._hub
+        match record:
+            case Events():
+                self._take_events(record, data)
+            case Missing():
+                self._take_gap(self._stream(record.stream), record.gap, record.publication)
+            case Well():
+                hub.publish_health(self._stream(record.stream), record.notice)
+            case State():
+                self.known.status = record.status
+                if not self._is_away:
+                    hub.publish_status(record.status)
+            case Refused():
+                stream = self._stream(record.stream)
+                self.refused[stream] = VenueError(record.reason, cause=Cause.REFUSED)
+                hub.reject(stream, record.reason)
+            case Opened():
+                self._adopt(self._stream(record.stream), record.epoch)
+            case Closed():
+                self._close(self._stream(record.stream))
+            case Acknowledged() | Followed() | Asked() | Heard():
+                self.known.note(record, self._stream)
+            case Pinned():
+                self.known.note(record, self._stream)
+                streams = [self._stream(key) for key in record.streams]
+                (hub.interest.pin if record.on else hub.interest.unpin)(streams)
+            case Report():
+                self._take_report(record)
+            case Facts():
+                self._take_facts(record)
+            case Conditions():
+                for key, health, reason, is_doubtful in record.rows:
+                    self.conditions[self._stream(key)] = Condition(health, reason, is_doubtful)
+            case Left():
+                self.is_leaderless = True
+
+    def _take_facts(self, facts: Facts) -> None:
+        """Everything that is so: what is not there is not so any more."""
+        hub, before = self._hub, self.known
+        self.known = Known.of(facts, self._stream)
+        hub.epoch = facts.life
+        hub.begin_at(facts.publication)
+        for stream in [stream for stream in before.epochs if stream not in self.known.epochs]:
+            self._close(stream)
+        for stream, epoch in self.known.epochs.items():
+            self._adopt(stream, epoch)
+        hub.interest.unpin([stream for stream in hub.interest.pins() if stream not in self.known.pins])
+        hub.interest.pin([stream for stream in self.known.pins if not hub.interest.pinned(stream)])
+        if self.known.status != before.status and not self._is_away:
+            hub.publish_status(self.known.status)
+        self.is_complete = True
+
+    def _adopt(self, stream: Stream, epoch: str) -> None:
+        self.known.epochs[stream] = epoch
+        if self._hub.open_streams.adopted(stream) != epoch:
+            self._last.pop(stream, None)
+            self.refused.pop(stream, None)
+            self._hub.adopt(stream, epoch)
+
+    def _close(self, stream: Stream) -> None:
+        self._last.pop(stream, None)
+        self.known.forget(stream)
+        self.conditions.pop(stream, None)
+        self._hub.release(stream)
+
+    def _take_events(self, record: Events, data: bytes) -> None:
+        stream = self._stream(record.stream)
+        if self._hub.open_streams.adopted(stream) != record.epoch:
+            first = record.publications[0] if record.publications else record.publication
+            self._hub.begin_at(first - 1)
+            self._adopt(stream, record.epoch)
+        envelopes: list[Envelope] = []
+        last, at, publication = self._last.get(stream), 0, record.publication
+        for index, (number, length) in enumerate(zip(record.sequences, record.lengths, strict=True)):
+            encoded = data[at : at + length]
+            at += length
+            received_ms = record.times[index] if record.times else record.received_ms
+            if number is None:
+                if record.times and self._has_newer(stream, received_ms):
+                    continue
+                place = 0
+            else:
+                place = record.publications[index] if record.publications else publication
+                publication += 1
+                if last is not None and number <= last:
+                    self.repeated += 1
+                    continue
+                if last is not None and (expected := next_number(stream, last)) < number:
+                    self._deliver(stream, envelopes)
+                    envelopes = []
+                    self._declare(stream, expected, previous_number(stream, number))
+                last = number
+            envelopes.append(
+                EncodedEnvelope(
+                    stream,
+                    NOT_READ,
+                    received_ms,
+                    number,
+                    record.epoch,
+                    record.backfilled,
+                    place,
+                    None,
+                    encoded,
+                    self._read,
+                )
+            )
+        if last is not None:
+            self._last[stream] = last
+        self._deliver(stream, envelopes)
+
+    def _deliver(self, stream: Stream, envelopes: list[Envelope]) -> None:
+        if envelopes:
+            self._hub.deliver(stream, envelopes)
+
+    def _declare(self, stream: Stream, first: int, last: int) -> None:
+        gap = Gap(stream=stream.name, first=first, last=last, reason=MISSED)
+        self._hub.deliver_gap(stream, gap, self._hub.publication)
+
+    def _has_newer(self, stream: Stream, received_ms: int) -> bool:
+        latest = self._hub.latest.get(stream)
+        return latest is not None and latest.received_ms >= received_ms
+
+    def _take_gap(self, stream: Stream, gap: Gap, publication: int) -> None:
+        if self._hub.open_streams.adopted(stream) is None:
+            return  # its events will show it
+        last = self._last.get(stream)
+        if gap.last is None:
+            self._last.pop(stream, None)
+        elif last is not None and gap.last <= last:
+            self.repeated += 1
+            return
+        else:
+            self._last[stream] = gap.last
+        self._hub.deliver_gap(stream, gap, publication)
+
+    def _take_report(self, record: Report) -> None:
+        try:
+            self._reports[record.venue] = read_report(record.body)
+        except msgspec.MsgspecError:  # of a version that says other things
+            self._reports.pop(record.venue, None)
+
+    # What else is asked
+
+    def report(self, venue: Venue) -> MarketReport:
+        """What the leader said of a market last."""
+        return self._reports.get(venue, NOTHING)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a leader is heard: what is known here is of now."""
+        return not self._is_away and self.cursor is not None
+
+    def is_fresh(self, within_s: float) -> bool:
+        """Whether something was read within so many seconds, and everything before it is known."""
+        return self.is_complete and trio.current_time() - self.heard_at <= within_s
+
+    def go_away(self, reason: str) -> None:
+        """Tell readers that nothing is heard: of the leader, or of the log."""
+        if not self._is_away:
+            self._is_away = True
+            self._hub.publish_status(FeedStatus(state=FeedState.RECONNECTING, reason=reason))
+
+    def come_back(self) -> None:
+        """Tell readers how it really is."""
+        if self._is_away:
+            self._is_away = False
+            self._hub.publish_status(self.known.status)
+
+    def states(self, encode: Callable[[Envelope], bytes]) -> Iterator[tuple[list[Record], list[bytes]]]:
+        """The latest state of each stream, in parts of a bounded size."""
+        found = (self._hub.latest.get(stream) for stream in self.known.epochs)
+        states = {each.stream: [each] for each in found if each is not None and each.sequence is None}
+        return _parts(states, encode)
+
+    def histories(self, encode: Callable[[Envelope], bytes]) -> Iterator[tuple[list[Record], list[bytes]]]:
+        """The newest events that are kept of each stream, with the gaps between them, likewise."""
+        kept: dict[Stream, list[Envelope | NoticeEnvelope]] = {}
+        for stream in self.known.epochs:
+            history = self._hub.open_streams.by_stream[stream].history
+            items = history.between(max(history.first, history.end - KEPT_AGAIN), history.end)
+            if items:
+                kept[stream] = list(items)
+        return _parts(kept, encode)
+
+
+def _follows(entry: EntryId, cursor: EntryId) -> bool:
+    return entry.term == cursor.term and entry.sequence == cursor.sequence + 1
+
+
+def _parts(
+    items: Mapping[Stream, list[Envelope] | list[Envelope | NoticeEnvelope]], encode: Callable[[Envelope], bytes]
+) -> Iterator[tuple[list[Record], list[bytes]]]:
+    records: list[Record] = []
+    data: list[bytes] = []
+    size = 0
+    for stream, own in items.items():
+        run: list[tuple[Envelope, bytes]] = []
+        for item in own:
+            if isinstance(item, NoticeEnvelope):
+                _add(records, data, stream, run)
+                run = []
+                if isinstance(item.notice, Gap):
+                    records.append(Missing(key_of(stream), item.notice, item.publication))
+                continue
+            encoded = encode(item)
+            run.append((item, encoded))
+            size += len(encoded)
+            if size >= PART_BYTES:
+                _add(records, data, stream, run)
+                yield records, data
+                records, data, run, size = [], [], [], 0
+        _add(records, data, stream, run)
+    if records:
+        yield records, data
+
+
+def _add(records: list[Record], data: list[bytes], stream: Stream, run: list[tuple[Envelope, bytes]]) -> None:
+    if not run:
+        return
+    first = run[0][0]
+    records.append(
+        Events(
+            key_of(stream),
+            first.epoch,
+            tuple(envelope.sequence for envelope, _ in run),
+            tuple(len(encoded) for _, encoded in run),
+            first.received_ms,
+            first.publication,
+            publications=tuple(envelope.publication for envelope, _ in run),
+            times=tuple(envelope.received_ms for envelope, _ in run),
+        )
+    )
+    data += [encoded for _, encoded in run]

@@ -1,0 +1,242 @@
+"""One process of many: it mirrors the log, says that it is there and what it wants, and leads when nobody does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.backplane.interest import WantedTeller
+from komas.backplane.leader import Leader, LeaderOptions, OpenMarkets
+from komas.backplane.mirror import Mirror
+from komas.backplane.nodes import NODE_S, NODES, NodeRow, read_node, write_node
+from komas.backplane.ports import READABLE, Acquired, Backplane, BackplaneError
+from komas.event_log import event_logger
+from komas.hub.shared_hub import SharedHub
+from komas.model.codec import Envelope, StreamPosition
+from komas.model.kinds import Venue
+from komas.model.market import Event
+from komas.model.streams import Stream
+
+log = event_logger(__name__)
+
+READ_MOST: Final = 64  # entries at once
+READ_S: Final = 1.0
+AGAIN_S: Final = (0.05, 1.0)
+AWAY_S: Final = 2.0  # without a word of the leader, after which readers are told
+FRESH_S: Final = 3.0  # beyond that, no balancer should send anybody here
+LOOK_S: Final = 0.25
+ANNOUNCED_S: Final = 1.0
+INCOMPLETE_S: Final = 5.0  # a node that does not know everything leads only where nobody else does for so long
+BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
+JITTER: Final = 0.05
+
+
+class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``name`` tells the node from all others; one that does not ``leads`` is never connected to the exchange."""
+
+    name: str
+    role: str
+    version: str
+    lease_s: float
+    window_s: float
+    leads: bool = True
+    serves: bool = True
+
+
+class Node:
+    """``run()`` it beside everything else; ``resign()`` when the server is about to end."""
+
+    def __init__(
+        self,
+        store: Backplane,
+        hub: SharedHub,
+        options: NodeOptions,
+        *,
+        venues: Sequence[Venue],
+        open_markets: OpenMarkets,
+        encode: Callable[[Envelope], bytes],
+        read: Callable[[bytes], Event],
+        subscribers: Callable[[], int],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self.store = store
+        self.options = options
+        self.mirror = Mirror(hub, read)
+        self._hub = hub
+        self._open_markets = open_markets
+        self._encode = encode
+        self._teller = WantedTeller(store, options.name, hub.interest, venues)
+        self._subscribers = subscribers
+        self._clock_ms = clock_ms
+        self._leader: Leader | None = None
+        self._resigned = trio.Event()
+        self._caught_up = trio.Event()
+        self.reason = "nothing was read of the backplane yet"  # why it is not heard, if it is not
+        self.nodes: tuple[NodeRow, ...] = ()
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process is the one that is connected to the exchange."""
+        return self._leader is not None
+
+    def why_not_ready(self) -> str | None:
+        """Why no balancer should send readers here; ``None`` if there is no reason."""
+        if not self.options.serves:
+            return "this process only feeds the others (role = feed)"
+        if self.mirror.is_fresh(FRESH_S):
+            return None
+        if not self.mirror.is_complete:
+            return f"backplane: {self.reason}"
+        return f"backplane: nothing was heard for {trio.current_time() - self.mirror.heard_at:.0f} s: {self.reason}"
+
+    async def run(self) -> None:
+        """Take part until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, name="backplane reader")
+            nursery.start_soon(self._watch, name="backplane watch")
+            nursery.start_soon(self._announce, name="backplane nodes")
+            nursery.start_soon(self._teller.run, name="backplane wants")
+            if self.options.leads:
+                nursery.start_soon(self._campaign, name="backplane election")
+
+    def resign(self) -> None:
+        """Lead no more: the server is about to end."""
+        self._resigned.set()
+        if self._leader is not None:
+            self._leader.resign()
+
+    async def leave(self) -> None:
+        """Tell the others that this node is gone; they would notice."""
+        with trio.move_on_after(0.5):
+            try:
+                await self._teller.leave()
+                await self.store.drop(NODES, self.options.name)
+            except BackplaneError:
+                return
+
+    async def passed(self, place: StreamPosition, stream: Stream | None) -> bool:
+        """Wait until nothing that a reader at a place has received is still to come here; ``False`` if it takes long.
+
+        A reader may come from a process that was some milliseconds ahead. A place that nothing here tells of is one of
+        another life, once all is read that the log has.
+        """
+        if self._hub.has_passed(stream, place):
+            return True
+        with trio.move_on_after(BARRIER_S):
+            try:
+                newest = await self.store.newest()
+            except BackplaneError:
+                return False
+            while newest is not None and (self.mirror.cursor is None or self.mirror.cursor < newest):
+                await self.mirror.moved.park()
+            while self._is_ahead(place, stream):
+                await self.mirror.moved.park()
+            return True
+        return False
+
+    def _is_ahead(self, place: StreamPosition, stream: Stream | None) -> bool:
+        """Whether a place is one of this life, and beyond what was read here."""
+        epoch = self._hub.epoch if stream is None else self._hub.open_streams.adopted(stream)
+        return epoch == place.epoch and not self._hub.has_passed(stream, place)
+
+    async def _read(self) -> None:
+        wait_s, longest_s = AGAIN_S
+        while True:
+            try:
+                entries = await self.store.read(self.mirror.cursor, most=READ_MOST, wait_s=READ_S)
+            except BackplaneError as error:
+                if wait_s >= longest_s:
+                    log.warning("the backplane cannot be read", extra={"reason": str(error)})
+                self.reason = str(error)
+                await trio.sleep(wait_s)
+                wait_s = min(2 * wait_s, longest_s)
+                continue
+            wait_s = AGAIN_S[0]
+            self.reason = "no process leads" if self.mirror.is_leaderless else "the leader says nothing"
+            for entry in entries:
+                self.mirror.take(entry)
+                if self._leader is not None:
+                    self._leader.writer.passed(entry.id)
+                await trio.lowlevel.checkpoint()
+            if len(entries) < READ_MOST:
+                self._caught_up.set()
+
+    async def _watch(self) -> None:
+        """Tell readers when nothing is heard."""
+        while True:
+            await trio.sleep(LOOK_S)
+            if trio.current_time() - self.mirror.heard_at > AWAY_S:
+                self.mirror.go_away(self.reason)
+            else:
+                self.mirror.come_back()
+
+    async def _announce(self) -> None:
+        while True:
+            row = NodeRow(
+                self.options.name,
+                self.options.role,
+                self.options.version,
+                READABLE,
+                self.is_leader,
+                self._subscribers(),
+                str(self.mirror.cursor or ""),
+                round(max(0.0, trio.current_time() - self.mirror.heard_at), 3),
+                self._clock_ms(),
+            )
+            try:
+                await self.store.keep(NODES, self.options.name, write_node(row), NODE_S)
+                kept = await self.store.kept(NODES)
+            except BackplaneError as error:
+                log.debug("nodes are not known", extra={"reason": str(error)})
+            else:
+                self.nodes = tuple(node for _, value in sorted(kept.items()) if (node := read_node(value)) is not None)
+            await trio.sleep(ANNOUNCED_S)
+
+    async def _campaign(self) -> None:
+        """Lead whenever nobody does."""
+        await self._caught_up.wait()
+        free_since: float | None = None
+        while not self._resigned.is_set():
+            if not self.mirror.is_complete and self.mirror.cursor is not None:
+                free_since = free_since or trio.current_time()
+                if trio.current_time() < free_since + INCOMPLETE_S:
+                    await trio.sleep(LOOK_S)
+                    continue
+            try:
+                got = await self.store.acquire(self.options.name, self.options.lease_s)
+            except BackplaneError as error:
+                self.reason = str(error)
+                await trio.sleep(AGAIN_S[1])
+                continue
+            if isinstance(got, Acquired):
+                await self._lead(got)
+            else:
+                await self._wait(got.left_s)
+
+    async def _wait(self, left_s: float) -> None:
+        """Wait for the end of somebody's lease, or until it is let go."""
+        with trio.move_on_after(left_s + random.uniform(0, JITTER)):  # noqa: S311 - spreads load, guards nothing
+            while not self.mirror.is_leaderless:
+                await self.mirror.moved.park()
+            await trio.sleep(random.uniform(0, JITTER))  # noqa: S311
+
+    async def _lead(self, acquired: Acquired) -> None:
+        options = LeaderOptions(
+            node=self.options.name,
+            encode=self._encode,
+            lease_s=self.options.lease_s,
+            window_s=self.options.window_s,
+        )
+        leader = self._leader = Leader(self.store, self._hub, self.mirror, self._open_markets, options)
+        if self._resigned.is_set():
+            leader.resign()
+        log.info("leads", extra={"term": acquired.term, "node": self.options.name})
+        try:
+            await leader.run(acquired)
+        finally:
+            self._leader = None
+        log.info("leads no more", extra={"node": self.options.name})

@@ -1,0 +1,41 @@
+"""What a node says of itself. Sans-I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+NODES: Final = "node"  # the name of the facts that say who is there
+NODE_S: Final = 5.0  # after which one that says nothing is gone
+
+
+class NodeRow(msgspec.Struct, frozen=True):
+    """One process: how many ``subscribers`` it has, how far it has read, and how long ago it read something."""
+
+    name: str
+    role: str
+    version: str
+    readable: tuple[int, ...]  # versions of entries that it can read
+    leads: bool
+    subscribers: int
+    cursor: str
+    age_s: float
+    told_at_ms: int
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(NodeRow)
+
+
+def write_node(row: NodeRow) -> bytes:
+    """Write a row."""
+    return _encoder.encode(row)
+
+
+def read_node(value: bytes) -> NodeRow | None:
+    """Read a row; ``None`` for one of a version that says other things."""
+    try:
+        return _decoder.decode(value)
+    except msgspec.MsgspecError:
+        return None

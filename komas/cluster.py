@@ -1,0 +1,172 @@
+"""The composition of one process of many: its node, its mirrored markets, and how it opens the real ones to lead."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+
+import trio
+
+from komas.backplane.commands import Commands
+from komas.backplane.node import Node, NodeOptions
+from komas.backplane.ports import Backplane
+from komas.errors import SettingError
+from komas.hub.shared_hub import SharedHub
+from komas.model.codec import StreamPosition
+from komas.model.kinds import Venue
+from komas.model.streams import Stream
+from komas.settings import Settings
+from komas.venues.binance.limits import MarketSpec
+from komas.venues.binance.market import BinanceMarket, MarketOptions
+from komas.venues.binance.reference import MarketReference, open_reference
+from komas.venues.core.ports import Interest, MarketSink
+from komas.web.cluster import ClusterBody, NodeBody
+from komas.web.encoding import read_event, server_sent_event
+from komas.web.mirrored_markets import MirroredMarket
+
+FEED: Final = "feed"  # a role: leads, and is not for readers
+EDGE: Final = "edge"  # a role: for readers, and never leads
+
+
+class MarketPlan:
+    """How one market is opened: ``options`` makes its options of what is to be told of acknowledged streams."""
+
+    def __init__(
+        self, spec: MarketSpec, url: str, rest_url: str, options: Callable[[Callable[[Stream], None]], MarketOptions]
+    ) -> None:
+        self.spec = spec
+        self.url = url
+        self.rest_url = rest_url
+        self.options = options
+
+
+class Cluster:
+    """What ``open_cluster()`` opens; ``start_in()`` a nursery."""
+
+    def __init__(self, node: Node, commands: Commands, markets: Sequence[MirroredMarket]) -> None:
+        self._node = node
+        self.commands = commands
+        self.markets = tuple(markets)
+
+    def start_in(self, nursery: trio.Nursery, references: Mapping[Venue, MarketReference]) -> None:
+        """Start what runs behind."""
+        for reference in references.values():
+            nursery.start_soon(reference.run, name="listings")
+        nursery.start_soon(self.commands.run, name="wishes")
+        nursery.start_soon(self._node.run, name="backplane")
+
+    async def resign_with(self, stopping: trio.Event) -> None:
+        """Lead no more as soon as the server is asked to stop."""
+        await stopping.wait()
+        self._node.resign()
+
+    # What the web layer asks
+
+    def why_not_ready(self) -> str | None:
+        """Why no balancer should send readers here; ``None`` if there is no reason."""
+        return self._node.why_not_ready()
+
+    async def passed(self, place: StreamPosition, stream: Stream | None) -> bool:
+        """Wait until nothing that a reader at a place has received is still to come here."""
+        return await self._node.passed(place, stream)
+
+    def body(self) -> ClusterBody:
+        """Who is there."""
+        rows = tuple(
+            NodeBody(row.name, row.role, row.version, row.leads, row.subscribers, row.age_s) for row in self._node.nodes
+        )
+        leader = next((row.node for row in rows if row.leader), None)
+        return ClusterBody(self._node.options.name, leader, rows)
+
+
+@asynccontextmanager
+async def open_cluster(
+    settings: Settings,
+    hub: SharedHub,
+    plans: Sequence[MarketPlan],
+    *,
+    clock_ms: Callable[[], int],
+    nursery: trio.Nursery,
+    store: Backplane | None = None,
+) -> AsyncIterator[Cluster]:
+    """Open what a process of many needs, and take part until the block is left."""
+    async with trio.open_nursery() as connections, AsyncExitStack() as stack:
+        stack.callback(connections.cancel_scope.cancel, "the node has left")
+        if store is None:
+            store = await stack.enter_async_context(_open_store(settings, connections))
+        references = {
+            plan.spec.venue: await stack.enter_async_context(open_reference(plan.spec, plan.rest_url, clock_ms))
+            for plan in plans
+        }
+        options = NodeOptions(
+            name=settings.node_name or _own_name(),
+            role=settings.role,
+            version=version("komas"),
+            lease_s=settings.lease_s,
+            window_s=settings.backplane_window_ms / 1000,
+            leads=settings.role != EDGE,
+            serves=settings.role != FEED,
+        )
+        venues = [plan.spec.venue for plan in plans]
+
+        @asynccontextmanager
+        async def open_markets(
+            sink: MarketSink, interest: Interest, held: Callable[[Stream], None]
+        ) -> AsyncIterator[list[BinanceMarket]]:
+            yield [
+                BinanceMarket(
+                    plan.spec, references[plan.spec.venue], sink=sink, interest=interest, options=plan.options(held)
+                )
+                for plan in plans
+            ]
+
+        node = Node(
+            store,
+            hub,
+            options,
+            venues=venues,
+            open_markets=open_markets,
+            encode=server_sent_event,
+            read=read_event,
+            subscribers=lambda: hub.subscribers,
+            clock_ms=clock_ms,
+        )
+        commands = Commands(store, options.name, venues)
+        markets = [
+            MirroredMarket(
+                plan.spec.venue,
+                (plan.spec.name, plan.spec.code),
+                plan.url,
+                references[plan.spec.venue],
+                node=node,
+                commands=commands,
+                hub=hub,
+                clock_ms=clock_ms,
+            )
+            for plan in plans
+        ]
+        cluster = Cluster(node, commands, markets)
+        cluster.start_in(nursery, references)
+        try:
+            yield cluster
+        finally:
+            with trio.CancelScope(shield=True):
+                await node.leave()
+
+
+def _open_store(settings: Settings, nursery: trio.Nursery) -> AbstractAsyncContextManager[Backplane]:
+    try:
+        from komas.backplane.redis import open_redis  # noqa: PLC0415 - half a second that others do not pay for
+    except ImportError as error:
+        raise SettingError(f"backplane needs the extra packages of komas[redis]: {error}", field="backplane") from error
+    return open_redis(settings.backplane, nursery, prefix=settings.backplane_prefix, market="all")
+
+
+def _own_name() -> str:
+    """A name that no other process has: who starts again is somebody else."""
+    return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"

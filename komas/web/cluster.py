@@ -1,0 +1,45 @@
+"""What the web layer asks of the other processes, where there are any."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from komas.model.codec import StreamPosition
+from komas.model.streams import Stream
+
+
+class NodeBody(msgspec.Struct, frozen=True):
+    """One process, as ``GET /api/ws/status`` shows it; ``lag_seconds`` is how long ago it read of the log."""
+
+    node: str
+    role: str
+    version: str
+    leader: bool
+    subscribers: int
+    lag_seconds: float
+
+
+class ClusterBody(msgspec.Struct, frozen=True):
+    """All processes; ``node`` is the one that answers, ``leader`` the one that is connected to the exchange."""
+
+    node: str
+    leader: str | None
+    nodes: tuple[NodeBody, ...]
+
+
+class Cluster(Protocol):
+    """The processes that share one feed, as one of them knows them."""
+
+    def why_not_ready(self) -> str | None:
+        """Why no balancer should send readers here; ``None`` if there is no reason."""
+
+    async def passed(self, place: StreamPosition, stream: Stream | None) -> bool:
+        """Wait until nothing that a reader at a place has received is still to come here; ``False`` if it takes long.
+
+        The place is one of a stream, or, without one, among the events of all of them.
+        """
+
+    def body(self) -> ClusterBody:
+        """Who is there."""
