@@ -71,7 +71,7 @@ class Cluster:
         """Why no balancer should send readers here; ``None`` if there is no reason."""
         return self._node.why_not_ready()
 
-    async def passed(self, place: StreamPosition, stream: Stream | None) -> bool:
+    async def passed(self, place: StreamPosition | None, stream: Stream | None) -> bool:
         """Wait until nothing that a reader at a place has received is still to come here."""
         return await self._node.passed(place, stream)
 

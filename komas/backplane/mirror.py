@@ -73,6 +73,7 @@ class Mirror:
         self.moved = trio.lowlevel.ParkingLot()
         self.heard_at = -1e9  # when an entry was read last, on trio's clock
         self.knows_more_in = -1  # the term whose first entry shows that the log lost what is known here
+        self.has_life = False  # the hub has the name of the log's life: places are of it
         self.is_complete = False  # everything that is open is known: a keyframe was read, or the log's beginning
         self.is_leaderless = True
         self.known = Known()
@@ -182,6 +183,7 @@ class Mirror:
         hub, before = self._hub, self.known
         self.known = Known.of(facts, self._stream)
         hub.epoch = facts.life
+        self.has_life = True
         hub.begin_at(facts.publication)
         for stream in [stream for stream in before.epochs if stream not in self.known.epochs]:
             self._close(stream)

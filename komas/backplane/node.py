@@ -118,15 +118,20 @@ class Node:
             except BackplaneError:
                 return
 
-    async def passed(self, place: StreamPosition, stream: Stream | None) -> bool:
+    async def passed(self, place: StreamPosition | None, stream: Stream | None) -> bool:
         """Wait until nothing that a reader at a place has received is still to come here; ``False`` if it takes long.
 
         A reader may come from a process that was some milliseconds ahead. A place that nothing here tells of is one of
-        another life, once all is read that the log has.
+        another life, once all is read that the log has. Before the name of this life was read, no place can be judged,
+        and none can be given: so it is waited for by readers without a place (``None``), too.
         """
-        if self._hub.has_passed(stream, place):
+        if place is not None and self._hub.has_passed(stream, place):
             return True
         with trio.move_on_after(BARRIER_S):
+            while not self.mirror.has_life:
+                await self.mirror.moved.park()
+            if place is None:
+                return True
             try:
                 newest = await self.store.newest()
             except BackplaneError:

@@ -35,7 +35,7 @@ class Cluster(Protocol):
     def why_not_ready(self) -> str | None:
         """Why no balancer should send readers here; ``None`` if there is no reason."""
 
-    async def passed(self, place: StreamPosition, stream: Stream | None) -> bool:
+    async def passed(self, place: StreamPosition | None, stream: Stream | None) -> bool:
         """Wait until nothing that a reader at a place has received is still to come here; ``False`` if it takes long.
 
         The place is one of a stream, or, without one, among the events of all of them.

@@ -68,11 +68,11 @@ def market(services: Services) -> Blueprint:
         levels = params.read_levels(request.args.get("limit"))
         candles = params.read_history(request.args.get("history"))
         max_rate = params.read_rate(request.args.get("max_rate"))
-        show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=services.hub.epoch)
         await check_listed(services, streams, "streams")
         returning = sse.return_of(request.headers, request.args)
         if not await _has_passed(services, returning, None):
             return sse.busy(NOT_YET, returning)
+        show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=services.hub.epoch)  # known only now, of a log
         return _open_many(services, streams, show, candles, returning=returning)
 
     return routes
@@ -102,9 +102,12 @@ def multiplex(services: Services) -> Blueprint:
 
 async def _has_passed(services: Services, returning: sse.Return | None, stream: Stream | None) -> bool:
     """Whether a reader that comes back may come in: from another process it may be ahead of this one for a moment."""
-    if services.cluster is None or returning is None or returning.position is None:
+    if services.cluster is None:
         return True
-    return await services.cluster.passed(returning.position, stream)
+    place = None if returning is None else returning.position
+    if place is None and stream is not None:
+        return True  # of a stream by itself each event tells the name of its epoch
+    return await services.cluster.passed(place, stream)
 
 
 def _open(

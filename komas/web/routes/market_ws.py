@@ -86,8 +86,8 @@ async def _converse(services: Services) -> tuple[Closing, str]:
             await client.check_listed(request.streams)
         except (ProblemError, CallerError) as error:
             return Closing.WRONG_REQUEST, close_reason(str(error))
-        cluster, since = services.cluster, request.since
-        if cluster is not None and since is not None and not await cluster.passed(since, None):
+        cluster = services.cluster
+        if cluster is not None and not await cluster.passed(request.since, None):
             return Closing.TRY_AGAIN, ""
         socket = transport_of(websocket.scope).websocket
         assert socket is not None  # the application's own, whatever server is in front of it
