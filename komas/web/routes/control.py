@@ -196,7 +196,7 @@ async def _prices(services: Services, symbols: Sequence[str] | None) -> bytes:
 
 async def _streams(services: Services) -> bytes:
     """``GET /api/ws/streams``."""
-    wanted = tuple(services.hub.open_streams.by_stream)
+    wanted = services.hub.open_streams.streams()
     rows = await encode_array(_row(services, stream) for stream in wanted)
     return b'{"count":%d,"streams":%b}' % (len(wanted), rows)
 
