@@ -19,6 +19,9 @@ from komas.model.streams import Stream
 log = event_logger(__name__)
 
 WANT: Final = "want"  # the name of the facts that say what each node wants
+ABSENT_S: Final = (
+    15.0  # of which nothing is kept: after this, it is gone; a store that forgot everything hears it again
+)
 KEPT_S: Final = 30.0  # after which a node that is gone wants nothing
 AGAIN_EVERY_S: Final = 10.0
 AT_ONCE: Final = 256  # streams in one wish
@@ -49,6 +52,7 @@ class ClusterInterest(Interest):
     ) -> None:
         super().__init__(opened=opened, closed=closed, linger_s=0.0)
         self._numbers: dict[str, int] = {}
+        self._absent: dict[str, float] = {}  # nodes of which nothing is kept, since when
         self._tell: Callable[[Record], None] = lambda _record: None
         self.pin(known.pins)
         self._tell = tell
@@ -83,12 +87,15 @@ class ClusterInterest(Interest):
             self.join([stream], want.node)
         self.leave([stream for stream in map(read_key, want.removed) if stream in self.held(want.node)], want.node)
 
-    def take_all(self, kept: dict[str, bytes]) -> None:
-        """What every node wants; a node that is not there wants nothing any more.
+    def take_all(self, kept: dict[str, bytes], now_s: float) -> None:
+        """What every node wants; a node that is not there for a while wants nothing any more.
 
         What a node kept before a wish that was heard since is old.
         """
-        for node in [node for node in self.holders() if node and node not in kept]:
+        absent = [node for node in self.holders() if node and node not in kept]
+        self._absent = {node: self._absent.get(node, now_s) for node in absent}
+        for node in [node for node, since_s in self._absent.items() if now_s >= since_s + ABSENT_S]:
+            del self._absent[node]
             self._numbers.pop(node, None)
             self.leave(list(self.held(node)), node)
         for node, value in kept.items():

@@ -56,7 +56,7 @@ class Known:
         other.asked, other.heard, other.status = self.asked, self.heard, self.status
         return other
 
-    def facts(self, life: str, publication: int) -> Facts:
+    def facts(self, life: str, publication: int, *, continues: bool = False) -> Facts:
         """All of it, as a record."""
         return Facts(
             life,
@@ -68,6 +68,7 @@ class Known:
             self.asked,
             self.heard,
             self.status,
+            continues,
         )
 
     def note(self, record: Record, stream_of: Callable[[str], Stream]) -> None:

@@ -39,7 +39,7 @@ from komas.backplane.wire import (
     read_key,
     read_wish,
 )
-from komas.backplane.writer import WINDOW_S, Part, Writer
+from komas.backplane.writer import WINDOW_S, Writer
 from komas.errors import VenueError
 from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
@@ -161,7 +161,7 @@ class Leader:
         if self._mirror.cursor is None or self._mirror.cursor < EntryId(acquired.term, 0):
             return False
         has_all = self.writer.begin(acquired.term, acquired.previous)
-        if not has_all or self._mirror.knows_more_in == acquired.term:
+        if not has_all or self._mirror.knows_more_in == acquired.term or self._mirror.is_log_unfinished:
             self._write_again()
         self._facts_at = trio.current_time()
         return True
@@ -169,9 +169,11 @@ class Leader:
     def _write_again(self) -> None:
         """The log lost some of its entries: all that is known here is written once more."""
         log.warning("the log lost entries; what is known here is written again", extra={"term": self._term})
-        facts = self._mirror.known.facts(self._hub.epoch, self._hub.publication)
-        parts: list[Part] = [([facts], []), *self._mirror.histories(self._encode), *self._mirror.states(self._encode)]
-        self.writer.write_again(parts)
+        life, publication = self._hub.epoch, self._hub.publication
+        facts = self._mirror.known.facts(life, publication)
+        first = self._mirror.known.facts(life, publication, continues=True)
+        histories, states = self._mirror.histories(self._encode), self._mirror.states(self._encode)
+        self.writer.write_again([([first], []), *histories, *states, ([facts], [])])
 
     async def _hold_on(self) -> None:
         """Write, for one term after another, until somebody else leads."""
@@ -237,7 +239,7 @@ class Leader:
             except BackplaneError as error:
                 log.warning("what nodes want is not known", extra={"reason": str(error)})
             else:
-                self._interest.take_all(kept)
+                self._interest.take_all(kept, trio.current_time())
             await trio.sleep(LOOK_S)
 
     async def _hear_wishes(self, work: trio.Nursery) -> None:

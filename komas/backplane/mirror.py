@@ -27,6 +27,7 @@ from komas.backplane.wire import (
     Facts,
     Followed,
     Heard,
+    Kept,
     Left,
     Malformed,
     Missing,
@@ -75,6 +76,7 @@ class Mirror:
         self.knows_more_in = -1  # the term whose first entry shows that the log lost what is known here
         self.has_life = False  # the hub has the name of the log's life: places are of it
         self.is_complete = False  # everything that is open is known: a keyframe was read, or the log's beginning
+        self.is_log_unfinished = False  # it was to be written again, and its writer has not come to the end of that
         self.is_leaderless = True
         self.known = Known()
         self.refused: dict[Stream, VenueError] = {}
@@ -175,6 +177,10 @@ class Mirror:
             case Conditions():
                 for key, health, reason, is_doubtful in record.rows:
                     self.conditions[self._stream(key)] = Condition(health, reason, is_doubtful)
+            case Kept():
+                stream = self._stream(record.stream)
+                self._adopt(stream, record.epoch)
+                hub.begin_after(stream, record.publication)
             case Left():
                 self.is_leaderless = True
 
@@ -183,7 +189,6 @@ class Mirror:
         hub, before = self._hub, self.known
         self.known = Known.of(facts, self._stream)
         hub.epoch = facts.life
-        self.has_life = True
         hub.begin_at(facts.publication)
         for stream in [stream for stream in before.epochs if stream not in self.known.epochs]:
             self._close(stream)
@@ -193,12 +198,18 @@ class Mirror:
         hub.interest.pin([stream for stream in self.known.pins if not hub.interest.pinned(stream)])
         if self.known.status != before.status and not self._is_away:
             hub.publish_status(self.known.status)
-        self.is_complete = True
+        self.is_log_unfinished = facts.continues
+        if not facts.continues:
+            self.has_life = self.is_complete = True
 
     def _adopt(self, stream: Stream, epoch: str) -> None:
+        """A stream is open in an epoch. In place of another one, without having been closed: its numbers go on.
+
+        The leader did not know that it was open, or since when; what is missing in between shows in the numbers. Where
+        they begin anew, the gap that says so follows.
+        """
         self.known.epochs[stream] = epoch
         if self._hub.open_streams.adopted(stream) != epoch:
-            self._last.pop(stream, None)
             self.refused.pop(stream, None)
             self._hub.adopt(stream, epoch)
 
@@ -315,17 +326,18 @@ class Mirror:
         """The latest state of each stream, in parts of a bounded size."""
         found = (self._hub.latest.get(stream) for stream in self.known.epochs)
         states = {each.stream: [each] for each in found if each is not None and each.sequence is None}
-        return _parts(states, encode)
+        return _parts(states, encode, {})
 
     def histories(self, encode: Callable[[Envelope], bytes]) -> Iterator[tuple[list[Record], list[bytes]]]:
         """The newest events that are kept of each stream, with the gaps between them, likewise."""
         kept: dict[Stream, list[Envelope | NoticeEnvelope]] = {}
-        for stream in self.known.epochs:
+        begins: dict[Stream, Kept] = {}
+        for stream, epoch in self.known.epochs.items():
             history = self._hub.open_streams.by_stream[stream].history
-            items = history.between(max(history.first, history.end - KEPT_AGAIN), history.end)
-            if items:
-                kept[stream] = list(items)
-        return _parts(kept, encode)
+            first = max(history.first, history.end - KEPT_AGAIN)
+            kept[stream] = list(history.between(first, history.end))
+            begins[stream] = Kept(key_of(stream), epoch, history.publication_before(first))
+        return _parts(kept, encode, begins)
 
 
 def _follows(entry: EntryId, cursor: EntryId) -> bool:
@@ -333,12 +345,15 @@ def _follows(entry: EntryId, cursor: EntryId) -> bool:
 
 
 def _parts(
-    items: Mapping[Stream, list[Envelope] | list[Envelope | NoticeEnvelope]], encode: Callable[[Envelope], bytes]
+    items: Mapping[Stream, list[Envelope] | list[Envelope | NoticeEnvelope]],
+    encode: Callable[[Envelope], bytes],
+    begins: Mapping[Stream, Record],
 ) -> Iterator[tuple[list[Record], list[bytes]]]:
     records: list[Record] = []
     data: list[bytes] = []
     size = 0
     for stream, own in items.items():
+        records += [begins[stream]] if stream in begins else []
         run: list[tuple[Envelope, bytes]] = []
         for item in own:
             if isinstance(item, NoticeEnvelope):

@@ -164,8 +164,9 @@ class Node:
             self.reason = "no process leads" if self.mirror.is_leaderless else "the leader says nothing"
             for entry in entries:
                 self.mirror.take(entry)
-                if self._leader is not None:
-                    self._leader.writer.passed(entry.id)
+                read = entry.previous if entry.id.sequence == 0 else entry.id  # a term may begin behind a lost tail
+                if self._leader is not None and read is not None:
+                    self._leader.writer.passed(read)
                 await trio.lowlevel.checkpoint()
             if len(entries) < READ_MOST:
                 self._caught_up.set()

@@ -129,7 +129,7 @@ class Facts(_Record, frozen=True, array_like=True, tag=13):
     """Everything that is so at this place of the log, for processes that begin to read here.
 
     ``life`` is the name of the log's life, ``publication`` that of the newest event before; ``epochs`` are those of the
-    streams that are open.
+    streams that are open. Where it ``continues``, histories follow, and the same facts once more behind the last one.
     """
 
     life: str
@@ -141,12 +141,21 @@ class Facts(_Record, frozen=True, array_like=True, tag=13):
     asked: bool
     heard: str
     status: FeedStatus
+    continues: bool = False
 
 
 class Conditions(_Record, frozen=True, array_like=True, tag=15):
     """How streams are now: of each its health, the reason, and whether it is doubtful."""
 
     rows: tuple[tuple[str, Health, str, bool], ...]
+
+
+class Kept(_Record, frozen=True, array_like=True, tag=16):
+    """What is kept of a stream's history is written again: of what came after a publication, all of it."""
+
+    stream: str
+    epoch: str
+    publication: int
 
 
 class Left(_Record, frozen=True, array_like=True, tag=14):
@@ -169,6 +178,7 @@ Record: TypeAlias = (
     | Heard
     | Facts
     | Conditions
+    | Kept
     | Left
 )
 

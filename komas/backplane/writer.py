@@ -261,14 +261,15 @@ class Writer:
     def begin(self, term: int, in_log: EntryId | None) -> bool:
         """Append in this term from now on; ``in_log`` is the newest entry before it.
 
-        Returns whether the log has all that was appended: else ``write_again()`` is to come first.
+        The own mirror has read so far (``passed()``). Returns whether the log has all that was appended: else
+        ``write_again()`` is to come first.
         """
-        has_all = not self._sent or (in_log is not None and in_log >= self._newest)
         if self._drafts and (first := self._drafts[0]).id is not None:
             if in_log == first.id:  # it got there, though nobody said so
-                self._sent.append(self._drafts.popleft())
+                self._ring_bytes -= self._drafts.popleft().size
             else:
                 first.id = None
+        has_all = not self._sent
         if not has_all:
             for draft in reversed(self._sent):
                 draft.id = None
@@ -280,8 +281,8 @@ class Writer:
         return has_all
 
     def passed(self, entry: EntryId) -> None:
-        """The own mirror has read so far."""
-        while self._sent and (first := self._sent[0]).id is not None and first.id <= entry:
+        """The own mirror has read so far: up to an entry of some term. Of other terms, that says nothing."""
+        while self._sent and (own := self._sent[0].id) is not None and own.term == entry.term and own <= entry:
             self._ring_bytes -= self._sent.popleft().size
 
     async def run(self) -> None:

@@ -88,6 +88,15 @@ class History:
         item = self._items[index] if index >= self._empty else None
         return isinstance(item, Envelope) and item.sequence == number
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever remembered here."""
+        return not self._items and not self._base and self._last is None
+
+    def publication_before(self, index: int) -> int:
+        """After which publication nothing is missing of the items from an index on."""
+        return self._lost_publication if index <= self.first else _publication(self._items[index - 1 - self._base])
+
     def name_epoch(self, epoch: str, begun_at: int) -> None:
         """Give the epoch the name that all processes know it by; nothing was remembered yet."""
         self._epoch = epoch

@@ -207,6 +207,12 @@ class SharedStreams(OpenStreams):
             self._open(stream, self._detached.pop(stream, {}) if opened is None else self._close(stream), epoch)
         self._adopted.add(stream)
 
+    def begin_after(self, stream: Stream, publication: int) -> None:
+        """What follows is the history of an open stream from this publication on, where none of it is known here."""
+        opened = self.by_stream[stream]
+        if opened.history.is_new:
+            opened.history.name_epoch(opened.epoch, publication)
+
     def release(self, stream: Stream) -> None:
         """A stream is not open any more."""
         if stream in self._adopted:

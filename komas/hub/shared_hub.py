@@ -36,6 +36,10 @@ class SharedHub(Hub):
         """A stream is open, in an epoch with this name."""
         self.open_streams.adopt(stream, epoch)
 
+    def begin_after(self, stream: Stream, publication: int) -> None:
+        """What follows is the history of an open stream from this publication on, where none of it is known here."""
+        self.open_streams.begin_after(stream, publication)
+
     def release(self, stream: Stream) -> None:
         """A stream is not open any more."""
         self.open_streams.release(stream)
@@ -46,13 +50,14 @@ class SharedHub(Hub):
         self._published += len(envelopes)
         kept = [envelope for envelope in envelopes if envelope.sequence is not None]
         if kept:
-            self._publication = kept[-1].publication
+            self._publication = max(self._publication, kept[-1].publication)  # a history that is written again is older
         self._give(self.open_streams.by_stream[stream], envelopes, kept)
 
     def deliver_gap(self, stream: Stream, gap: Gap, publication: int) -> None:
         """Tell subscribers that events are missing; the notice has this publication."""
-        self._publication = publication - 1
+        newest, self._publication = self._publication, publication - 1
         self.publish_gap(stream, gap)
+        self._publication = max(newest, self._publication)
 
     def has_passed(self, stream: Stream | None, place: StreamPosition) -> bool:
         """Whether nothing that a reader at a place has received is still to come here.
