@@ -12,13 +12,12 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import anyio
 import trio
-from coredis.connection import BaseConnection, TCPConnection, TCPLocation
-from coredis.connection import UnixDomainSocketConnection as UnixConnection
-from coredis.connection import UnixDomainSocketLocation as UnixLocation
+from anyio.abc import ByteStream
+from coredis.connection import BaseConnection, Location, TCPLocation, UnixDomainSocketLocation
 from coredis.exceptions import AuthenticationError, MovedError, NoScriptError, RedisError
 
 from komas.backplane import redis_scripts as scripts
@@ -35,9 +34,14 @@ IDLE: Final = 8  # connections that are kept open: a leader's calls beside two r
 SHORT_CALLS: Final = 16  # at a time, of facts and wishes: requests of clients can cause any number
 WAITS: Final = 64  # for answers, at a time: each has a connection
 
-_FAILURES: Final = (RedisError, OSError, EOFError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+_FAILURES: Final = (
+    RedisError,
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+)
 _OLDEST: Final = b"0-0"
-_C = TypeVar("_C", bound=BaseConnection)
 
 
 @asynccontextmanager
@@ -238,10 +242,12 @@ class _Connections:
         self._idle: list[BaseConnection] = []
         self._open: set[BaseConnection] = set()
         self._moved_to: tuple[str, int] | None = None
+        self._is_closed = False
         self._ssl = _ssl_of(url)
 
     def close(self) -> None:
-        """Close them all."""
+        """Close them all, and open no more: a call that comes later fails."""
+        self._is_closed = True
         for connection in self._open:
             connection.invalidate()
 
@@ -318,30 +324,27 @@ class _Connections:
         self._leave()
 
     async def _connect(self) -> BaseConnection:
-        url = self._url
-        if url.path:
-            return await self._start(
-                UnixConnection(UnixLocation(url.path), username=url.username, password=url.password, db=url.db)
-            )
-        if url.service:
+        if self._url.path:
+            stream: ByteStream = await anyio.connect_unix(self._url.path)
+            return await self._start(stream, UnixDomainSocketLocation(self._url.path), self._url)
+        if self._url.service:
             return await self._connect_to_primary()
         moved_to, self._moved_to = self._moved_to, None
-        connection = await self._start(self._tcp(*(moved_to or url.hosts[0])))
+        connection = await self._connect_to(*(moved_to or self._url.hosts[0]))
         self._moved_to = moved_to  # forgotten where it could not be reached
         return connection
 
-    def _tcp(self, host: str, port: int, *, db: int | None = None, is_known: bool = True) -> TCPConnection:
-        return TCPConnection(
-            TCPLocation(host, port),
-            username=self._url.username if is_known else None,
-            password=self._url.password if is_known else None,
-            db=self._url.db if db is None else db,
-            ssl_context=self._ssl,
-        )
+    async def _connect_to(self, host: str, port: int, url: RedisUrl | None = None) -> BaseConnection:
+        stream: ByteStream
+        if self._ssl is None:
+            stream = await anyio.connect_tcp(host, port)
+        else:  # Redis closes without TLS' own farewell
+            stream = await anyio.connect_tcp(host, port, ssl_context=self._ssl, tls_standard_compatible=False)
+        return await self._start(stream, TCPLocation(host, port), url or self._url)
 
     async def _connect_to_primary(self) -> BaseConnection:
         host, port = await self._primary()
-        connection = await self._start(self._tcp(host, port))
+        connection = await self._connect_to(host, port)
         role = b""
         try:
             role = cast("list[bytes]", await connection.create_request(b"ROLE", decode=False))[0]
@@ -368,9 +371,10 @@ class _Connections:
 
     async def _ask_sentinel(self, host: str, port: int) -> tuple[str, int] | None:
         try:  # most have no password, or the one of what they watch
-            connection = await self._start(self._tcp(host, port, db=0, is_known=False))
+            connection = await self._connect_to(host, port, RedisUrl())
         except AuthenticationError:
-            connection = await self._start(self._tcp(host, port, db=0))
+            login = RedisUrl(username=self._url.username, password=self._url.password)
+            connection = await self._connect_to(host, port, login)
         try:
             place = await connection.create_request(
                 b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service.encode(), decode=False
@@ -382,7 +386,11 @@ class _Connections:
         name, number = cast("list[bytes]", place)
         return name.decode(), int(number)
 
-    async def _start(self, connection: _C) -> _C:
+    async def _start(self, stream: ByteStream, location: Location, url: RedisUrl) -> BaseConnection:
+        if self._is_closed:
+            await anyio.aclose_forcefully(stream)
+            raise ConnectionError("it is not used any more")
+        connection = _Connection(stream, location, url)
         await self._nursery.start(self._keep_open, connection, name="redis connection")
         return connection
 
@@ -397,6 +405,21 @@ class _Connections:
                 raise
         finally:
             self._open.discard(connection)
+
+
+class _Connection(BaseConnection):
+    """A connection over a stream that is open: where opening one fails, coredis leaves its own streams unclosed."""
+
+    def __init__(self, stream: ByteStream, location: Location, url: RedisUrl) -> None:
+        super().__init__(location, username=url.username, password=url.password, db=url.db)
+        self._opened = stream
+
+    async def _connect(self) -> ByteStream:
+        return self._opened
+
+    def describe(self) -> str:
+        """Where it goes."""
+        return f"<connection to {self.location}>"
 
 
 class _Opening:
