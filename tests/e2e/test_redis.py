@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from komas.backplane.ports import Acquired, Backplane, BackplaneError, EntryId, Fenced, Held
-from komas.backplane.redis import RedisBackplane, open_redis
+from komas.backplane.redis import open_redis
+from komas.backplane.redis_store import RedisBackplane
 from komas.errors import SettingError
 from tests.backplane.contract import LONG_S, lead, places, write
 from tests.e2e.proxies import sign_certificate
@@ -102,6 +103,34 @@ async def test_a_user_who_may_do_no_more_than_needed(caplog: pytest.LogCaptureFi
             with pytest.raises(BackplaneError, match=r"[Pp]ermission"):
                 await node.newest()
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' '{PASSWORD}'\r\n",
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "*1000000\r\n",
+        "$5\r\nhe",
+        "%1\r\n+proto\r\n:2\r\n",
+        "",
+    ],
+)
+async def test_a_server_that_is_no_redis(answer: str) -> None:
+    """What it says is no answer, and where it repeats the password, nobody else does."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(4096)
+        await stream.send_all(answer.encode())
+
+    async with trio.open_nursery() as nursery:
+        listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, serve, 0)
+        port = listeners[0].socket.getsockname()[1]
+        async with connected(f"redis://:{QUOTED}@127.0.0.1:{port}", call_s=5) as node:
+            with pytest.raises(BackplaneError) as refusal:
+                await node.newest()
+            assert PASSWORD not in str(refusal.value)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_database_a_prefix_and_a_market_are_apart(server: RedisServer) -> None:
