@@ -26,7 +26,7 @@ from komas.backplane.redis_url import RedisUrl, parse_redis_url
 from komas.backplane.retention import Retention
 from komas.errors import SettingError, first_of, words_of
 
-CALL_S: Final = 2.0  # for a call, with connecting, beyond its own waiting; half of that for one server to be reached
+CALL_S: Final = 2.0  # for a call, with connecting, beyond what the store may wait
 IDLE: Final = 8  # connections that are kept open: a leader's calls beside two readers
 
 _FAILURES: Final = (
