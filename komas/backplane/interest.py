@@ -87,11 +87,12 @@ class ClusterInterest(Interest):
             self.join([stream], want.node)
         self.leave([stream for stream in map(read_key, want.removed) if stream in self.held(want.node)], want.node)
 
-    def take_all(self, kept: dict[str, bytes], now_s: float) -> None:
+    def take_all(self, kept: dict[str, bytes]) -> None:
         """What every node wants; a node that is not there for a while wants nothing any more.
 
         What a node kept before a wish that was heard since is old.
         """
+        now_s = trio.current_time()
         absent = [node for node in self.holders() if node and node not in kept]
         self._absent = {node: self._absent.get(node, now_s) for node in absent}
         for node in [node for node, since_s in self._absent.items() if now_s >= since_s + ABSENT_S]:

@@ -239,7 +239,7 @@ class Leader:
             except BackplaneError as error:
                 log.warning("what nodes want is not known", extra={"reason": str(error)})
             else:
-                self._interest.take_all(kept, trio.current_time())
+                self._interest.take_all(kept)
             await trio.sleep(LOOK_S)
 
     async def _hear_wishes(self, work: trio.Nursery) -> None:
