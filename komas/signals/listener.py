@@ -36,9 +36,8 @@ LONGEST_WAIT_S: Final = 5.0
 class Listener:
     """Hears what is notified in a database, for as long as ``run()`` runs.
 
-    ``heard`` is called with each notification; ``found`` once it listens: what was committed
-    before that was not heard; ``lost`` once it does not any more. ``options`` are libpq's, as the database's other
-    connections have them.
+    ``heard`` is called with each notification; ``found`` once it listens: what was committed before that was not heard;
+    ``lost`` once it does not any more. ``options`` are libpq's, as the database's other connections have them.
     """
 
     def __init__(

@@ -9,8 +9,9 @@ told before it: who was revoked does not see it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 WATCH_EVERY_S: Final = 0.4  # what another process did is told within a second
 LISTENING_EVERY_S: Final = 2.0  # while notifications come, they tell it at once
+OWN_S: Final = 0.005  # from our own commit until it is told here; its notification may come in between
 
 
 class SignalService:
@@ -42,6 +44,8 @@ class SignalService:
         self._clock_ms = clock_ms
         self._telling = trio.Lock()
         self._news = trio.Event()
+        self._newest: dict[str, float] = {}  # of which we were notified since the last look
+        self._commits = 0  # of ours, that are not told yet
         self._is_listening = False
         self._is_notified = False  # of what other processes commit, as far as can be seen
         self.ready = trio.Event()
@@ -50,42 +54,60 @@ class SignalService:
         """Commit a signal and tell it; a retry with the same key is the same signal."""
         check_scope(principal)
         draft = SignalInsert(wording.signal_type, wording.data, principal.subject, key)
-        event, counters = await self._store.write(lambda database: database.publish(draft, self._clock_ms()))
-        await self._tell(counters, event)
+        with self._committing():
+            event, counters = await self._store.write(lambda database: database.publish(draft, self._clock_ms()))
+            await self._tell(counters, event)
         return event
 
     async def update(self, principal: Principal, signal_id: int, changes: SignalChanges) -> Signal | None:
         """Commit what changes something, and tell that; ``None`` for a signal that is not there."""
         check_scope(principal)
-        done = await self._store.write(lambda database: database.update(signal_id, changes.data, self._clock_ms()))
-        if done is None:
-            return None
-        signal, event, counters = done
-        await self._tell(counters, event)
+        with self._committing():
+            done = await self._store.write(lambda database: database.update(signal_id, changes.data, self._clock_ms()))
+            if done is None:
+                return None
+            signal, event, counters = done
+            await self._tell(counters, event)
         return signal
 
     def listening(self) -> None:
         """Notifications come from now on: look at once, for none came before that."""
         self._is_listening = self._is_notified = True
-        self._news.set()
+        self._note(POSITION, math.inf)
 
     def not_listening(self) -> None:
         """None comes any more: look at once, and more often."""
         self._is_listening = self._is_notified = False
-        self._news.set()
+        self._note(POSITION, math.inf)
 
     def notified(self, notification: Notification) -> None:
         """Look at once, unless what was committed is known here."""
         self._is_notified = self._is_listening
         number = notification.number
-        if number is None or number > self._known().get(notification.kind, -1):
+        self._note(notification.kind, math.inf if number is None else number)
+
+    def _note(self, kind: str, number: float) -> None:
+        self._newest[kind] = max(number, self._newest.get(kind, 0))
+        if self._is_behind(self._newest):
             self._news.set()
+
+    def _is_behind(self, newest: Mapping[str, float]) -> bool:
+        known = self._known()
+        return any(number > known.get(kind, -1) for kind, number in newest.items())
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        self._commits += 1
+        try:
+            yield
+        finally:
+            self._commits -= 1
 
     async def run(self) -> None:
         """Watch the store until cancelled."""
         while True:
             was_woken = self._news.is_set()
-            self._news = trio.Event()  # before the look: a commit that it cannot see yet is looked for again
+            self._news, self._newest = trio.Event(), {}  # what a look cannot see yet is looked for again
             every_s = WATCH_EVERY_S
             try:
                 found = await self._look()
@@ -96,7 +118,19 @@ class SignalService:
                 self._is_notified &= was_woken or not found
                 every_s = LISTENING_EVERY_S if self._is_notified else WATCH_EVERY_S
             with trio.move_on_after(every_s):
-                await self._news.wait()
+                await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        """Wait for commits of others: who made one here is about to tell it, and needs no look."""
+        while True:
+            await self._news.wait()
+            newest = dict(self._newest)
+            if self._commits:
+                await trio.sleep(OWN_S)
+            if self._is_behind(newest):
+                return
+            if not self._is_behind(self._newest):
+                self._news = trio.Event()
 
     async def _look(self) -> bool:
         """Tell what the store has; whether there was anything new."""

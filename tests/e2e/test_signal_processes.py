@@ -31,7 +31,8 @@ SECRET = "a secret of thirty-two bytes, and more"
 ADMIN_TOKEN = "an-admin-token-of-sixteen"
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 UNREACHABLE = "ws://127.0.0.1:9"  # nobody wants prices here
-AT_ONCE_S = 0.5  # what is promised of a revocation; without notifications it would take up to two seconds
+REVOKED_S = 0.5  # what is promised
+AT_ONCE_S = 0.15  # looks alone took 200 to 360 ms; a notification takes a few
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_a_revocation_at_one_process_closes_sockets_at_the_other_at_once(
         took.append(there.closed[0] - began)
         assert processes[0].http.post("/api/vip/123", json={"days": 30}, headers=AS_ADMIN).status_code == 200
     _report("revocation", took)
-    assert statistics.median(took) < AT_ONCE_S
+    assert statistics.median(took) < REVOKED_S
     assert bystander.closed is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
@@ -174,6 +174,73 @@ async def test_a_notification_of_what_is_known_costs_no_look(
             service.notified(notification)
             await trio.testing.wait_all_tasks_blocked()
             assert looks == cost
+
+
+async def test_our_own_commit_is_told_by_who_made_it(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its notification is quicker than its answer: each signal cost a look, for which the next one waited."""
+    looks = 0
+    read, write = sqlite.counters, sqlite.publish
+
+    def counters() -> Counters:
+        nonlocal looks
+        looks += 1
+        return read()
+
+    def publish(draft: SignalInsert, now_ms: int) -> tuple[SignalEvent, Counters]:
+        done = write(draft, now_ms)
+        service.notified(Notification(POSITION, str(done[0].position)))
+        return done
+
+    async with _house(sqlite) as harness:
+        service = harness.services.service
+        service.listening()
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(sqlite, "counters", counters)
+        monkeypatch.setattr(sqlite, "publish", publish)
+        with harness.services.channel.subscribe(100) as place:
+            for number in range(10):
+                await service.publish(PRODUCER, _wording(number))
+            assert looks == 0
+            with trio.CancelScope() as scope:  # nobody tells it
+
+                def leave(database: SignalDatabase) -> object:
+                    scope.cancel()
+                    return database.publish(SignalInsert("mexc_dex", {"a": 1}, "p"), 0)
+
+                await harness.store.write(leave)
+                await trio.lowlevel.checkpoint()
+            began = trio.current_time()
+            assert await _positions(place, 11) == list(range(1, 12))
+            assert trio.current_time() - began < 0.1
+
+
+async def test_a_commit_of_others_is_told_beside_one_of_ours_that_takes_long(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours waits for the database; who was revoked elsewhere does not stay until it is over."""
+    async with _house(sqlite) as harness:
+        service = harness.services.service
+        service.listening()
+        await trio.sleep(0.1)
+        release, write = trio.Event(), harness.store.write
+
+        async def waits(change: Callable[[SignalDatabase], object]) -> object:
+            await release.wait()
+            return await write(change)
+
+        monkeypatch.setattr(harness.store, "write", waits)
+        heard = list[Vip]()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.publish, PRODUCER, _wording(1))
+            with harness.services.registry.user("123", heard.append):
+                await trio.testing.wait_all_tasks_blocked()
+                sqlite.revoke("123", 0)
+                service.notified(Notification(VIP, "1"))
+                await trio.sleep(0.1)
+                assert [vip.revoked for vip in heard] == [True]
+            release.set()
 
 
 async def test_an_order_to_disconnect_is_obeyed_where_the_socket_is(
