@@ -194,7 +194,7 @@ def _is_exposed() -> bool:
 async def _run_signal_service(signals: SignalServices, serving: trio.Event) -> None:
     """Run the signal service; its first look at the store loads a database, for which prices do not wait."""
     await serving.wait()
-    await signals.service.run()
+    await signals.run()
 
 
 class _Source(msgspec.Struct, frozen=True):

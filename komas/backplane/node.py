@@ -213,7 +213,7 @@ class Node:
                     await trio.sleep(LOOK_S)
                     continue
             try:
-                got = await self.store.acquire(self.options.name, self.options.lease_s)
+                got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)
             except BackplaneError as error:
                 self.reason = str(error)
                 await trio.sleep(AGAIN_S[1])

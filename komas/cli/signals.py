@@ -1,6 +1,6 @@
 """Commands of the signal service: ``komas token``, ``komas vip`` and ``komas signal``. They open the store themselves.
 
-A server that runs on the same store notices within a second.
+A server that runs on the same store notices within a second, on PostgreSQL at once.
 """
 
 from __future__ import annotations

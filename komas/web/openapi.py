@@ -580,7 +580,14 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _object(disconnected=_TEXT),
             controls="all",
             parameters=(_path("session", _TEXT),),
-            others={"404": _problem("there is no such session; it may have ended")},
+            others={
+                "202": {
+                    **_answer(_object(passed_on=_TEXT), "application/json"),
+                    "description": "it is no session of this process; the others on the same database were asked",
+                },
+                "404": _problem("there is no such session; it may have ended"),
+                **_STORE,
+            },
         )
     },
     "/api/admin/readers": {

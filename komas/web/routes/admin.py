@@ -76,10 +76,11 @@ def admin(services: Services) -> Blueprint:
 
     @routes.delete("/sessions/<session>")
     async def disconnect(session: str) -> Response:
-        found = registry.sessions.get(session)
-        if found is None:
+        is_disconnected = await services.signals.disconnect(session)
+        if is_disconnected is None:
+            return json_response({"passed_on": session}, 202)
+        if not is_disconnected:
             raise ProblemError(404, "there is no such session; it may have ended")
-        found.disconnect()
         return json_response({"disconnected": session})
 
     @routes.get("/readers")
