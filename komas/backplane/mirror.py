@@ -265,8 +265,11 @@ class Mirror:
         self._deliver(stream, envelopes)
 
     def _deliver(self, stream: Stream, envelopes: list[Envelope]) -> None:
-        if envelopes:
-            self._hub.deliver(stream, envelopes)
+        if not envelopes:
+            return
+        if self.is_log_unfinished and envelopes[-1].sequence is not None:
+            self._hub.cut()  # what is written again comes stream by stream, and not in the order of readers of many
+        self._hub.deliver(stream, envelopes)
 
     def _declare(self, stream: Stream, first: int, last: int) -> None:
         gap = Gap(stream=stream.name, first=first, last=last, reason=MISSED)

@@ -125,10 +125,10 @@ class Node:
         another life, once all is read that the log has. Before the name of this life was read, no place can be judged,
         and none can be given: so it is waited for by readers without a place (``None``), too.
         """
-        if place is not None and self._hub.has_passed(stream, place):
+        if place is not None and self._is_whole() and self._hub.has_passed(stream, place):
             return True
         with trio.move_on_after(BARRIER_S):
-            while not self.mirror.has_life:
+            while not self._is_whole():
                 await self.mirror.moved.park()
             if place is None:
                 return True
@@ -138,10 +138,14 @@ class Node:
                 return False
             while newest is not None and (self.mirror.cursor is None or self.mirror.cursor < newest):
                 await self.mirror.moved.park()
-            while self._is_ahead(place, stream):
+            while self._is_ahead(place, stream) or not self._is_whole():
                 await self.mirror.moved.park()
             return True
         return False
+
+    def _is_whole(self) -> bool:
+        """Whether the name of the log's life is known, and it is not in the middle of being written again."""
+        return self.mirror.has_life and not self.mirror.is_log_unfinished
 
     def _is_ahead(self, place: StreamPosition, stream: Stream | None) -> bool:
         """Whether a place is one of this life, and beyond what was read here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -77,7 +78,7 @@ def kept(hub: SharedHub) -> list[int | str]:
     return items
 
 
-def read_all(hub: SharedHub, mirror: Mirror, entries: Iterable[Entry]) -> None:
+def read_all(mirror: Mirror, entries: Iterable[Entry]) -> None:
     """Let a mirror read entries."""
     for entry in entries:
         mirror.take(entry)
@@ -131,8 +132,8 @@ async def test_what_an_epoch_in_place_of_another_leaves_out_is_declared() -> Non
     mirror = Mirror(hub, read_event)
     first, first_data = events("old", [1, 2, 3], 1)
     then, then_data = events("new", [7, 8], 10)
-    read_all(hub, mirror, [log.term(1, None), log.entry(Opened(key_of(BTC), "old")), log.entry(first, data=first_data)])
-    read_all(hub, mirror, [log.entry(Opened(key_of(BTC), "new")), log.entry(then, data=then_data)])
+    read_all(mirror, [log.term(1, None), log.entry(Opened(key_of(BTC), "old")), log.entry(first, data=first_data)])
+    read_all(mirror, [log.entry(Opened(key_of(BTC), "new")), log.entry(then, data=then_data)])
     assert kept(hub) == ["4..6", 7, 8]
 
 
@@ -142,8 +143,8 @@ async def test_what_an_epoch_in_place_of_another_repeats_is_dropped() -> None:
     mirror = Mirror(hub, read_event)
     first, first_data = events("old", [1, 2, 3], 1)
     then, then_data = events("new", [2, 3, 4], 10)
-    read_all(hub, mirror, [log.term(1, None), log.entry(Opened(key_of(BTC), "old")), log.entry(first, data=first_data)])
-    read_all(hub, mirror, [log.entry(Opened(key_of(BTC), "new")), log.entry(then, data=then_data)])
+    read_all(mirror, [log.term(1, None), log.entry(Opened(key_of(BTC), "old")), log.entry(first, data=first_data)])
+    read_all(mirror, [log.entry(Opened(key_of(BTC), "new")), log.entry(then, data=then_data)])
     assert kept(hub) == [4]
 
 
@@ -163,7 +164,7 @@ def old_leader() -> tuple[Mirror, SharedHub]:
     mirror = Mirror(hub, read_event)
     record, data = events("e", [1, 2, 3], 5)
     opened = log.entry(Opened(key_of(BTC), "e"))
-    read_all(hub, mirror, [log.term(1, None), opened, log.entry(record, data=data)])
+    read_all(mirror, [log.term(1, None), opened, log.entry(record, data=data)])
     return mirror, hub
 
 
@@ -174,7 +175,7 @@ async def test_a_process_that_begins_with_a_log_written_again_declares_no_gap() 
     entries = [log.term(9, None), *facts_of(mirror, hub, log)]
     fresh_hub = SharedHub()
     fresh = Mirror(fresh_hub, read_event)
-    read_all(fresh_hub, fresh, entries)
+    read_all(fresh, entries)
     assert kept(fresh_hub) == [1, 2, 3]
     gap, cursor = fresh_hub.open_streams.by_stream[BTC].history.recover_publication(5)
     assert gap is None
@@ -203,11 +204,29 @@ async def test_a_history_that_is_written_again_leaves_what_is_known_as_it_is() -
     """Others know all of it already."""
     mirror, hub = old_leader()
     log = Log(9)
-    read_all(hub, mirror, [log.term(9, None), *facts_of(mirror, hub, log)])
+    read_all(mirror, [log.term(9, None), *facts_of(mirror, hub, log)])
     assert kept(hub) == [1, 2, 3]
     assert hub.publication == 7
     mirror.take(log.entry(Kept(key_of(BTC), "e", 6)))
     assert hub.open_streams.by_stream[BTC].history.recover_publication(5)[0] is None
+
+
+async def test_who_reads_where_a_log_is_written_again_comes_back() -> None:
+    """It comes stream by stream: a reader of many streams that was cut off in the middle lost what came before."""
+    mirror, hub = old_leader()
+    log = Log(9)
+    first, *rest = facts_of(mirror, hub, log)
+    other_hub = SharedHub()
+    other = Mirror(other_hub, read_event)
+    record, data = events("e", [1], 5)
+    behind = Log()
+    read_all(other, [behind.term(1, None), behind.entry(Opened(key_of(BTC), "e")), behind.entry(record, data=data)])
+    with other_hub.subscribe([BTC]) as subscription:
+        read_all(other, [log.term(9, None), first, *rest])
+        with trio.fail_after(1), contextlib.suppress(trio.EndOfChannel):
+            while True:
+                await subscription.receive()
+    assert kept(other_hub) == [1, 2, 3]
 
 
 def wanting(node: str) -> ClusterInterest:
