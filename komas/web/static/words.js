@@ -1,4 +1,4 @@
-// What the page says, in the reader's language: t("again", { s: "3 s" }), plurals by {n}, ages and times of day.
+// What the page says, in the reader's language: t("tryingIn", { s: "3 s" }), plurals by {n}, ages and times of day.
 import { age as ageOf } from "./digits.js";
 import { settings } from "./store.js";
 
