@@ -183,6 +183,7 @@ class State:
         self.signals = [signal(number) for number in range(1, 25)]
         self.is_away = False
         self.stale: set[str] = set()
+        self.quiet: set[str] = set()  # symbols that do not trade: they have candles only
         self.gap: str | None = None
         self.exchange: tuple[str, str] | None = None
         self.close: tuple[int, str] | None = None
@@ -515,6 +516,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if is_new:
                 refusal = {"state": "connected", "reason": f"{symbol.upper()} is not a symbol", "stream": stream}
                 self.send("status", json.dumps(refusal))
+        elif symbol.upper() in self.state.quiet and not suffix.startswith("kline"):
+            return
         elif symbol.upper() not in self.state.stale and (is_new or (beat + len(symbol)) % EVERY.get(suffix, 10) == 0):
             for kind, event in one.events(suffix, now_ms(), history, is_new=is_new):
                 self.data(kind, event, stream, f"fake-{now_ms()}" if kind == "trade" else "")

@@ -8,6 +8,7 @@ import { SignalList } from "./signals.js";
 const ROOT = new URL("..", import.meta.url);
 const CHECK_MS = 1000;
 const HIDDEN_MS = 10_000; // for so long a hidden tab keeps its streams
+const GAPS = 100; // of the newest, to be looked at again
 const SILENT_MS = 15_000; // a tab says something every 5 s,
 const SILENT_HIDDEN_MS = 180_000; // but the timers of a hidden one are slowed down to one a minute
 
@@ -54,6 +55,7 @@ const state = {
   lastEventAt: /** @type {number | null} */ (null),
   reconnects: 0,
   gaps: 0,
+  gapList: /** @type {import("./feed.js").Gap[]} */ ([]), // newest first
   lagged: 0,
   exchange: /** @type {Record<string, unknown>} */ ({}),
   simulated: /** @type {boolean | null} */ (null),
@@ -99,7 +101,7 @@ function take(name, text) {
   if (name === "status" && !stream) state.exchange = { ...state.exchange, [notice.market ?? ""]: notice };
   else if (name === "status") note(stream, "refused", text);
   else note(stream, name, text);
-  if (name === "gap" && !notice.filled) state.gaps += 1;
+  if (name === "gap" && !notice.filled) declare(notice);
   if (name === "lagged") state.lagged += notice.dropped;
   if (name === "health") {
     const { [stream]: _, ...others } = unhealthy;
@@ -107,6 +109,13 @@ function take(name, text) {
     if (notice.health !== "live") unhealthy[stream] = { health: notice.health, reason: notice.reason ?? null };
   }
   tell();
+}
+
+/** The same range again, after a reconnect, is the same gap. @param {import("./feed.js").Gap} gap */
+function declare({ stream, from, to, reason }) {
+  const others = state.gapList.filter((gap) => gap.stream !== stream || gap.from !== from || gap.to !== to);
+  if (others.length === state.gapList.length) state.gaps += 1;
+  state.gapList = [{ stream, from, to, reason, at: Date.now() }, ...others].slice(0, GAPS);
 }
 
 /** Tell every tab the state, soon, and once. */
