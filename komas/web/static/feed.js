@@ -27,7 +27,7 @@ const PING_MS = 5000;
  * @property {Record<string, { health: string, reason: string | null }>} unhealthy
  * @property {number} reconnects
  * @property {number} gaps
- * @property {Gap[]} gapList newest first
+ * @property {Gap[]} ownGaps newest last
  * @property {number} lagged
  * @property {Record<string, { state: string, reason: string | null, retry_in_s: number | null }>} exchange
  * @property {boolean | null} simulated
@@ -53,7 +53,7 @@ const IDLE = {
   unhealthy: {},
   reconnects: 0,
   gaps: 0,
-  gapList: [],
+  ownGaps: [],
   lagged: 0,
   exchange: {},
   simulated: null,

@@ -8,7 +8,7 @@ import { SignalList } from "./signals.js";
 const ROOT = new URL("..", import.meta.url);
 const CHECK_MS = 1000;
 const HIDDEN_MS = 10_000; // for so long a hidden tab keeps its streams
-const GAPS = 100; // of the newest, to be looked at again
+const OWN_GAPS = 50; // that are kept, to be listed
 const SILENT_MS = 15_000; // a tab says something every 5 s,
 const SILENT_HIDDEN_MS = 180_000; // but the timers of a hidden one are slowed down to one a minute
 
@@ -55,7 +55,8 @@ const state = {
   lastEventAt: /** @type {number | null} */ (null),
   reconnects: 0,
   gaps: 0,
-  gapList: /** @type {import("./feed.js").Gap[]} */ ([]), // newest first
+  /** Those that were declared to this page, the newest last. */
+  ownGaps: /** @type {import("./feed.js").Gap[]} */ ([]),
   lagged: 0,
   exchange: /** @type {Record<string, unknown>} */ ({}),
   simulated: /** @type {boolean | null} */ (null),
@@ -112,10 +113,10 @@ function take(name, text) {
 }
 
 /** The same range again, after a reconnect, is the same gap. @param {import("./feed.js").Gap} gap */
-function declare({ stream, from, to, reason }) {
-  const others = state.gapList.filter((gap) => gap.stream !== stream || gap.from !== from || gap.to !== to);
-  if (others.length === state.gapList.length) state.gaps += 1;
-  state.gapList = [{ stream, from, to, reason, at: Date.now() }, ...others].slice(0, GAPS);
+function declare({ stream, from = null, to = null, reason = null }) {
+  const others = state.ownGaps.filter((gap) => gap.stream !== stream || gap.from !== from || gap.to !== to);
+  if (others.length === state.ownGaps.length) state.gaps += 1;
+  state.ownGaps = [...others, { at: Date.now(), stream, from, to, reason }].slice(-OWN_GAPS);
 }
 
 /** Tell every tab the state, soon, and once. */

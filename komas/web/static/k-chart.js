@@ -121,7 +121,7 @@ class Chart extends HTMLElement {
   begin() {
     this.candles = new Candles(looking.interval);
     const name = stream(looking.symbol, `kline_${looking.interval}`);
-    for (const gap of feed.state.gapList) if (gap.stream === name) this.candles.declare(gap);
+    for (const gap of feed.state.ownGaps) if (gap.stream === name) this.candles.declare(gap);
     this.failure = null;
     this.isLoading = this.isAtStart = false;
     this.pointed = null;
@@ -458,7 +458,7 @@ class Chart extends HTMLElement {
   nextGap() {
     const gaps = [...(this.shownGaps ?? [])].sort((a, b) => a.ms - b.ms);
     if (!gaps.length) {
-      const n = feed.state.gapList.length;
+      const n = feed.state.ownGaps.length;
       return n ? toast(t("gapElsewhere", { n }), { label: t("show"), act: showGaps }) : toast(t("gapNone"));
     }
     this.toGap(gaps.find(({ ms }) => ms > (this.gapAt ?? Number.NEGATIVE_INFINITY)) ?? gaps[0]);

@@ -10,11 +10,11 @@ const BLOCKED = /\b451\b|restricted location|region/i;
 const PAUSED = /\b(418|429)\b|too many requests|banned/i;
 
 const HEALTH = {
-  live: "healthLive",
-  quiet: "healthQuiet",
-  stale: "healthStale",
-  recovering: "healthRecovering",
-  pending: "healthPending",
+  live: "hLive",
+  quiet: "hQuiet",
+  stale: "hStale",
+  recovering: "hRecovering",
+  pending: "hPending",
 };
 const DOUBTFUL = new Set(["stale", "recovering"]);
 const OLD = new Set(["noNet", "offline", "again", "exchange", "region", "limit"]);
@@ -175,7 +175,7 @@ class Health extends HTMLElement {
         make("dd", { class: isKnown || !ofServer.has(name) ? null : "old" }, text),
       ]),
     );
-    this.listGaps(state.gapList);
+    this.listGaps(state.ownGaps);
   }
 
   /** Written anew only when it is another list: one of its buttons may have the focus. */
@@ -192,7 +192,7 @@ class Health extends HTMLElement {
         make("span", {}, make("b", {}, gapName(gap)), ` ${gapText(gap)}`),
         make("button", { type: "button", class: "btn small", onclick: () => goToGap(gap) }, t("show")),
       );
-    place.querySelector("ul").replaceChildren(...gaps.map(row));
+    place.querySelector("ul").replaceChildren(...gaps.toReversed().map(row));
   }
 }
 
