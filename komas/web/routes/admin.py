@@ -10,6 +10,7 @@ from quart import Blueprint, Response, request
 
 from komas.model.codec import iso_ms
 from komas.web import params
+from komas.web.audit import concerns
 from komas.web.problems import ProblemError
 from komas.web.routes.control import json_response
 from komas.web.routes.signals_rest import VipBody, vip_body
@@ -79,6 +80,7 @@ def admin(services: Services) -> Blueprint:
         found = registry.sessions.get(session)
         if found is None:
             raise ProblemError(404, "there is no such session; it may have ended")
+        concerns(user=str(found.user_id))
         found.disconnect()
         return json_response({"disconnected": session})
 

@@ -17,8 +17,9 @@ from komas.signals.entitlements import is_vip
 from komas.signals.service import check_scope
 from komas.signals.tokens import SCOPE_PUBLISH
 from komas.signals.validation import check_key, read_changes, read_new_signal
-from komas.web import params
+from komas.web import audit, params
 from komas.web.access import Caller
+from komas.web.audit import concerns, known_as
 from komas.web.bearer import bearer_of
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import JSON, body_of, json_response
@@ -56,7 +57,9 @@ def publish(services: Services) -> Blueprint:
     async def create_signal() -> Response:
         principal = await _publisher(services)
         wording = read_new_signal(await body_of(request), services.settings.signal_types)
+        concerns(type=wording.signal_type)
         event = await service.publish(principal, wording, check_key(request.headers.get("Idempotency-Key")))
+        concerns(signal=event.signal_id)
         body = {"id": event.signal_id, "signal_type": event.signal_type, "data": event.data}
         return _respond(body, HTTPStatus.CREATED)
 
@@ -101,6 +104,7 @@ def vips(services: Services) -> Blueprint:
     @routes.post("/<path:user_id>")
     async def grant(user_id: str) -> Response:
         subject, days = _subject(user_id), _days(await body_of(request))
+        concerns(days=days)
         return json_response(vip_body(subject, await members.grant(subject, days), now_s()))
 
     @routes.delete("/<path:user_id>")
@@ -124,8 +128,10 @@ def _respond(body: object, status: int = HTTPStatus.OK) -> Response:
 async def _publisher(services: Services) -> Principal:
     """Who publishes: a producer, by its token, or the administrator."""
     if services.access.is_admin(Caller.of(request.scope, request.headers)):
+        known_as(audit.ADMINISTRATOR)
         return ADMINISTRATOR
     principal = await _principal(services)
+    known_as(f"user {principal.subject}")
     check_scope(principal)
     return principal
 
