@@ -44,7 +44,16 @@ _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _PROVEN_OTHERWISE: Final = frozenset({"publish", "multiplex"})
 # By what was routed: several ways of writing a path lead to it.
 _PROTECTED = frozenset(
-    {"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.vips", "admin.gaps", "debug.tasks"}
+    {
+        "ops.logs_today",
+        "vips.show",
+        "admin.sessions",
+        "admin.readers",
+        "admin.vips",
+        "admin.signals",
+        "admin.gaps",
+        "debug.tasks",
+    }
 )
 
 

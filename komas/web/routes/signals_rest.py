@@ -80,10 +80,12 @@ def publish(services: Services) -> Blueprint:
             principal, await services.signals.vips.known(principal.subject), services.signals.clock_ms() / 1000
         ):
             raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
-        since_id = params.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST)
-        limit = params.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
-        settings = services.settings
-        wanted = params.read_signal_filter(request.args, settings.signal_types, settings.max_symbols)
+        given, settings = request.args, services.settings
+        since_id, limit, wanted = params.together(
+            lambda: params.read_count(given.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST),
+            lambda: params.read_count(given.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE),
+            lambda: params.read_signal_filter(given, settings.signal_types, settings.max_symbols),
+        )
         # Read before the page: what is not on an empty one, up to there, was left out by the filter.
         newest_id, found = await services.signals.store.read(
             lambda database: (database.newest_signal_id(), database.signals_after(since_id, limit, wanted=wanted))
