@@ -73,7 +73,7 @@ class AuditTrail:
                 self._traffic.admin_actions[str(action)] += 1
             log_done(str(action), self._facts(who, "done" if is_done else f"not done: {problem}", status))
         elif (left_out := self._log_limit.due(trio.current_time())) is not None:
-            facts = self._facts(who or "nobody who is known", f"refused: {problem}", status)
+            facts = self._facts(who or "an unknown caller", f"refused: {problem}", status)
             log_refused(action or f"read {request.endpoint}", {**facts, "not_logged": left_out})
 
     def note_left(self) -> None:

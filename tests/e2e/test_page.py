@@ -480,7 +480,9 @@ def test_signals_that_were_seen_are_new_no_more(chromium: Browser, server: tuple
 def test_connecting_keeps_the_keyboard_in_its_place(chromium: Browser, server: tuple[str, State]) -> None:
     """The form goes, and what had the focus with it: it was on the body then."""
     url, _ = server
-    with showing_page(chromium, f"{url}#signals") as page:
+    with showing_page(chromium, url) as page:
+        page.locator("k-dock .empty button").click()
+        expect(page.locator("#token")).to_be_focused()
         page.locator("#token").fill(a_token())
         page.keyboard.press("Enter")
         expect(page.locator("k-access h2").first).to_be_focused()

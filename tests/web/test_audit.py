@@ -97,7 +97,7 @@ async def test_refused_attempts_are_recorded_once_a_minute(
             "admin action refused: grant",
             0,
         )
-        assert (refused["by"], refused["user"], refused["status"]) == ("nobody who is known", "7", 401)
+        assert (refused["by"], refused["user"], refused["status"]) == ("an unknown caller", "7", 401)
         assert done["event"] == "admin action: revoke"
         await trio.sleep(COMPLAIN_EVERY_S)
         assert await _do(harness, "GET", "/api/logs/today", token="wrong") == 401

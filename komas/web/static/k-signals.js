@@ -173,7 +173,10 @@ class Dock extends HTMLElement {
       const id = event.target.closest("tr")?.dataset.id;
       if (id) showSignal(id);
     });
-    this.note.lastElementChild.addEventListener("click", () => document.getElementById("token")?.focus());
+    this.note.lastElementChild.addEventListener("click", () => {
+      look({ view: "signals" }); // before the focus: what is hidden takes none
+      document.getElementById("token").focus();
+    });
     feed.onSignals((_, changed = []) => this.paint(changed));
     onWords(() => this.paint());
     every(1_000, () => this.paint());

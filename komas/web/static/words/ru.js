@@ -195,7 +195,7 @@ export default {
   soundOff: "Звук выключен",
   changed: "изменён {age} назад",
   changedNow: "изменён только что",
-  tokenAsk: "Вставьте токен для сигналов",
+  tokenAsk: "Вставьте токен, чтобы видеть сигналы",
   tokenLabel: "Токен VIP",
   tokenGo: "Подключиться",
   tokenOther: "Другой токен",
