@@ -391,6 +391,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.answer('{"status":503,"detail":"the store of signals is away"}', 503)
                 return
             bodies[path] = self.vips(query.get("after", ""), int(query["limit"]))
+        if path == "/api/admin/signals":
+            if self.state.is_store_away:
+                self.answer('{"status":503,"detail":"the store of signals is away"}', 503)
+                return
+            bodies[path] = self.newest(int(query.get("before_id", 2**53)), int(query["limit"]))
         if path.startswith("/api/vip/"):
             bodies[path] = {
                 "user_id": path.rsplit("/", maxsplit=1)[-1],
@@ -402,6 +407,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer('{"status":404,"detail":"no such place"}', 404)
             return
         self.answer(json.dumps(bodies[path]))
+
+    def newest(self, before: int, limit: int) -> dict[str, object]:
+        """A page of signals, newest first."""
+        rows = [
+            {"id": number, "created_at": str(one["data"]["created_at"]), **one}  # type: ignore[index]
+            for number, one in reversed(list(enumerate(self.state.signals, 1)))
+            if number < before
+        ][:limit]
+        return {"count": len(rows), "signals": rows, "next_before_id": rows[-1]["id"] if rows else None}
 
     def vips(self, after: str, limit: int) -> dict[str, object]:
         """A page of those whose VIP was granted or revoked."""

@@ -31,6 +31,8 @@ COLORS = """() => {
   return [...new Set(shown.map((node) => getComputedStyle(node).color))];
 }"""
 
+COLOR_OF = "(selector) => getComputedStyle(document.querySelector(selector)).color"
+
 FROM_NEWEST = """() => {
   const { chart, candles } = document.querySelector("k-chart");
   return chart.timeScale().getVisibleLogicalRange().to - (candles.times.length - 1);
@@ -226,13 +228,13 @@ def test_an_exchange_that_cannot_be_reached_is_named(chromium: Browser, server: 
 @pytest.mark.parametrize(
     ("code", "reason", "said"),
     [
-        (1008, "Unauthorized", "1008: token wrong or over"),
+        (1008, "Unauthorized", "1008: the token is wrong or has expired"),
         (1008, "VIP subscription required", "1008: VIP ended"),
         (1008, "Disconnected by an administrator", "1008: an administrator disconnected you"),
         (1008, "Invalid request", "1008: page and server disagree"),
         (1008, "Origin not allowed", "cors_origins"),
-        (1001, "Server shutting down", "1001: server restarts"),
-        (1013, "Try again later", "1013: too busy or too slow"),
+        (1001, "Server shutting down", "1001: the server is restarting"),
+        (1013, "Try again later", "1013: the server is too busy"),
         (1011, "Internal error", "1011: error in komas"),
     ],
 )
@@ -333,6 +335,164 @@ def test_an_administrator_publishes_and_revokes(chromium: Browser, server: tuple
         assert state.posted[-1][:2] == ("DELETE", "/api/vip/123")
 
 
+def test_any_signal_can_be_changed(chromium: Browser, server: tuple[str, State]) -> None:
+    """Chosen from the list, by keyboard: only what is written anew is sent. It was the last published one alone."""
+    url, state = server
+    state.signals[9]["data"] |= {"coin_name": "OLD", "position": "SHORT", "spread": 5}  # type: ignore[operator]
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}) as page:
+        page.locator(".choose").get_by_role("button", name="Older").press("Enter")
+        page.get_by_role("button", name="Change signal 4").press("Enter")
+        page.locator(".choose").get_by_role("button", name="Newer").press("Enter")
+        page.get_by_role("button", name="Change signal 10").press("Enter")
+        expect(page.locator(".publish h2")).to_be_focused()
+        expect(page.locator(".publish h2")).to_have_text("Change signal 10")
+        expect(page.locator("[name=coin_name]")).to_have_value("OLD")
+        expect(page.locator("[name=position]")).to_have_value("SHORT")
+        update = page.get_by_role("button", name="Update 10")
+        update.press("Enter")
+        expect(page.locator(".publish .wrong", has_text="Nothing was changed")).to_be_visible()
+        assert state.posted == []
+        page.locator("[name=spread]").fill("9.5000")
+        page.keyboard.press("Enter")
+        expect(page.locator("#toast")).to_contain_text("Signal 10 updated")
+        assert state.posted == [("PATCH", "/api/signals/10", '{"data": {"spread": 9.5000}}')]
+        page.locator("#language").click()
+        expect(page.get_by_role("button", name="Изменить 10")).to_be_visible()
+        expect(page.locator(".publish h2")).to_have_text("Изменить сигнал 10")
+        page.get_by_role("button", name="Новый сигнал").click()
+        expect(page.locator(".publish h2")).to_have_text("Опубликовать сигнал")
+        expect(page.locator("[name=coin_name]")).to_be_focused()
+        expect(page.locator("[name=coin_name]")).to_have_value("")
+
+
+def test_another_language_leaves_no_words_of_the_old_one(chromium: Browser, server: tuple[str, State]) -> None:
+    """What was said for a moment's reason, too, also while the server is away."""
+    url, state = server
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}, faults=True) as page:
+        page.locator(".vip [name=user]").fill("123")
+        page.get_by_role("button", name="Revoke and disconnect").click()
+        page.locator("dialog[open] .danger").click()
+        expect(page.locator(".vip [role=status]")).to_contain_text("123 revoked")
+        page.locator(".publish .primary").click()
+        expect(page.locator(".publish .wrong:visible")).to_have_text("Which coin is it about?")
+        expect(page.locator(".who tbody tr").first).to_contain_text("user 55")
+        page.locator("#language").click()
+        expect(page.locator(".vip [role=status]")).to_have_text("123: VIP отозван")
+        expect(page.locator(".publish .wrong:visible")).to_have_text("Укажите монету")
+        expect(page.locator(".who tbody tr").first).to_contain_text("пользователь 55")
+        state.is_away = True
+        page.locator("#language").click()
+        expect(page.locator(".who tbody tr").first).to_contain_text("user 55")
+
+
+def test_what_an_administrator_sees_is_grey_when_it_is_old(chromium: Browser, server: tuple[str, State]) -> None:
+    """With the moment that it is of: it looked like the present."""
+    url, state = server
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}, faults=True) as page:
+        as_of = page.locator(".sum div", has_text="As of")
+        expect(as_of).to_contain_text(re.compile(r"\d\d:\d\d:\d\d"), timeout=PATIENCE_MS)
+        fresh = page.evaluate(COLOR_OF, ".who td span")
+        state.is_away = True
+        expect(as_of).to_contain_text("no answer for", timeout=PATIENCE_MS)
+        assert page.evaluate(COLOR_OF, ".who td span") != fresh
+        state.is_away = False
+        expect(as_of).not_to_contain_text("no answer for", timeout=PATIENCE_MS)
+
+
+def test_every_gap_that_was_declared_is_in_the_list(chromium: Browser, server: tuple[str, State]) -> None:
+    """Also what this page alone was told: the top bar counted it, and the list had none."""
+    url, state = server
+    state.gap = json.dumps({"stream": "btcusdt@kline_1m", "from": 7, "to": 9, "reason": None, "filled": False})
+    with showing_page(chromium, url, tokens={"admin": ADMIN_TOKEN}) as page:
+        expect(page.locator(".health .more")).to_contain_text("1 gap", timeout=PATIENCE_MS)
+        page.locator("#tab-admin").click()
+        own = page.locator(".gaps tbody tr", has_text="this page only")
+        expect(own).to_have_count(1, timeout=PATIENCE_MS)
+        expect(own).to_contain_text("btcusdt@kline_1m")
+        expect(own).to_contain_text("no reason given")
+        expect(page.locator(".gaps .note")).to_contain_text("this page only", ignore_case=True)
+
+
+def test_nothing_of_an_administrators_tables_is_beyond_the_edge_of_a_phone(
+    chromium: Browser, server: tuple[str, State]
+) -> None:
+    """Rows are cards there; each value has its column's name, and a screen reader still finds a table."""
+    url, _ = server
+    with showing_page(chromium, f"{url}#admin", size=(390, 844), tokens={"admin": ADMIN_TOKEN}) as page:
+        expect(page.locator(".who tbody tr").first).to_be_visible(timeout=PATIENCE_MS)
+        for place in page.locator(".admin .scroll:visible").all():
+            assert place.evaluate("(place) => place.scrollWidth - place.clientWidth") <= 0
+        button = page.locator(".who").get_by_role("button", name="Disconnect").first
+        box = button.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+        assert page.locator(".who").get_by_role("cell").first.get_attribute("data-name") == "User"
+
+
+def test_a_field_with_an_error_stays_beside_its_neighbour(chromium: Browser, server: tuple[str, State]) -> None:
+    """The other one was stretched to the height of both."""
+    url, _ = server
+    with showing_page(chromium, f"{url}#admin", tokens={"admin": ADMIN_TOKEN}) as page:
+        page.locator(".publish .primary").click()
+        expect(page.locator("[name=coin_name]")).to_have_attribute("aria-invalid", "true")
+        one, other = (page.locator(f"[name={name}]").bounding_box() for name in ("signal_type", "coin_name"))
+        assert one is not None
+        assert other is not None
+        assert (one["y"], one["height"]) == (other["y"], other["height"])
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_signal_is_shown_in_the_readers_words(chromium: Browser, server: tuple[str, State], width: int) -> None:
+    """With its type and a moment of this computer's clock; on a phone it is brought into view, and back."""
+    url, _ = server
+    settings: dict[str, object] = {"language": "ru"}
+    with showing_page(
+        chromium, f"{url}#signals", size=(width, 844), settings=settings, tokens={"signals": a_token()}
+    ) as page:
+        row = page.locator("k-signals tr.pick").nth(2)
+        row.click(timeout=PATIENCE_MS)
+        detail = page.locator("k-access section").last
+        expect(detail).to_be_in_viewport()
+        expect(detail.locator("dt")).to_have_text(
+            ["Тип", "Монета", "Позиция", "Спред, %", "Цена, mexc spot", "Опубликован"]
+        )
+        expect(detail.locator("dd").last).to_have_text(re.compile(r"\d{4} \S+, \d\d:\d\d:\d\d [A-Z]+.*, .* назад"))
+        if width == 390:
+            expect(detail.locator("h2")).to_be_focused()
+        detail.get_by_role("button", name="Закрыть").click()
+        expect(detail).to_be_hidden()
+        expect(row).to_be_focused()
+
+
+def test_signals_that_were_seen_are_new_no_more(chromium: Browser, server: tuple[str, State]) -> None:
+    """Whatever else comes meanwhile: each event began the wait anew."""
+    url, state = server
+    with showing_page(chromium, url, tokens={"signals": a_token()}) as page:
+        expect(page.locator("k-dock tbody tr").first).to_be_visible(timeout=PATIENCE_MS)
+        state.signals.append(signal(len(state.signals) + 1))
+        badge = page.locator("#tab-signals .count")
+        expect(badge).to_be_visible(timeout=PATIENCE_MS)
+        page.locator("#tab-signals").click()
+        ticking = "setInterval(() => document.querySelector('k-signals').take(null, []), 500)"
+        page.evaluate(ticking)
+        expect(badge).to_be_hidden(timeout=8_000)
+
+
+def test_connecting_keeps_the_keyboard_in_its_place(chromium: Browser, server: tuple[str, State]) -> None:
+    """The form goes, and what had the focus with it: it was on the body then."""
+    url, _ = server
+    with showing_page(chromium, url) as page:
+        page.locator("k-dock .empty button").click()
+        expect(page.locator("#token")).to_be_focused()
+        page.locator("#token").fill(a_token())
+        page.keyboard.press("Enter")
+        expect(page.locator("k-access h2").first).to_be_focused()
+        page.locator("#tab-admin").click()
+        page.locator(".gate input").fill(ADMIN_TOKEN)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("searchbox", name="User or address")).to_be_focused()
+
+
 def test_an_administrator_reads_the_list_of_vips(chromium: Browser, server: tuple[str, State]) -> None:
     """Page by page, with until when; each is revoked or granted from there, by keyboard; ids are text."""
     url, state = server
@@ -345,7 +505,7 @@ def test_an_administrator_reads_the_list_of_vips(chromium: Browser, server: tupl
         expect(rows.first).to_contain_text("<b>z</b>&amp;")
         page.locator(".vip").get_by_role("button", name="More").press("Enter")
         expect(rows).to_have_count(2)
-        expect(rows.nth(0)).to_contain_text("over: ")
+        expect(rows.nth(0)).to_contain_text("expired: ")
         expect(rows.nth(1)).to_contain_text("revoked")
         page.get_by_role("button", name="Grant VIP to z-revoked").press("Enter")
         page.get_by_role("button", name="Revoke z-revoked and disconnect").press("Enter")

@@ -18,6 +18,7 @@ from komas.model.market import BOOK_LEVELS_ASKED, Depth, FeedState, Health
 from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
+from komas.web.audit import concerns
 from komas.web.limits import REST
 from komas.web.markets import Market
 from komas.web.problems import FieldError, ProblemError, from_venue, invalid
@@ -149,6 +150,7 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     @routes.post("/subscribe")
     async def subscribe() -> Response:
         asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
+        concerns(streams=_names(asked))
         streams = asked.streams if asked.every is None else await _every(services, asked.every)
         await _pin(services, streams)
         names = [stream.name for stream in streams]
@@ -157,6 +159,7 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     @routes.post("/unsubscribe")
     async def unsubscribe() -> Response:
         asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
+        concerns(streams=_names(asked))
         if asked.every is not None:
             pinned = list(services.markets.with_kind(asked.every).symbol_tracker.unfollow(asked.every))
         else:
@@ -179,6 +182,10 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     async def streams() -> Response:
         is_small = len(services.hub.interest) <= SLICE
         return _json(await (_streams(services) if is_small else all_streams.get()))
+
+
+def _names(asked: params.SubscribeRequest) -> list[str]:
+    return [f"*@{asked.every}"] if asked.every is not None else [stream.name for stream in asked.streams]
 
 
 async def _prices(services: Services, symbols: Sequence[str] | None) -> bytes:
@@ -234,6 +241,7 @@ def _quick_routes(routes: Blueprint, services: Services) -> None:
         text = request.args.get("symbols")
         known = services.settings.default_symbols
         symbols = known if text is None else params.read_symbols(text, services.settings.max_symbols)
+        concerns(symbols=list(symbols))
         await _pin(services, [Stream.of(Kind.TICKER, symbol) for symbol in symbols])
         url = f"/api/ws/sse/prices?symbols={quote(','.join(symbols), safe=',')}"
         return json_response({"status": "started", "symbols": symbols, "sse_url": url})

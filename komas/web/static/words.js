@@ -104,6 +104,13 @@ export function clock(ms, withSeconds = true) {
   return withSeconds ? `${two(hour)}:${two(minute)}:${two(second)}` : `${two(hour)}:${two(minute)}`;
 }
 
+/** The zone that times are shown in: "UTC", "GMT+3". */
+export function zone(ms) {
+  const timeZone = settings.get("times") === "utc" ? "UTC" : undefined;
+  const found = new Intl.DateTimeFormat("en-GB", { timeZone, timeZoneName: "short" }).formatToParts(ms);
+  return found.find(({ type }) => type === "timeZoneName")?.value ?? "";
+}
+
 /** 29 Nov 2026 */
 export function day(ms, options = { day: "numeric", month: "short", year: "numeric" }) {
   const timeZone = settings.get("times") === "utc" ? "UTC" : undefined;
