@@ -180,9 +180,9 @@ class Health extends HTMLElement {
 
   /** Written anew only when it is another list: one of its buttons may have the focus. */
   listGaps(gaps) {
-    if (this.gapList === gaps && this.gapLanguage === language) return;
-    this.gapList = gaps;
-    this.gapLanguage = language;
+    const isAs = `${language} ${JSON.stringify(gaps)}`; // each state brings a copy
+    if (isAs === this.gapsShown) return;
+    this.gapsShown = isAs;
     const place = this.pop.querySelector("[data-is=gaps]");
     place.hidden = !gaps.length;
     const row = (gap) =>
