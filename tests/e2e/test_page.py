@@ -372,17 +372,17 @@ def test_another_language_leaves_no_words_of_the_old_one(chromium: Browser, serv
         page.locator(".vip [name=user]").fill("123")
         page.get_by_role("button", name="Revoke and disconnect").click()
         page.locator("dialog[open] .danger").click()
-        expect(page.locator(".vip [role=status]")).to_contain_text("123 revoked")
+        expect(page.locator(".vip [role=status]")).to_contain_text("123 revoked", timeout=PATIENCE_MS)
         page.locator(".publish .primary").click()
-        expect(page.locator(".publish .wrong:visible")).to_have_text("Which coin is it about?")
-        expect(page.locator(".who tbody tr").first).to_contain_text("user 55")
+        expect(page.locator(".publish .wrong:visible")).to_have_text("Which coin is it about?", timeout=PATIENCE_MS)
+        expect(page.locator(".who tbody tr").first).to_contain_text("user 55", timeout=PATIENCE_MS)
         page.locator("#language").click()
-        expect(page.locator(".vip [role=status]")).to_have_text("123: VIP отозван")
-        expect(page.locator(".publish .wrong:visible")).to_have_text("Укажите монету")
-        expect(page.locator(".who tbody tr").first).to_contain_text("пользователь 55")
+        expect(page.locator(".vip [role=status]")).to_have_text("123: VIP отозван", timeout=PATIENCE_MS)
+        expect(page.locator(".publish .wrong:visible")).to_have_text("Укажите монету", timeout=PATIENCE_MS)
+        expect(page.locator(".who tbody tr").first).to_contain_text("пользователь 55", timeout=PATIENCE_MS)
         state.is_away = True
         page.locator("#language").click()
-        expect(page.locator(".who tbody tr").first).to_contain_text("user 55")
+        expect(page.locator(".who tbody tr").first).to_contain_text("user 55", timeout=PATIENCE_MS)
 
 
 def test_what_an_administrator_sees_is_grey_when_it_is_old(chromium: Browser, server: tuple[str, State]) -> None:
