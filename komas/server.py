@@ -37,7 +37,7 @@ from komas.hub.shared_hub import SharedHub
 from komas.model.clock import wall_ms
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
-from komas.observability.logs import logging_to
+from komas.observability.logs import logging_to, logs_of
 from komas.settings import Settings
 from komas.shutdown import first_signal
 from komas.signals.demo import publish_demo_signals
@@ -103,11 +103,6 @@ class Gateway:
         self.services.stopping.set()
         await run.draining.wait()
         self.drain()
-
-
-def logs_of(data_dir: Path) -> Path:
-    """The folder of the daily files."""
-    return data_dir / "logs"
 
 
 @asynccontextmanager

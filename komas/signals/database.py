@@ -211,6 +211,12 @@ class SignalDatabase:
         with self._reading() as connection:
             return _page(connection, found, _signal, most_bytes)
 
+    def newest_signals(self, before: int, limit: int, most_bytes: int = PAGE_BYTES) -> list[Signal]:
+        """Signals below an id as they stand now, newest first; fewer where their data would exceed ``most_bytes``."""
+        found = sa.select(_signals).where(_signals.c.id < before).order_by(_signals.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return _page(connection, found, _signal, most_bytes)
+
     def newest_signal_id(self) -> int:
         """The newest signal's; 0 before the first."""
         with self._reading() as connection:

@@ -98,6 +98,6 @@ async def strike(world: World, fault: str, chance: random.Random) -> None:
         case "wipe":
             world.store.wipe()
         case "lose tail":
-            world.store.lose_tail(chance.randint(1, 30))
+            world.store.lose_tail(min(chance.randint(1, 30), world.store.entries // 2))
         case _:
             pass

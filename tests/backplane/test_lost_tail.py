@@ -10,7 +10,7 @@ import msgspec
 import trio
 import trio.testing
 
-from komas.backplane.interest import ABSENT_S, ClusterInterest
+from komas.backplane.interest import GONE_S, ClusterInterest
 from komas.backplane.known import Known
 from komas.backplane.memory import MemoryBackplane, MemoryStore
 from komas.backplane.mirror import Mirror
@@ -242,9 +242,9 @@ async def test_a_store_that_forgot_what_nodes_want_closes_no_stream(autojump_clo
     """All streams were closed, and opened in new epochs seconds later: what happened meanwhile was lost."""
     interest = wanting("n1")
     interest.take_all({})
-    await trio.sleep(ABSENT_S * 0.9)
+    await trio.sleep(GONE_S * 0.9)
     interest.take_all({"n1": msgspec.msgpack.encode([1, [key_of(BTC)]])})
-    await trio.sleep(ABSENT_S * 0.9)
+    await trio.sleep(GONE_S * 0.9)
     interest.take_all({})
     assert BTC in interest
 
@@ -254,7 +254,7 @@ async def test_a_node_that_stays_away_wants_nothing_any_more(autojump_clock: tri
     interest = wanting("n1")
     interest.take_all({})
     assert BTC in interest
-    await trio.sleep(ABSENT_S)
+    await trio.sleep(GONE_S)
     interest.take_all({})
     await interest_swept(interest)
     assert BTC not in interest
