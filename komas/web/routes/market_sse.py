@@ -71,20 +71,12 @@ def market(services: Services) -> Blueprint:
     @routes.get("/stream")
     async def stream() -> Response:
         settings = services.settings
-<<<<<<< HEAD
-        streams = params.read_streams(request.args.get("streams"), settings.max_streams_per_address)
-        levels = params.read_levels(request.args.get("limit"))
-        candles = params.read_history(request.args.get("history"))
-        max_rate = params.read_rate(request.args.get("max_rate"))
-=======
         streams, levels, candles, max_rate = params.together(
             lambda: params.read_streams(request.args.get("streams"), settings.max_streams_per_address),
             lambda: params.read_levels(request.args.get("limit")),
             lambda: params.read_history(request.args.get("history")),
             lambda: params.read_rate(request.args.get("max_rate")),
         )
-        show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=services.hub.epoch)
->>>>>>> main
         await check_listed(services, streams, "streams")
         returning = sse.return_of(request.headers, request.args)
         if not await _has_passed(services, returning, None):
