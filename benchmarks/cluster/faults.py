@@ -1,0 +1,156 @@
+"""What goes wrong: of the nodes, of the store, of the ways between them. Each lasts some seconds at most."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from benchmarks.cluster.network import Way
+from benchmarks.cluster.servers import PREFIX, Server, World, wait_until
+
+DOWN_S: Final = (0.0, 0.6)  # between an end and the next start
+STOP_S: Final = 15.0  # for a server that was asked to stop
+
+
+class Faults:
+    """The faults by name; ``strike()`` with one. ``victims`` are nodes that were struck last."""
+
+    def __init__(self, world: World, dice: random.Random, lease_s: float) -> None:
+        self._world = world
+        self._dice = dice
+        self._lease_s = lease_s
+        self.all: dict[str, Callable[[], Awaitable[str]]] = {
+            "node killed": lambda: self._end(self._any(), is_kind=False),
+            "leader killed": lambda: self._with_leader(lambda node: self._end(node, is_kind=False)),
+            "node stopped": lambda: self._end(self._any(), is_kind=True),
+            "leader stopped": lambda: self._with_leader(lambda node: self._end(node, is_kind=True)),
+            "node frozen": lambda: self._freeze(self._any(), self._dice.uniform(0.2, 3.0)),
+            "leader frozen": lambda: self._with_leader(self._freeze_leader),
+            "store killed": self._kill_store,
+            "store flushed": self._flush,
+            "store set back": self._set_back,
+            "store frozen": self._freeze_store,
+            "tail lost": self._lose_tail,
+            "node cut off": lambda: self._hold(self._any(), Way.THERE, Way.BACK),
+            "leader cut off": lambda: self._with_leader(lambda node: self._hold(node, Way.THERE, Way.BACK)),
+            "one way": lambda: self._hold(self._any(), self._dice.choice(list(Way))),
+            "leader one way": lambda: self._with_leader(lambda node: self._hold(node, self._dice.choice(list(Way)))),
+            "connections reset": self._reset,
+            "log trimmed": self._trim,
+        }
+
+    async def strike(self, name: str) -> str:
+        """Let it happen; returns what exactly."""
+        return await self.all[name]()
+
+    def _any(self) -> Server:
+        return self._dice.choice([node for node in self._world.nodes if node.is_up] or self._world.nodes)
+
+    async def _with_leader(self, strike: Callable[[Server], Awaitable[str]]) -> str:
+        leader = await self._world.leader()
+        return await strike(leader or self._any())
+
+    async def _end(self, node: Server, *, is_kind: bool) -> str:
+        if is_kind:
+            node.terminate()
+            with contextlib.suppress(trio.TooSlowError):
+                await wait_until(node.ended, STOP_S)
+        node.kill()
+        down_s = self._dice.uniform(*DOWN_S)
+        await trio.sleep(down_s)
+        node.begin()
+        return f"{node.name}, for {down_s:.2f} s"
+
+    async def _freeze(self, node: Server, for_s: float) -> str:
+        node.freeze()
+        await trio.sleep(for_s)
+        node.thaw()
+        return f"{node.name}, for {for_s:.2f} s"
+
+    async def _freeze_leader(self, node: Server) -> str:
+        """Mostly beyond its lease."""
+        return await self._freeze(node, self._lease_s * self._dice.uniform(0.5, 4.0))
+
+    async def _kill_store(self) -> str:
+        down_s = self._dice.uniform(0.0, 2.5)
+        self._world.primary.kill()
+        await trio.sleep(down_s)
+        self._world.primary.forget()
+        self._world.primary.start()
+        await self._world.primary.ready()
+        return f"for {down_s:.2f} s"
+
+    async def _set_back(self) -> str:
+        """The store comes back with what it saved some seconds ago."""
+        primary = self._world.primary
+        await primary.ask("SAVE")
+        old_s = self._dice.uniform(0.0, 4.0)
+        await trio.sleep(old_s)
+        primary.kill()
+        primary.start()
+        await primary.ready()
+        primary.forget()
+        return f"by {old_s:.2f} s"
+
+    async def _flush(self) -> str:
+        await self._world.primary.ask("FLUSHALL")
+        return ""
+
+    async def _freeze_store(self) -> str:
+        for_s = self._dice.uniform(0.2, 3.0)
+        self._world.primary.freeze()
+        await trio.sleep(for_s)
+        self._world.primary.thaw()
+        return f"for {for_s:.2f} s"
+
+    async def _lose_tail(self) -> str:
+        """The replica hears nothing for a while, then it is the primary: what was written meanwhile is lost."""
+        world = self._world
+        behind_s, both_s = self._dice.uniform(0.0, 1.5), self._dice.choice((0.0, self._dice.uniform(0.0, 0.5)))
+        await world.follow()
+        world.link.hold(*Way)
+        await trio.sleep(behind_s)
+        world.link.refuses = True
+        world.link.cut()
+        old, new = world.primary, world.replica
+        await new.ask("REPLICAOF", "NO", "ONE")
+        if both_s:  # nodes go over one after another: for a while there are two primaries
+            for node in self._dice.sample(world.nodes, len(world.nodes)):
+                node.way.target = new.port
+                node.way.cut()
+                await trio.sleep(both_s / len(world.nodes))
+        old.kill()
+        world.turn_to(new)
+        world.link.refuses = False
+        world.link.free()
+        old.forget()
+        old.start()
+        await old.ready()
+        return f"{behind_s:.2f} s of it, two primaries for {both_s:.2f} s"
+
+    async def _hold(self, node: Server, *ways: Way) -> str:
+        for_s, is_cut = self._dice.uniform(0.2, 4.0), self._dice.random() < 0.5
+        node.way.hold(*ways)
+        await trio.sleep(for_s)
+        if is_cut:
+            node.way.cut()
+        node.way.free()
+        return f"{node.name} {'+'.join(ways)}, for {for_s:.2f} s{', then reset' if is_cut else ''}"
+
+    async def _reset(self) -> str:
+        node = self._any()
+        node.way.cut()
+        return node.name
+
+    async def _trim(self) -> str:
+        """A node sleeps past the end of the log."""
+        node, for_s = self._any(), self._dice.uniform(0.5, 2.0)
+        node.freeze()
+        await trio.sleep(for_s)
+        await self._world.primary.ask("XTRIM", PREFIX + "bus", "MAXLEN", "20")
+        node.thaw()
+        return f"{node.name}, after {for_s:.2f} s"

@@ -1,0 +1,277 @@
+"""The processes: an exchange, a store with a replica, and nodes that each reach the store by a way of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import httpx
+import trio
+
+from benchmarks.cluster.network import Forwarder
+
+SERVERS: Final = ("redis-server", "valkey-server")
+START_S: Final = 60.0
+PREFIX: Final = "komas:{all}:"
+
+
+def store_command() -> str | None:
+    """The store's program, if there is one."""
+    return next((path for name in SERVERS if (path := shutil.which(name))), None)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+async def wait_until(is_so: Callable[[], Awaitable[object]], within_s: float = START_S) -> None:
+    """Wait until something is so; ``trio.TooSlowError`` if that takes longer."""
+    with trio.fail_after(within_s):
+        while True:
+            if await is_so():
+                return
+            await trio.sleep(0.05)
+
+
+class Program:
+    """A process that is started, killed and frozen, and writes into one file."""
+
+    def __init__(self, command: Sequence[str], folder: Path, name: str) -> None:
+        self._command = command
+        self._folder = folder
+        self.log = folder / "logs" / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.is_frozen = False
+
+    def start(self, *more: str) -> None:
+        """Start it (again)."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._command, *more],
+                cwd=self._folder,
+                env={key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")},
+                stdout=log,
+                stderr=log,
+            )
+        self.is_frozen = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs and is not frozen."""
+        return self._process is not None and self._process.poll() is None and not self.is_frozen
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        assert self._process is not None
+        self._process.terminate()
+
+    def freeze(self) -> None:
+        """SIGSTOP: its sockets stay open."""
+        assert self._process is not None
+        self.is_frozen = True
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self.is_frozen = False
+        self._process.send_signal(signal.SIGCONT)
+
+    async def said(self, words: str) -> bool:
+        """Whether it wrote this."""
+        return words in await trio.Path(self.log).read_text("utf-8", "replace")
+
+    async def ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process is None or self._process.poll() is not None
+
+
+class Store(Program):
+    """One Redis or Valkey, which keeps nothing on the disk."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.port = free_port()
+        command = store_command()
+        assert command is not None
+        self._own = folder / name
+        self._own.mkdir()
+        plain = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
+        super().__init__((command, "--port", str(self.port), "--dir", str(self._own), *plain), folder, name)
+
+    def forget(self) -> None:
+        """Have nothing when it starts again: a replica has a copy of what it was sent."""
+        for file in self._own.iterdir():
+            file.unlink()
+
+    async def ask(self, *command: str) -> str:
+        """What it answers; nothing, if it does not."""
+        with trio.move_on_after(1.0):
+            try:
+                async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+                    words = [word.encode() for word in command]
+                    parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+                    await stream.send_all(b"*%d\r\n%b" % (len(parts), b"".join(parts)))
+                    answer = await stream.receive_some()
+            except (OSError, trio.BrokenResourceError):
+                return ""
+            return answer.decode("utf-8", "replace").strip()
+        return ""
+
+    async def is_ready(self) -> bool:
+        """Whether it answers."""
+        return await self.ask("PING") == "+PONG"
+
+    async def ready(self) -> None:
+        """Wait until it answers."""
+        await wait_until(self.is_ready)
+
+
+class Server(Program):
+    """``komas serve`` as one node of the cluster, at one address in all of its lives."""
+
+    def __init__(self, folder: Path, name: str, way: Forwarder, options: Sequence[str]) -> None:
+        self.name = name
+        self.port = free_port()
+        self.way = way
+        self._life = 0
+        own = ("--bind", f"127.0.0.1:{self.port}", "--data-dir", str(folder / name))
+        backplane = ("--backplane", f"redis://127.0.0.1:{way.port}/0")
+        super().__init__((sys.executable, "-m", "komas", "serve", *own, *backplane, *options), folder, name)
+
+    def begin(self) -> None:
+        """Start its next life."""
+        self._life += 1
+        self.start("--node-name", f"{self.name}-{self._life}")
+
+    async def is_ready(self, client: httpx.AsyncClient) -> bool:
+        """Whether a balancer would send readers here."""
+        if not self.is_up:
+            return False
+        try:
+            answer = await client.get(f"http://127.0.0.1:{self.port}/readyz", timeout=1.0)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == httpx.codes.OK
+
+
+class World:
+    """Everything that runs; ``primary`` is the store that nodes are sent to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.began = time.monotonic()
+        self.exchange_port = 0
+        self.stores: list[Store] = []
+        self.primary: Store
+        self.link: Forwarder  # the way of the replica to the primary
+        self.nodes: list[Server] = []
+        self.client: httpx.AsyncClient
+
+    @property
+    def replica(self) -> Store:
+        """The other store."""
+        return next(store for store in self.stores if store is not self.primary)
+
+    async def follow(self) -> None:
+        """Let the other store be the primary's replica, and wait until it has everything."""
+        self.link.target = self.primary.port
+        self.link.free()
+        await self.replica.ask("REPLICAOF", "127.0.0.1", str(self.link.port))
+        await wait_until(self._follows)
+
+    async def _follows(self) -> bool:
+        return "master_link_status:up" in await self.replica.ask("INFO", "replication")
+
+    def turn_to(self, store: Store) -> None:
+        """Send all nodes to a store; their connections to the other are cut."""
+        self.primary = store
+        for node in self.nodes:
+            node.way.target = store.port
+            node.way.cut()
+
+    async def leader(self) -> Server | None:
+        """The node that holds the lease."""
+        held = await self.primary.ask("GET", PREFIX + "lease")
+        name = held.rpartition(":")[2].rpartition("-")[0]
+        return next((node for node in self.nodes if node.name == name), None)
+
+    async def ready(self, count: int, within_s: float = START_S) -> bool:
+        """Wait until so many nodes are ready; whether they are in time."""
+
+        async def are_ready() -> bool:
+            return sum([await node.is_ready(self.client) for node in self.nodes]) >= count
+
+        try:
+            await wait_until(are_ready, within_s)
+        except trio.TooSlowError:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def open_world(
+    lease_s: float, speed: float, symbols: Sequence[str], *, nodes: int = 3, logs: Path | None = None
+) -> AsyncIterator[World]:
+    """Everything running, until the block is left; every process is ended then. ``logs`` is a new folder for logs."""
+    with TemporaryDirectory(prefix="komas-cluster-") as name:
+        world = World(Path(name))
+        (logs or world.folder / "logs").mkdir(parents=True)
+        if logs is not None:
+            (world.folder / "logs").symlink_to(Path.cwd() / logs)
+        async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+            world.client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            exchange = await _start_exchange(world, stack, speed, symbols)
+            for number in range(2):
+                store = Store(world.folder, f"store{number}")
+                store.start()
+                stack.callback(store.kill)
+                await store.ready()
+                world.stores.append(store)
+            world.primary = world.stores[0]
+            world.link = Forwarder(world.primary.port)
+            await nursery.start(world.link.run)
+            await world.follow()
+            upstreams = ("--upstream", f"ws://{exchange}", "--rest-upstream", f"http://{exchange}")
+            options = (*upstreams, "--lease-s", f"{lease_s:g}", "--log-format", "text", "--journal", "20000")
+            for number in range(nodes):
+                way = Forwarder(world.primary.port)
+                await nursery.start(way.run)
+                node = Server(world.folder, f"n{number}", way, options)
+                node.begin()
+                stack.callback(node.kill)
+                world.nodes.append(node)
+            if not await world.ready(nodes):
+                said = "\n".join(node.log.read_text("utf-8", "replace")[-800:] for node in world.nodes)
+                raise RuntimeError(f"the cluster did not start:\n{said}")
+            yield world
+            nursery.cancel_scope.cancel("over")
+
+
+async def _start_exchange(world: World, stack: AsyncExitStack, speed: float, symbols: Sequence[str]) -> str:
+    world.exchange_port = free_port()
+    where = f"127.0.0.1:{world.exchange_port}"
+    options = ("--bind", where, "--speed", f"{speed:g}", "--symbols", ",".join(symbols))
+    exchange = Program((sys.executable, "-m", "komas", "simulate", *options), world.folder, "exchange")
+    exchange.start()
+    stack.callback(exchange.kill)
+    await wait_until(lambda: exchange.said("simulated exchange on"))
+    return where
