@@ -200,13 +200,19 @@ class World:
     async def ready(self) -> None:
         """Wait until every node is, at most a minute."""
         with trio.fail_after(60):
-            while any(living.node.why_not_ready() is not None for living in self.nodes.values()):
-                await trio.sleep(0.1)
+            for living in list(self.nodes.values()):
+                while living.node.why_not_ready() is not None:  # noqa: ASYNC110 - time alone makes it ready, too
+                    await trio.sleep(0.1)
 
     @property
     def leaders(self) -> list[Living]:
         """Those who believe that they lead."""
         return [living for living in self.nodes.values() if living.node.is_leader]
+
+    def mend(self) -> None:
+        """The connections of those who live work again."""
+        for living in self.nodes.values():
+            living.backplane.mend()
 
     def kill(self, living: Living) -> None:
         """As with kill -9: nothing is said."""

@@ -87,16 +87,13 @@ def admin(services: Services) -> Blueprint:
 
     @routes.delete("/sessions/<session>")
     async def disconnect(session: str) -> Response:
+        if (found := registry.sessions.get(session)) is not None:
+            concerns(user=str(found.user_id))
         is_disconnected = await services.signals.disconnect(session)
         if is_disconnected is None:
             return json_response({"passed_on": session}, 202)
         if not is_disconnected:
             raise ProblemError(404, "there is no such session; it may have ended")
-<<<<<<< HEAD
-=======
-        concerns(user=str(found.user_id))
-        found.disconnect()
->>>>>>> s20-page
         return json_response({"disconnected": session})
 
     @routes.get("/readers")
