@@ -84,6 +84,12 @@ def nginx_of_workers(upstream: str) -> Callable[[Path, int, int], list[str]]:
     return proxy
 
 
+def nginx_of_cluster(folder: Path, port: int, server: int) -> list[str]:
+    """``deploy/nginx.cluster.conf``; all processes are at one port."""
+    names = ((f"komas-{number}:8000", f"127.0.0.1:{server}") for number in (1, 2, 3))
+    return _nginx(folder, _ours("nginx.cluster.conf", *names, ("listen 8000;", f"listen 127.0.0.1:{port};")))
+
+
 def nginx_over_tls(folder: Path, port: int, server: int | Path) -> list[str]:
     """``deploy/nginx.conf`` with the certificate of the folder; the plain door is at the next port."""
     text = _ours(

@@ -25,7 +25,7 @@ import pytest
 from komas.shutdown import ECHO_S
 from komas.workers.supervisor import WATCHDOG_S
 from tests.e2e.processes import PATIENCE_S, Exchange, Process, komas, running, simulating, wait_for
-from tests.e2e.proxies import nginx_of_workers, proxying
+from tests.e2e.proxies import nginx_of_cluster, nginx_of_workers, proxying
 from tests.e2e.redis_server import redis_server
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no workers there")
@@ -213,6 +213,32 @@ def test_a_rolling_restart_behind_nginx_loses_no_trade(world: tuple[Exchange, Pa
                 assert reader.declared == []
         workers.process.signal(signal.SIGTERM)
         assert workers.process.ended() == 0
+
+
+def test_systemd_hears_of_the_supervisor_alone_and_not_before_all_listen(
+    world: tuple[Exchange, Path], short: Path
+) -> None:
+    """A start that is over too early lets others come who would be refused."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(f"{short}/notify")
+        notify.settimeout(PATIENCE_S)
+        with working(short, *world, NOTIFY_SOCKET=f"{short}/notify") as workers:
+            assert notify.recv(4096) == b"READY=1\nSTATUS=serving"
+            workers.process.signal(signal.SIGTERM)
+            assert notify.recv(4096) == b"STOPPING=1\nSTATUS=draining"
+            assert workers.process.ended() == 0
+            notify.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                notify.recv(4096)
+
+
+def test_nginx_takes_the_file_of_the_cluster(tmp_path: Path) -> None:
+    """Only the names are others, which the engine's network has."""
+    folder = tmp_path / "proxy"
+    with proxying(nginx_of_cluster, folder, 9) as port:
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/ws/sse/prices?symbols=BTCUSDT")
+        assert answer.status_code == HTTPStatus.OK
+        assert "event: busy" in answer.text
 
 
 def test_a_restart_with_a_wrong_setting_is_refused(world: tuple[Exchange, Path], short: Path, tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from komas.errors import SettingError
 from komas.settings import MOST_WORKERS, Settings
 from komas.workers.addresses import NAME_LENGTH, addresses, check, nginx_upstream, node_name
 
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 SHARED = Settings(backplane="redis://127.0.0.1", workers=2)
 
 
@@ -72,6 +76,13 @@ def test_nginx_sends_newcomers_to_the_emptiest_worker() -> None:
     assert "    server unix:/k.1.sock max_fails=0;" in by_file
     assert "KOMAS_TRUSTED_PROXIES" not in "".join(by_file)
     assert "server [::1]:9 max_fails=0;" in "".join(nginx_upstream(Settings(workers=1, bind=("[::]:9",))))
+
+
+def test_the_document_shows_what_is_printed() -> None:
+    """To the letter: it is what people copy."""
+    [block] = re.findall(r"```nginx\n(.*?)\n```", PAGE.read_text("utf-8"), re.DOTALL)
+    settings = Settings(backplane="redis://127.0.0.1", workers=4, bind=("unix:/run/komas/komas.sock",))
+    assert block.split("\n") == nginx_upstream(settings)
 
 
 def test_a_worker_is_called_as_its_machine_and_its_number() -> None:
