@@ -43,7 +43,7 @@ from komas.settings import Settings
 from komas.shutdown import first_signal, leave_at_once
 from komas.signals.demo import publish_demo_signals
 from komas.signals.services import SignalServices, open_signals
-from komas.systemd import report
+from komas.systemd import LEADING, SERVING, report
 from komas.venues.binance import hosts, limits, limits_usdm
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
@@ -98,10 +98,18 @@ class Gateway:
             self.services.draining.set()
             self.services.hub.drain()
 
-    def why_not_ready(self) -> str | None:
-        """What this process lacks of the backplane; the exchange's state is nobody's here to wait for."""
+    def status(self) -> str:
+        """What systemd, or the supervisor of workers, is told: what this process lacks of the backplane.
+
+        The exchange's state is not in it: no other worker would help.
+        """
         cluster, role = self.services.cluster, self.services.settings.role
-        return None if cluster is None or role == FEED else cluster.why_not_ready()
+        if cluster is None:
+            return SERVING
+        if role != FEED and (reason := cluster.why_not_ready()) is not None:
+            return f"not ready: {reason}"
+        body = cluster.body()
+        return LEADING if body.leader == body.node else SERVING
 
     async def drain_with(self, run: Run) -> None:
         """Say that the server stops, as soon as it is asked to; drain once Hypercorn has begun to."""
@@ -341,7 +349,7 @@ async def serve(
         await signals.start(first_signal, run.stop, (lambda: None) if is_worker else leave_at_once, name="signals")
         async with open_gateway(settings, config=config) as gateway:
             signals.start_soon(gateway.drain_with, run)
-            told = partial(report, gateway.serving, run.stopping, why_not_ready=gateway.why_not_ready)
+            told = partial(report, gateway.serving, run.stopping, status=gateway.status)
             signals.start_soon(told, name="systemd")
             with unix_sockets(config, run, int(settings.unix_socket_mode, 8)):
                 async with trio.open_nursery() as edge:

@@ -18,6 +18,7 @@ import trio
 log = logging.getLogger(__name__)
 
 SERVING: Final = "serving"  # the status of a server that is ready
+LEADING: Final = "serving, and leads"  # and is the one that is connected to the exchange for others
 LOOK_S: Final = 0.25
 BEATS: Final = 3  # in the time after which systemd gives up; sd_watchdog_enabled(3) asks for two or more
 
@@ -27,11 +28,11 @@ async def report(
     stopping: trio.Event,
     environment: Mapping[str, str] | None = None,
     *,
-    why_not_ready: Callable[[], str | None] = lambda: None,
+    status: Callable[[], str] = lambda: SERVING,
 ) -> None:
     """Report until cancelled; the environment is the process's own by default.
 
-    ``ready`` ends the start, whether or not what the server listens for is there: ``why_not_ready`` says what is not.
+    ``ready`` ends the start, whether or not what the server listens for is there: that is for ``status`` to say.
     """
     environment = os.environ if environment is None else environment
     address = environment.get("NOTIFY_SOCKET", "")
@@ -46,7 +47,7 @@ async def report(
                     nursery.start_soon(_beat, notify, interval_s / BEATS)
                 await ready.wait()
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(_say_how_it_is, notify, why_not_ready)
+                    serving.start_soon(_say_how_it_is, notify, status)
                     await stopping.wait()
                     serving.cancel_scope.cancel("the server stops")
                 await notify.send(b"STOPPING=1\nSTATUS=draining")
@@ -61,15 +62,13 @@ def watchdog_s(environment: Mapping[str, str], pid: int) -> float | None:
     return int(text) / 1e6 if is_ours and text.isascii() and text.isdigit() and int(text) else None
 
 
-async def _say_how_it_is(notify: trio.socket.SocketType, why_not_ready: Callable[[], str | None]) -> None:
+async def _say_how_it_is(notify: trio.socket.SocketType, status: Callable[[], str]) -> None:
     """Say that the server listens, and then what changes."""
     before, prefix = "", "READY=1\n"
     while True:
-        reason = why_not_ready()
-        status = SERVING if reason is None else f"not ready: {reason}"
-        if status != before:
-            await notify.send(f"{prefix}STATUS={status}".encode("utf-8", "replace"))
-            before, prefix = status, ""
+        if (now := status()) != before:
+            await notify.send(f"{prefix}STATUS={now}".encode("utf-8", "replace"))
+            before, prefix = now, ""
         await trio.sleep(LOOK_S)
 
 

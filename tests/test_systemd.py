@@ -78,18 +78,18 @@ async def test_the_watchdog_hears_of_us_often_enough_also_before_and_behind(
 
 async def test_it_hears_when_readers_are_well_served_and_when_not(autojump_clock: trio.testing.MockClock) -> None:
     """A start is over without that; a supervisor restarts the next worker only with it."""
-    ready, stopping, reasons = trio.Event(), trio.Event(), ["no process leads"]
+    ready, stopping, status = trio.Event(), trio.Event(), ["not ready: no process leads"]
     ready.set()
     with tempfile.TemporaryDirectory(prefix="k") as folder, _systemd(f"{folder}/notify") as notify:
         async with trio.open_nursery() as nursery:
             told = {"NOTIFY_SOCKET": f"{folder}/notify"}
-            nursery.start_soon(partial(report, ready, stopping, told, why_not_ready=lambda: next(iter(reasons), None)))
+            nursery.start_soon(partial(report, ready, stopping, told, status=lambda: status[0]))
             await trio.sleep(2)
             assert _heard(notify) == ["READY=1\nSTATUS=not ready: no process leads"]
-            reasons.clear()
+            status[0] = SERVING
             await trio.sleep(2)
             assert _heard(notify) == [f"STATUS={SERVING}"]
-            reasons.append("the leader says nothing")
+            status[0] = "not ready: the leader says nothing"
             await trio.sleep(2)
             assert _heard(notify) == ["STATUS=not ready: the leader says nothing"]
             stopping.set()

@@ -11,20 +11,19 @@
 * Afterwards a worker that ended is replaced: at once, or, where several in a row did not live ``STABLE_S``, later and
   later.
 * Whoever was asked to go and does not is killed after ``stop_s``; so is a worker that says nothing for ``watchdog_s``.
-* A restart takes one worker after another, each only while all others are ready. Where the new one is not ready in
-  ``RESTART_S``, the restart is given up, and the rest go on as they were.
+* A restart takes one worker after another, the leader last, each only while all others are ready. Where the new
+  one is not ready in ``RESTART_S``, the restart is given up, and the rest go on as they were.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final, TypeAlias
 
 import msgspec
 
-from komas.systemd import SERVING
+from komas.systemd import LEADING, SERVING
 
 STABLE_S: Final = 10.0  # who lived so long is no part of a series of deaths
 AGAIN_S: Final = (0.5, 30.0)  # the wait after the second of a series, and the longest
@@ -83,6 +82,7 @@ class Worker:
         self.started_at = 0.0
         self.heard_at = 0.0
         self.is_ready = False  # it may have readers: what it listens for is there
+        self.leads = False
         self.reason = "it does not listen yet"
         self.short_lives = 0
         self.was_killed = False
@@ -105,7 +105,7 @@ class Fleet:
         self._has_served = False
         self._is_stopping = False
         self._status = 0
-        self._to_restart: deque[Worker] = deque()
+        self._to_restart: list[Worker] = []
         self._restarting: Worker | None = None
         self._restart_until = 0.0
         self._restart_asked_at = 0.0
@@ -131,7 +131,8 @@ class Fleet:
             if key == "READY" and worker.state is State.STARTING:
                 worker.state = State.SERVING
             elif key == "STATUS":
-                worker.is_ready, worker.reason = value == SERVING, value
+                worker.is_ready, worker.reason = value in (SERVING, LEADING), value
+                worker.leads = value == LEADING
         if not self._has_served and all(each.state is State.SERVING for each in self.workers):
             self._has_served = True
             self._orders.append(Served())
@@ -173,7 +174,7 @@ class Fleet:
             if worker.state is State.WAITING:
                 worker.due_at = now
         self._restart_asked_at = now
-        self._to_restart = deque(self.workers)
+        self._to_restart = list(self.workers)
         if self._restarting is None:
             self._restart_until = now + RESTART_S
         self._tell("info", "restarting the workers, one after another")
@@ -227,12 +228,14 @@ class Fleet:
         if not self._to_restart:
             self._tell("info", "all workers are restarted")
             return
-        following = self._to_restart[0]
+        # The leader comes last: whoever takes over is one that stays.
+        following = min(self._to_restart, key=lambda worker: worker.leads)
         if (missing := next(self._not_up(following), None)) is not None:
             if self._restart_until <= now:
                 self._give_up(missing)
             return
-        self._restarting = self._to_restart.popleft()
+        self._to_restart.remove(following)
+        self._restarting = following
         self._restart_until = now + self._stop_s + RESTART_S
         if self._restarting.state is not State.WAITING and self._restarting.started_at < self._restart_asked_at:
             self._ask_to_go(self._restarting, now)
@@ -263,7 +266,8 @@ class Fleet:
         self._tell("error" if is_series else "warning", words, worker, **keys)
 
     def _start(self, worker: Worker, now: float) -> None:
-        worker.state, worker.was_killed, worker.is_ready = State.STARTING, False, False
+        worker.state = State.STARTING
+        worker.was_killed = worker.is_ready = worker.leads = False
         worker.started_at = worker.heard_at = now
         worker.reason = "it does not listen yet"
         self._orders.append(Start(worker.number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from komas.systemd import LEADING
 from komas.workers.fleet import (
     AGAIN_S,
     RESTART_S,
@@ -223,6 +224,21 @@ def test_a_restart_takes_one_after_another_each_when_the_others_are_ready() -> N
     assert run.say(1) == []
     assert run.told[-1].words == "all workers are restarted"
     assert run.wait(600) == []
+
+
+def test_a_restart_takes_the_leader_last() -> None:
+    """Readers wait for a moment when somebody else leads: first of all, that was once for each worker."""
+    run = _serving()
+    run.say(0, f"STATUS={LEADING}")
+    run.fleet.restart(run.now)
+    assert run.look() == [Stop(1)]
+    run.end(1)
+    assert run.say(1) == [Stop(2)]
+    run.end(2)
+    assert run.say(2) == [Stop(0)]
+    run.end(0)
+    run.say(0)
+    assert run.told[-1].words == "all workers are restarted"
 
 
 def test_a_restart_waits_for_a_worker_that_is_being_replaced() -> None:
