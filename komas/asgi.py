@@ -21,8 +21,8 @@ import trio
 from hypercorn.utils import LifespanFailureError
 
 from komas.errors import SettingError
-from komas.observability.logs import make_folder
-from komas.server import logs_of, open_gateway
+from komas.observability.logs import logs_of, make_folder
+from komas.server import open_gateway
 from komas.settings import Settings, load
 from komas.shutdown import first_signal, leave_at_once
 from komas.web.hypercorn.install import install

@@ -7,6 +7,7 @@ subscriber that fell behind, ``StoreUnavailable`` is the database's; ``Unauthori
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 
@@ -33,6 +34,14 @@ class CallerError(KomasError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class CallerErrors(CallerError):
+    """Several things were wrong with what the caller sent: ``fields`` has each, its field and the words for it."""
+
+    def __init__(self, errors: Sequence[CallerError]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.fields = tuple((error.field, str(error)) for error in errors)
 
 
 class KeyReused(CallerError):

@@ -38,7 +38,7 @@ from komas.hub.shared_hub import SharedHub
 from komas.model.clock import wall_ms
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
-from komas.observability.logs import logging_to
+from komas.observability.logs import logging_to, logs_of
 from komas.settings import Settings
 from komas.shutdown import first_signal, leave_at_once
 from komas.signals.demo import publish_demo_signals
@@ -117,11 +117,6 @@ class Gateway:
         self.services.stopping.set()
         await run.draining.wait()
         self.drain()
-
-
-def logs_of(data_dir: Path) -> Path:
-    """The folder of the daily files."""
-    return data_dir / "logs"
 
 
 @asynccontextmanager
@@ -209,7 +204,7 @@ def _is_exposed() -> bool:
 async def _run_signal_service(signals: SignalServices, serving: trio.Event) -> None:
     """Run the signal service; its first look at the store loads a database, for which prices do not wait."""
     await serving.wait()
-    await signals.service.run()
+    await signals.run()
 
 
 class _Source(msgspec.Struct, frozen=True):

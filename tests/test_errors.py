@@ -13,6 +13,7 @@ import komas
 from komas import CallbackError
 from komas.errors import (
     CallerError,
+    CallerErrors,
     Cause,
     Forbidden,
     KeyReused,
@@ -29,6 +30,7 @@ from komas.signals.tokens import UnknownKey
 
 ERRORS = [
     KomasError("x"),
+    CallerErrors([CallerError("x", field="a"), CallerError("y")]),
     CallerError("x", field="symbols"),
     KeyReused("x", field="key"),
     SettingError("x"),

@@ -18,7 +18,7 @@ def test_every_dependency_is_pinned_at_a_version_that_is_allowed() -> None:
     extras = project["optional-dependencies"]
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
-    for text in (*project["dependencies"], *extras["test"], *extras["postgresql"]):
+    for text in (*project["dependencies"], *extras["test"], *extras["postgresql"], *extras["redis"]):
         wanted = Requirement(text)
         found = [pin for pin in pins if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
         assert found, f"{wanted.name} is not in constraints.txt; its head says how to renew it"

@@ -21,6 +21,7 @@ log = event_logger(__name__)
 WANT: Final = "want"  # the name of the facts that say what each node wants
 KEPT_S: Final = 30.0  # after which a node that is gone wants nothing
 AGAIN_EVERY_S: Final = 10.0
+GONE_S: Final = 15.0  # beyond that: what a store forgot is told again by then
 AT_ONCE: Final = 256  # streams in one wish
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -49,6 +50,7 @@ class ClusterInterest(Interest):
     ) -> None:
         super().__init__(opened=opened, closed=closed, linger_s=0.0)
         self._numbers: dict[str, int] = {}
+        self._gone_at: dict[str, float] = {}  # nodes that were not there at the last look, and since when
         self._tell: Callable[[Record], None] = lambda _record: None
         self.pin(known.pins)
         self._tell = tell
@@ -84,13 +86,11 @@ class ClusterInterest(Interest):
         self.leave([stream for stream in map(read_key, want.removed) if stream in self.held(want.node)], want.node)
 
     def take_all(self, kept: dict[str, bytes]) -> None:
-        """What every node wants; a node that is not there wants nothing any more.
+        """What every node wants; a node that is not there for a while wants nothing any more.
 
-        What a node kept before a wish that was heard since is old.
+        What a node kept before a wish that was heard since is old. A store that forgot everything is told again.
         """
-        for node in [node for node in self.holders() if node and node not in kept]:
-            self._numbers.pop(node, None)
-            self.leave(list(self.held(node)), node)
+        self._forget_gone([node for node in self.holders() if node and node not in kept])
         for node, value in kept.items():
             try:
                 wanted = _wanted.decode(value)
@@ -105,6 +105,13 @@ class ClusterInterest(Interest):
             less = set(held).difference(streams)
             self.join(more, node)
             self.leave(less, node)
+
+    def _forget_gone(self, gone: Sequence[str]) -> None:
+        now = trio.current_time()
+        self._gone_at = {node: self._gone_at.get(node, now) for node in gone}
+        for node in [node for node, at in self._gone_at.items() if now >= at + GONE_S]:
+            self._numbers.pop(node, None)
+            self.leave(list(self.held(node)), node)
 
 
 class WantedTeller:

@@ -205,7 +205,7 @@ class Leader:
     async def _acquire_again(self) -> Acquired | None:
         while True:
             try:
-                got = await self._store.acquire(self._options.node, self._options.lease_s)
+                got = await self._store.acquire(self._options.node, self._options.lease_s, seen=self._mirror.cursor)
             except BackplaneError:
                 await trio.sleep(self._options.lease_s / TURNS)
                 continue

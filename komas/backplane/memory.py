@@ -165,13 +165,13 @@ class MemoryStore:
             self._lease = None
         return self._lease
 
-    def acquire(self, node: str, lease_s: float, version: int) -> Acquired | Held:
+    def acquire(self, node: str, lease_s: float, version: int, seen: EntryId | None) -> Acquired | Held:
         """As the connection's."""
         lease, now = self._live_lease(), self.now_ms
         if lease is not None and lease.node != node:
             return Held(lease.node, (lease.until_ms - now) / 1000)
         previous = self._last
-        term = now if previous is None else max(now, previous.term + 1)
+        term = max([now, *(place.term + 1 for place in (previous, seen) if place is not None)])
         self._add(Entry(EntryId(term, 0), version, node=node, previous=previous))
         self._lease = _Lease(node, term, now + lease_s * 1000)
         return Acquired(term, previous)
@@ -311,9 +311,9 @@ class MemoryBackplane:
         """It works again."""
         self._is_cut = False
 
-    async def acquire(self, node: str, lease_s: float) -> Acquired | Held:
+    async def acquire(self, node: str, lease_s: float, *, seen: EntryId | None = None) -> Acquired | Held:
         """As ``Log``."""
-        return await self._call(lambda: self._store.acquire(node, lease_s, self._version))
+        return await self._call(lambda: self._store.acquire(node, lease_s, self._version, seen))
 
     async def renew(self, node: str, term: int, lease_s: float) -> bool:
         """As ``Log``."""

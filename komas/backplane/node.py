@@ -30,7 +30,8 @@ AWAY_S: Final = 2.0  # without a word of the leader, after which readers are tol
 FRESH_S: Final = 3.0  # beyond that, no balancer should send anybody here
 LOOK_S: Final = 0.25
 ANNOUNCED_S: Final = 1.0
-INCOMPLETE_S: Final = 5.0  # a node that does not know everything leads only where nobody else does for so long
+INCOMPLETE_S: Final = 10.0  # a node that does not know everything leads only where nobody else does for so long
+FOUNDING_S: Final = 1.5  # in which every node has said what it knows
 BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
 JITTER: Final = 0.05
 
@@ -199,15 +200,14 @@ class Node:
     async def _campaign(self) -> None:
         """Lead whenever nobody does."""
         await self._caught_up.wait()
-        free_since: float | None = None
+        await trio.sleep(FOUNDING_S)
+        began_at = trio.current_time()
         while not self._resigned.is_set():
-            if not self.mirror.is_complete and self.mirror.cursor is not None:
-                free_since = free_since or trio.current_time()
-                if trio.current_time() < free_since + INCOMPLETE_S:
-                    await trio.sleep(LOOK_S)
-                    continue
+            if trio.current_time() < began_at + INCOMPLETE_S and self._others_know_more():
+                await trio.sleep(LOOK_S)
+                continue
             try:
-                got = await self.store.acquire(self.options.name, self.options.lease_s)
+                got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)
             except BackplaneError as error:
                 self.reason = str(error)
                 await trio.sleep(AGAIN_S[1])
@@ -216,6 +216,12 @@ class Node:
                 await self._lead(got)
             else:
                 await self._wait(got.left_s)
+
+    def _others_know_more(self) -> bool:
+        """Whether others should lead: an empty log may be one that forgot everything, which they still know."""
+        if self.mirror.cursor is not None:
+            return not self.mirror.is_complete
+        return any(row.cursor for row in self.nodes)
 
     async def _wait(self, left_s: float) -> None:
         """Wait for the end of somebody's lease, or until it is let go."""

@@ -74,11 +74,12 @@ class Held(msgspec.Struct, frozen=True):
 class Log(Protocol):
     """The log. Every method raises ``BackplaneError`` where the store cannot be reached within bounds."""
 
-    async def acquire(self, node: str, lease_s: float) -> Acquired | Held:
+    async def acquire(self, node: str, lease_s: float, *, seen: EntryId | None = None) -> Acquired | Held:
         """Take the lease if it is free, or is this node's: a new term begins, with an entry that says so.
 
         Terms are milliseconds of the store's own clock, or one more than the newest entry's where that is more: a store
-        that forgot everything does not hand out small ones again.
+        that forgot everything does not hand out small ones again. The term is beyond that of ``seen``, too, the newest
+        entry that the node has read: where a store forgot it and its clock is behind, mirrors would read on after it.
         """
 
     async def renew(self, node: str, term: int, lease_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""The store in Redis or Valkey, 6.2 or newer: the only file that knows coredis, loaded only where one is configured.
+"""Connections to Redis or Valkey: the only file that knows coredis, loaded only where one is configured.
 
 One request is in flight on a connection, and a request that fails or is cancelled takes its connection with it: nothing
 is ever read by the call after. So connections are kept here and not by coredis' pool, which also loses one for each
@@ -8,36 +8,34 @@ call that is cancelled while it connects.
 from __future__ import annotations
 
 import logging
-import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import anyio
 import trio
-from coredis.connection import BaseConnection, TCPConnection, TCPLocation
-from coredis.connection import UnixDomainSocketConnection as UnixConnection
-from coredis.connection import UnixDomainSocketLocation as UnixLocation
+from anyio.abc import ByteStream
+from coredis.connection import BaseConnection, Location, TCPLocation, UnixDomainSocketLocation
 from coredis.exceptions import AuthenticationError, MovedError, NoScriptError, RedisError
 
-from komas.backplane import redis_scripts as scripts
-from komas.backplane.ports import READABLE, VERSION, Acquired, BackplaneError, Entry, EntryId, Fenced, Held
+from komas.backplane.ports import VERSION, BackplaneError
 from komas.backplane.redis_scripts import Script
+from komas.backplane.redis_store import RedisBackplane
 from komas.backplane.redis_url import RedisUrl, parse_redis_url
 from komas.backplane.retention import Retention
 from komas.errors import SettingError, first_of, words_of
 
-CALL_S: Final = 2.0  # for a call, with connecting, beyond its own waiting; half of that for one server to be reached
-WISHES_S: Final = 300.0
-ANSWER_S: Final = 60.0
+CALL_S: Final = 2.0  # for a call, with connecting, beyond what the store may wait
 IDLE: Final = 8  # connections that are kept open: a leader's calls beside two readers
-SHORT_CALLS: Final = 16  # at a time, of facts and wishes: requests of clients can cause any number
-WAITS: Final = 64  # for answers, at a time: each has a connection
 
-_FAILURES: Final = (RedisError, OSError, EOFError, anyio.ClosedResourceError, anyio.BrokenResourceError)
-_OLDEST: Final = b"0-0"
-_C = TypeVar("_C", bound=BaseConnection)
+_FAILURES: Final = (
+    RedisError,
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+)
 
 
 @asynccontextmanager
@@ -65,169 +63,6 @@ async def open_redis(
         connections.close()
 
 
-class RedisBackplane:
-    """``Backplane``, in Redis. ``open_redis()`` makes it."""
-
-    def __init__(self, connections: _Connections, prefix: str, retention: Retention, version: int) -> None:
-        self._connections = connections
-        self._prefix = prefix.encode()
-        self._bus, self._last = self._key("bus"), self._key("last")
-        self._lease, self._marks, self._wishes = self._key("lease"), self._key("marks"), self._key("wishes")
-        self._retention = retention
-        self._version = b"%d" % version
-        self._unmarked = 0
-        self._marked_at = -math.inf
-        self._short_calls = trio.Semaphore(SHORT_CALLS)
-        self._waits = trio.Semaphore(WAITS)
-
-    async def acquire(self, node: str, lease_s: float) -> Acquired | Held:
-        """As ``Log``."""
-        keys = [self._bus, self._last, self._lease, self._marks]
-        reply = await self._run(scripts.ACQUIRE, keys, node.encode(), _ms(lease_s), self._version)
-        is_acquired, words, rest = cast("tuple[int, bytes, bytes | int]", reply)
-        if not is_acquired:
-            return Held(words.decode(), max(0, cast("int", rest)) / 1000)
-        self._unmarked, self._marked_at = 0, trio.current_time()
-        return Acquired(int(words), _place(cast("bytes", rest)))
-
-    async def renew(self, node: str, term: int, lease_s: float) -> bool:
-        """As ``Log``."""
-        return bool(await self._run(scripts.RENEW, [self._lease], _holder(node, term), _ms(lease_s)))
-
-    async def release(self, node: str, term: int) -> None:
-        """As ``Log``."""
-        await self._run(scripts.RELEASE, [self._lease], _holder(node, term))
-
-    async def append(
-        self,
-        previous: EntryId,
-        entry: EntryId,
-        header: bytes,
-        data: bytes,
-        *,
-        is_whole: bool = False,
-        starts_anew: bool = False,
-    ) -> None:
-        """As ``Log``."""
-        if entry <= previous:
-            raise ValueError(f"{entry} is not behind {previous}")
-        self._unmarked += len(header) + len(data)
-        flags = b"%d" % is_whole, b"%d" % starts_anew
-        mark = self._mark()
-        last = await self._run(
-            scripts.APPEND,
-            [self._bus, self._last, self._marks],
-            *(b"%d-%d" % previous, b"%d-%d" % entry, self._version, header, data, *flags, *mark),
-        )
-        if last is not None:
-            newest = _place(cast("bytes", last))
-            raise Fenced(f"the log is at {newest}, not at {previous}", newest=newest)
-        if mark:
-            self._unmarked, self._marked_at = 0, trio.current_time()
-
-    def _mark(self) -> tuple[bytes, ...]:
-        """What the store is told to mark, where that is due."""
-        kept = self._retention
-        if self._unmarked < kept.step_size and trio.current_time() - self._marked_at < kept.step_s:
-            return ()
-        return b"%d" % self._unmarked, _ms(kept.age_s), b"%d" % kept.size
-
-    async def newest(self) -> EntryId | None:
-        """As ``Log``."""
-        return _place(cast("bytes | None", await self._connections.call(b"GET", self._last)) or b"")
-
-    async def read(self, after: EntryId | None, *, most: int, wait_s: float) -> list[Entry]:
-        """As ``Log``."""
-        place = _OLDEST if after is None else b"%d-%d" % after
-        return [_entry(place, fields) for place, fields in await self._read(self._bus, place, most, wait_s)]
-
-    async def _read(self, key: bytes, after: bytes, most: int, wait_s: float) -> list[tuple[bytes, list[bytes]]]:
-        block = (b"BLOCK", _ms(wait_s)) if wait_s > 0 else ()  # BLOCK 0 waits for ever
-        reply = await self._connections.call(
-            *(b"XREAD", b"COUNT", b"%d" % most, *block, b"STREAMS", key, after), wait_s=wait_s
-        )
-        return cast("Mapping[bytes, list[tuple[bytes, list[bytes]]]]", reply)[key] if reply else []
-
-    async def keep(self, name: str, node: str, value: bytes, ttl_s: float) -> None:
-        """As ``Facts``."""
-        async with self._short_calls:
-            await self._run(scripts.KEEP, [self._facts(name)], node.encode(), value, _ms(ttl_s))
-
-    async def drop(self, name: str, node: str) -> None:
-        """As ``Facts``."""
-        async with self._short_calls:
-            await self._connections.call(b"HDEL", self._facts(name), node.encode())
-
-    async def kept(self, name: str) -> dict[str, bytes]:
-        """As ``Facts``."""
-        async with self._short_calls:
-            facts = cast("list[bytes]", await self._run(scripts.KEPT, [self._facts(name)]))
-        return {node.decode(): value for node, value in zip(facts[::2], facts[1::2], strict=True)}
-
-    async def wish(self, value: bytes) -> None:
-        """As ``Wishes``."""
-        async with self._short_calls:
-            await self._run(scripts.WISH, [self._wishes], value, _ms(WISHES_S))
-
-    async def wishes(self, after: str, *, most: int, wait_s: float) -> list[tuple[str, bytes]]:
-        """As ``Wishes``."""
-        place = _place(after.encode())
-        if place is not None:
-            newest = _place(cast("bytes", await self._run(scripts.NEWEST_WISH, [self._wishes])))
-            place = None if newest is None or place > newest else place
-        begin = _OLDEST if place is None else b"%d-%d" % place
-        return [(at.decode(), fields[1]) for at, fields in await self._read(self._wishes, begin, most, wait_s)]
-
-    async def answer(self, question: str, value: bytes) -> None:
-        """As ``Wishes``."""
-        async with self._short_calls:
-            await self._run(scripts.ANSWER, [self._key(f"answer:{question}")], value, _ms(ANSWER_S))
-
-    async def answer_to(self, question: str, wait_s: float) -> bytes | None:
-        """As ``Wishes``."""
-        key = self._key(f"answer:{question}")
-        if wait_s <= 0:
-            return cast("bytes | None", await self._connections.call(b"LPOP", key))
-        async with self._waits:
-            reply = await self._connections.call(b"BLPOP", key, b"%.3f" % max(wait_s, 0.001), wait_s=wait_s)
-        return cast("list[bytes]", reply)[1] if reply else None
-
-    async def _run(self, script: Script, keys: list[bytes], *arguments: bytes) -> object:
-        return await self._connections.run(script, keys, *arguments)
-
-    def _key(self, name: str) -> bytes:
-        return self._prefix + name.encode()
-
-    def _facts(self, name: str) -> bytes:
-        return self._key(f"facts:{name}")
-
-
-def _ms(seconds: float) -> bytes:
-    return b"%d" % max(1, math.ceil(seconds * 1000))
-
-
-def _holder(node: str, term: int) -> bytes:
-    return f"{term}:{node}".encode()
-
-
-def _place(text: bytes) -> EntryId | None:
-    if not text:
-        return None
-    term, _, sequence = text.partition(b"-")
-    return EntryId(int(term), int(sequence))
-
-
-def _entry(place: bytes, fields: list[bytes]) -> Entry:
-    term, _, sequence = place.partition(b"-")
-    at, named = EntryId(int(term), int(sequence)), dict(zip(fields[::2], fields[1::2], strict=True))
-    version = int(named[b"v"])
-    if version not in READABLE:
-        return Entry(at, version)
-    if b"n" in named:
-        return Entry(at, version, node=named[b"n"].decode(), previous=_place(named[b"p"]))
-    return Entry(at, version, named[b"h"], named[b"d"], named[b"s"] == b"1")
-
-
 class _Connections:
     """Connections to one server, as many as there are calls at a time; those of Redis' errors become ours here."""
 
@@ -238,10 +73,12 @@ class _Connections:
         self._idle: list[BaseConnection] = []
         self._open: set[BaseConnection] = set()
         self._moved_to: tuple[str, int] | None = None
+        self._is_closed = False
         self._ssl = _ssl_of(url)
 
     def close(self) -> None:
-        """Close them all."""
+        """Close them all, and open no more: a call that comes later fails."""
+        self._is_closed = True
         for connection in self._open:
             connection.invalidate()
 
@@ -318,30 +155,27 @@ class _Connections:
         self._leave()
 
     async def _connect(self) -> BaseConnection:
-        url = self._url
-        if url.path:
-            return await self._start(
-                UnixConnection(UnixLocation(url.path), username=url.username, password=url.password, db=url.db)
-            )
-        if url.service:
+        if self._url.path:
+            stream: ByteStream = await anyio.connect_unix(self._url.path)
+            return await self._start(stream, UnixDomainSocketLocation(self._url.path), self._url)
+        if self._url.service:
             return await self._connect_to_primary()
         moved_to, self._moved_to = self._moved_to, None
-        connection = await self._start(self._tcp(*(moved_to or url.hosts[0])))
+        connection = await self._connect_to(*(moved_to or self._url.hosts[0]))
         self._moved_to = moved_to  # forgotten where it could not be reached
         return connection
 
-    def _tcp(self, host: str, port: int, *, db: int | None = None, is_known: bool = True) -> TCPConnection:
-        return TCPConnection(
-            TCPLocation(host, port),
-            username=self._url.username if is_known else None,
-            password=self._url.password if is_known else None,
-            db=self._url.db if db is None else db,
-            ssl_context=self._ssl,
-        )
+    async def _connect_to(self, host: str, port: int, url: RedisUrl | None = None) -> BaseConnection:
+        stream: ByteStream
+        if self._ssl is None:
+            stream = await anyio.connect_tcp(host, port)
+        else:  # Redis closes without TLS' own farewell
+            stream = await anyio.connect_tcp(host, port, ssl_context=self._ssl, tls_standard_compatible=False)
+        return await self._start(stream, TCPLocation(host, port), url or self._url)
 
     async def _connect_to_primary(self) -> BaseConnection:
         host, port = await self._primary()
-        connection = await self._start(self._tcp(host, port))
+        connection = await self._connect_to(host, port)
         role = b""
         try:
             role = cast("list[bytes]", await connection.create_request(b"ROLE", decode=False))[0]
@@ -368,9 +202,10 @@ class _Connections:
 
     async def _ask_sentinel(self, host: str, port: int) -> tuple[str, int] | None:
         try:  # most have no password, or the one of what they watch
-            connection = await self._start(self._tcp(host, port, db=0, is_known=False))
+            connection = await self._connect_to(host, port, RedisUrl())
         except AuthenticationError:
-            connection = await self._start(self._tcp(host, port, db=0))
+            login = RedisUrl(username=self._url.username, password=self._url.password)
+            connection = await self._connect_to(host, port, login)
         try:
             place = await connection.create_request(
                 b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service.encode(), decode=False
@@ -382,7 +217,11 @@ class _Connections:
         name, number = cast("list[bytes]", place)
         return name.decode(), int(number)
 
-    async def _start(self, connection: _C) -> _C:
+    async def _start(self, stream: ByteStream, location: Location, url: RedisUrl) -> BaseConnection:
+        if self._is_closed:
+            await anyio.aclose_forcefully(stream)
+            raise ConnectionError("it is not used any more")
+        connection = _Connection(stream, location, url)
         await self._nursery.start(self._keep_open, connection, name="redis connection")
         return connection
 
@@ -397,6 +236,21 @@ class _Connections:
                 raise
         finally:
             self._open.discard(connection)
+
+
+class _Connection(BaseConnection):
+    """A connection over a stream that is open: where opening one fails, coredis leaves its own streams unclosed."""
+
+    def __init__(self, stream: ByteStream, location: Location, url: RedisUrl) -> None:
+        super().__init__(location, username=url.username, password=url.password, db=url.db)
+        self._opened = stream
+
+    async def _connect(self) -> ByteStream:
+        return self._opened
+
+    def describe(self) -> str:
+        """Where it goes."""
+        return f"<connection to {self.location}>"
 
 
 class _Opening:

@@ -29,7 +29,7 @@ local function now_ms()
 end
 """
 
-# KEYS: log, last, lease, marks. ARGV: node, lease in ms, version.
+# KEYS: log, last, lease, marks. ARGV: node, lease in ms, version, the newest term that the node has seen.
 # A log whose ``last`` was lost (evicted) still knows the newest id that it ever had: XADD would refuse an older one.
 ACQUIRE: Final = Script(
     _NOW
@@ -41,7 +41,7 @@ if held then
 end
 local now = now_ms()
 local last = redis.call('GET', KEYS[2]) or ''
-local newest = tonumber(string.match(last, '^%d+') or 0)
+local newest = math.max(tonumber(string.match(last, '^%d+') or 0), tonumber(ARGV[4]))
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for place = 1, #info, 2 do

@@ -120,6 +120,10 @@ def _host(text: str, port: int) -> tuple[str, int]:
     bracketed, name, number = found.groups()
     if number is not None and not 0 < int(number) <= HIGHEST_PORT:
         raise ValueError("the URL's port is not one")
+    try:
+        (name or "").encode("idna")  # what resolving it does
+    except UnicodeError:
+        raise ValueError("the URL's host is no name") from None
     return bracketed or name, int(number or port)
 
 

@@ -1,16 +1,17 @@
 """Commands of the signal service: ``komas token``, ``komas vip`` and ``komas signal``. They open the store themselves.
 
-A server that runs on the same store notices within a second.
+A server that runs on the same store notices within a second, on PostgreSQL at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -201,13 +202,19 @@ def _choosing(data_dir: Path) -> str:
 
 
 def _grant(options: argparse.Namespace) -> None:
+    user = _user(options.user_id)
     with _open_database(options) as database:
-        _print_vip(database.grant(_user(options.user_id), options.days, int(time.time())))
+        vip = database.grant(user, options.days, int(time.time()))
+    _record(options, "grant", user=user, days=options.days)
+    _print_vip(vip)
 
 
 def _revoke(options: argparse.Namespace) -> None:
+    user = _user(options.user_id)
     with _open_database(options) as database:
-        _print_vip(database.revoke(_user(options.user_id), int(time.time())))
+        vip = database.revoke(user, int(time.time()))
+    _record(options, "revoke", user=user)
+    _print_vip(vip)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -228,6 +235,7 @@ def _publish(options: argparse.Namespace) -> None:
     draft = SignalInsert(signal_type, check_data(_data(options.data)), PUBLISHER, check_key(options.key))
     with _open_database(options) as database:
         event, _ = database.publish(draft, time.time_ns() // 10**6)
+    _record(options, "publish", type=signal_type, signal=event.signal_id)
     print(bytes(event.data).decode())
     _say_where(settings)
 
@@ -240,8 +248,28 @@ def _update(options: argparse.Namespace) -> None:
         done = database.update(options.id, changes, time.time_ns() // 10**6)
     if done is None:
         raise CallerError(f"there is no signal {options.id} in {_database_name(settings_of(options))}")
+    _record(options, "update", signal=options.id)
     print(bytes(done[0].data).decode())
     _say_where(settings_of(options))
+
+
+def _record(options: argparse.Namespace, action: str, **facts: object) -> None:
+    """Leave a record of what was written in the log file of today, where a server on the same folder leaves its own."""
+    from komas.observability.audit import log_done
+    from komas.observability.logs import adding_to, logs_of
+
+    settings = settings_of(options)
+    assert settings.data_dir is not None  # load() completes it
+    by = f"the command line, {_account()}"
+    with adding_to(logs_of(settings.data_dir), days=settings.log_days):
+        log_done(action, {"by": by, **facts, "outcome": "done"})
+
+
+def _account() -> str:
+    """Who is at the command line; a container may run as an account that has no name."""
+    with suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return "an account without a name"
 
 
 def _say_where(settings: Settings) -> None:

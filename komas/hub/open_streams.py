@@ -56,6 +56,10 @@ class OpenStreams:
     def __len__(self) -> int:
         return len(self.by_stream)
 
+    def streams(self) -> tuple[Stream, ...]:
+        """All of them, in the order in which they were opened."""
+        return tuple(self.by_stream)
+
     def open(self, stream: Stream) -> None:
         """A stream is wanted."""
         self._open(stream, self._detached.pop(stream, {}))

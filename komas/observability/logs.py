@@ -261,6 +261,11 @@ class DailyLog(logging.Handler):
                 path.unlink(missing_ok=True)
 
 
+def logs_of(data_dir: Path) -> Path:
+    """The folder of the daily files."""
+    return data_dir / "logs"
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder of logs, where it is not there; ``SettingError`` says why it cannot be."""
     try:
@@ -326,6 +331,36 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int, node: str 
             root.removeHandler(handler)
             handler.close()
         root.setLevel(before)
+
+
+@contextmanager
+def adding_to(folder: Path, *, days: int) -> Iterator[None]:
+    """Send records to the daily file alone while the block lasts, beside a server that may write to it, too.
+
+    What cannot be written is said on stderr. A file that root begins belongs to the folder's owner: a server that is
+    not root goes on writing to it.
+    """
+    daily = DailyLog(folder, days)
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.INFO)
+    root.addHandler(daily)
+    try:
+        yield
+    finally:
+        root.removeHandler(daily)
+        root.setLevel(before)
+        daily.close()
+        with suppress(OSError):
+            _give_to_owner(folder)
+
+
+def _give_to_owner(folder: Path) -> None:
+    if sys.platform != "win32" and os.geteuid() == 0:
+        owner = folder.parent.stat()
+        for path in (folder, *folder.glob("komas-????-??-??.jsonl")):
+            if path.lstat().st_uid == 0:
+                os.lchown(path, owner.st_uid, owner.st_gid)
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 Written in SQLAlchemy Core for SQLite and PostgreSQL alike. All numbers come from counters that are raised inside the
 transaction that uses them: writers queue up behind them, so positions are in the order of the commits, without holes.
+PostgreSQL notifies all who listen of each commit, once it can be seen.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from komas.model.codec import encode, iso_ms, read_object
 from komas.model.signal_filter import EVERYTHING, SignalFilter, coin_key
 from komas.model.signals import DAY_S, Counters, Signal, SignalEvent, SignalInsert, Vip
 from komas.settings import FIELDS
+from komas.signals.notification import CHANNEL, POSITION, VIP, Notification
 from komas.signals.validation import DATA_BYTES
 
 LOCK_WAIT_S: Final = 5  # for another process's transaction
@@ -209,6 +211,12 @@ class SignalDatabase:
         with self._reading() as connection:
             return _page(connection, found, _signal, most_bytes)
 
+    def newest_signals(self, before: int, limit: int, most_bytes: int = PAGE_BYTES) -> list[Signal]:
+        """Signals below an id as they stand now, newest first; fewer where their data would exceed ``most_bytes``."""
+        found = sa.select(_signals).where(_signals.c.id < before).order_by(_signals.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return _page(connection, found, _signal, most_bytes)
+
     def newest_signal_id(self) -> int:
         """The newest signal's; 0 before the first."""
         with self._reading() as connection:
@@ -293,6 +301,13 @@ class SignalDatabase:
                 for row in connection.execute(sa.select(_vips).where(user > after).order_by(user).limit(limit))
             ]
 
+    # Other processes
+
+    def notify(self, notification: Notification) -> None:
+        """Tell all processes that listen; only PostgreSQL can."""
+        with _translated(), self._begin() as connection:
+            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, notification.text)))
+
     # What all of it is made of
 
     @contextmanager
@@ -320,6 +335,16 @@ def file_of(place: str | Path) -> Path | None:
         return Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
 
 
+def connection_options(place: str | Path) -> dict[str, str | int] | None:
+    """How the connections to a server are made, in libpq's words; ``None`` for an SQLite file."""
+    if file_of(place) is not None:
+        return None
+    url = sa.make_url(str(place))
+    with _named():
+        _, of_url = url.get_dialect()().create_connect_args(url)
+    return {**of_url, **_limits()}
+
+
 def plain_address(database_url: str) -> str:
     """A server's URL as PostgreSQL's own programs take it, without a password: they look for it where ``psql`` does."""
     url = sa.make_url(database_url)
@@ -337,12 +362,15 @@ def _named() -> Iterator[None]:
 
 
 def _server(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(url, pool_pre_ping=True, pool_timeout=LOCK_WAIT_S, connect_args=_limits())
+
+
+def _limits() -> dict[str, str | int]:
     wait_ms = LOCK_WAIT_S * 1000
     limits = (
         f"-c lock_timeout={wait_ms} -c statement_timeout={wait_ms} -c idle_in_transaction_session_timeout={wait_ms}"
     )
-    arguments = {"connect_timeout": LOCK_WAIT_S, "tcp_user_timeout": wait_ms, "options": limits}
-    return sa.create_engine(url, pool_pre_ping=True, pool_timeout=LOCK_WAIT_S, connect_args=arguments)
+    return {"connect_timeout": LOCK_WAIT_S, "tcp_user_timeout": wait_ms, "options": limits}
 
 
 def _sqlite(file: Path) -> sa.Engine:
@@ -437,10 +465,16 @@ def _unavailable(words: str) -> StoreUnavailable:
 
 
 def _next(connection: sa.Connection, name: str) -> int:
+    """Raise a counter; whoever listens is told its new value, once the transaction is committed."""
     raised = _counters.update().where(_counters.c.name == name).values(value=_counters.c.value + 1)
-    value = connection.execute(raised.returning(_counters.c.value)).scalar_one()
+    value = connection.execute(raised.returning(_counters.c.value, *_told(connection, name))).one()[0]
     assert isinstance(value, int)
     return value
+
+
+def _told(connection: sa.Connection, name: str) -> Iterator[sa.ColumnElement[object]]:
+    if name in (POSITION, VIP) and connection.dialect.name == "postgresql":
+        yield sa.func.pg_notify(CHANNEL, sa.literal(f"{name} ") + sa.cast(_counters.c.value, sa.Text))
 
 
 def _read_counters(connection: sa.Connection) -> Counters:
@@ -461,7 +495,7 @@ def _append(
     coin: str | None,
     coin_before: str | None = None,
 ) -> SignalEvent:
-    position = _next(connection, "position")
+    position = _next(connection, POSITION)
     row = {
         "position": position,
         "signal_id": signal_id,
@@ -555,7 +589,7 @@ def _vip(row: sa.Row[tuple[object, ...]]) -> Vip:
 
 
 def _put_vip(connection: sa.Connection, user_id: str, until_s: int, *, revoked: bool) -> Vip:
-    known, version = _find_vip(connection, user_id), _next(connection, "vip")
+    known, version = _find_vip(connection, user_id), _next(connection, VIP)
     revoked_version = version if revoked else 0 if known is None else known.revoked_version
     vip = Vip(user_id, until_s, revoked, version, revoked_version)
     if known is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from komas.settings import Settings
 _ALL: Final = "sockets"
 _OF_ADDRESS: Final = "sockets_per_address"
 _OF_USER: Final = "sockets_per_user"
+_NAME: Final = re.compile(r"[0-9a-f]{1,16}-[0-9]{1,18}")  # of a session: the process and a number
 
 
 class RegistryStatistics(msgspec.Struct, frozen=True):
@@ -53,25 +55,38 @@ class ConnectedSession(Protocol):
 class ConnectionRegistry:
     """The places for signal sockets; a user's own hear when what is known of the user changes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, process: str = "0") -> None:
         self._settings = settings
+        self._process = process
         self._addresses: Counter[str] = Counter()
         self._users: dict[str, list[Callable[[Vip], None]]] = {}
         self._sockets = 0
         self._admitted = 0
         self._refused: Counter[str] = Counter({_ALL: 0, _OF_ADDRESS: 0, _OF_USER: 0})
-        self._names = count(1)
-        self.sessions: dict[str, ConnectedSession] = {}  # by a name that an administrator may close one by
+        self._numbers = count(1)
+        # By a name that an administrator may close one by; no other process that is behind the same proxy has it, too.
+        self.sessions: dict[str, ConnectedSession] = {}
 
     @contextmanager
     def session(self, session: ConnectedSession) -> Iterator[None]:
         """Show one that was let in to administrators."""
-        name = str(next(self._names))
+        name = f"{self._process}-{next(self._numbers)}"
         self.sessions[name] = session
         try:
             yield
         finally:
             del self.sessions[name]
+
+    def disconnect(self, name: str) -> bool:
+        """Close one by its name; whether it is here."""
+        session = self.sessions.get(name)
+        if session is not None:
+            session.disconnect()
+        return session is not None
+
+    def is_foreign(self, name: str) -> bool:
+        """Whether a name is of another process."""
+        return _NAME.fullmatch(name) is not None and not name.startswith(f"{self._process}-")
 
     @contextmanager
     def socket(self, address: str) -> Iterator[bool]:

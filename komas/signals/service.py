@@ -1,15 +1,17 @@
 """The only way a signal is born or changed: authorised, committed, and only then told.
 
 The store is the truth, and commits are published in their order, also those of other processes: another process
-does, too, and so does a request whose client left while it was written. A change of VIPs that was committed before a
-signal is told before it: who was revoked does not see it.
+does, too, and so does a request whose client left while it was written. PostgreSQL notifies of those; the store is
+looked at all the same, more often where nothing is notified. A change of VIPs that was committed before a signal is
+told before it: who was revoked does not see it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
@@ -18,6 +20,7 @@ from komas.errors import Forbidden, StoreUnavailable
 from komas.hub.channel import SignalChannel
 from komas.model.signals import Counters, Principal, Signal, SignalEnvelope, SignalEvent, SignalInsert
 from komas.signals.database_threads import DatabaseThreads
+from komas.signals.notification import POSITION, VIP, Notification
 from komas.signals.tokens import SCOPE_PUBLISH
 from komas.signals.validation import NewSignal, SignalChanges
 from komas.signals.vip_grants import VipGrants
@@ -25,6 +28,8 @@ from komas.signals.vip_grants import VipGrants
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S: Final = 0.4  # what another process did is told within a second
+LISTENING_EVERY_S: Final = 2.0  # while notifications come, they tell it at once
+OWN_S: Final = 0.005  # from our own commit until it is told here; its notification may come in between
 
 
 class SignalService:
@@ -38,38 +43,107 @@ class SignalService:
         self._vips = vips
         self._clock_ms = clock_ms
         self._telling = trio.Lock()
+        self._news = trio.Event()
+        self._newest: dict[str, float] = {}  # of which we were notified since the last look
+        self._commits = 0  # of ours, that are not told yet
+        self._is_listening = False
+        self._is_notified = False  # of what other processes commit, as far as can be seen
         self.ready = trio.Event()
 
     async def publish(self, principal: Principal, wording: NewSignal, key: str | None = None) -> SignalEvent:
         """Commit a signal and tell it; a retry with the same key is the same signal."""
         check_scope(principal)
         draft = SignalInsert(wording.signal_type, wording.data, principal.subject, key)
-        event, counters = await self._store.write(lambda database: database.publish(draft, self._clock_ms()))
-        await self._tell(counters, event)
+        with self._committing():
+            event, counters = await self._store.write(lambda database: database.publish(draft, self._clock_ms()))
+            await self._tell(counters, event)
         return event
 
     async def update(self, principal: Principal, signal_id: int, changes: SignalChanges) -> Signal | None:
         """Commit what changes something, and tell that; ``None`` for a signal that is not there."""
         check_scope(principal)
-        done = await self._store.write(lambda database: database.update(signal_id, changes.data, self._clock_ms()))
-        if done is None:
-            return None
-        signal, event, counters = done
-        await self._tell(counters, event)
+        with self._committing():
+            done = await self._store.write(lambda database: database.update(signal_id, changes.data, self._clock_ms()))
+            if done is None:
+                return None
+            signal, event, counters = done
+            await self._tell(counters, event)
         return signal
+
+    def listening(self) -> None:
+        """Notifications come from now on: look at once, for none came before that."""
+        self._is_listening = self._is_notified = True
+        self._note(POSITION, math.inf)
+
+    def not_listening(self) -> None:
+        """None comes any more: look at once, and more often."""
+        self._is_listening = self._is_notified = False
+        self._note(POSITION, math.inf)
+
+    def notified(self, notification: Notification) -> None:
+        """Look at once, unless what was committed is known here."""
+        self._is_notified = self._is_listening
+        number = notification.number
+        self._note(notification.kind, math.inf if number is None else number)
+
+    def _note(self, kind: str, number: float) -> None:
+        self._newest[kind] = max(number, self._newest.get(kind, 0))
+        if self._is_behind(self._newest):
+            self._news.set()
+
+    def _is_behind(self, newest: Mapping[str, float]) -> bool:
+        known = self._known()
+        return any(number > known.get(kind, -1) for kind, number in newest.items())
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        self._commits += 1
+        try:
+            yield
+        finally:
+            self._commits -= 1
 
     async def run(self) -> None:
         """Watch the store until cancelled."""
         while True:
+            was_woken = self._news.is_set()
+            self._news, self._newest = trio.Event(), {}  # what a look cannot see yet is looked for again
+            every_s = WATCH_EVERY_S
             try:
-                async with self._telling:
-                    # Read while nothing is being published: what is committed now is at the last position or beyond it.
-                    counters = await self._store.read(lambda database: database.counters())
-                    self._check(counters)
-                    await self._tell_upto(counters)
+                found = await self._look()
             except StoreUnavailable:
                 log.debug("the database cannot be watched")  # the store has said so; it is asked again
-            await trio.sleep(WATCH_EVERY_S)
+            else:
+                # What was found by chance alone was not notified: by a release of before, or a pooler swallowed it.
+                self._is_notified &= was_woken or not found
+                every_s = LISTENING_EVERY_S if self._is_notified else WATCH_EVERY_S
+            with trio.move_on_after(every_s):
+                await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        """Wait for commits of others: who made one here is about to tell it, and needs no look."""
+        while True:
+            await self._news.wait()
+            newest = dict(self._newest)
+            if self._commits:
+                await trio.sleep(OWN_S)
+            if self._is_behind(newest):
+                return
+            if not self._is_behind(self._newest):
+                self._news = trio.Event()
+
+    async def _look(self) -> bool:
+        """Tell what the store has; whether there was anything new."""
+        async with self._telling:
+            known = self._known()
+            # Read while nothing is being published: what is committed now is at the last position or beyond it.
+            counters = await self._store.read(lambda database: database.counters())
+            self._check(counters)
+            await self._tell_upto(counters)
+            return known != self._known()
+
+    def _known(self) -> dict[str, int]:
+        return {POSITION: self._channel.position, VIP: self._vips.version}
 
     def _check(self, counters: Counters) -> None:
         """Begin again where the store stands, if that is behind what was told: a backup was put in its place."""

@@ -5,13 +5,14 @@ Numbers keep their digits: they are read as ``Decimal`` and written as they came
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
-from komas.errors import CallerError
+from komas.errors import CallerError, CallerErrors
 from komas.model.codec import encode, read_object
 from komas.model.signal_filter import COIN_LENGTH, coin_key
 
@@ -21,6 +22,7 @@ KEY_LENGTH: Final = 64  # of a field's name
 EXPONENT: Final = 30  # a number is written out: 1e999999999 would be a gigabyte
 DIGITS: Final = 60
 IDEMPOTENCY_LENGTH: Final = 255
+MOST_ERRORS: Final = 20  # that are told at once
 _TEXTS: Final = frozenset({"coin_name", "position"})
 _NUMBERS: Final = frozenset({"spread"})
 
@@ -41,7 +43,14 @@ class SignalChanges(msgspec.Struct, frozen=True):
 def read_new_signal(body: str | bytes, signal_types: Collection[str]) -> NewSignal:
     """Read ``{"signal_type": "...", "data": {...}}``; raises ``CallerError``."""
     table = _read(body, ("signal_type", "data"))
-    return NewSignal(check_type(table.get("signal_type"), signal_types), check_data(table.get("data")))
+    errors: list[CallerError] = []
+    signal_type, data = "", dict[str, object]()
+    with _collected(errors):
+        signal_type = check_type(table.get("signal_type"), signal_types)
+    with _collected(errors):
+        data = check_data(table.get("data"))
+    _raise(errors)
+    return NewSignal(signal_type, data)
 
 
 def read_changes(body: str | bytes) -> SignalChanges:
@@ -81,18 +90,41 @@ def _read(body: str | bytes, known: Collection[str]) -> dict[str, object]:
         table = read_object(body)
     except msgspec.MsgspecError as error:
         raise CallerError(f"the body is not a JSON object: {error}") from None
-    for key in table:
-        if key not in known:
-            raise CallerError(f"unknown field {key[:40]!r}; known: {' '.join(known)}", field=key[:40])
+    _raise(
+        [
+            CallerError(f"unknown field {key[:40]!r}; known: {' '.join(known)}", field=key[:40])
+            for key in table
+            if key not in known
+        ]
+    )
     return table
+
+
+@contextmanager
+def _collected(errors: list[CallerError]) -> Iterator[None]:
+    try:
+        yield
+    except CallerErrors as several:
+        errors += [CallerError(message, field=field) for field, message in several.fields]
+    except CallerError as error:
+        errors.append(error)
+
+
+def _raise(errors: Sequence[CallerError]) -> None:
+    """Raise what was found wrong, all of it at once, as far as it can be read."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else CallerErrors(errors[:MOST_ERRORS])
 
 
 def check_data(data: object) -> dict[str, object]:
     """A usable ``data`` object; raises ``CallerError``."""
     if not isinstance(data, dict) or not data:
         raise CallerError("data is a JSON object with at least one field", field="data")
+    errors: list[CallerError] = []
     for key, value in data.items():
-        _check_field(key, value)
+        with _collected(errors):
+            _check_field(key, value)
+    _raise(errors)
     if len(encode(data)) > DATA_BYTES:
         raise CallerError(f"data is longer than {DATA_BYTES} bytes", field="data")
     return data

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 import trio
-from quart import Response, current_app, has_request_context, request
+from quart import Response, current_app, g, has_request_context, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
@@ -18,6 +18,7 @@ from komas.errors import CallerError, Forbidden, StoreUnavailable, VenueError
 from komas.observability.metrics import Registry
 from komas.web import cors, openapi, params, problems, query
 from komas.web.access import Caller, origin_of
+from komas.web.audit import ADMINISTRATOR, LOCAL_PROGRAM, AuditTrail, known_as
 from komas.web.hypercorn.quart_connections import CLIENT_LEFT, RequestConnection, WebSocketConnection
 from komas.web.metrics import families
 from komas.web.problems import ProblemError
@@ -43,9 +44,17 @@ _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _PROVEN_OTHERWISE: Final = frozenset({"publish", "multiplex"})
 # By what was routed: several ways of writing a path lead to it.
 _PROTECTED = frozenset(
-    {"ops.logs_today", "vips.show", "admin.sessions", "admin.readers", "admin.vips", "admin.gaps", "debug.tasks"}
+    {
+        "ops.logs_today",
+        "vips.show",
+        "admin.sessions",
+        "admin.readers",
+        "admin.vips",
+        "admin.signals",
+        "admin.gaps",
+        "debug.tasks",
+    }
 )
-_ADMINISTERED: Final = frozenset({"control", "admin", "vips"})
 
 
 _ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")  # of a route
@@ -78,6 +87,7 @@ def create_app(services: Services) -> QuartTrio:
     ):
         app.register_blueprint(routes)
     _guard(app, services, rate_limit)
+    _keep_account(app, services)
     _explain(app)
     return app
 
@@ -104,14 +114,6 @@ def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
         return response
 
     @app.after_request
-    async def count(response: Response) -> Response:
-        rule, is_done = request.url_rule, response.status_code < HTTPStatus.BAD_REQUEST
-        services.traffic.answered(None if rule is None else rule.rule, request.method, response.status_code)
-        if is_done and request.method in _CHANGING and request.blueprint in _ADMINISTERED:
-            services.traffic.admin_actions[str(request.endpoint).rpartition(".")[2]] += 1
-        return response
-
-    @app.after_request
     async def add_headers(response: Response) -> Response:
         is_change = request.method in _CHANGING and request.blueprint != "multiplex"
         reads = not is_change and request.endpoint not in _PROTECTED
@@ -127,6 +129,24 @@ def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
         return response
 
 
+def _keep_account(app: QuartTrio, services: Services) -> None:
+    trail = AuditTrail(services.access, services.traffic)
+
+    @app.after_request
+    async def count(response: Response) -> Response:
+        rule = request.url_rule
+        services.traffic.answered(None if rule is None else rule.rule, request.method, response.status_code)
+        is_protected = request.endpoint in _PROTECTED
+        if is_protected or request.method in _CHANGING:
+            trail.note(response.status_code, g.get("problem"), is_protected=is_protected)
+        return response
+
+    @app.teardown_request
+    async def note_left(_error: BaseException | None) -> None:
+        if request.method in _CHANGING:
+            trail.note_left()
+
+
 def _caller() -> Caller:
     return Caller.of(request.scope, request.headers)
 
@@ -135,10 +155,14 @@ async def _check_caller(services: Services) -> None:
     """Raise a problem unless who calls may do so; what is not the market's or publishers' is the administrator's."""
     if request.blueprint in _PROVEN_OTHERWISE:
         return
+    caller = _caller()
     if request.blueprint == "control" and request.method in _CHANGING:
-        await services.access.check_control(_caller())
+        await services.access.check_control(caller)
     elif request.method in _CHANGING or request.endpoint in _PROTECTED:
-        services.access.check_admin(_caller())
+        services.access.check_admin(caller)
+    else:
+        return
+    known_as(ADMINISTRATOR if services.access.is_admin(caller) else LOCAL_PROGRAM)
 
 
 def _check_spelling() -> None:
@@ -154,6 +178,8 @@ def _known_parameters() -> frozenset[str]:
 def _respond(problem: ProblemError) -> Response:
     """Answer with a problem document; where the client may mend it, it hears which parameters were ignored."""
     ignored: tuple[str, ...] = ()
+    if has_request_context():
+        g.problem = problem.detail  # for the log
     if has_request_context() and request.url_rule is not None and problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         known = _known_parameters()
         ignored = query.shown(name for name in query.unknown(request.args, known) if not query.meant(name, known))

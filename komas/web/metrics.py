@@ -241,5 +241,8 @@ def _signals(services: Services) -> Iterable[Family]:
         "Signal sockets of web pages that cors_origins does not list",
         services.access.statistics().origins_refused,
     )
+    listener = services.signals.listener
+    is_listening = listener is not None and listener.is_listening
+    yield gauge("signal_listening", "Whether the database tells at once of what others commit", is_listening)
     yield histogram("commit_seconds", "Until a change of signals or VIPs was committed", store.commit_latency)
     yield counter("database_failures", "Times the database of signals failed", store.failures)

@@ -21,7 +21,7 @@ from komas.signals.validation import DATA_BYTES, DEPTH, DIGITS, EXPONENT, IDEMPO
 from komas.web.operations import TAGS, described
 from komas.web.params import ALL, LARGEST, MAX_RATE, MIN_RATE
 from komas.web.problems import Problem
-from komas.web.routes.admin import ReadersBody, SessionsBody, VipsBody
+from komas.web.routes.admin import NewestSignalsBody, ReadersBody, SessionsBody, VipsBody
 from komas.web.routes.control import StatusBody, StreamRow
 from komas.web.routes.history import CandlesBody, SymbolsBody, TradesBody
 from komas.web.routes.signals_rest import SignalsBody, VipBody
@@ -92,6 +92,7 @@ _ANSWERS: Final = (
     *(spec.event for spec in KINDS.values()),
     CandlesBody,
     Gap,
+    NewestSignalsBody,
     Problem,
     ReadersBody,
     SessionsBody,
@@ -580,7 +581,14 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _object(disconnected=_TEXT),
             controls="all",
             parameters=(_path("session", _TEXT),),
-            others={"404": _problem("there is no such session; it may have ended")},
+            others={
+                "202": {
+                    **_answer(_object(passed_on=_TEXT), "application/json"),
+                    "description": "it is no session of this process; the others on the same database were asked",
+                },
+                "404": _problem("there is no such session; it may have ended"),
+                **_STORE,
+            },
         )
     },
     "/api/admin/readers": {
@@ -596,6 +604,18 @@ _PATHS: Final[dict[str, dict[str, Schema]]] = {
             _ref("VipsBody"),
             query=(
                 _query("after", _USER, meaning="those whose ids come after it; next_after leads on"),
+                _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+            ),
+            controls="all",
+            others=_STORE,
+        )
+    },
+    "/api/admin/signals": {
+        "get": _call(
+            "The newest signals as they stand, newest first, to choose one that is to be changed",
+            _ref("NewestSignalsBody"),
+            query=(
+                _query("before_id", _ID | {"minimum": 1}, meaning="those older than it; next_before_id leads on"),
                 _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
             ),
             controls="all",

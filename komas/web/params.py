@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, overload
 
 import msgspec
 
@@ -28,6 +28,9 @@ DEPTH_SHOWN: Final = 20  # levels a side, where a client does not say
 MOST_PAST: Final = 1000  # candles or trades of an answer; as many as the exchange gives
 
 T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
+W = TypeVar("W")
 
 _PRICE_KINDS: Final = kinds(is_price=True)
 _FOLLOWED: Final = kinds(has_all_symbols=True)
@@ -35,6 +38,29 @@ _FOLLOWED: Final = kinds(has_all_symbols=True)
 
 _BETWEEN: Final = re.compile("[/,]")
 ALL: Final = "*"  # every symbol that the exchange lists
+
+
+@overload
+def together(_first: Callable[[], T], _second: Callable[[], U], /) -> tuple[T, U]: ...
+@overload
+def together(_first: Callable[[], T], _second: Callable[[], U], _third: Callable[[], V], /) -> tuple[T, U, V]: ...
+@overload
+def together(
+    _first: Callable[[], T], _second: Callable[[], U], _third: Callable[[], V], _fourth: Callable[[], W], /
+) -> tuple[T, U, V, W]: ...
+def together(*reads: Callable[[], object]) -> tuple[object, ...]:
+    """What several readers read; a problem that names whatever was wrong for any of them."""
+    found, errors = list[object](), list[FieldError]()
+    for read in reads:
+        try:
+            found.append(read())
+        except ProblemError as problem:
+            if not problem.errors:
+                raise
+            errors += problem.errors
+    if errors:
+        raise invalid(errors)
+    return tuple(found)
 
 
 class SubscribeRequest(msgspec.Struct, frozen=True):
@@ -111,11 +137,10 @@ def read_trade_stream(query: Mapping[str, str]) -> Stream:
 
 def read_depth(query: Mapping[str, str], *, default: int, most: int) -> tuple[Stream, int]:
     """The stream of an order book, and how many levels a side are asked for."""
-    errors: list[FieldError] = []
-    symbols = _one_symbol(query, errors)
-    if errors:
-        raise invalid(errors)
-    return Stream.of(Kind.DEPTH, symbols[0]), read_count(query.get("limit"), "limit", default=default, most=most)
+    return together(
+        lambda: Stream.of(Kind.DEPTH, _single_symbol(query)),
+        lambda: read_count(query.get("limit"), "limit", default=default, most=most),
+    )
 
 
 def read_streams(text: str | None, most: int, field: str = "streams") -> tuple[Stream, ...]:
@@ -264,6 +289,14 @@ def _one_symbol(query: Mapping[str, str], errors: list[FieldError]) -> Sequence[
     symbol = _checked(lambda: parse_symbol(query.get("symbol", "")), errors)
     errors[:] = [FieldError("symbol" if error.field == "symbols" else error.field, error.message) for error in errors]
     return [] if symbol is None else [symbol]
+
+
+def _single_symbol(query: Mapping[str, str]) -> str:
+    errors: list[FieldError] = []
+    symbols = _one_symbol(query, errors)
+    if errors:
+        raise invalid(errors)
+    return symbols[0]
 
 
 def _named(value: object) -> Stream:

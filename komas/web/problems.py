@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 from quart import Response
 
-from komas.errors import CallerError, Cause, KeyReused, VenueError
+from komas.errors import CallerError, CallerErrors, Cause, KeyReused, VenueError
 from komas.model.codec import encode
 
 MEDIA_TYPE = "application/problem+json"
@@ -62,7 +62,9 @@ def invalid(errors: Iterable[FieldError]) -> ProblemError:
 def from_caller(error: CallerError) -> ProblemError:
     """400 for what the caller can mend; 422 for a key used before (draft-ietf-httpapi-idempotency-key, 2.7)."""
     status = HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, KeyReused) else HTTPStatus.BAD_REQUEST
-    return ProblemError(status, str(error), errors=() if error.field is None else [FieldError(error.field, str(error))])
+    several = error.fields if isinstance(error, CallerErrors) else ((error.field, str(error)),)
+    rows = [FieldError(field, message) for field, message in several if field is not None]
+    return ProblemError(status, str(error), errors=rows)
 
 
 def from_venue(error: VenueError) -> ProblemError:

@@ -15,7 +15,7 @@ from komas.signals import messages
 from komas.signals.session import GREETING
 from komas.web import market_messages
 from komas.web.problems import FieldError, Problem
-from komas.web.routes.admin import ReaderRow, ReadersBody, SessionRow, SessionsBody, VipsBody
+from komas.web.routes.admin import NewestSignalsBody, ReaderRow, ReadersBody, SessionRow, SessionsBody, VipsBody
 from komas.web.routes.control import ConnectionRow, GapCounts, StatusBody, StreamRow
 from komas.web.routes.history import CandlesBody, SymbolsBody, TradesBody
 from komas.web.routes.signals_rest import SignalsBody, VipBody
@@ -168,6 +168,7 @@ _ALL: Final[tuple[msgspec.Struct, ...]] = (
     SymbolsBody(1, (_SYMBOL,)),
     _SIGNAL,
     SignalsBody(1, (_SIGNAL,), 1),
+    NewestSignalsBody(1, (_SIGNAL,), 1),
     _VIP,
     VipsBody(1, (_VIP,), _VIP.user_id),
     _SESSION,

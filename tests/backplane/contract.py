@@ -246,6 +246,16 @@ class BackplaneContract:
             assert acquired.term > last.term
             assert [entry.id for entry in await read_all(one, last)] == [EntryId(acquired.term, 0)]
 
+    async def test_a_term_is_beyond_what_its_node_has_seen(self, world: World) -> None:
+        """The store forgot it, and its clock is behind: who waits behind that entry still gets what is written then."""
+        async with world.connect() as node:
+            first = await lead(node)
+            seen = EntryId(first.term + 3_600_000, 7)
+            acquired = await node.acquire("a", LONG_S, seen=seen)
+            assert acquired == Acquired(seen.term + 1, first)
+            assert [entry.id for entry in await read_all(node, seen)] == [EntryId(seen.term + 1, 0)]
+            assert await node.acquire("a", LONG_S, seen=first) == Acquired(seen.term + 2, EntryId(seen.term + 1, 0))
+
     async def test_a_lost_tail_is_noticed(self, world: World) -> None:
         """A replica without the newest entries took over: their writer is refused, a new term names the older place."""
         async with world.connect() as node:

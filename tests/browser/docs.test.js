@@ -5,6 +5,7 @@ import {
   EventReader,
   exampleOf,
   fieldsOf,
+  matches,
   parametersOf,
   requestOf,
   tokenOf,
@@ -36,6 +37,13 @@ const call = {
   security: [{}, { admin: [] }],
 };
 const one = { path: "/api/vip/{user_id}", method: "post", call };
+
+test("a call is found by its words, in any order, and in Russian in any case", () => {
+  const text = "get /api/ws/klines Past candles, oldest first Прошлые свечи, ещё открыта";
+  for (const query of ["", "klines", "CANDLES past", "свечи", "свечей", "прошлая свеча", "еще"])
+    assert.ok(matches(text, query), query);
+  for (const query of ["depth", "candles depth", "стакан", "сделки"]) assert.ok(!matches(text, query), query);
+});
 
 test("an example comes from the schema where none is written", () => {
   assert.deepEqual(exampleOf(api, { $ref: "#/components/schemas/Book" }), { bids: [[1.5]], why: "text" });

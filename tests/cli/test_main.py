@@ -288,6 +288,31 @@ def test_the_list_of_vips_is_read_in_pages_and_whole(tmp_path: Path) -> None:
     assert [line.split("\t")[0] for line in listed] == [row[0] for row in rows]
 
 
+def test_what_the_command_line_changes_is_in_the_log_of_the_day(tmp_path: Path) -> None:
+    """Where a server on the same folder has its own; its refusals and its questions are not."""
+    _komas(tmp_path, "vip", "grant", "123", "--days", "30")
+    _komas(tmp_path, "vip", "revoke", "123")
+    _komas(tmp_path, "vip", "list")
+    _komas(tmp_path, "signal", "publish", "--type", "mexc_dex", "--data", '{"coin_name": "NB"}')
+    _komas(tmp_path, "signal", "update", "1", "--data", '{"spread": 9.10}')
+    _komas(tmp_path, "signal", "update", "7", "--data", '{"spread": 9.10}')
+    [file] = tmp_path.glob("logs/komas-*.jsonl")
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    about = [(each["event"].partition(": ")[2], each.get("user"), each.get("signal")) for each in records]
+    assert about == [("grant", "123", None), ("revoke", "123", None), ("publish", None, 1), ("update", None, 1)]
+    assert {(each["level"], each["outcome"], each["by"].partition(",")[0]) for each in records} == {
+        ("INFO", "done", "the command line")
+    }
+
+
+def test_a_log_that_cannot_be_written_undoes_no_signal(tmp_path: Path) -> None:
+    """It was committed: a failure now would have it published again."""
+    (tmp_path / "logs").write_text("no folder")
+    done = _komas(tmp_path, "signal", "publish", "--type", "mexc_dex", "--data", '{"coin_name": "NB"}')
+    assert (done.returncode, json.loads(done.stdout)["id"]) == (0, 1)
+    assert "no record is written" in done.stderr
+
+
 def test_signals_are_published_and_updated(tmp_path: Path) -> None:
     """With their digits; a retry with a key is the same signal."""
     publish = (

@@ -183,6 +183,7 @@ class State:
         self.signals = [signal(number) for number in range(1, 25)]
         self.is_away = False
         self.stale: set[str] = set()
+        self.quiet: set[str] = set()  # symbols that do not trade: they have candles only
         self.gap: str | None = None
         self.exchange: tuple[str, str] | None = None
         self.close: tuple[int, str] | None = None
@@ -390,6 +391,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.answer('{"status":503,"detail":"the store of signals is away"}', 503)
                 return
             bodies[path] = self.vips(query.get("after", ""), int(query["limit"]))
+        if path == "/api/admin/signals":
+            if self.state.is_store_away:
+                self.answer('{"status":503,"detail":"the store of signals is away"}', 503)
+                return
+            bodies[path] = self.newest(int(query.get("before_id", 2**53)), int(query["limit"]))
         if path.startswith("/api/vip/"):
             bodies[path] = {
                 "user_id": path.rsplit("/", maxsplit=1)[-1],
@@ -401,6 +407,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer('{"status":404,"detail":"no such place"}', 404)
             return
         self.answer(json.dumps(bodies[path]))
+
+    def newest(self, before: int, limit: int) -> dict[str, object]:
+        """A page of signals, newest first."""
+        rows = [
+            {"id": number, "created_at": str(one["data"]["created_at"]), **one}  # type: ignore[index]
+            for number, one in reversed(list(enumerate(self.state.signals, 1)))
+            if number < before
+        ][:limit]
+        return {"count": len(rows), "signals": rows, "next_before_id": rows[-1]["id"] if rows else None}
 
     def vips(self, after: str, limit: int) -> dict[str, object]:
         """A page of those whose VIP was granted or revoked."""
@@ -515,6 +530,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if is_new:
                 refusal = {"state": "connected", "reason": f"{symbol.upper()} is not a symbol", "stream": stream}
                 self.send("status", json.dumps(refusal))
+        elif symbol.upper() in self.state.quiet and not suffix.startswith("kline"):
+            return
         elif symbol.upper() not in self.state.stale and (is_new or (beat + len(symbol)) % EVERY.get(suffix, 10) == 0):
             for kind, event in one.events(suffix, now_ms(), history, is_new=is_new):
                 self.data(kind, event, stream, f"fake-{now_ms()}" if kind == "trade" else "")

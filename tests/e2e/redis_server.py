@@ -36,7 +36,9 @@ class RedisServer:
     def start(self) -> None:
         """Start it; returns when it answers."""
         assert REDIS is not None
-        common = ("--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", "")
+        common = ["--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
+        if "--sentinel" not in self._kind:
+            common += ["--repl-diskless-sync-delay", "0"]  # a replica is served at once
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen((REDIS, *self._kind, *common, *self._options), stdout=log, stderr=log)
         wait_for(lambda: "PONG" in self.ask("PING") or "NOAUTH" in self.ask("PING"), f"redis: {self.log}")

@@ -61,6 +61,66 @@ def test_every_call_is_there_and_found(chromium: Browser, demo: Server) -> None:
         expect(line).to_contain_text("&limit=3'")
 
 
+def test_a_call_is_found_in_russian_and_opened_by_enter(chromium: Browser, demo: Server) -> None:
+    """The descriptions were English alone, and Enter did nothing."""
+    with showing_docs(chromium, demo.url, language="ru") as (page, _):
+        ids = {
+            call["operationId"]
+            for way in demo.http.get("/openapi.json").json()["paths"].values()
+            for call in way.values()
+        }
+        known = page.evaluate("async () => Object.keys((await import('./static/words/calls-ru.js')).CALLS)")
+        assert ids == set(known)
+        page.locator("#find").fill("свечей прошлых")
+        expect(page.locator("#list a:visible")).to_have_count(1)
+        page.keyboard.press("Enter")
+        expect(page.locator("#call h2")).to_be_focused()
+        expect(page.locator("#call h2")).to_contain_text("Прошлые свечи")
+        page.locator("#find").press("Enter")  # the same once more
+        expect(page.locator("#call h2")).to_be_focused()
+        page.locator("#find").fill("candles")
+        expect(page.locator("#list a:visible")).to_have_count(2)  # in either language
+        page.locator("#find").fill("нетакого")
+        expect(page.locator("#calls [role=status]")).to_have_text("Таких вызовов нет")
+        page.locator("#language").click()
+        expect(page.locator("#calls [role=status]")).to_have_text("No call has these words")
+
+
+def test_another_language_leaves_the_form_and_the_answer(chromium: Browser, demo: Server) -> None:
+    """All that was written was lost, and a stream ended."""
+    with showing_docs(chromium, demo.url, "get_klines") as (page, _):
+        limit = page.locator("#call label", has_text="limit")
+        limit.locator("input").fill("3")
+        page.locator("#call form .primary").click()
+        expect(page.locator(".d-state").first).to_contain_text("characters", timeout=PATIENCE_MS)
+        page.locator("#language").click()
+        expect(page.locator("#call h2")).to_contain_text("Прошлые свечи")
+        expect(page.locator(".d-state").first).to_contain_text("знаков")
+        expect(limit).to_contain_text("по умолчанию 500")
+        expect(limit.locator("input")).to_have_value("3")
+        expect(page.locator(".d-out pre").nth(1)).to_contain_text("candles")
+        assert "Свечи" not in page.title()
+        assert "свечи" in page.title()
+
+
+def test_a_way_leads_back_to_the_page(chromium: Browser, demo: Server) -> None:
+    """By a link that says so."""
+    with showing_docs(chromium, demo.url) as (page, _):
+        page.get_by_role("link", name="To the page").click()
+        expect(page.locator("#tab-market")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_all_wrong_parameters_are_shown(chromium: Browser, demo: Server) -> None:
+    """The answer named the first one alone."""
+    with showing_docs(chromium, demo.url, "get_klines") as (page, _):
+        page.locator("#call label", has_text="limit").locator("input").fill("0")
+        page.locator("#call label", has_text="end").locator("input").fill("x")
+        page.locator("#call form .primary").click()
+        answer = page.locator(".d-out pre").nth(1)
+        expect(answer).to_contain_text('"field": "limit"', timeout=PATIENCE_MS)
+        expect(answer).to_contain_text('"field": "end"')
+
+
 def test_an_answer_keeps_its_digits(chromium: Browser, demo: Server) -> None:
     """It is spread over lines, and no number is read."""
     with showing_docs(chromium, demo.url, "get_klines") as (page, _):

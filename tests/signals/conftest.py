@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from komas.signals.database import SignalDatabase
+from tests.postgresql import PostgreSQL, running_postgresql
 
 
 @pytest.fixture
@@ -16,3 +17,10 @@ def sqlite(tmp_path: Path) -> Iterator[SignalDatabase]:
     database = SignalDatabase(f"sqlite:///{tmp_path / 'komas.db'}")
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server of our own."""
+    with running_postgresql() as server:
+        yield server

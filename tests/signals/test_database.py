@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
-import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -26,8 +23,18 @@ from alembic.script import ScriptDirectory
 
 from komas.errors import CallerError, KeyReused, SettingError, StoreUnavailable
 from komas.model.signal_filter import SignalFilter
-from komas.model.signals import DAY_S, SignalEvent, SignalInsert
-from komas.signals.database import MIGRATIONS, PAGE_BYTES, REVISION, ROWS_FETCHED, SignalDatabase, file_of
+from komas.model.signals import DAY_S, Counters, SignalEvent, SignalInsert
+from komas.signals import database as database_module
+from komas.signals.database import (
+    MIGRATIONS,
+    PAGE_BYTES,
+    REVISION,
+    ROWS_FETCHED,
+    SignalDatabase,
+    connection_options,
+    file_of,
+)
+from tests.postgresql import PostgreSQL
 
 NOW_MS = 1_770_000_000_123
 NOW_S = NOW_MS // 1000
@@ -35,59 +42,14 @@ NB, OTHER = (SignalFilter(coins=frozenset({each})) for each in ("nb", "other"))
 DEX, FUNDING = (SignalFilter(frozenset({each})) for each in ("mexc_dex", "funding_rate"))
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """A server of our own on a socket in a temporary folder."""
-    binaries = [shutil.which("postgres"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres")))]
-    found = next((Path(path).resolve() for path in binaries if path), None)
-    if found is None or importlib.util.find_spec("psycopg") is None:
-        pytest.skip("needs PostgreSQL's server and the `postgresql` extra")
-    with tempfile.TemporaryDirectory(prefix="komas-pg-") as folder:
-        yield from _cluster(found.parent, Path(folder))
-
-
-def _cluster(binaries: Path, folder: Path) -> Iterator[str]:
-    data = folder / "data"
-    data.mkdir()
-    prefix: list[str] = []
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # the server refuses to run as root
-        for path in (folder, data):
-            shutil.chown(path, "nobody")
-        prefix = ["setpriv", "--reuid=nobody", "--clear-groups"]
-    initialise = [*prefix, str(binaries / "initdb"), "-D", str(data), "-U", "komas", "-A", "trust", "--no-sync"]
-    done = subprocess.run(initialise, capture_output=True, text=True, check=False, cwd=folder)
-    if done.returncode:
-        pytest.skip(f"initdb failed: {done.stderr.strip()[-200:]}")
-    options = ["-D", str(data), "-k", str(folder), "-c", "listen_addresses=", "-c", "fsync=off"]
-    server = subprocess.Popen(
-        [*prefix, str(binaries / "postgres"), *options], stderr=subprocess.PIPE, text=True, cwd=folder
-    )
-    assert server.stderr is not None
-    try:
-        for line in server.stderr:
-            if "ready to accept connections" in line:
-                break
-        drain = threading.Thread(target=server.stderr.read, daemon=True)
-        drain.start()
-        yield f"postgresql+psycopg://komas@/postgres?host={folder}"
-    finally:
-        server.terminate()
-        server.wait(30)
-        server.stderr.close()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'komas.db'}"
-    server: str = request.getfixturevalue("postgresql")
-    engine = sa.create_engine(server)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
-    return server
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    server.empty()
+    return server.url
 
 
 @pytest.fixture
@@ -115,6 +77,66 @@ def test_a_signal_has_the_servers_id_and_time_in_it(database: SignalDatabase) ->
     assert (event.signal_id, event.position, counters.position) == (1, 1, 1)
     [signal] = database.signals_after(0, 10)
     assert bytes(signal.data).decode() == _data(event)
+
+
+def test_a_later_position_is_never_seen_before_an_earlier_one(
+    url: str, database: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes commit at once, and the first is held up: who reads at the second would have missed the first."""
+    has_number, release = threading.Event(), threading.Event()
+    read = database_module._read_counters  # noqa: SLF001 - the last thing of a transaction
+
+    def hold(connection: sa.Connection) -> Counters:
+        if threading.current_thread() is first:  # its position is taken, and not committed
+            has_number.set()
+            assert release.wait(30)
+        return read(connection)
+
+    monkeypatch.setattr(database_module, "_read_counters", hold)
+    other = SignalDatabase(url)
+    first = threading.Thread(target=database.publish, args=(_draft(1), NOW_MS))
+    second = threading.Thread(target=other.publish, args=(_draft(2), NOW_MS))
+    third = threading.Thread(target=other.revoke, args=("123", NOW_S))  # a revocation is told before a later signal
+    first.start()
+    assert has_number.wait(30)
+    second.start()
+    third.start()
+    for each in (second, third):
+        each.join(0.2)
+        assert each.is_alive()
+    with closing(SignalDatabase(url)) as reader:
+        assert reader.counters() == Counters(0, 0)
+        assert reader.events_after(0, 10, 10) == []
+        release.set()
+        for each in (first, second, third):
+            each.join(30)
+        assert [(event.position, event.signal_id) for event in reader.events_after(0, 10, 10)] == [(1, 1), (2, 2)]
+        assert ['"number":1' in _data(event) for event in reader.events_after(0, 10, 10)] == [True, False]
+    other.close()
+
+
+@pytest.mark.parametrize("given", [Path("komas.db"), "sqlite:///komas.db"])
+def test_a_file_has_no_connection_options(given: str | Path) -> None:
+    """Nothing can be listened to there."""
+    assert connection_options(given) is None
+
+
+def test_the_listener_connects_as_all_other_connections_do() -> None:
+    """With the URL's user, password, hosts and TLS, and with our time-outs."""
+    pytest.importorskip("psycopg")
+    url = "postgresql+psycopg://user:pass%20word@/db?host=a:1&host=b:2&sslmode=verify-full&sslrootcert=/ca.pem"
+    options = connection_options(url)
+    assert options is not None
+    assert options.items() >= {
+        ("user", "user"),
+        ("password", "pass word"),
+        ("dbname", "db"),
+        ("host", "a,b"),
+        ("port", "1,2"),
+        ("sslmode", "verify-full"),
+        ("sslrootcert", "/ca.pem"),
+        ("connect_timeout", 5),
+    }
 
 
 def test_an_update_is_exactly_what_changed(database: SignalDatabase) -> None:

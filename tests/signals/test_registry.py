@@ -32,6 +32,31 @@ def test_limits_in_all_for_each_address_and_each_user() -> None:
         assert has_room
 
 
+def test_a_name_tells_whose_socket_it_is() -> None:
+    """Socket 1 of one process was disconnected in place of socket 1 of another, which is behind the same proxy."""
+    registry = ConnectionRegistry(Settings(), "0a")
+    disconnected: list[str] = []
+
+    class Session:
+        user_id, address, since_ms, behind = 1, "", 0, 0
+
+        def disconnect(self) -> None:
+            disconnected.append("it")
+
+    with registry.session(Session()):
+        assert list(registry.sessions) == ["0a-1"]
+        assert not registry.disconnect("0b-1")
+        assert registry.disconnect("0a-1")
+    assert disconnected == ["it"]
+    assert not registry.disconnect("0a-1")
+    foreign = {
+        name
+        for name in ("0a-1", "0b-1", "0a1-1", "0b", "0b-", "0b-x", "0B-1", "", "0b-1\n")
+        if registry.is_foreign(name)
+    }
+    assert foreign == {"0b-1", "0a1-1"}
+
+
 def test_all_of_a_users_sockets_hear_and_no_others() -> None:
     """Also when one of them leaves because of what it hears."""
     registry = ConnectionRegistry(Settings())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -16,10 +17,12 @@ import trio.testing
 from komas.errors import Forbidden, SlowConsumer, StoreUnavailable
 from komas.hub.channel import SignalSubscription
 from komas.model.signal_filter import EVERYTHING, SignalFilter
-from komas.model.signals import Principal, SignalEvent, SignalInsert, Vip
+from komas.model.signals import Counters, Principal, SignalEvent, SignalInsert, Vip
 from komas.signals.database import SignalDatabase
 from komas.signals.database_threads import PAGE_BYTES
 from komas.signals.demo import publish_demo_signals
+from komas.signals.notification import POSITION, SESSION, VIP, Notification
+from komas.signals.service import LISTENING_EVERY_S, WATCH_EVERY_S
 from komas.signals.tokens import SCOPE_PUBLISH
 from komas.signals.validation import NewSignal, SignalChanges
 from tests.signals.harness import SignalHarness, signal_harness_over
@@ -91,6 +94,189 @@ async def test_what_another_process_committed_is_told_within_a_second(
             began = trio.current_time()
             assert await _positions(place, 300) == list(range(1, 301))
             assert trio.current_time() - began < 1
+
+
+async def test_what_is_notified_is_told_at_once(autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase) -> None:
+    """Commits, and revocations; the next look would be seconds away."""
+    async with _house(sqlite) as harness:
+        service, heard = harness.services.service, list[Vip]()
+        service.listening()
+        with harness.services.channel.subscribe(10) as place, harness.services.registry.user("123", heard.append):
+            await trio.sleep(1)
+            began = trio.current_time()
+            sqlite.publish(SignalInsert("mexc_dex", {"elsewhere": 1}, "q"), 0)
+            service.notified(Notification(POSITION, "1"))
+            assert await _positions(place, 1) == [1]
+            sqlite.revoke("123", 0)
+            service.notified(Notification(VIP, "1"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert [vip.revoked for vip in heard] == [True]
+            assert trio.current_time() - began < 0.1
+
+
+async def test_the_store_is_looked_at_less_often_while_notifications_come(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not before they do, nor when they have ended, nor when something was found that nobody notified of."""
+    looks = list[float]()
+    read = sqlite.counters
+
+    def counters() -> Counters:
+        looks.append(trio.current_time())
+        return read()
+
+    monkeypatch.setattr(sqlite, "counters", counters)
+
+    async def pace() -> float:
+        await trio.sleep(LISTENING_EVERY_S)
+        looks.clear()
+        await trio.sleep(20 * LISTENING_EVERY_S)
+        return 20 * LISTENING_EVERY_S / len(looks)
+
+    async with _house(sqlite) as harness:
+        service = harness.services.service
+        assert await pace() == pytest.approx(WATCH_EVERY_S, rel=0.1)
+        service.listening()
+        assert await pace() == pytest.approx(LISTENING_EVERY_S, rel=0.1)
+        sqlite.publish(SignalInsert("mexc_dex", {"by a release of before": 1}, "q"), 0)
+        assert await pace() == pytest.approx(WATCH_EVERY_S, rel=0.1)
+        sqlite.publish(SignalInsert("mexc_dex", {"by one of now": 1}, "q"), 0)
+        service.notified(Notification(POSITION, "2"))
+        assert await pace() == pytest.approx(LISTENING_EVERY_S, rel=0.1)
+        began = trio.current_time()
+        service.not_listening()
+        await trio.testing.wait_all_tasks_blocked()
+        assert looks[-1] == began
+        service.notified(Notification(POSITION, "2"))  # the last one of a connection that is no more
+        assert await pace() == pytest.approx(WATCH_EVERY_S, rel=0.1)
+
+
+async def test_a_notification_of_what_is_known_costs_no_look(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of nearly every signal that this process published itself; one that makes no sense costs one."""
+    async with _house(sqlite) as harness:
+        service = harness.services.service
+        service.listening()
+        await service.publish(PRODUCER, _wording(1))
+        await trio.sleep(0.5)
+        looks = 0
+        read = sqlite.counters
+
+        def counters() -> Counters:
+            nonlocal looks
+            looks += 1
+            return read()
+
+        monkeypatch.setattr(sqlite, "counters", counters)
+        for notification, cost in ((Notification(POSITION, "1"), 0), (Notification("later", "release"), 1)):
+            looks = 0
+            service.notified(notification)
+            await trio.testing.wait_all_tasks_blocked()
+            assert looks == cost
+
+
+async def test_our_own_commit_is_told_by_who_made_it(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its notification is quicker than its answer: each signal cost a look, for which the next one waited."""
+    looks = 0
+    read, write = sqlite.counters, sqlite.publish
+
+    def counters() -> Counters:
+        nonlocal looks
+        looks += 1
+        return read()
+
+    def publish(draft: SignalInsert, now_ms: int) -> tuple[SignalEvent, Counters]:
+        done = write(draft, now_ms)
+        service.notified(Notification(POSITION, str(done[0].position)))
+        return done
+
+    async with _house(sqlite) as harness:
+        service = harness.services.service
+        service.listening()
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(sqlite, "counters", counters)
+        monkeypatch.setattr(sqlite, "publish", publish)
+        with harness.services.channel.subscribe(100) as place:
+            for number in range(10):
+                await service.publish(PRODUCER, _wording(number))
+            assert looks == 0
+            with trio.CancelScope() as scope:  # nobody tells it
+
+                def leave(database: SignalDatabase) -> object:
+                    scope.cancel()
+                    return database.publish(SignalInsert("mexc_dex", {"a": 1}, "p"), 0)
+
+                await harness.store.write(leave)
+                await trio.lowlevel.checkpoint()
+            began = trio.current_time()
+            assert await _positions(place, 11) == list(range(1, 12))
+            assert trio.current_time() - began < 0.1
+
+
+async def test_a_commit_of_others_is_told_beside_one_of_ours_that_takes_long(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours waits for the database; who was revoked elsewhere does not stay until it is over."""
+    async with _house(sqlite) as harness:
+        service = harness.services.service
+        service.listening()
+        await trio.sleep(0.1)
+        release, write = trio.Event(), harness.store.write
+
+        async def waits(change: Callable[[SignalDatabase], object]) -> object:
+            await release.wait()
+            return await write(change)
+
+        monkeypatch.setattr(harness.store, "write", waits)
+        heard = list[Vip]()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.publish, PRODUCER, _wording(1))
+            with harness.services.registry.user("123", heard.append):
+                await trio.testing.wait_all_tasks_blocked()
+                sqlite.revoke("123", 0)
+                service.notified(Notification(VIP, "1"))
+                await trio.sleep(0.1)
+                assert [vip.revoked for vip in heard] == [True]
+            release.set()
+
+
+async def test_an_order_to_disconnect_is_obeyed_where_the_socket_is(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase
+) -> None:
+    """By its name, which no other process has; a name that is nobody's is no error."""
+    disconnected = list[str]()
+
+    class Session:
+        user_id, address, since_ms, behind = 1, "", 0, 0
+
+        def disconnect(self) -> None:
+            disconnected.append("it")
+
+    services = signal_harness_over(sqlite).services
+    with services.registry.session(Session()):
+        [name] = services.registry.sessions
+        for each in ("0a-1", name, "", "nonsense"):
+            services.heard(Notification(SESSION, each))
+        assert await services.disconnect(name) is True
+    assert disconnected == ["it", "it"]
+
+
+async def test_who_is_to_be_disconnected_elsewhere_is_asked_for_there(
+    autojump_clock: trio.testing.MockClock, sqlite: SignalDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where anything can be asked; not for what was never a socket's name, nor for one of ours that has left."""
+    asked = list[Notification]()
+    monkeypatch.setattr(sqlite, "notify", asked.append)
+    services = signal_harness_over(sqlite).services
+    assert await services.disconnect("0a-1") is False  # a file notifies nobody
+    listens = msgspec.structs.replace(services, listener=object())
+    assert await listens.disconnect("0a-1") is None
+    for name in ("0-1", "nonsense", "0a-1\0"):
+        assert await listens.disconnect(name) is False
+    assert asked == [Notification(SESSION, "0a-1")]
 
 
 async def test_a_publisher_that_left_is_told_for(

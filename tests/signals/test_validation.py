@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komas.errors import CallerError
+from komas.errors import CallerError, CallerErrors
 from komas.model.codec import encode, read_object
-from komas.signals.validation import DATA_BYTES, check_key, read_changes, read_new_signal
+from komas.signals.validation import DATA_BYTES, MOST_ERRORS, check_data, check_key, read_changes, read_new_signal
 
 TYPES = ("mexc_spot_futures", "mexc_dex")
 
@@ -70,6 +70,23 @@ def test_each_wrong_draft_is_named(body: str | bytes, field: str | None) -> None
         read_new_signal(body, TYPES)
     assert caught.value.field == field
     assert len(str(caught.value)) < 200
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    """Whoever mends one field heard of the next one only then."""
+    body = '{"signal_type": "other", "data": {"coin_name": 5, "spread": "x", "a_price": "1"}}'
+    with pytest.raises(CallerErrors) as caught:
+        read_new_signal(body, TYPES)
+    assert [field for field, _ in caught.value.fields] == [
+        "signal_type",
+        "data.coin_name",
+        "data.spread",
+        "data.a_price",
+    ]
+    many = {f"{number}_price": "1" for number in range(99)}
+    with pytest.raises(CallerErrors) as caught:
+        check_data(many)
+    assert len(caught.value.fields) == MOST_ERRORS
 
 
 def test_changes_are_checked_alike() -> None:

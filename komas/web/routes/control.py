@@ -18,6 +18,7 @@ from komas.model.market import BOOK_LEVELS_ASKED, Depth, FeedState, Health
 from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
+from komas.web.audit import concerns
 from komas.web.cluster import ClusterBody
 from komas.web.limits import REST
 from komas.web.markets import Market
@@ -154,6 +155,7 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     @routes.post("/subscribe")
     async def subscribe() -> Response:
         asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
+        concerns(streams=_names(asked))
         streams = asked.streams if asked.every is None else await _every(services, asked.every)
         await _pin(services, streams)
         names = [stream.name for stream in streams]
@@ -162,6 +164,7 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
     @routes.post("/unsubscribe")
     async def unsubscribe() -> Response:
         asked = params.read_subscribe_request(await body_of(request), services.settings.max_symbols)
+        concerns(streams=_names(asked))
         if asked.every is not None:
             pinned = list(await services.commands.unfollow(asked.every))
         else:
@@ -186,6 +189,10 @@ def _stream_routes(routes: Blueprint, services: Services) -> None:
         return _json(await (_streams(services) if is_small else all_streams.get()))
 
 
+def _names(asked: params.SubscribeRequest) -> list[str]:
+    return [f"*@{asked.every}"] if asked.every is not None else [stream.name for stream in asked.streams]
+
+
 async def _prices(services: Services, symbols: Sequence[str] | None) -> bytes:
     """``GET /api/ws/prices``."""
     found = services.hub.latest.prices(symbols)
@@ -196,7 +203,7 @@ async def _prices(services: Services, symbols: Sequence[str] | None) -> bytes:
 
 async def _streams(services: Services) -> bytes:
     """``GET /api/ws/streams``."""
-    wanted = tuple(services.hub.open_streams.by_stream)
+    wanted = services.hub.open_streams.streams()
     rows = await encode_array(_row(services, stream) for stream in wanted)
     return b'{"count":%d,"streams":%b}' % (len(wanted), rows)
 
@@ -239,6 +246,7 @@ def _quick_routes(routes: Blueprint, services: Services) -> None:
         text = request.args.get("symbols")
         known = services.settings.default_symbols
         symbols = known if text is None else params.read_symbols(text, services.settings.max_symbols)
+        concerns(symbols=list(symbols))
         await _pin(services, [Stream.of(Kind.TICKER, symbol) for symbol in symbols])
         url = f"/api/ws/sse/prices?symbols={quote(','.join(symbols), safe=',')}"
         return json_response({"status": "started", "symbols": symbols, "sse_url": url})

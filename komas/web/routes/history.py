@@ -51,10 +51,12 @@ def history(services: Services) -> Blueprint:
 
     @routes.get("/klines")
     async def klines() -> Response:
-        stream = params.read_kline_stream(request.args)
-        limit = params.read_count(request.args.get("limit"), "limit", default=CANDLES, most=params.MOST_PAST)
         end = request.args.get("end")
-        end_ms = None if end is None else params.read_count(end, "end", default=0, least=0, most=params.LARGEST)
+        stream, limit, end_ms = params.together(
+            lambda: params.read_kline_stream(request.args),
+            lambda: _limit(CANDLES),
+            lambda: None if end is None else params.read_count(end, "end", default=0, least=0, most=params.LARGEST),
+        )
         await check_listed(services, [stream], "symbol")
         found = await services.markets.of(stream).past.latest(stream, limit, end_ms=end_ms, reader=address_of(services))
         assert stream.interval is not None  # every candle stream has one
@@ -62,23 +64,31 @@ def history(services: Services) -> Blueprint:
 
     @routes.get("/trades")
     async def trades() -> Response:
-        stream = params.read_trade_stream(request.args)
-        limit = params.read_count(request.args.get("limit"), "limit", default=TRADES, most=params.MOST_PAST)
+        stream, limit = params.together(lambda: params.read_trade_stream(request.args), lambda: _limit(TRADES))
         await check_listed(services, [stream], "symbol")
         found = await services.markets.of(stream).past.latest(stream, limit, reader=address_of(services))
         return json_response(TradesBody(stream.symbol, len(found), found))
 
     @routes.get("/symbols")
     async def symbols() -> Response:
-        query = request.args.get("query", "").strip()
-        if len(query) > QUERY_LENGTH:
-            raise invalid([FieldError("query", f"query is longer than {QUERY_LENGTH} letters")])
-        limit = params.read_count(request.args.get("limit"), "limit", default=SYMBOLS, most=params.MOST_PAST)
-        market = _market(services, request.args.get("market"))
+        query, limit, market = params.together(
+            _query, lambda: _limit(SYMBOLS), lambda: _market(services, request.args.get("market"))
+        )
         found = await market.symbol_search.find(query, limit)
         return json_response(SymbolsBody(len(found), tuple(found)))
 
     return routes
+
+
+def _limit(default: int) -> int:
+    return params.read_count(request.args.get("limit"), "limit", default=default, most=params.MOST_PAST)
+
+
+def _query() -> str:
+    query = request.args.get("query", "").strip()
+    if len(query) > QUERY_LENGTH:
+        raise invalid([FieldError("query", f"query is longer than {QUERY_LENGTH} letters")])
+    return query
 
 
 def _market(services: Services, code: str | None) -> Market:

@@ -27,15 +27,19 @@ def market(services: Services) -> Blueprint:
 
     @routes.get("/prices")
     async def prices() -> Response:
-        streams = params.read_price_streams(request.args, services.settings.max_symbols)
-        show = sse.Show(max_rate=params.read_rate(request.args.get("max_rate")))
+        streams, max_rate = params.together(
+            lambda: params.read_price_streams(request.args, services.settings.max_symbols),
+            lambda: params.read_rate(request.args.get("max_rate")),
+        )
+        show = sse.Show(max_rate=max_rate)
         await check_listed(services, streams, "symbols")
         return _open(services, streams, show)
 
     @routes.get("/klines")
     async def klines() -> Response:
-        stream = params.read_kline_stream(request.args)
-        candles = params.read_history(request.args.get("history"))
+        stream, candles = params.together(
+            lambda: params.read_kline_stream(request.args), lambda: params.read_history(request.args.get("history"))
+        )
         await check_listed(services, [stream], "symbol")
         returning = sse.return_of(request.headers, request.args)
         if not await _has_passed(services, returning, stream):
@@ -56,18 +60,23 @@ def market(services: Services) -> Blueprint:
 
     @routes.get("/depth")
     async def depth() -> Response:
-        stream, levels = params.read_depth(request.args, default=params.DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED)
-        show = sse.Show(levels, params.read_rate(request.args.get("max_rate")))
+        (stream, levels), max_rate = params.together(
+            lambda: params.read_depth(request.args, default=params.DEPTH_SHOWN, most=BOOK_LEVELS_PUBLISHED),
+            lambda: params.read_rate(request.args.get("max_rate")),
+        )
+        show = sse.Show(levels, max_rate)
         await check_listed(services, [stream], "symbol")
         return _open(services, [stream], show)
 
     @routes.get("/stream")
     async def stream() -> Response:
         settings = services.settings
-        streams = params.read_streams(request.args.get("streams"), settings.max_streams_per_address)
-        levels = params.read_levels(request.args.get("limit"))
-        candles = params.read_history(request.args.get("history"))
-        max_rate = params.read_rate(request.args.get("max_rate"))
+        streams, levels, candles, max_rate = params.together(
+            lambda: params.read_streams(request.args.get("streams"), settings.max_streams_per_address),
+            lambda: params.read_levels(request.args.get("limit")),
+            lambda: params.read_history(request.args.get("history")),
+            lambda: params.read_rate(request.args.get("max_rate")),
+        )
         show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=services.hub.epoch)
         await check_listed(services, streams, "streams")
         returning = sse.return_of(request.headers, request.args)

@@ -52,16 +52,22 @@ def ops(services: Services, registry: Registry) -> Blueprint:
 
     @routes.get("/api/logs/today")
     async def logs_today() -> Response:
-        level = request.args.get("level", "DEBUG").upper()
-        if level not in LEVELS:
-            raise invalid([FieldError("level", f"level is one of {' '.join(LEVELS)}, not {level[:40]!r}")])
-        limit = params.read_count(request.args.get("limit"), "limit", default=100, most=LOG_LIMIT)
+        level, limit = params.together(
+            _level, lambda: params.read_count(request.args.get("limit"), "limit", default=100, most=LOG_LIMIT)
+        )
         records = await trio.to_thread.run_sync(
             lambda: services.log.today(now=datetime.now(UTC), level=level, limit=limit)
         )
         return json_response({"count": len(records), "records": records})
 
     return routes
+
+
+def _level() -> str:
+    level = request.args.get("level", "DEBUG").upper()
+    if level not in LEVELS:
+        raise invalid([FieldError("level", f"level is one of {' '.join(LEVELS)}, not {level[:40]!r}")])
+    return level
 
 
 class _Descriptions:

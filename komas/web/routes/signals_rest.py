@@ -17,8 +17,9 @@ from komas.signals.entitlements import is_vip
 from komas.signals.service import check_scope
 from komas.signals.tokens import SCOPE_PUBLISH
 from komas.signals.validation import check_key, read_changes, read_new_signal
-from komas.web import params
+from komas.web import audit, params
 from komas.web.access import Caller
+from komas.web.audit import concerns, known_as
 from komas.web.bearer import bearer_of
 from komas.web.problems import FieldError, ProblemError, invalid
 from komas.web.routes.control import JSON, body_of, json_response
@@ -56,7 +57,9 @@ def publish(services: Services) -> Blueprint:
     async def create_signal() -> Response:
         principal = await _publisher(services)
         wording = read_new_signal(await body_of(request), services.settings.signal_types)
+        concerns(type=wording.signal_type)
         event = await service.publish(principal, wording, check_key(request.headers.get("Idempotency-Key")))
+        concerns(signal=event.signal_id)
         body = {"id": event.signal_id, "signal_type": event.signal_type, "data": event.data}
         return _respond(body, HTTPStatus.CREATED)
 
@@ -77,10 +80,12 @@ def publish(services: Services) -> Blueprint:
             principal, await services.signals.vips.known(principal.subject), services.signals.clock_ms() / 1000
         ):
             raise ProblemError(HTTPStatus.FORBIDDEN, "VIP subscription required")
-        since_id = params.read_count(request.args.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST)
-        limit = params.read_count(request.args.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE)
-        settings = services.settings
-        wanted = params.read_signal_filter(request.args, settings.signal_types, settings.max_symbols)
+        given, settings = request.args, services.settings
+        since_id, limit, wanted = params.together(
+            lambda: params.read_count(given.get("since_id"), "since_id", default=0, least=0, most=params.LARGEST),
+            lambda: params.read_count(given.get("limit"), "limit", default=PAGE, most=LONGEST_PAGE),
+            lambda: params.read_signal_filter(given, settings.signal_types, settings.max_symbols),
+        )
         # Read before the page: what is not on an empty one, up to there, was left out by the filter.
         newest_id, found = await services.signals.store.read(
             lambda database: (database.newest_signal_id(), database.signals_after(since_id, limit, wanted=wanted))
@@ -101,6 +106,7 @@ def vips(services: Services) -> Blueprint:
     @routes.post("/<path:user_id>")
     async def grant(user_id: str) -> Response:
         subject, days = _subject(user_id), _days(await body_of(request))
+        concerns(days=days)
         return json_response(vip_body(subject, await members.grant(subject, days), now_s()))
 
     @routes.delete("/<path:user_id>")
@@ -124,8 +130,10 @@ def _respond(body: object, status: int = HTTPStatus.OK) -> Response:
 async def _publisher(services: Services) -> Principal:
     """Who publishes: a producer, by its token, or the administrator."""
     if services.access.is_admin(Caller.of(request.scope, request.headers)):
+        known_as(audit.ADMINISTRATOR)
         return ADMINISTRATOR
     principal = await _principal(services)
+    known_as(f"user {principal.subject}")
     check_scope(principal)
     return principal
 

@@ -40,6 +40,8 @@ function show(view) {
   }
   if (view === "admin") openAdmin();
   one("main").scrollTop = 0;
+  const { activeElement } = document;
+  if (activeElement !== document.body && !activeElement.checkVisibility()) one("main").focus(); // what led here is hidden
 }
 
 async function openAdmin() {

@@ -79,6 +79,7 @@ export class Candles {
         this.times.find((time) => time >= from && !(to !== null && time > to)) ??
         this.times.find((time) => time > from);
       const end = to ?? (next === undefined ? from : next - 1);
+      if (end < this.oldest) return []; // that far back nothing has been asked for yet
       const times = [];
       let count = 0;
       for (let time = from; time <= end && count < MOST; time = after(time, this.interval)) {

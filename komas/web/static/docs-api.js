@@ -7,6 +7,7 @@
 /** @typedef {{ path: string, headers: Record<string, string>, body: string | null }} Ready */
 
 const DEEPEST = 4;
+const WHOLE = 4; // letters of a Russian word that is looked for as it is; of a longer one the end may be another
 const WORDS = 12; // of a list of values
 
 /** Follow references. @param {any} api the document they are in @param {Schema} schema @returns {Schema} */
@@ -86,6 +87,16 @@ export function fieldsOf(api, schema, prefix = "", depth = 0) {
     return [{ name, type: typeOf(api, value), meaning, isOptional }, ...fieldsOf(api, value, name, depth + 1)];
   });
 }
+
+/** Whether a text has every word of a query, in any order; Russian ones in any case. @param {string} text @param {string} query */
+export function matches(text, query) {
+  const low = text.toLowerCase().replaceAll("ё", "е");
+  const words = query.toLowerCase().replaceAll("ё", "е").split(/\s+/).filter(Boolean);
+  return words.every((word) => low.includes(/^[а-я]+$/.test(word) ? stem(word) : word));
+}
+
+/** @param {string} word */
+const stem = (word) => (word.length <= WHOLE ? word : word.slice(0, Math.max(WHOLE, word.length - 2)));
 
 /** Those that are asked for in a form: a token is none, for it would be in an address. @param {Schema} call @returns {Parameter[]} */
 export function parametersOf(call) {

@@ -7,6 +7,7 @@ import {
   hasSignals,
   isSocket,
   isStream,
+  matches,
   parametersOf,
   requestOf,
   resolve,
@@ -16,7 +17,8 @@ import {
 import { make } from "./elements.js";
 import { tokens } from "./store.js";
 import { wireSwitches } from "./switches.js";
-import { dress, onWords, preferred, speak, t } from "./words.js";
+import { CALLS, TAGS } from "./words/calls-ru.js";
+import { dress, language, onWords, preferred, speak, t } from "./words.js";
 
 const ROOT = new URL("./", location.href);
 const MOST_EVENTS = 200; // that are shown of a stream
@@ -31,6 +33,17 @@ let calls = [];
 let api;
 let messages;
 
+/** What stands in the article and is no fixed word: said again in another language, so that nothing is made anew. */
+const sayings = new Map();
+
+function say(place, words) {
+  sayings.set(place, words);
+  place.textContent = words();
+}
+
+const summaryOf = ({ operationId, summary }) => (language === "ru" && CALLS[operationId]) || summary;
+const tagOf = ({ name, description }) => (language === "ru" && TAGS[name]) || description;
+
 async function read(name) {
   const answer = await fetch(new URL(name, ROOT));
   if (!answer.ok) throw new Error(`${name}: ${answer.status}`);
@@ -40,23 +53,44 @@ async function read(name) {
 // ---- the list
 
 function list() {
-  const groups = api.tags.map(({ name, description }) => {
+  const groups = api.tags.map(({ name }) => {
     const own = calls.filter(({ call }) => call.tags.includes(name));
-    const links = own.map(({ path, method, call }) =>
-      make(
-        "li",
-        { "data-text": `${method} ${path} ${call.summary}`.toLowerCase() },
-        make("a", { href: `#${call.operationId}`, title: call.summary }, verb(path, method), make("span", {}, path)),
-      ),
-    );
-    return make("section", {}, make("h2", { title: description }, name), make("ul", {}, ...links));
+    const links = own.map(({ path, method, call }) => {
+      const { operationId: id, summary } = call;
+      const text = [method, path, id, name, summary, CALLS[id]].join(" ");
+      const link = make("a", { href: `#${id}` }, verb(path, method), make("span", {}, path));
+      return make("li", { "data-text": text }, link);
+    });
+    return make("section", { "data-tag": name }, make("h2", {}, name), make("ul", {}, ...links));
   });
   one("#list").replaceChildren(...groups);
-  one("#find").addEventListener("input", ({ target }) => {
-    const wanted = target.value.trim().toLowerCase();
-    for (const row of one("#list").querySelectorAll("li")) row.hidden = !row.dataset.text.includes(wanted);
+  const none = make("p", { class: "q", role: "status" });
+  one("#list").after(none);
+  const find = () => {
+    const wanted = one("#find").value;
+    for (const row of one("#list").querySelectorAll("li")) row.hidden = !matches(row.dataset.text, wanted);
     for (const group of one("#list").children) group.hidden = !group.querySelector("li:not([hidden])");
+    none.textContent = one("#list li:not([hidden])") ? "" : t("apiFindNone");
+  };
+  one("#find").addEventListener("input", find);
+  one("#find").addEventListener("keydown", (event) => {
+    const first = one("#list li:not([hidden]) a");
+    if (event.key !== "Enter" || event.isComposing || !first) return;
+    event.preventDefault();
+    if (first.hash === location.hash) one("#call h2").focus();
+    else first.click();
   });
+  onWords(find);
+  nameCalls();
+}
+
+/** The list's titles, and the page's, in the reader's language. */
+function nameCalls() {
+  for (const link of one("#list").querySelectorAll("a"))
+    link.title = summaryOf(calls.find(({ call }) => call.operationId === link.hash.slice(1)).call);
+  for (const tag of api.tags) one(`#list [data-tag="${tag.name}"] h2`).title = tagOf(tag);
+  const shown = calls.find(({ call }) => call.operationId === location.hash.slice(1));
+  document.title = shown ? `${summaryOf(shown.call)} – komas` : "komas: API";
 }
 
 function verb(path, method) {
@@ -74,17 +108,22 @@ function show() {
     else link.removeAttribute("aria-current");
   }
   if (id === "main") return;
+  sayings.clear();
   one("#call").replaceChildren(...(found ? parts(found) : welcome()));
   dress(one("#call"));
-  document.title = found ? `${found.call.summary} – komas` : "komas: API";
+  nameCalls();
   if (!found) return;
   if (!isWide.matches) one("#calls").open = false;
-  if (document.activeElement?.closest("#list")) one("#call h2").focus({ preventScroll: true });
+  if (document.activeElement?.closest("#calls")) one("#call h2").focus({ preventScroll: true });
   one("#call").scrollIntoView({ block: isWide.matches ? "nearest" : "start" });
 }
 
 function welcome() {
-  const rows = api.tags.flatMap(({ name, description }) => [make("dt", {}, name), make("dd", {}, description)]);
+  const rows = api.tags.flatMap((tag) => {
+    const told = make("dd");
+    say(told, () => tagOf(tag));
+    return [make("dt", {}, tag.name), told];
+  });
   return [
     make(
       "section",
@@ -97,7 +136,8 @@ function welcome() {
 
 function parts(found) {
   const { path, method, call } = found;
-  const title = make("h2", { tabindex: "-1" }, call.summary);
+  const title = make("h2", { tabindex: "-1" });
+  say(title, () => summaryOf(call));
   const told = [
     make("p", { class: "d-address" }, verb(path, method), make("code", {}, path)),
     make("p", { class: "q" }, call.operationId, ...tokenWords(found)),
@@ -176,7 +216,7 @@ function tryIt(found) {
     event.preventDefault();
     stop();
     out.replaceChildren();
-    seen.textContent = "";
+    say(seen, () => "");
     const view = { state, seen, out, running };
     if (isSocket(path)) converse(found, ready(), view);
     else if (isStream(call)) follow(found, ready(), view);
@@ -187,7 +227,7 @@ function tryIt(found) {
   const copy = make("button", { type: "button", class: "btn small", "data-t": "apiCopy" });
   copy.addEventListener("click", async () => {
     await navigator.clipboard?.writeText(curl.textContent);
-    state.textContent = t("apiCopied");
+    say(state, () => t("apiCopied"));
   });
   const shell = make("div", { class: "d-curl" }, block(curl, "apiLine"), copy);
   return section(heading("apiTry"), shell, form, state, seen, out);
@@ -208,13 +248,14 @@ function parameter({ name, in: place, required, description, schema }) {
   const bounds = [found.minimum, found.maximum].every((each) => each !== undefined)
     ? `${found.minimum} … ${found.maximum}`
     : "";
-  const standard = found.default === undefined ? "" : t("apiDefault", { value: String(found.default) });
+  const standard = () => (found.default === undefined ? "" : t("apiDefault", { value: String(found.default) }));
   const kind = choices ? "" : typeOf(api, schema);
   const meaning = plain(description || (choices ? "" : (found.description ?? "")));
-  const told = [kind, bounds, standard, meaning].filter(Boolean).join(" · ");
+  const told = () => [kind, bounds, standard(), meaning].filter(Boolean).join(" · ");
   const title = make("span", {}, make("code", {}, name), place === "query" ? "" : ` (${place})`, required ? " *" : "");
-  const help = make("small", { id: `help-${name}` }, told);
-  if (told) input.setAttribute("aria-describedby", help.id);
+  const help = make("small", { id: `help-${name}` });
+  say(help, told);
+  if (told()) input.setAttribute("aria-describedby", help.id);
   return { name, input, label: make("label", { class: "labelled d-field" }, title, input, help) };
 }
 
@@ -259,11 +300,11 @@ async function runs({ state, running }, act) {
   };
   stop = own;
   running(true);
-  state.textContent = t("connecting");
+  say(state, () => t("connecting"));
   try {
     await act(scope.signal);
   } catch (error) {
-    state.textContent = isStopped ? t("apiStopped") : t("apiFailed", { reason: error.message });
+    say(state, () => (isStopped ? t("apiStopped") : t("apiFailed", { reason: error.message })));
   }
   running(false);
   if (stop === own) stop = () => {};
@@ -275,7 +316,7 @@ async function ask(found, ready, view) {
     const answer = await call(found, ready, signal);
     const text = await answer.text();
     const ms = Math.round(performance.now() - began);
-    view.state.textContent = t("apiAnswered", { status: String(answer.status), ms, size: text.length });
+    say(view.state, () => t("apiAnswered", { status: String(answer.status), ms, size: text.length }));
     view.out.replaceChildren(...shown(answer, text));
     dress(view.out);
   });
@@ -323,7 +364,7 @@ function log(view, label) {
     const head = make("span", { class: "q" }, name, id && ` · ${id}`);
     rows.prepend(make("li", {}, head, make("code", {}, text)));
     if (rows.children.length > MOST_EVENTS) rows.lastElementChild.remove();
-    view.seen.textContent = t("apiSeen", { n: seen });
+    say(view.seen, () => t("apiSeen", { n: seen }));
   };
 }
 
@@ -331,7 +372,7 @@ async function follow(found, ready, view) {
   await runs(view, async (signal) => {
     const answer = await call(found, ready, signal);
     if (!answer.ok) {
-      view.state.textContent = t("apiRefused", { status: String(answer.status) });
+      say(view.state, () => t("apiRefused", { status: String(answer.status) }));
       view.out.replaceChildren(...shown(answer, await answer.text()));
       dress(view.out);
       return;
@@ -339,10 +380,10 @@ async function follow(found, ready, view) {
     const put = log(view, "apiEvents");
     const reader = new EventReader();
     const decoder = new TextDecoder();
-    view.state.textContent = t("apiOpen");
+    say(view.state, () => t("apiOpen"));
     for await (const chunk of chunks(answer.body))
       for (const { name, id, data } of reader.take(decoder.decode(chunk, { stream: true }))) put(name, data, id);
-    view.state.textContent = t("apiEnded");
+    say(view.state, () => t("apiEnded"));
   });
 }
 
@@ -367,12 +408,12 @@ async function converse({ path }, ready, view) {
     const ended = new Promise((resolve) => socket.addEventListener("close", resolve));
     signal.addEventListener("abort", () => socket.close(1000));
     socket.addEventListener("open", () => {
-      view.state.textContent = t("apiOpen");
+      say(view.state, () => t("apiOpen"));
     });
     socket.addEventListener("message", ({ data }) => put("◂", data));
     const { code, reason } = await ended;
     view.out.querySelector("form").remove();
-    view.state.textContent = t("apiClosed", { code: String(code), reason: reason || "–" });
+    say(view.state, () => t("apiClosed", { code: String(code), reason: reason || "–" }));
   });
 }
 
@@ -422,7 +463,12 @@ function messagesOf(path) {
   );
   const closes = (channel["x-close-codes"] ?? []).map(({ code, reason, comesBack }) => [
     make("dt", {}, String(code)),
-    make("dd", {}, reason || "–", comesBack ? make("span", { class: "q" }, ` · ${t("apiComesBack")}`) : null),
+    make(
+      "dd",
+      {},
+      reason || "–",
+      comesBack ? make("span", { class: "q" }, " · ", make("span", { "data-t": "apiComesBack" })) : null,
+    ),
   ]);
   return section(
     heading("apiMessages"),
@@ -490,7 +536,10 @@ try {
   list();
   show();
   addEventListener("hashchange", show);
-  onWords(() => show()); // what stands there is in another language
+  onWords(() => {
+    for (const [place, words] of sayings) place.textContent = words();
+    nameCalls();
+  });
 } catch (error) {
   one("#call").replaceChildren(make("p", { class: "wrong", role: "alert" }, t("apiAway", { reason: error.message })));
 }

@@ -13,6 +13,7 @@ const PING_MS = 5000;
 
 /** @typedef {{ stream: string, event: string, type: string, data: any, backfilled: boolean }} Change */
 /** @typedef {import("./signals.js").Signal} Signal */
+/** @typedef {{ stream: string, from: number | null, to: number | null, reason: string | null, at: number }} Gap */
 /**
  * @typedef {object} FeedState
  * @property {"idle" | "connecting" | "live" | "lost" | "busy"} state
@@ -26,6 +27,7 @@ const PING_MS = 5000;
  * @property {Record<string, { health: string, reason: string | null }>} unhealthy
  * @property {number} reconnects
  * @property {number} gaps
+ * @property {Gap[]} ownGaps newest last
  * @property {number} lagged
  * @property {Record<string, { state: string, reason: string | null, retry_in_s: number | null }>} exchange
  * @property {boolean | null} simulated
@@ -51,6 +53,7 @@ const IDLE = {
   unhealthy: {},
   reconnects: 0,
   gaps: 0,
+  ownGaps: [],
   lagged: 0,
   exchange: {},
   simulated: null,
@@ -268,7 +271,7 @@ class Feed {
     if (message.type === "again") this.#say();
     else if (message.type === "changes") this.#take(message);
     else if (message.type === "state") {
-      this.state = { ...message.state, shared: this.state.shared };
+      this.state = { ...IDLE, ...message.state, shared: this.state.shared }; // a worker may be older than the page
       for (const callback of [...this.#stateCallbacks]) callback(this.state);
     } else if (message.type === "signals" && this.#token !== null) {
       const signals = message.isAll ? new Map() : this.signals.signals;

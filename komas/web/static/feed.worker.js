@@ -8,6 +8,7 @@ import { SignalList } from "./signals.js";
 const ROOT = new URL("..", import.meta.url);
 const CHECK_MS = 1000;
 const HIDDEN_MS = 10_000; // for so long a hidden tab keeps its streams
+const OWN_GAPS = 50; // that are kept, to be listed
 const SILENT_MS = 15_000; // a tab says something every 5 s,
 const SILENT_HIDDEN_MS = 180_000; // but the timers of a hidden one are slowed down to one a minute
 
@@ -54,6 +55,8 @@ const state = {
   lastEventAt: /** @type {number | null} */ (null),
   reconnects: 0,
   gaps: 0,
+  /** Those that were declared to this page, the newest last. */
+  ownGaps: /** @type {import("./feed.js").Gap[]} */ ([]),
   lagged: 0,
   exchange: /** @type {Record<string, unknown>} */ ({}),
   simulated: /** @type {boolean | null} */ (null),
@@ -99,7 +102,7 @@ function take(name, text) {
   if (name === "status" && !stream) state.exchange = { ...state.exchange, [notice.market ?? ""]: notice };
   else if (name === "status") note(stream, "refused", text);
   else note(stream, name, text);
-  if (name === "gap" && !notice.filled) state.gaps += 1;
+  if (name === "gap" && !notice.filled) declare(notice);
   if (name === "lagged") state.lagged += notice.dropped;
   if (name === "health") {
     const { [stream]: _, ...others } = unhealthy;
@@ -107,6 +110,13 @@ function take(name, text) {
     if (notice.health !== "live") unhealthy[stream] = { health: notice.health, reason: notice.reason ?? null };
   }
   tell();
+}
+
+/** The same range again, after a reconnect, is the same gap. @param {import("./feed.js").Gap} gap */
+function declare({ stream, from = null, to = null, reason = null }) {
+  const others = state.ownGaps.filter((gap) => gap.stream !== stream || gap.from !== from || gap.to !== to);
+  if (others.length === state.ownGaps.length) state.gaps += 1;
+  state.ownGaps = [...others, { at: Date.now(), stream, from, to, reason }].slice(-OWN_GAPS);
 }
 
 /** Tell every tab the state, soon, and once. */

@@ -1,7 +1,7 @@
 // For who runs the server: who is connected, gaps, streams, today's log; publishing, VIPs, exchange connections.
 import { make } from "./elements.js";
 import { confirmed, toast } from "./k-health.js";
-import { feed, looking } from "./page.js";
+import { feed, looking, onLook } from "./page.js";
 import { every, setAttribute, setText } from "./paint.js";
 import { tokens } from "./store.js";
 import { age, clock, count, day, dress, moment, onWords, t } from "./words.js";
@@ -10,8 +10,11 @@ const EVERY_MS = 2_000;
 const MOST_LINES = 500;
 const MOST_ROWS = 200;
 const VIPS = 50; // on a page of the list
-const VIPS_EVERY_MS = 10_000; // the store is asked
+const SIGNALS = 20; // on a page of the list
+const STORE_EVERY_MS = 10_000; // the store is asked
+const OLD_AFTER_MS = 3 * EVERY_MS; // without an answer
 const LEVELS = ["DEBUG", "INFO", "WARNING"];
+const HEALTH = { live: "hLive", quiet: "hQuiet", stale: "hStale", recovering: "hRecovering", pending: "hPending" };
 const TYPES = ["mexc_spot_futures", "mexc_dex", "funding_rate"];
 
 const said = (tag, id, attributes = {}, ...children) => make(tag, { ...attributes, "data-t": id }, ...children);
@@ -35,23 +38,33 @@ function told({ timestamp, level, logger, event, traceback, ...keys }) {
   return `${event ?? ""}${rest.join("")}${traceback ? `\n${traceback}` : ""}`;
 }
 
-/** A table whose rows are written anew only where their text differs. */
+/** What was said for a moment's reason, so that it can be said again in another language. */
+const sayings = new Map();
+
+/** Have an element say something, in the language of the moment. */
+function say(place, words) {
+  sayings.set(place, words);
+  setText(place, words());
+}
+
+/** A table whose rows are written anew only where their text differs. On a phone each row is a card (its roles stay). */
 class Table {
-  constructor(columns, label) {
+  constructor(columns, label, nothing = "none") {
     this.columns = columns;
-    this.body = make("tbody");
-    this.nothing = said("p", "none", { class: "empty", hidden: true });
+    this.body = make("tbody", { role: "rowgroup" });
+    this.nothing = said("p", nothing, { class: "empty", hidden: true });
     const heads = columns.map(([id, kind]) =>
       make(
         "th",
-        { class: kind === "n" ? "n" : null, scope: "col" },
-        id ? said("span", id, { class: kind === "act" ? "vh" : null }) : "№",
+        { class: kind === "n" ? "n" : null, scope: "col", role: "columnheader" },
+        said("span", id, { class: kind === "act" ? "vh" : null }),
       ),
     );
+    const head = make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads));
     this.element = make(
       "div",
       { class: "scroll", tabindex: "0", role: "group", "data-t-label": label },
-      make("table", { class: "data tall" }, make("thead", {}, make("tr", {}, ...heads)), this.body),
+      make("table", { class: "data tall", role: "table" }, head, this.body),
       this.nothing,
     );
   }
@@ -68,6 +81,7 @@ class Table {
         const place = line.children[index].firstChild;
         setText(place, text);
         setAttribute(place, "class", kind);
+        setAttribute(line.children[index], "data-name", t(this.columns[index][0]));
       });
       if (!act) return;
       const does = line.lastChild.firstChild;
@@ -78,7 +92,8 @@ class Table {
   }
 
   newRow(act) {
-    const line = make("tr", {}, ...this.columns.map(([, kind]) => make("td", { class: kind }, make("span"))));
+    const cells = this.columns.map(([, kind]) => make("td", { class: kind, role: "cell" }, make("span")));
+    const line = make("tr", { role: "row" }, ...cells);
     if (act)
       line.lastChild.replaceChildren(
         make("button", { class: "btn small quiet", type: "button", onclick: () => act(line.row) }),
@@ -91,22 +106,42 @@ class Admin extends HTMLElement {
   connectedCallback() {
     this.view = this.parentElement;
     this.who = new Table([["user"], ["address"], ["by"], ["since", "n"], ["behind", "n"], ["action", "act"]], "who");
-    this.gaps = new Table([["time"], ["stream"], ["outcome"], ["detail"]], "gapsHour");
+    this.gaps = new Table([["time"], ["stream"], ["outcome"], ["detail"]], "gapsHour", "gapsNone");
     this.streams = new Table([["stream"], ["healthColumn"], ["subscribers", "n"], ["lastEvent", "n"]], "kStreams");
-    this.lines = new Table([[null], ["kStreams"], ["received", "n"], ["since", "n"]], "exchangeLines");
+    this.lines = new Table([["number"], ["kStreams"], ["received", "n"], ["since", "n"]], "exchangeLines");
     this.vips = new Table([["user"], ["kVip"], ["action", "act"]], "vipList");
     this.vipsAfter = [""]; // of each page so far
     this.vipsAt = 0;
+    this.chosen = null; // the signal that can be changed
+    this.isEditing = false;
+    this.signals = new Table(
+      [["number"], ["age", "n"], ["coin"], ["position"], ["spreadPct", "n"], ["action", "act"]],
+      "signalsNewest",
+      "signalsNone",
+    );
+    this.signalsBefore = [null]; // of each page so far
+    this.signalsAt = 0;
+    this.readAt = 0;
     this.level = "INFO";
     this.isPaused = false;
-    this.lastId = null;
     this.build();
-    onWords(() => {
-      dress(this);
+    onWords(() => this.sayAgain());
+    onLook("view", () => this.renew());
+    every(EVERY_MS, () => {
+      this.paintAge();
       this.renew();
     });
-    every(EVERY_MS, () => this.renew());
     this.enter(tokens.get("admin"));
+  }
+
+  /** All that stands here, in another language. */
+  sayAgain() {
+    dress(this);
+    for (const [place, words] of sayings) setText(place, words());
+    if (this.sessions) this.paint();
+    this.paintVips();
+    this.paintSignals();
+    this.renew();
   }
 
   // ---- building
@@ -118,7 +153,7 @@ class Admin extends HTMLElement {
       this.buildWho(),
       this.buildGaps(),
       this.buildLog(),
-      make("div", { class: "aside" }, this.buildPublish(), this.buildVip(), this.buildLines()),
+      make("div", { class: "aside" }, this.buildPublish(), this.buildSignals(), this.buildVip(), this.buildLines()),
     ];
     this.append(this.gate, ...this.parts);
     dress(this);
@@ -162,7 +197,7 @@ class Admin extends HTMLElement {
     return make(
       "dl",
       { class: "panel sum" },
-      ...["kExchange", "kStreams", "readers", "gapsHour", "received"].map(fact),
+      ...["kExchange", "kStreams", "readers", "gapsHour", "received", "asOf"].map(fact),
     );
   }
 
@@ -208,10 +243,12 @@ class Admin extends HTMLElement {
       this.tabs[other].focus();
     });
     this.streams.element.hidden = true;
+    this.gapsWhich = said("p", "gapsWhich", { class: "q note", hidden: true });
     return make(
       "section",
       { class: "panel gaps", "data-t-label": "gapsAndStreams" },
       make("div", { class: "head" }, list),
+      this.gapsWhich,
       this.gaps.element,
       this.streams.element,
     );
@@ -223,6 +260,7 @@ class Admin extends HTMLElement {
       this.tabs[at].setAttribute("aria-selected", String(one === table));
       this.tabs[at].tabIndex = one === table ? 0 : -1;
     });
+    if (this.sessions) this.paint();
   }
 
   buildLog() {
@@ -295,12 +333,16 @@ class Admin extends HTMLElement {
       return make("label", { class: "labelled" }, said("span", id), this.fields[key], this.wrongs[key]);
     };
     this.publishWrong = make("p", { class: "wrong", role: "alert", hidden: true });
+    this.publishButton = said("button", "publishGo", { class: "btn primary" });
     this.updateButton = make("button", {
       class: "btn",
       type: "button",
       hidden: true,
-      onclick: () => this.publish(this.lastId),
+      onclick: () => this.publish(this.chosen.id),
     });
+    this.newButton = button("signalNew", "", () => this.startAnew());
+    this.newButton.hidden = true;
+    this.others = make("p", { class: "q", hidden: true });
     const form = make(
       "form",
       { class: "pad", novalidate: true },
@@ -308,14 +350,26 @@ class Admin extends HTMLElement {
       make("div", { class: "row2" }, named("type", "signal_type"), named("coin", "coin_name")),
       make("div", { class: "row2" }, named("position", "position"), named("spreadPct", "spread")),
       named("moreFields", "data"),
+      this.others,
       this.publishWrong,
-      make("div", { class: "acts" }, said("button", "publishGo", { class: "btn primary" }), this.updateButton),
+      make("div", { class: "acts" }, this.publishButton, this.updateButton, this.newButton),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.publish(null);
+      this.publish(this.isEditing ? this.chosen.id : null);
     });
-    return panel("publish", "publish", [], form);
+    const place = panel("publish", "publish", [], form);
+    this.publishTitle = place.querySelector("h2");
+    this.publishTitle.tabIndex = -1;
+    return place;
+  }
+
+  buildSignals() {
+    this.signalsWrong = make("p", { class: "wrong pad", role: "alert", hidden: true });
+    this.signalsBack = button("signalsNewer", "small", () => this.turnSignals(-1));
+    this.signalsOn = button("signalsOlder", "small", () => this.turnSignals(1));
+    this.signalsPages = make("div", { class: "acts pad", hidden: true }, this.signalsBack, this.signalsOn);
+    return panel("choose", "signalsNewest", [], this.signals.element, this.signalsWrong, this.signalsPages);
   }
 
   buildVip() {
@@ -367,16 +421,18 @@ class Admin extends HTMLElement {
         this.gateField.value = "";
       } catch (error) {
         if ([401, 403].includes(error.status)) tokens.set("admin", null);
-        setText(this.gateWrong, [401, 403].includes(error.status) ? t("adminWrong") : error.message);
+        say(this.gateWrong, () => ([401, 403].includes(error.status) ? t("adminWrong") : error.message));
         this.gateWrong.hidden = false;
       }
     }
     const isOpen = Boolean(tokens.get("admin")) && this.gateWrong.hidden;
+    const hadFocus = this.contains(document.activeElement);
     this.view.classList.toggle("locked", !isOpen);
     this.gate.hidden = isOpen;
     for (const part of this.parts) part.hidden = !isOpen;
     if (isOpen) this.renew();
-    else if (token) this.gateField.focus();
+    if (!isOpen && (token || hadFocus)) this.gateField.focus();
+    else if (isOpen && hadFocus) this.find.focus(); // what had it is hidden
   }
 
   leave() {
@@ -398,8 +454,11 @@ class Admin extends HTMLElement {
         call("GET", "api/ws/status"),
       ]);
       Object.assign(this, { sessions, readers, gapRows: gaps.gaps, streamRows: streams.streams, status });
+      this.readAt = Date.now();
       this.paint();
+      this.paintAge();
       await this.readVips();
+      await this.readSignals();
       if (!this.isPaused) await this.readLog();
     } catch (error) {
       if ([401, 403].includes(error.status)) this.leave();
@@ -410,7 +469,7 @@ class Admin extends HTMLElement {
 
   /** The page of the list that is looked at; a store that is away is said there, and hides nothing else. */
   async readVips() {
-    if (Date.now() - this.vipsAt > VIPS_EVERY_MS) {
+    if (Date.now() - this.vipsAt > STORE_EVERY_MS) {
       const after = this.vipsAfter.at(-1);
       const more = after ? `&after=${encodeURIComponent(after)}` : "";
       const answer = await call("GET", `api/admin/vips?limit=${VIPS}${more}`).catch((error) => error);
@@ -435,6 +494,33 @@ class Admin extends HTMLElement {
     return this.readVips().catch(() => this.leave());
   }
 
+  /** The same for signals. */
+  async readSignals() {
+    if (Date.now() - this.signalsAt > STORE_EVERY_MS) {
+      const before = this.signalsBefore.at(-1);
+      const path = `api/admin/signals?limit=${SIGNALS}${before ? `&before_id=${before}` : ""}`;
+      const answer = await call("GET", path).catch((error) => error);
+      if ([401, 403].includes(answer.status)) throw answer;
+      if (before !== this.signalsBefore.at(-1)) return; // the next page was asked for meanwhile
+      this.signalsAt = Date.now();
+      setText(this.signalsWrong, answer instanceof Error ? answer.message : "");
+      this.signalsWrong.hidden = !(answer instanceof Error);
+      if (!(answer instanceof Error)) this.signalPage = answer;
+    }
+    this.paintSignals();
+  }
+
+  turnSignals(step) {
+    if (step > 0) this.signalsBefore.push(this.signalPage.next_before_id);
+    else this.signalsBefore.pop();
+    this.lookAtSignals();
+  }
+
+  lookAtSignals() {
+    this.signalsAt = 0;
+    return this.readSignals().catch(() => this.leave());
+  }
+
   async readLog() {
     const { records } = await call("GET", `api/logs/today?level=${this.level}&limit=${MOST_LINES}`);
     const isAtEnd = this.text.scrollTop + this.text.clientHeight > this.text.scrollHeight - 24;
@@ -455,6 +541,7 @@ class Admin extends HTMLElement {
   paint() {
     const { sessions, readers, gapRows, streamRows, status } = this;
     const live = streamRows.filter(({ health }) => health === "live").length;
+    const own = this.ownGaps(gapRows);
     const filled = gapRows.filter((gap) => gap.filled).length;
     const newest = Date.parse(status.last_message_at);
     this.sum(
@@ -473,22 +560,28 @@ class Admin extends HTMLElement {
     this.sum("gapsHour", gapRows.length - filled, t("gapsFilled", { n: filled }));
     this.sum("received", Number(status.messages_received), t("frames", { n: Number(status.messages_received) }));
     this.paintWho();
-    this.gaps.show(
-      gapRows.map((gap) => ({
-        cells: [
-          [clock(Date.parse(gap.at) || Number(gap.at)), "q"],
-          gap.stream,
-          gap.filled ? t("filled") : [t("declared"), "tag warn"],
-          [gap.reason ?? "", "q"],
-        ],
+    this.gapsWhich.hidden = !own.length || this.gaps.element.hidden;
+    const gaps = [
+      ...gapRows.map((gap) => ({
+        ...gap,
+        at: Date.parse(gap.at) || Number(gap.at),
+        told: gap.filled ? t("filled") : [t("declared"), "tag warn"],
       })),
+      ...own.map((gap) => ({ ...gap, told: [t("gapOwn"), "tag"] })),
+    ];
+    this.gaps.show(
+      gaps
+        .sort((a, b) => b.at - a.at)
+        .map(({ at, stream, told, filled, reason }) => ({
+          cells: [[clock(at), "q"], stream, told, [reason ?? (filled ? "" : t("gapNoReason")), "q"]],
+        })),
     );
     setText(this.tabs[1], t("streamsTab", { n: streamRows.length }));
     this.streams.show(
       streamRows.slice(0, MOST_ROWS).map((row) => ({
         cells: [
           row.stream,
-          row.health === "live" || row.health === "quiet" ? row.health : [row.health, "tag warn"],
+          row.health === "live" || row.health === "quiet" ? t(HEALTH[row.health]) : [t(HEALTH[row.health]), "tag warn"],
           row.subscribers,
           [row.last_event_at ? age(Date.now() - Date.parse(row.last_event_at)) : t("never"), "q"],
         ],
@@ -504,6 +597,23 @@ class Admin extends HTMLElement {
         ],
       })),
     );
+  }
+
+  /** Gaps that this page alone was told of: it was away, or the server was started anew. */
+  ownGaps(rows) {
+    const known = new Set(rows.map((gap) => `${gap.stream} ${gap.from} ${gap.to}`));
+    return (feed.state.ownGaps ?? []).filter(
+      (gap) => Date.now() - gap.at < 3_600_000 && !known.has(`${gap.stream} ${gap.from} ${gap.to}`),
+    );
+  }
+
+  /** When what is shown was read; it is grey where the server has not answered since. */
+  paintAge() {
+    if (!this.readAt) return;
+    const old = Date.now() - this.readAt;
+    this.view.classList.toggle("old", old > OLD_AFTER_MS);
+    setText(this.sums.asOf.number, clock(this.readAt));
+    setText(this.sums.asOf.rest, old > OLD_AFTER_MS ? t("noAnswerFor", { age: age(old) }) : "");
   }
 
   sum(id, number, rest) {
@@ -578,7 +688,79 @@ class Admin extends HTMLElement {
     this.vipsPages.hidden = this.vipsBack.disabled && this.vipsOn.disabled;
   }
 
+  paintSignals() {
+    if (!this.signalPage) return;
+    const { signals } = this.signalPage;
+    const text = (value) => (value === null || value === undefined ? "–" : String(value));
+    this.signals.show(
+      signals.map((signal) => ({
+        signal,
+        act: "change",
+        label: t("changeSignal", { id: signal.id }),
+        cells: [
+          [signal.id, "q"],
+          [age(Date.now() - Date.parse(signal.created_at)), "q"],
+          text(signal.data.coin_name),
+          text(signal.data.position),
+          text(signal.data.spread),
+        ],
+      })),
+      ({ signal }) => this.choose(signal),
+    );
+    this.signalsBack.disabled = this.signalsBefore.length === 1;
+    this.signalsOn.disabled = signals.length < SIGNALS;
+    this.signalsPages.hidden = this.signalsBack.disabled && this.signalsOn.disabled;
+  }
+
+  /** What the form's buttons do now, and what it is called. */
+  paintForm() {
+    const { chosen, isEditing } = this;
+    say(this.publishTitle, () => (isEditing ? t("changeSignal", { id: chosen.id }) : t("publish")));
+    delete this.publishTitle.dataset.t; // it says more than one word
+    this.publishButton.hidden = isEditing;
+    this.newButton.hidden = !isEditing;
+    this.updateButton.hidden = !chosen;
+    setAttribute(this.updateButton, "class", isEditing ? "btn primary" : "btn");
+    if (chosen) say(this.updateButton, () => t("updateGo", { id: chosen.id }));
+    this.fields.signal_type.disabled = isEditing;
+    const own = ["id", "created_at", "updated_at", "coin_name", "position", "spread"];
+    const others = Object.entries(chosen?.data ?? {}).filter(([name]) => !own.includes(name));
+    this.others.hidden = !isEditing || !others.length;
+    const shown = ([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`;
+    say(this.others, () => t("fieldsNow", { fields: others.map(shown).join(", ") }));
+  }
+
   // ---- acts
+
+  /** Have the form change a signal: only what is written anew is sent. */
+  choose({ id, signal_type: type, data }) {
+    const { fields } = this;
+    this.chosen = { id: String(id), data };
+    this.isEditing = true;
+    this.refuse([]);
+    fields.signal_type.value = type;
+    fields.coin_name.value = data.coin_name ?? "";
+    const position = String(data.position ?? "");
+    if (![...fields.position.options].some(({ value }) => value === position))
+      fields.position.append(make("option", { value: position }, position || "–"));
+    fields.position.value = position;
+    fields.spread.value = data.spread ?? "";
+    fields.data.value = "{}";
+    this.paintForm();
+    this.publishTitle.scrollIntoView({ block: "nearest" });
+    this.publishTitle.focus();
+  }
+
+  startAnew() {
+    this.chosen = null;
+    this.isEditing = false;
+    this.refuse([]);
+    for (const name of ["coin_name", "spread"]) this.fields[name].value = "";
+    this.fields.position.value = "LONG";
+    this.fields.data.value = "{}";
+    this.paintForm();
+    this.fields.coin_name.focus();
+  }
 
   /** As if the user had been written into the form. */
   changeVip({ user, isActive }) {
@@ -606,20 +788,29 @@ class Admin extends HTMLElement {
       read = JSON.parse(more);
       if (typeof read !== "object" || read === null || Array.isArray(read)) throw new SyntaxError();
     } catch {
-      this.refuse([{ field: "data", message: t("fieldsWrong") }]);
+      this.refuse([{ field: "data", message: () => t("fieldsWrong") }]);
       return null;
     }
     if (isNew && !fields.coin_name.value.trim() && !read.coin_name) {
-      this.refuse([{ field: "coin_name", message: t("coinMissing") }]);
+      this.refuse([{ field: "coin_name", message: () => t("coinMissing") }]);
       return null;
     }
+    const had = (isNew ? null : this.chosen.data) ?? {};
     const own = [];
-    if (fields.coin_name.value.trim()) own.push(`"coin_name": ${JSON.stringify(fields.coin_name.value.trim())}`);
-    own.push(`"position": ${JSON.stringify(fields.position.value)}`);
+    const put = (name, value, json) => {
+      if (value && value !== String(had[name] ?? "")) own.push(`"${name}": ${json}`);
+    };
+    const [coin, position] = [fields.coin_name.value.trim(), fields.position.value];
     const spread = fields.spread.value.trim().replace(",", ".");
-    if (spread) own.push(`"spread": ${/^-?\d+(\.\d+)?$/.test(spread) ? spread : JSON.stringify(spread)}`);
+    put("coin_name", coin, JSON.stringify(coin));
+    put("position", position, JSON.stringify(position));
+    put("spread", spread, /^-?\d+(\.\d+)?$/.test(spread) ? spread : JSON.stringify(spread));
     const rest = more.slice(1, -1).trim();
-    return `{${[...own, ...(rest ? [rest] : [])].join(", ")}}`;
+    if (rest) own.push(rest);
+    if (own.length) return `{${own.join(", ")}}`;
+    say(this.publishWrong, () => t("nothingChanged"));
+    this.publishWrong.hidden = false;
+    return null;
   }
 
   async publish(id) {
@@ -635,17 +826,16 @@ class Admin extends HTMLElement {
         key: this.sent.key,
       });
       this.sent = null;
-      this.lastId = String(id ?? answer.id ?? answer.data?.id);
-      this.updateButton.hidden = false;
-      setText(this.updateButton, t("updateGo", { id: this.lastId }));
-      toast(t(id ? "updated" : "published", { id: this.lastId }));
+      this.chosen = { id: String(id ?? answer.id ?? answer.data?.id), data: answer.data ?? {} };
+      if (this.isEditing) this.fields.data.value = "{}";
+      this.paintForm();
+      toast(t(id ? "updated" : "published", { id: this.chosen.id }));
+      await this.lookAtSignals();
     } catch (error) {
       if (error.errors?.length) this.refuse(error.errors);
       else {
-        setText(
-          this.publishWrong,
-          t(error.status === 503 || error.status === 0 ? "storeAway" : "notPublished", { reason: error.message }),
-        );
+        const word = error.status === 503 || error.status === 0 ? "storeAway" : id ? "notUpdated" : "notPublished";
+        say(this.publishWrong, () => t(word, { reason: error.message }));
         this.publishWrong.hidden = false;
       }
     }
@@ -657,14 +847,14 @@ class Admin extends HTMLElement {
     for (const [key, place] of Object.entries(this.wrongs)) {
       const error = errors.find(({ field }) => field === key || field === `data.${key}`);
       place.hidden = !error;
-      setText(place, error?.message ?? "");
+      say(place, () => (typeof error?.message === "function" ? error.message() : (error?.message ?? "")));
       setAttribute(this.fields[key], "aria-invalid", error ? "true" : null);
     }
     const rest = errors.filter(
       ({ field }) => !(field in this.wrongs) && !(field.replace(/^data\./, "") in this.wrongs),
     );
     this.publishWrong.hidden = !rest.length;
-    setText(this.publishWrong, rest.map(({ field, message }) => `${field}: ${message}`).join("; "));
+    say(this.publishWrong, () => rest.map(({ field, message }) => `${field}: ${message}`).join("; "));
     Object.keys(this.wrongs)
       .map((key) => this.fields[key])
       .find((field) => field.getAttribute("aria-invalid"))
@@ -679,13 +869,13 @@ class Admin extends HTMLElement {
       const body = method === "POST" ? `{"days": ${JSON.stringify(Number(this.vipDays.value))}}` : undefined;
       const answer = await call(method, `api/vip/${encodeURIComponent(user)}`, { body });
       const until = Number(answer.vip_until) * 1_000 || Date.parse(answer.vip_until);
-      const says =
+      say(this.vipSays, () =>
         method === "DELETE"
           ? t("revoked", { user })
           : answer.active === false || !until
             ? t("vipNone", { user })
-            : t("vipUntil", { user, time: day(until) });
-      setText(this.vipSays, says);
+            : t("vipUntil", { user, time: day(until) }),
+      );
       if (method === "POST" && until) toast(t("granted", { user, time: moment(until) }));
       if (method !== "GET") await this.lookAtVips();
     } catch (error) {

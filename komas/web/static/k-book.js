@@ -5,12 +5,14 @@ import { isLive } from "./k-health.js";
 import { onLast } from "./k-tape.js";
 import { feed, looking, onLook, stream } from "./page.js";
 import { schedule, setAttribute, setText } from "./paint.js";
+import { settings } from "./store.js";
 import { about, onSymbol } from "./symbols.js";
 import { onWords, t } from "./words.js";
 
 const GROUPS = [1, 10, 100, 1_000];
 const TRUE = new Set(["live", "quiet"]);
 const MOST = 100;
+const REMEMBERED = 200; // symbols with a grouping of their own
 const ROOM = { phone: 12, head: 40, columns: 24, middle: 40, row: 20 };
 
 /** Levels in steps of a price: each price down (bids) or up (asks) to its step, sizes summed exactly. */
@@ -42,12 +44,10 @@ class Book extends HTMLElement {
     this.hiddenNote = this.querySelector(".empty");
     [this.lastPrice, this.spread] = this.querySelector(".mid").children;
     [this.priceName, this.sizeName, this.sumName] = this.querySelector(".cols").children;
-    this.groups = this.querySelector(".seg");
-    this.group = 1;
+    this.groups = this.querySelector("select");
     this.lease = feed.lease((changes) => this.take(changes), []);
-    this.groups.append(
-      ...GROUPS.map((many) => make("button", { type: "button", "data-many": many, onclick: () => this.groupBy(many) })),
-    );
+    this.groups.append(...GROUPS.map((many) => make("option", { value: many })));
+    this.groups.addEventListener("change", () => this.groupBy(Number(this.groups.value)));
     this.look();
     onLook("symbol", () => this.look());
     onSymbol((symbol) => symbol === looking.symbol && schedule(this.paint));
@@ -66,7 +66,8 @@ class Book extends HTMLElement {
 
   look() {
     this.data = this.health = this.refusal = this.trade = null;
-    this.group = 1;
+    const kept = settings.get("groups", {})[looking.symbol];
+    this.group = GROUPS.includes(kept) ? kept : 1;
     this.lease.set([stream(looking.symbol, "depth@100ms")]);
     schedule(this.paint);
   }
@@ -85,6 +86,9 @@ class Book extends HTMLElement {
 
   groupBy(many) {
     this.group = many;
+    const { [looking.symbol]: _, ...others } = settings.get("groups", {});
+    const kept = Object.entries(others).slice(-REMEMBERED);
+    settings.set("groups", Object.fromEntries(many === 1 ? kept : [...kept, [looking.symbol, many]]));
     schedule(this.paint);
   }
 
@@ -135,16 +139,8 @@ class Book extends HTMLElement {
 
   paintGroups({ tick_size: tick }) {
     if (!tick) return;
-    for (const button of this.groups.children) {
-      const many = Number(button.dataset.many);
-      setText(
-        button,
-        price(multiply(tick, many))
-          .replace(/(\.\d*?)0+$/, "$1")
-          .replace(/\.$/, ""),
-      );
-      setAttribute(button, "aria-pressed", String(many === this.group));
-    }
+    for (const option of this.groups.options) setText(option, price(multiply(tick, Number(option.value))));
+    if (Number(this.groups.value) !== this.group) this.groups.value = String(this.group);
   }
 
   paintSide(place, levels, tone, tick, most) {

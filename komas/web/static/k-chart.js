@@ -3,7 +3,7 @@ import { after, Candles } from "./candles.js";
 import { compare, direction, percent, places, price, volume } from "./digits.js";
 import { chosen, make, roving } from "./elements.js";
 import { Gaps } from "./gap.js";
-import { isFresh, toast } from "./k-health.js";
+import { isFresh, showGaps, toast } from "./k-health.js";
 import { feed, INTERVALS, look, looking, onLook, stream } from "./page.js";
 import { every, schedule, setAttribute, setText } from "./paint.js";
 import { settings } from "./store.js";
@@ -16,6 +16,7 @@ const VOLUME_PX = 72;
 const SPOKEN_AFTER_MS = 500;
 const LABEL_EVERY_MS = 30_000;
 const IN_TABLE = 50;
+const NOTE_PX = 96; // the least width of a note beside the candles
 const OLD_MS = 2_000; // an age that is worth a word
 const RARE = ["3m", "30m", "2h", "6h", "8h", "12h", "3d"];
 const COLORS = [
@@ -69,6 +70,9 @@ class Chart extends HTMLElement {
     onWords(() => {
       this.formats();
       this.legend.replaceChildren();
+      this.nameInterval();
+      this.fill();
+      this.describe();
       schedule(this.paint);
     });
     feed.onState(() => this.dress());
@@ -87,7 +91,7 @@ class Chart extends HTMLElement {
 
   look() {
     const { symbol, interval } = looking;
-    this.ticker = this.mark = this.refusal = null;
+    this.ticker = this.mark = this.refusal = this.wanted = null;
     this.begin();
     this.market.set([stream(symbol, "ticker"), stream(symbol, "markPrice@1s")]);
     this.lease.set([stream(symbol, `kline_${interval}`)]);
@@ -101,15 +105,23 @@ class Chart extends HTMLElement {
       (button) => button.dataset.interval === interval,
       "aria-checked",
     );
-    const rare = RARE.includes(interval);
-    setText(this.querySelector(".more"), rare ? interval : t("more"));
-    setAttribute(this.querySelector(".more"), "class", rare ? "more on" : "more");
+    this.nameInterval();
     this.paintTitle();
     schedule(this.paint);
   }
 
+  /** The button of the rare intervals shows the one that is chosen. */
+  nameInterval() {
+    const more = this.querySelector(".more");
+    const isRare = RARE.includes(looking.interval);
+    setText(more, isRare ? looking.interval : t("more"));
+    setAttribute(more, "class", isRare ? "more on" : "more");
+  }
+
   begin() {
     this.candles = new Candles(looking.interval);
+    const name = stream(looking.symbol, `kline_${looking.interval}`);
+    for (const gap of feed.state.ownGaps) if (gap.stream === name) this.candles.declare(gap);
     this.failure = null;
     this.isLoading = this.isAtStart = false;
     this.pointed = null;
@@ -165,11 +177,26 @@ class Chart extends HTMLElement {
     this.gaps = new Gaps();
     this.bars.attachPrimitive(this.gaps);
     this.chart.timeScale().subscribeVisibleLogicalRangeChange(() => this.older());
+    this.whenShown(() => {
+      this.chart.timeScale().resetTimeScale();
+      this.chart.panes()[1]?.setHeight(VOLUME_PX);
+    });
     this.chart.subscribeCrosshairMove(({ time }) => {
       this.pointed = time === undefined ? null : time * 1_000;
       schedule(this.paint);
     });
     this.dress(true);
+  }
+
+  /** Built in a view that is hidden (on a phone) the chart has no width: what was laid out then is squeezed. */
+  whenShown(layOut) {
+    if (this.plot.clientWidth) return;
+    const observer = new ResizeObserver(() => {
+      if (!this.plot.clientWidth) return;
+      observer.disconnect();
+      requestAnimationFrame(layOut);
+    });
+    observer.observe(this.plot);
   }
 
   /** Are both the price and the candles those of now? */
@@ -321,11 +348,11 @@ class Chart extends HTMLElement {
   }
 
   /** Ask for older candles when the view comes near the oldest. */
-  async older() {
+  async older(isWanted = false) {
     const range = this.chart?.timeScale().getVisibleLogicalRange();
     const { candles } = this;
     if (!range || !candles.times.length || this.isLoading || this.isAtStart || candles.isFull) return;
-    if (range.from > MARGIN) return;
+    if (range.from > MARGIN && !isWanted) return;
     this.isLoading = true;
     this.failure = null;
     try {
@@ -384,6 +411,7 @@ class Chart extends HTMLElement {
     this.plot.addEventListener("keydown", (event) => this.key(event));
     this.note.querySelector("button").addEventListener("click", () => {
       this.failure = null;
+      this.plot.focus(); // the button goes
       this.older();
     });
   }
@@ -426,18 +454,41 @@ class Chart extends HTMLElement {
     scale.setVisibleLogicalRange({ from: range.from + cut * 2, to: range.to });
   }
 
-  /** Move the view to the next gap, the oldest after the newest. */
+  /** Move the view to the next gap, the oldest after the newest; the list has those of other charts and of trades. */
   nextGap() {
     const gaps = [...(this.shownGaps ?? [])].sort((a, b) => a.ms - b.ms);
-    if (!gaps.length) return toast(t("gapNone"));
-    const next = gaps.find(({ ms }) => ms > (this.gapAt ?? Number.NEGATIVE_INFINITY)) ?? gaps[0];
-    this.gapAt = next.ms;
+    if (!gaps.length) {
+      const n = feed.state.ownGaps.length;
+      return n ? toast(t("gapElsewhere", { n }), { label: t("show"), act: showGaps }) : toast(t("gapNone"));
+    }
+    this.toGap(gaps.find(({ ms }) => ms > (this.gapAt ?? Number.NEGATIVE_INFINITY)) ?? gaps[0]);
+  }
+
+  toGap({ ms, first, label }) {
+    this.gapAt = ms;
     const scale = this.chart.timeScale();
     const range = scale.getVisibleLogicalRange();
-    const at = scale.timeToIndex(next.first, true);
+    const at = scale.timeToIndex(first, true);
     const half = (range.to - range.from) / 2;
     scale.setVisibleLogicalRange({ from: at - half, to: at + half });
-    setText(this.spoken, `${t("gapNext", { time: moment(next.ms) })}. ${next.label}`);
+    setText(this.spoken, `${t("gapNext", { time: moment(ms) })}. ${label}`);
+  }
+
+  /** Show a gap of what is looked at, as soon as its candles are here: `from` and `to` are open times. */
+  findGap({ from, to }) {
+    this.wanted = { from, to: to ?? Number.POSITIVE_INFINITY };
+    schedule(this.paint);
+  }
+
+  seekGap() {
+    const { wanted, candles } = this;
+    if (!wanted || !candles.times.length || this.isLoading) return;
+    const gap = this.shownGaps.find(({ ms }) => ms >= wanted.from && ms <= wanted.to);
+    const isOlder = wanted.from < candles.oldest && !this.isAtStart && !candles.isFull && !this.failure;
+    if (!gap && isOlder) return this.older(true);
+    this.wanted = null;
+    if (gap) this.toGap(gap);
+    else toast(t("gapOver"));
   }
 
   key(event) {
@@ -509,7 +560,8 @@ class Chart extends HTMLElement {
     setText(this.base, known.base);
     setText(this.quote, known.quote && `/${known.quote}`);
     setText(this.kind, known.tick_size ? t("spot", { tick: price(known.tick_size) }) : t("spotPlain"));
-    setText(this.last, price(ticker?.price, known.tick_size));
+    // A quiet symbol has no ticker until it trades: its newest candle has the last price.
+    setText(this.last, price(ticker?.price ?? this.candles.byTime.get(this.candles.newest)?.close, known.tick_size));
     const way = ticker ? direction(ticker.price_change_percent) : 0;
     const tone = !this.isFresh || !way ? "" : way > 0 ? " up" : " down";
     setAttribute(this.last, "class", `last${tone}`);
@@ -523,6 +575,7 @@ class Chart extends HTMLElement {
     this.paintFunding();
     this.paintLegend();
     this.paintNotes(ticker);
+    this.seekGap();
   };
 
   /** Once a second: the whole browser has to hear of it. */
@@ -560,13 +613,17 @@ class Chart extends HTMLElement {
     const known = about(looking.symbol);
     const isEmpty = !this.candles.times.length;
     const trouble = this.refusal ?? this.failure;
+    const room = trouble || isEmpty ? null : this.roomBefore();
     const halted = known.status && known.status !== "TRADING" ? t("halted", { symbol: looking.symbol }) : null;
     const text = trouble
       ? t("chartError", { reason: trouble })
       : isEmpty
         ? (halted ?? t("chartLoading"))
-        : this.startText();
+        : room && t("chartStart");
     this.note.hidden = !text;
+    setAttribute(this.note, "class", room ? "plotnote start" : "plotnote");
+    const width = room ? `${room}px` : "";
+    if (this.note.style.width !== width) this.note.style.width = width;
     setText(this.note.firstElementChild, text ?? "");
     this.note.lastElementChild.hidden = !this.failure || isEmpty;
     const old = ticker ? Date.now() - Number(ticker.timestamp) : 0;
@@ -582,9 +639,12 @@ class Chart extends HTMLElement {
     }
   }
 
-  startText() {
-    const range = this.isAtStart && this.chart?.timeScale().getVisibleLogicalRange();
-    return range && range.from < 0 ? t("chartStart") : null;
+  /** The empty place before the first candle of all, in px, where it is wide enough for a note; else null. */
+  roomBefore() {
+    const scale = this.isAtStart ? this.chart?.timeScale() : null;
+    const [first, next] = [0, 1].map((at) => scale?.logicalToCoordinate(at) ?? Number.NaN);
+    const room = Math.floor(first - (next - first) / 2);
+    return room >= NOTE_PX ? room : null;
   }
 
   /** What a screen reader is told of the picture. */

@@ -1,14 +1,21 @@
 // How the connection is: a sentence in the top bar with its details, one banner for the worst problem, toasts.
 import { make } from "./elements.js";
-import { feed } from "./page.js";
+import { feed, look, symbolOf } from "./page.js";
 import { every, setAttribute, setText } from "./paint.js";
-import { age, moment, onWords, seconds, t } from "./words.js";
+import { age, count, language, moment, onWords, seconds, t } from "./words.js";
 
 const PATIENCE_MS = 2_000; // a shorter break is none that anybody must read of
 const TOAST_MS = 6_000;
 const BLOCKED = /\b451\b|restricted location|region/i;
 const PAUSED = /\b(418|429)\b|too many requests|banned/i;
 
+const HEALTH = {
+  live: "hLive",
+  quiet: "hQuiet",
+  stale: "hStale",
+  recovering: "hRecovering",
+  pending: "hPending",
+};
 const DOUBTFUL = new Set(["stale", "recovering"]);
 const OLD = new Set(["noNet", "offline", "again", "exchange", "region", "limit"]);
 
@@ -126,6 +133,7 @@ class Health extends HTMLElement {
       isShown && isOld ? "offline" : feed.state.state === "live" ? "live" : "connecting";
     if (problem && !isShown) setTimeout(() => this.render(), PATIENCE_MS - (now - this.problemSince) + 10);
     if (!isShown) {
+      if (this.banner.contains(document.activeElement)) document.getElementById("main").focus(); // its button goes
       this.banner.hidden = true;
       return;
     }
@@ -143,28 +151,84 @@ class Health extends HTMLElement {
     const exchange = Object.entries(state.exchange).map(([market, line]) =>
       `${market} ${t(line.state)} ${line.reason ?? ""}`.trim(),
     );
+    const isKnown = navigator.onLine && state.state !== "lost";
+    const known = (text) => (isKnown ? text : t("lastKnown", { text }));
     const rows = [
       ["kServer", t("connectedFor", { state: this.word.textContent, age: age(Date.now() - state.since) })],
-      ["kExchange", exchange.join("; ") || t("connected")],
-      ["kNewest", dataAge() === null ? t("never") : age(dataAge())],
-      ["kStreams", t("healthOf", state.health)],
-      ["kReconnects", String(state.reconnects)],
-      ["kGaps", String(state.gaps)],
-      ["kLeftOut", String(state.lagged)],
+      ["kExchange", known(exchange.join("; ") || t("connected"))],
+      ["kNewest", dataAge() === null ? t("never") : t("ago", { age: age(dataAge()) })],
+      ["kStreams", known(t("healthOf", state.health))],
+      ["kReconnects", count(state.reconnects)],
+      ["kGaps", count(state.gaps)],
+      ["kLeftOut", count(state.lagged)],
       ["kShared", t("otherTabs", { n: Math.max(0, state.tabs - 1) })],
       ["kVersion", state.version ?? "–"],
     ];
     const unhealthy = Object.entries(state.unhealthy)
       .slice(0, 8)
-      .map(([name, { health, reason }]) => [name, `${health}: ${reason}`]);
+      .map(([name, { health, reason }]) => [name, `${t(HEALTH[health])}${reason ? `: ${reason}` : ""}`]);
+    const ofServer = new Set([t("kExchange"), t("kStreams"), ...unhealthy.map(([name]) => name)]);
     const list = this.pop.querySelector("dl");
     list.replaceChildren(
       ...[...rows.map(([id, text]) => [t(id), text]), ...unhealthy].flatMap(([name, text]) => [
         make("dt", {}, name),
-        make("dd", {}, text),
+        make("dd", { class: isKnown || !ofServer.has(name) ? null : "old" }, text),
       ]),
     );
+    this.listGaps(state.ownGaps);
   }
+
+  /** Written anew only when it is another list: one of its buttons may have the focus. */
+  listGaps(gaps) {
+    const isAs = `${language} ${JSON.stringify(gaps)}`; // each state brings a copy
+    if (isAs === this.gapsShown) return;
+    this.gapsShown = isAs;
+    const place = this.pop.querySelector("[data-is=gaps]");
+    place.hidden = !gaps.length;
+    const row = (gap) =>
+      make(
+        "li",
+        {},
+        make("span", {}, make("b", {}, gapName(gap)), ` ${gapText(gap)}`),
+        make("button", { type: "button", class: "btn small", onclick: () => goToGap(gap) }, t("show")),
+      );
+    place.querySelector("ul").replaceChildren(...gaps.toReversed().map(row));
+  }
+}
+
+/** Open the list of the gaps that were declared. */
+export function showGaps() {
+  document.querySelector("k-health").open(true);
+  document.querySelector("#health-pop [data-is=gaps] button")?.focus();
+}
+
+const intervalOf = ({ stream }) => /@kline_(\w+)$/.exec(stream)?.[1];
+
+function gapName(gap) {
+  const interval = intervalOf(gap);
+  return `${symbolOf(gap.stream)}, ${interval ? t("gapCandles", { interval }) : t("gapTrades")}`;
+}
+
+function gapText(gap) {
+  const { from, to, at } = gap;
+  const reason = gap.reason || t("gapBare");
+  if (intervalOf(gap) && from !== null) {
+    const range = to === null || to === from ? moment(from) : `${moment(from)} – ${moment(to)}`;
+    return `${range}. ${t("gapOpen", { reason })}`;
+  }
+  if (intervalOf(gap) || from === null || to === null) return `${moment(at, true)}. ${t("gapOpen", { reason })}`;
+  return `${moment(at, true)}. ${t("gap", { n: t("trades", { n: to - from + 1 }), reason })}`;
+}
+
+/** Show a gap where it is: in its chart, or among the trades. */
+function goToGap(gap) {
+  const interval = intervalOf(gap);
+  document.querySelector("k-health").open(false);
+  look({ view: "market", symbol: symbolOf(gap.stream), ...(interval && { interval }) });
+  const place = document.querySelector(interval ? "k-chart" : "k-tape");
+  if (!interval) document.getElementById("tab-tape").click();
+  place.querySelector(interval ? ".plot" : ".scroll").focus();
+  place.findGap(gap);
 }
 
 let leaving = 0;
@@ -172,6 +236,7 @@ let leaving = 0;
 /** Say something for six seconds, longer while it is pointed at or focused; `action` is `{ label, act }`. */
 export function toast(text, action = null) {
   const place = document.getElementById("toast");
+  const before = place.contains(document.activeElement) ? null : document.activeElement;
   const hide = () => {
     clearTimeout(leaving);
     if (place.matches(":hover, :focus-within")) leaving = setTimeout(hide, 1_000);
@@ -185,6 +250,7 @@ export function toast(text, action = null) {
         class: "btn small",
         type: "button",
         onclick: () => {
+          before?.focus({ preventScroll: true }); // the button goes
           place.hidden = true;
           action.act();
         },

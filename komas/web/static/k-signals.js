@@ -1,22 +1,44 @@
 // Signals of a VIP: the latest beside the chart, all of them in their view, and what the connection went through.
-import { compare, price } from "./digits.js";
+import { compare, plain, price } from "./digits.js";
 import { make } from "./elements.js";
 import { tokenProblem } from "./k-health.js";
 import { feed, look, looking, onLook } from "./page.js";
 import { every, flash, schedule, setAttribute, setText } from "./paint.js";
 import { settings, tokens } from "./store.js";
-import { age, ago, clock, moment, onWords, seconds, t } from "./words.js";
+import { age, ago, clock, moment, onWords, seconds, t, zone } from "./words.js";
 
 const IN_DOCK = 12;
 const BEYOND = 8;
 const SEEN_AFTER_MS = 3_000;
 const SPEAK_EVERY_MS = 1_000;
 const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/;
+const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d/;
+const FIELDS = { coin_name: "coin", position: "position", spread: "spreadPct", price: "price" };
+const narrow = matchMedia("(max-width: 959px)"); // one column: details are below the list
 const NO_LONGER_MS = 10_000; // a flash is of what has just come
 const begun = Date.now();
 
 const unseen = new Set();
 let types = [];
+
+/** A field's name in the reader's language; a producer may have fields of its own. */
+function nameOf(field) {
+  if (FIELDS[field]) return t(FIELDS[field]);
+  const words = field.replaceAll("_", " ");
+  return field.endsWith("_price") ? t("priceOf", { name: words.slice(0, -6) }) : words;
+}
+
+/** A field's value as it is read: a moment on the reader's clock, a number without an exponent. */
+function readable(value) {
+  const shown = text(value);
+  if (typeof value !== "string") return shown;
+  if (ISO.test(value) && Date.parse(value)) return stamp(Date.parse(value));
+  return NUMBER.test(value) ? plain(value) : shown;
+}
+
+/** 29 Nov 2026, 14:31:49 GMT+3 */
+const stamp = (ms) => `${moment(ms, true)} ${zone(ms)}`;
 
 /** What a token says of itself; nothing is trusted because of it. */
 function claims(token) {
@@ -40,7 +62,10 @@ export function mainPrice(data) {
 
 /** The sentence on the connection of signals. */
 export function sentence({ state, word, code, retryAt }) {
-  if (word && state !== "live") return t(word, { code: String(code), s: retryAt ? seconds(retryAt) : "…" });
+  if (word && state !== "live") {
+    const said = t(word, { code: String(code) });
+    return retryAt ? `${said} ${t("tryingIn", { s: seconds(retryAt) })}` : said;
+  }
   return t({ off: "tokenAsk", connecting: "connecting", live: "live", lost: "connecting", closed: "off" }[state]);
 }
 
@@ -145,7 +170,12 @@ class Dock extends HTMLElement {
     this.note = this.querySelector(".empty");
     this.sub = this.querySelector("[data-is=sub]");
     this.body.addEventListener("click", (event) => {
-      if (event.target.closest("tr")) look({ view: "signals" });
+      const id = event.target.closest("tr")?.dataset.id;
+      if (id) showSignal(id);
+    });
+    this.note.lastElementChild.addEventListener("click", () => {
+      look({ view: "signals" }); // before the focus: what is hidden takes none
+      document.getElementById("token").focus();
     });
     feed.onSignals((_, changed = []) => this.paint(changed));
     onWords(() => this.paint());
@@ -204,11 +234,17 @@ class Signals extends HTMLElement {
     onLook("view", (view) => {
       if (view === "signals") this.see();
     });
+    pickers.add(() => schedule(this.paint));
     onWords(() => {
       this.nameTypes(true);
       this.select();
+      this.warn();
+      countNew();
     });
-    every(1_000, () => schedule(this.paint));
+    every(1_000, () => {
+      this.see();
+      schedule(this.paint);
+    });
     this.see();
   }
 
@@ -220,9 +256,13 @@ class Signals extends HTMLElement {
     if (fresh.length) this.announce(fresh.at(-1));
     if (looking.view === "signals") this.see();
     flashChanged(this.rows, changed, Date.now());
+    this.warn();
+  }
+
+  /** Say what is wrong with the token, where the page says the worst. */
+  warn() {
     const { state, word, expiring, expiresAt, code } = feed.signals;
-    if (state === "closed" && word && word !== "c1000")
-      tokenProblem({ what: word, values: { code: String(code), s: "…" } });
+    if (state === "closed" && word && word !== "c1000") tokenProblem({ what: word, values: { code: String(code) } });
     else if (expiring)
       tokenProblem({ what: "tokenSoon", so: "tokenSoonSo", values: { age: age(expiresAt - Date.now()) } });
     else tokenProblem(null);
@@ -239,14 +279,15 @@ class Signals extends HTMLElement {
     );
   }
 
-  /** Rows that have been in view for a moment are new no more. */
+  /** Rows that have been in view for a moment are new no more, whatever else comes meanwhile. */
   see() {
-    clearTimeout(this.seeing);
     countNew();
-    if (looking.view !== "signals") return;
+    if (this.seeing || !unseen.size || looking.view !== "signals" || document.hidden) return;
+    const seen = [...unseen];
     this.seeing = setTimeout(() => {
+      this.seeing = null;
       if (looking.view !== "signals" || document.hidden) return;
-      unseen.clear();
+      for (const id of seen) unseen.delete(id);
       countNew();
       schedule(this.paint);
     }, SEEN_AFTER_MS);
@@ -282,9 +323,8 @@ class Signals extends HTMLElement {
 
   pick(id) {
     if (!id) return;
-    picked = id;
-    for (const listener of pickers) listener();
-    schedule(this.paint);
+    this.focused = id;
+    showSignal(id);
   }
 
   key(event) {
@@ -354,15 +394,38 @@ class Signals extends HTMLElement {
 let picked = null;
 const pickers = new Set();
 
+/** Show all of one signal, which is read by it. */
+function showSignal(id) {
+  picked = id;
+  unseen.delete(id);
+  countNew();
+  look({ view: "signals" });
+  for (const listener of pickers) listener(true);
+}
+
 class Access extends HTMLElement {
   connectedCallback() {
     [this.own, this.story, this.one] = this.children;
+    for (const part of [this.own, this.one]) part.querySelector("h2").tabIndex = -1;
+    this.one
+      .querySelector(".head")
+      .append(
+        make(
+          "span",
+          { class: "end" },
+          make(
+            "button",
+            { class: "btn small", type: "button", "data-t": "close", onclick: () => this.leaveOne() },
+            t("close"),
+          ),
+        ),
+      );
     this.form = tokenForm("token");
     this.known = make("div", { class: "pad" });
     this.facts = make("dl", { class: "kv" });
     this.again = make(
       "button",
-      { class: "btn primary", type: "button", "data-t": "tokenAgain", hidden: true, onclick: () => feed.retry() },
+      { class: "btn primary", type: "button", "data-t": "tokenAgain", hidden: true, onclick: () => this.retry() },
       t("tokenAgain"),
     );
     this.known.append(
@@ -386,13 +449,40 @@ class Access extends HTMLElement {
     this.own.append(this.form, this.known);
     this.isAsking = false;
     this.form.addEventListener("submit", () => {
+      if (!this.form.querySelector(".wrong").hidden) return;
       this.isAsking = false;
       this.paint();
+      this.focusHead();
     });
-    pickers.add(() => this.paint());
+    pickers.add((isAsked = false) => {
+      this.paint();
+      if (!isAsked || !narrow.matches) return;
+      this.one.scrollIntoView({ block: "nearest" }); // it is below the list there
+      this.one.querySelector("h2").focus({ preventScroll: true });
+    });
     feed.onSignals(() => this.paint());
     onWords(() => this.paint());
     every(1_000, () => this.paint());
+  }
+
+  /** What had the focus is hidden now: the keyboard goes on from the panel's name. */
+  focusHead() {
+    this.own.querySelector("h2").focus({ preventScroll: true });
+  }
+
+  retry() {
+    feed.retry();
+    this.paint();
+    this.focusHead();
+  }
+
+  /** Back to the row that was chosen. */
+  leaveOne() {
+    const row = document.querySelector(`k-signals tr[data-id="${CSS.escape(picked)}"]`);
+    picked = null;
+    for (const listener of pickers) listener();
+    if (row) row.focus();
+    else document.querySelector("k-signals .scroll").focus();
   }
 
   ask() {
@@ -445,7 +535,7 @@ class Access extends HTMLElement {
     const lines = events
       .slice()
       .reverse()
-      .map((event) => [clock(event.at), t(event.word, { code: String(event.code), s: "…" }), event.reason]);
+      .map((event) => [clock(event.at), t(event.word, { code: String(event.code) }), event.reason]);
     const key = JSON.stringify(lines);
     if (key === this.storyShown) return;
     this.storyShown = key;
@@ -463,14 +553,16 @@ class Access extends HTMLElement {
     const { data, before } = signal;
     const [head, body] = this.one.children;
     setText(head.firstElementChild, `${text(data.coin_name)} · ${t("signalNo", { id: signal.id })}`);
-    const own = Object.entries(data).filter(([name]) => !["id", "created_at"].includes(name));
+    const own = Object.entries(data).filter(([name]) => !["id", "created_at", "updated_at"].includes(name));
+    const changedAt = signal.changedAt ?? (data.updated_at === data.created_at ? null : Date.parse(data.updated_at));
     const rows = [
+      [t("type"), signal.type],
       ...own.map(([name, value]) => [
-        name,
-        before && name in before ? `${text(before[name])} → ${text(value)}` : text(value),
+        nameOf(name),
+        before && name in before ? `${readable(before[name])} → ${readable(value)}` : readable(value),
       ]),
-      [t("came"), `${moment(cameAt(signal), true)}, ${ago(cameAt(signal))}`],
-      ...(signal.changedAt ? [[t("changedAt"), `${clock(signal.changedAt)}, ${ago(signal.changedAt)}`]] : []),
+      [t("came"), `${stamp(cameAt(signal))}, ${ago(cameAt(signal))}`],
+      ...(changedAt ? [[t("changedAt"), `${stamp(changedAt)}, ${ago(changedAt)}`]] : []),
     ];
     pairs(body.firstElementChild, rows, false);
   }

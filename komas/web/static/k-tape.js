@@ -2,7 +2,7 @@
 import { price } from "./digits.js";
 import { make } from "./elements.js";
 import { fraction } from "./k-chart.js";
-import { isFresh, isLive } from "./k-health.js";
+import { isFresh, isLive, toast } from "./k-health.js";
 import { feed, looking, onLook, stream } from "./page.js";
 import { every, schedule, setAttribute, setText } from "./paint.js";
 import { about } from "./symbols.js";
@@ -44,6 +44,7 @@ class Tape extends HTMLElement {
   begin() {
     this.entries = []; // newest last: trades and notes
     this.waiting = 0; // of them, the newest that are not shown yet
+    this.depth = SHOWN;
     this.rows.replaceChildren();
   }
 
@@ -61,7 +62,20 @@ class Tape extends HTMLElement {
 
   pause(isHeld) {
     this.isHeld = isHeld;
+    if (!isHeld) this.depth = SHOWN;
     this.renewed();
+  }
+
+  /** Pause at the note of a gap that was declared, or say that it is too long ago. */
+  findGap({ from, to }) {
+    const isIt = ({ gap }) => gap && String(gap.from) === String(from) && String(gap.to) === String(to);
+    const at = this.entries.findLastIndex(isIt);
+    if (at < 0) return toast(t("gapGone"));
+    this.depth = KEPT;
+    this.waiting = 0;
+    this.pause(true);
+    this.repaint();
+    this.rows.children[this.entries.length - 1 - at].scrollIntoView({ block: "center" });
   }
 
   renewed() {
@@ -101,10 +115,11 @@ class Tape extends HTMLElement {
   repaint() {
     const shown = this.entries
       .slice(0, this.entries.length - this.waiting)
-      .slice(-SHOWN)
+      .slice(-this.depth)
       .reverse();
     const known = about(looking.symbol);
     while (this.rows.children.length < shown.length) this.rows.append(newRow());
+    while (this.rows.children.length > shown.length) this.rows.lastChild.remove();
     for (const [at, one] of shown.entries()) fillRow(this.rows.children[at], one, known.tick_size, known.step_size);
     this.paintHead();
   }

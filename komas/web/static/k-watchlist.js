@@ -1,6 +1,6 @@
 // The watchlist: a grid of which only the rows in view exist, searched, sorted, remembered.
 import { compare, direction, percent, price, volume } from "./digits.js";
-import { draw, make } from "./elements.js";
+import { draw, icon, make } from "./elements.js";
 import { isFresh, toast } from "./k-health.js";
 import { feed, look, looking, onLook, stream, symbolOf } from "./page.js";
 import { every, flash, schedule, setAttribute, setText } from "./paint.js";
@@ -45,6 +45,7 @@ class Watchlist extends HTMLElement {
     this.health = new Map();
     this.refused = new Map();
     this.lines = new Map();
+    this.closes = new Map(); // symbol → last price of its history: all there is of one that has not traded since
     this.linesAsked = new Set();
     this.rows = new Map(); // symbol → row element, of those in view
     this.list = [];
@@ -68,11 +69,14 @@ class Watchlist extends HTMLElement {
     new ResizeObserver(() => schedule(this.paint)).observe(this.grid);
     this.grid.addEventListener("keydown", (event) => this.key(event));
     this.body.addEventListener("click", (event) => {
-      const row = event.target.closest("[data-symbol]");
-      if (row) this.open(row.dataset.symbol);
+      const symbol = event.target.closest("[data-symbol]")?.dataset.symbol;
+      if (!symbol) return;
+      if (!event.target.closest("button")) this.open(symbol);
+      else if (this.list.includes(symbol)) this.remove(symbol);
+      else this.add(symbol);
     });
     this.body.addEventListener("focusin", (event) => {
-      this.focused = event.target.dataset.symbol ?? this.focused;
+      this.focused = event.target.closest("[data-symbol]")?.dataset.symbol ?? this.focused;
     });
     for (const button of this.grid.querySelectorAll("[data-sort]")) {
       button.addEventListener("click", () => this.sortBy(button.dataset.sort));
@@ -82,7 +86,10 @@ class Watchlist extends HTMLElement {
     this.querySelector("[data-wide]").addEventListener("click", () => this.widen());
     onLook("symbol", () => schedule(this.paint));
     onSymbol(() => schedule(this.paint));
-    onWords(() => schedule(this.paint));
+    onWords(() => {
+      this.saidAt = performance.now();
+      this.select();
+    });
     every(SORT_EVERY_MS, () => this.order());
     feed.onState(() => schedule(this.paint));
   }
@@ -143,7 +150,8 @@ class Watchlist extends HTMLElement {
     if (!isForced && (this.grid.matches(":hover") || this.grid.contains(document.activeElement))) return;
     const field = KEYS[this.sort.key];
     const sign = this.sort.falling ? -1 : 1;
-    const value = (symbol) => this.tickers.get(symbol)?.[field];
+    const value = (symbol) =>
+      this.tickers.get(symbol)?.[field] ?? (field === "price" ? this.closes.get(symbol) : undefined);
     this.list = [...this.list].sort((a, b) => {
       if (!field) return sign * (a < b ? -1 : a > b ? 1 : 0);
       const [x, y] = [value(a), value(b)];
@@ -160,8 +168,14 @@ class Watchlist extends HTMLElement {
     this.shown = [...own, ...more];
     const isNone = !this.shown.length && (!query || this.offered !== null);
     this.nothing.hidden = !isNone;
-    if (isNone) setText(this.nothing, query ? t("searchNone", { q: this.query }) : t("watchEmpty"));
-    this.found.hidden = !query;
+    if (isNone)
+      setText(
+        this.nothing,
+        query
+          ? t(feed.state.simulated ? "searchNoneSim" : "searchNone", { q: this.input.value.trim() })
+          : t("watchEmpty"),
+      );
+    this.found.hidden = !query || isNone;
     if (query)
       setText(
         this.found,
@@ -178,7 +192,7 @@ class Watchlist extends HTMLElement {
   }
 
   search(text) {
-    this.query = text.trim();
+    this.query = text.replace(/[\s/_-]+/g, ""); // BTC/USDT, btc_usdt and btc-usdt are BTCUSDT
     this.offered = null;
     clearTimeout(this.asking);
     if (this.query) this.asking = setTimeout(() => this.ask(this.query), SEARCH_AFTER_MS);
@@ -214,7 +228,7 @@ class Watchlist extends HTMLElement {
   }
 
   key(event) {
-    const symbol = event.target.dataset.symbol;
+    const symbol = event.target.closest("[data-symbol]")?.dataset.symbol;
     if (!symbol || event.ctrlKey || event.metaKey || event.altKey) return;
     const at = this.shown.indexOf(symbol);
     const page = Math.max(1, Math.floor(this.grid.clientHeight / this.rowHeight) - 1);
@@ -222,8 +236,11 @@ class Watchlist extends HTMLElement {
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: last }[
       event.key
     ];
+    const isOnButton = event.target.matches("button");
     if (to !== undefined) this.focusRow(Math.min(last, Math.max(0, to)));
-    else if (event.key === "Enter") this.open(symbol);
+    else if (event.key === "ArrowRight") this.rows.get(symbol).cells.star.focus();
+    else if (event.key === "ArrowLeft") this.rows.get(symbol).focus();
+    else if (event.key === "Enter" && !isOnButton) this.open(symbol);
     else if (event.key === "Delete") this.remove(symbol);
     else return;
     event.preventDefault();
@@ -250,13 +267,26 @@ class Watchlist extends HTMLElement {
     look({ symbol, view: "market" });
   }
 
+  add(symbol) {
+    this.keep([...this.list, symbol]);
+    toast(t("added", { symbol }));
+  }
+
   remove(symbol) {
     const before = this.list;
     const at = this.shown.indexOf(symbol);
     if (!before.includes(symbol)) return;
+    const hadFocus = this.body.contains(document.activeElement);
     this.keep(before.filter((other) => other !== symbol));
-    if (this.shown.length) this.focusRow(Math.min(at, this.shown.length - 1));
-    toast(t("removed", { symbol }), { label: t("undo"), act: () => this.keep(before) });
+    if (hadFocus && this.shown.length) this.focusRow(Math.min(at, this.shown.length - 1));
+    else if (hadFocus) this.input.focus();
+    toast(t("removed", { symbol }), {
+      label: t("undo"),
+      act: () => {
+        this.keep(before);
+        this.focusRow(Math.max(0, this.shown.indexOf(symbol)));
+      },
+    });
   }
 
   widen() {
@@ -296,7 +326,7 @@ class Watchlist extends HTMLElement {
       if (row.style.translate !== place) row.style.translate = place;
       setAttribute(row, "aria-rowindex", String(first + offset + 2));
       setAttribute(row, "aria-selected", String(symbol === looking.symbol));
-      setAttribute(row, "tabindex", symbol === tabStop ? "0" : "-1");
+      for (const stop of [row, row.cells.star]) setAttribute(stop, "tabindex", symbol === tabStop ? "0" : "-1");
       this.fill(row, symbol);
     });
     for (const row of spare) row.remove();
@@ -314,10 +344,15 @@ class Watchlist extends HTMLElement {
     setText(cells.base, known.base);
     setText(cells.quote, known.quote && `/${known.quote}`);
     const doubt = this.doubt(symbol, known);
-    setText(cells.small, doubt ? `▲ ${doubt.short}` : volume(ticker?.quote_volume ?? known.volume_24h));
+    const isListed = this.list.includes(symbol);
+    const amount = volume(ticker?.quote_volume ?? known.volume_24h);
+    setText(cells.small, doubt ? `▲ ${doubt.short}` : this.query && isListed ? t("listed") : amount);
+    const act = t(isListed ? "listRemove" : "listAdd", { symbol });
+    for (const name of ["aria-label", "title"]) setAttribute(cells.star, name, act);
+    setAttribute(cells.star, "class", isListed ? "star on" : "star");
     setAttribute(row, "title", doubt ? doubt.whole : null);
     row.classList.toggle("stale", Boolean(doubt));
-    setText(cells.px, price(ticker?.price, known.tick_size));
+    setText(cells.px, price(ticker?.price ?? this.closes.get(symbol), known.tick_size));
     setText(cells.pc, ticker ? percent(ticker.price_change_percent) : "–");
     const way = ticker && isFresh(stream(symbol, "ticker")) ? direction(ticker.price_change_percent) : 0;
     setAttribute(cells.pc, "class", `pc${way > 0 ? " up" : way < 0 ? " down" : ""}`);
@@ -359,6 +394,7 @@ class Watchlist extends HTMLElement {
         symbol,
         candles.map(({ close }) => Number(close)),
       );
+      if (candles.length) this.closes.set(symbol, candles.at(-1).close);
       schedule(this.paint);
     });
   }
@@ -368,7 +404,7 @@ class Watchlist extends HTMLElement {
     spark.toggleAttribute("hidden", !line || line.length < 2);
     if (!line || line.length < 2) return;
     const now = performance.now();
-    if (spark.line === line && now - spark.drawnAt < LINE_EVERY_MS) return;
+    if (spark.line === line && now - spark.drawnAt < LINE_EVERY_MS && !(spark.drawnAt < this.saidAt)) return;
     Object.assign(spark, { line, drawnAt: now });
     setAttribute(spark.firstChild, "d", linePath(line));
     setAttribute(spark, "aria-label", t(line.at(-1) < line[0] ? "falling" : "rising"));
@@ -379,10 +415,7 @@ function stillRow(_, at) {
   const row = make(
     "div",
     { class: "w-row row still", "aria-hidden": "true" },
-    make("span"),
-    make("span"),
-    make("span"),
-    make("span"),
+    ...Array.from({ length: 5 }, () => make("span")),
   );
   row.style.translate = `0px ${at * 36}px`;
   return row;
@@ -398,11 +431,13 @@ function newRow() {
     { class: "spark", viewBox: `0 0 ${LINE.width} ${LINE.height}`, role: "img", hidden: "" },
     draw("path"),
   );
+  const star = make("button", { type: "button", class: "star" }, icon("star"));
   const [px, pc] = [cell("px"), cell("pc")];
   const [high, low, vol] = [cell("wide"), cell("wide"), cell("wide vol")];
   const row = make(
     "div",
     { class: "w-row row", role: "row" },
+    cell("mine", star),
     cell("sym", base, quote, small),
     cell("", spark),
     px,
@@ -411,7 +446,7 @@ function newRow() {
     low,
     vol,
   );
-  row.cells = { base, quote, small, spark, px, pc, high, low, vol };
+  row.cells = { star, base, quote, small, spark, px, pc, high, low, vol };
   return row;
 }
 

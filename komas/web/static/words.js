@@ -1,4 +1,4 @@
-// What the page says, in the reader's language: t("again", { s: "3 s" }), plurals by {n}, ages and times of day.
+// What the page says, in the reader's language: t("tryingIn", { s: "3 s" }), plurals by {n}, ages and times of day.
 import { age as ageOf } from "./digits.js";
 import { settings } from "./store.js";
 
@@ -102,6 +102,13 @@ export function parts(ms) {
 export function clock(ms, withSeconds = true) {
   const [, , , hour, minute, second] = parts(ms);
   return withSeconds ? `${two(hour)}:${two(minute)}:${two(second)}` : `${two(hour)}:${two(minute)}`;
+}
+
+/** The zone that times are shown in: "UTC", "GMT+3". */
+export function zone(ms) {
+  const timeZone = settings.get("times") === "utc" ? "UTC" : undefined;
+  const found = new Intl.DateTimeFormat("en-GB", { timeZone, timeZoneName: "short" }).formatToParts(ms);
+  return found.find(({ type }) => type === "timeZoneName")?.value ?? "";
 }
 
 /** 29 Nov 2026 */

@@ -28,7 +28,14 @@ async def _get(harness: WebHarness, path: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "sessions"), ("DELETE", "sessions/1"), ("GET", "readers"), ("GET", "vips"), ("GET", "gaps")],
+    [
+        ("GET", "sessions"),
+        ("DELETE", "sessions/1"),
+        ("GET", "readers"),
+        ("GET", "vips"),
+        ("GET", "signals"),
+        ("GET", "gaps"),
+    ],
 )
 async def test_strangers_see_nothing(
     method: str, path: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
@@ -94,6 +101,25 @@ async def test_the_administrator_publishes(autojump_clock: trio.testing.MockCloc
         )
         assert answer.status == 200
         assert (await harness.call("GET", "/api/signals", headers=AS_ADMIN)).status == 401
+
+
+async def test_the_newest_signals_are_listed_to_choose_one(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """As they stand, with their digits, newest first, page by page; an administrator need not be a VIP for it."""
+    async with web_harness(tmp_path) as harness:
+        assert await _get(harness, "signals") == {"count": 0, "signals": [], "next_before_id": None}
+        for number in range(1, 6):
+            body = b'{"signal_type":"mexc_dex","data":{"coin_name":"C%d","spread":1.50}}' % number
+            await harness.call("POST", "/api/signals", body=body, headers=AS_ADMIN)
+        await harness.call("PATCH", "/api/signals/4", body=b'{"data":{"spread":2.00}}', headers=AS_ADMIN)
+        answer = await harness.call("GET", "/api/admin/signals?limit=2", headers=AS_ADMIN)
+        assert b'"spread":2.00' in answer.body
+        first = json.loads(answer.body)
+        assert ([each["id"] for each in first["signals"]], first["next_before_id"]) == ([5, 4], 4)
+        rest = await _get(harness, "signals?before_id=4")
+        assert [each["data"]["coin_name"] for each in rest["signals"]] == ["C3", "C2", "C1"]
+        assert (await _get(harness, "signals?before_id=1"))["count"] == 0
 
 
 async def test_vips_are_listed_page_by_page(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

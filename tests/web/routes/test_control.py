@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from komas.hub.interest import Interest
 from komas.hub.latest import Latest
+from komas.hub.open_streams import OpenStreams
 from komas.model.kinds import Kind
 from komas.model.streams import Stream
 from komas.settings import Settings
@@ -374,7 +374,7 @@ async def test_a_large_answer_is_rendered_twice_a_second_and_shared(
     async with web_harness(tmp_path) as harness:
         _many(harness)
         renders = 0
-        owner, name = (Latest, "prices") if path.endswith("prices") else (Interest, "streams")
+        owner, name = (Latest, "prices") if path.endswith("prices") else (OpenStreams, "streams")
         original = getattr(owner, name)
 
         def count(*arguments: object) -> object:
