@@ -15,7 +15,7 @@ import multiprocessing
 import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import trio
 from hypercorn.utils import LifespanFailureError
@@ -80,6 +80,12 @@ def _load() -> Settings:
         assert settings.data_dir is not None  # load() completes it
         make_folder(logs_of(settings.data_dir))
     except SettingError as error:
-        sys.stderr.write(f"komas: {error}\n")
-        leave_at_once(WRONG_SETTING)
+        _refuse(str(error))
+    if settings.workers > 1:
+        _refuse("workers: only `komas serve` has them; start this command once for each, with its --bind")
     return settings
+
+
+def _refuse(reason: str) -> NoReturn:
+    sys.stderr.write(f"komas: {reason}\n")
+    leave_at_once(WRONG_SETTING)

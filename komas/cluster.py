@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -25,7 +26,7 @@ from komas.venues.binance.limits import MarketSpec
 from komas.venues.binance.market import BinanceMarket, MarketOptions
 from komas.venues.binance.reference import MarketReference, open_reference
 from komas.venues.core.ports import Interest, MarketSink
-from komas.web.cluster import ClusterBody, NodeBody
+from komas.web.cluster import ClusterBody, ClusterStatistics, NodeBody
 from komas.web.encoding import read_event, server_sent_event
 from komas.web.mirrored_markets import MirroredMarket
 
@@ -66,6 +67,27 @@ class Cluster:
         self._node.resign()
 
     # What the web layer asks
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process is the one that is connected to the exchange."""
+        return self._node.is_leader
+
+    def statistics(self) -> ClusterStatistics:
+        """Counts, for metrics."""
+        node, mirror = self._node, self._node.mirror
+        return ClusterStatistics(
+            nodes=len(node.nodes),
+            is_leader=node.is_leader,
+            is_heard=mirror.is_heard,
+            age_s=max(0.0, trio.current_time() - mirror.heard_at) if mirror.cursor is not None else math.inf,
+            entries=mirror.entries,
+            holes=mirror.holes,
+            unreadable=mirror.unreadable,
+            repeated=mirror.repeated,
+            terms=node.terms,
+            unwritten_bytes=node.unwritten_bytes,
+        )
 
     def why_not_ready(self) -> str | None:
         """Why no balancer should send readers here; ``None`` if there is no reason."""
@@ -136,7 +158,7 @@ async def open_cluster(
             subscribers=lambda: hub.subscribers,
             clock_ms=clock_ms,
         )
-        commands = Commands(store, options.name, venues)
+        commands = Commands(store, node.mirror, options.name, venues)
         markets = [
             MirroredMarket(
                 plan.spec.venue,

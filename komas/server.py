@@ -30,7 +30,8 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from quart_trio import QuartTrio
 
-from komas.cluster import Cluster, MarketPlan, open_cluster
+from komas import lifeline
+from komas.cluster import FEED, Cluster, MarketPlan, open_cluster
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
 from komas.hub.shared_hub import SharedHub
@@ -39,10 +40,10 @@ from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
 from komas.observability.logs import logging_to, logs_of
 from komas.settings import Settings
-from komas.shutdown import first_signal
+from komas.shutdown import first_signal, leave_at_once
 from komas.signals.demo import publish_demo_signals
 from komas.signals.services import SignalServices, open_signals
-from komas.systemd import report
+from komas.systemd import LEADING, SERVING, report
 from komas.venues.binance import hosts, limits, limits_usdm
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
@@ -97,6 +98,19 @@ class Gateway:
             self.services.draining.set()
             self.services.hub.drain()
 
+    def status(self) -> str:
+        """What systemd, or the supervisor of workers, is told: what this process lacks of the backplane.
+
+        The exchange's state is not in it: no other worker would help.
+        """
+        cluster, role = self.services.cluster, self.services.settings.role
+        if cluster is None:
+            return SERVING
+        if role != FEED and (reason := cluster.why_not_ready()) is not None:
+            return f"not ready: {reason}"
+        body = cluster.body()
+        return LEADING if body.leader == body.node else SERVING
+
     async def drain_with(self, run: Run) -> None:
         """Say that the server stops, as soon as it is asked to; drain once Hypercorn has begun to."""
         await run.stopping.wait()
@@ -124,6 +138,7 @@ async def open_gateway(
         level=settings.log_level,
         as_json=settings.log_format == "json",
         days=settings.log_days,
+        node=settings.node_name,
     ) as daily:
         access = _open_access(settings, config)
         hub = (SharedHub if settings.backplane else Hub)(
@@ -318,17 +333,19 @@ async def serve(
     *,
     ready: Callable[[list[str]], None] = lambda _binds: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then drain; a second signal ends the process at once.
+    """Serve until SIGINT or SIGTERM, then drain; a second signal ends the process at once, but a worker's.
 
     ``ready`` is called with the addresses once they accept connections.
     """
     run = install(settings)
     config = hypercorn_config(settings)
+    is_worker = lifeline.hold(settings.stop_s)
     async with trio.open_nursery() as signals:
-        await signals.start(first_signal, run.stop, name="signals")
+        await signals.start(first_signal, run.stop, (lambda: None) if is_worker else leave_at_once, name="signals")
         async with open_gateway(settings, config=config) as gateway:
             signals.start_soon(gateway.drain_with, run)
-            signals.start_soon(report, gateway.serving, run.stopping, name="systemd")
+            told = partial(report, gateway.serving, run.stopping, status=gateway.status)
+            signals.start_soon(told, name="systemd")
             with unix_sockets(config, run, int(settings.unix_socket_mode, 8)):
                 async with trio.open_nursery() as edge:
                     serving = partial(hypercorn_serve, gateway.app, config)

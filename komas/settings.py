@@ -28,6 +28,8 @@ from komas.model.streams import parse_symbol
 SETTINGS_FILE: Final = "komas.toml"
 ENVIRONMENT_PREFIX: Final = "KOMAS_"
 DEMO_FOLDER: Final = "demo"
+MOST_WORKERS: Final = 128
+CLOSING_S: Final = 5.0  # to close what is behind the web layer, on a slow machine
 TOKEN_LENGTH: Final = 16  # shorter admin tokens can be guessed over a fast network
 SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 
@@ -108,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     role: str = "auto"
     node_name: str = ""
     lease_s: float = 3.0
+    workers: int = 1
     log_level: str = "INFO"
     log_format: str = "text"
     log_days: int = 14
@@ -122,6 +125,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """How many of them one address may have."""
         own = self.max_sse_per_address + self.max_sockets_per_address + OTHER_CONNECTIONS_PER_ADDRESS
         return self.max_connections_per_address or own
+
+    @property
+    def stop_s(self) -> float:
+        """How long a process may take from the signal to its end."""
+        return self.drain_delay_s + self.graceful_timeout_s + CLOSING_S
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -469,6 +477,12 @@ FIELDS: Final[dict[str, Field]] = {
     "lease_s": Field(
         _number(0.5, 60.0), "0.5 to 60", "seconds without a word after which another process connects to the exchange"
     ),
+    "workers": Field(
+        _count(1, MOST_WORKERS),
+        f"1 to {MOST_WORKERS}",
+        "processes of `komas serve` on this machine, each at the next port or at a socket file of its own; needs"
+        " backplane",
+    ),
     "log_level": Field(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "DEBUG INFO WARNING ERROR", "least severe record"),
     "log_format": Field(_one_of("text", "json"), "text or json", "how records look on stderr"),
     "log_days": Field(_count(1, 3650), "1 to 3650", "days for which log files are kept"),
@@ -545,9 +559,10 @@ def _read_all(given: Mapping[str, str | None], named: Callable[[str], str]) -> d
     return values
 
 
-# Set by others: for ``komas watch``, and by Kubernetes and Docker for services whose name begins with ours.
+# Set by others: for ``komas watch``, by the supervisor of workers (lifeline.py), and by Kubernetes and Docker for
+# services whose name begins with ours.
 _OTHERS: Final = re.compile(
-    r"KOMAS_(TOKEN|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|NAME))"
+    r"KOMAS_(TOKEN|SUPERVISOR_FD|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|NAME))"
 )
 
 _PORT: Final = variable_of("port")  # theirs is tcp://10.0.0.1:8000

@@ -30,7 +30,10 @@ def leave_at_once(status: int = INTERRUPTED) -> NoReturn:
 
 
 async def first_signal(
-    stop: Callable[[str], None], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    stop: Callable[[str], None],
+    again: Callable[[], object] = leave_at_once,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Call ``stop`` with the name of the first signal that asks to stop; the second ends the process at once."""
     with trio.open_signal_receiver(*stop_signals()) as signals:
@@ -41,4 +44,4 @@ async def first_signal(
                 stopped_at = trio.current_time()
                 stop(signal.Signals(number).name)
             elif trio.current_time() - stopped_at > ECHO_S:
-                leave_at_once()
+                again()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plistlib
 import re
 import tomllib
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ PAGES = ("operations.md", "windows-and-macos.md")
 TEXTS = sorted([*(path for path in DEPLOY.rglob("*") if path.is_file()), *(ROOT / "docs" / page for page in PAGES)])
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+CLUSTER: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.cluster.yml").read_text("utf-8"))
+EACH_COMPOSE = pytest.mark.parametrize("compose", [COMPOSE, CLUSTER], ids=["one", "cluster"])
+UNITS = ("komas.service", "komas@.service")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -77,22 +81,30 @@ def test_nobody_is_root_in_the_image_and_nothing_secret_is_in_it() -> None:
     assert not {name for name in ours if name.removeprefix("KOMAS_").lower() in SECRETS}
 
 
-def test_compose_sets_what_there_is_and_keeps_secrets_in_files() -> None:
+def _komas_of(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: service for name, service in compose["services"].items() if service["image"].startswith("komas:")}
+
+
+@pytest.mark.parametrize(
+    ("compose", "keys"), [(COMPOSE, SECRETS - {"jwt_secret", "backplane"}), (CLUSTER, SECRETS)], ids=["one", "cluster"]
+)
+def test_compose_sets_what_there_is_and_keeps_secrets_in_files(compose: dict[str, Any], keys: frozenset[str]) -> None:
     """Which git and the engine's build do not see."""
-    service = COMPOSE["services"]["komas"]
-    for key in SECRETS - {"jwt_secret"}:
-        assert secret_file_of(key) in service["environment"]
-        name = service["environment"][secret_file_of(key)].removeprefix("/run/secrets/")
-        assert name in service["secrets"]
-    for one in COMPOSE["services"].values():
+    for service in _komas_of(compose).values():
+        for key in keys:
+            assert secret_file_of(key) in service["environment"]
+            name = service["environment"][secret_file_of(key)].removeprefix("/run/secrets/")
+            assert name in service["secrets"]
+    for one in compose["services"].values():
         for name in one.get("secrets", ()):
-            assert COMPOSE["secrets"][name]["file"] == f"./secrets/{name}"
+            assert compose["secrets"][name]["file"] == f"./secrets/{name}"
     assert "/deploy/secrets/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
 
 
-def test_compose_waits_for_what_can_say_that_it_is_ready() -> None:
+@EACH_COMPOSE
+def test_compose_waits_for_what_can_say_that_it_is_ready(compose: dict[str, Any]) -> None:
     """And takes no image whose version anybody may change, and no file that is not there."""
-    services = COMPOSE["services"]
+    services = compose["services"]
     for name, service in services.items():
         assert re.fullmatch(r".+:v?\d[\w.-]*", service["image"]), name
         for other, how in service.get("depends_on", {}).items():
@@ -100,18 +112,61 @@ def test_compose_waits_for_what_can_say_that_it_is_ready() -> None:
             assert "healthcheck" in services[other] or _instructions("HEALTHCHECK")
         for volume in service.get("volumes", ()):
             source, _, _ = volume.partition(":")
-            assert (DEPLOY / source).is_dir() if source.startswith(".") else source in COMPOSE["volumes"]
-    assert services["komas"]["image"] == f"komas:{PROJECT['version']}"
-    assert (ROOT / services["komas"]["build"]["dockerfile"]).is_file()
+            assert (DEPLOY / source).exists() if source.startswith(".") else source in compose["volumes"]
+    for service in _komas_of(compose).values():
+        assert service["image"] == f"komas:{PROJECT['version']}"
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+
+
+def test_the_cluster_s_proxy_knows_every_process_by_an_address_that_stays() -> None:
+    """And each of them knows the proxy, or all clients would count as one."""
+    text = (DEPLOY / "nginx.cluster.conf").read_text("utf-8")
+    processes = _komas_of(CLUSTER)
+    assert re.findall(r"^    server (\S+):8000 max_fails=0;$", text, re.MULTILINE) == list(processes)
+    [subnet] = [ip_network(each["subnet"]) for each in CLUSTER["networks"]["inside"]["ipam"]["config"]]
+    addresses = [ip_address(service["networks"]["inside"]["ipv4_address"]) for service in processes.values()]
+    assert (
+        len(set(addresses))
+        == len(processes)
+        == len({each["environment"]["KOMAS_NODE_NAME"] for each in processes.values()})
+    )
+    assert all(address in subnet for address in addresses)
+    for service in processes.values():
+        assert service["environment"]["KOMAS_TRUSTED_PROXIES"] == str(subnet)
+        assert service["depends_on"].keys() == {"redis", "postgres"}
+
+
+def test_the_cluster_s_proxy_is_set_up_as_the_one_that_is_tested() -> None:
+    """Only where it listens, where it sends to, and who has TLS is another."""
+    lines = [_lines(name) for name in ("nginx.conf", "nginx.cluster.conf")]
+    only_one, only_cluster = lines[0] - lines[1], lines[1] - lines[0]
+    assert all(
+        re.match(r"server |server_name|listen|ssl_|return 301|proxy_set_header X-Forwarded-Proto", x) for x in only_one
+    )
+    assert {"least_conn;", "proxy_set_header X-Forwarded-Proto $komas_scheme;", "listen 8000;"} <= only_cluster
+
+
+def _lines(name: str) -> set[str]:
+    lines = (line.partition(" #")[0].strip() for line in (DEPLOY / name).read_text("utf-8").splitlines())
+    return {line for line in lines if line and not line.startswith("#")}
 
 
 def test_whoever_stops_komas_waits_for_it() -> None:
     """With the default settings, and ten seconds of drain delay."""
-    unit = (DEPLOY / "komas.service").read_text("utf-8")
-    [timeout_s] = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
-    grace = COMPOSE["services"]["komas"]["stop_grace_period"]
-    for seconds in (int(timeout_s), int(grace.removesuffix("s"))):
-        assert seconds >= 2 * (10 + Settings().graceful_timeout_s)
+    waits = [service["stop_grace_period"] for each in (COMPOSE, CLUSTER) for service in _komas_of(each).values()]
+    for name in UNITS:
+        unit = (DEPLOY / name).read_text("utf-8")
+        waits += re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert len(waits) == 4 + len(UNITS)
+    for wait in waits:
+        assert int(wait.removesuffix("s")) >= 2 * (10 + Settings().graceful_timeout_s)
+    assert "KillMode=mixed" in (DEPLOY / "komas.service").read_text("utf-8")  # workers are asked by their supervisor
+
+
+def test_both_units_are_hardened_alike() -> None:
+    """What is tightened in one is in the other."""
+    one, template = (set((DEPLOY / name).read_text("utf-8").partition("# It serves")[2].splitlines()) for name in UNITS)
+    assert one == template
 
 
 def test_launchd_is_told_what_there_is() -> None:

@@ -100,7 +100,8 @@ def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
 def test_a_secret_may_be_in_a_file(key: str, tmp_path: Path) -> None:
     """As Docker and systemd hand it over; a variable is seen by whoever may look at the process."""
     file, named = tmp_path / "secret", f"KOMAS_{key.upper()}_FILE"
-    secret = "postgresql+psycopg://komas:hunter2@db/komas" if key == "database_url" else "s" * 40
+    urls = {"database_url": "postgresql+psycopg://komas:hunter2@db/komas", "backplane": "redis://:hunter2@redis/0"}
+    secret = urls.get(key, "s" * 40)
     file.write_text(f"{secret}\n")
     assert getattr(load({}, {named: str(file)}, folder=tmp_path), key) == secret
     assert getattr(load({key: f"{secret}2"}, {named: str(file)}, folder=tmp_path), key) == f"{secret}2"

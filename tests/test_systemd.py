@@ -8,12 +8,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
-from komas.systemd import BEATS, report, watchdog_s
+from komas.systemd import BEATS, SERVING, report, watchdog_s
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets there")
 
@@ -73,6 +74,27 @@ async def test_the_watchdog_hears_of_us_often_enough_also_before_and_behind(
                 assert _heard(notify).count("WATCHDOG=1") >= 59 // 30 * BEATS
                 event.set()
             nursery.cancel_scope.cancel()
+
+
+async def test_it_hears_when_readers_are_well_served_and_when_not(autojump_clock: trio.testing.MockClock) -> None:
+    """A start is over without that; a supervisor restarts the next worker only with it."""
+    ready, stopping, status = trio.Event(), trio.Event(), ["not ready: no process leads"]
+    ready.set()
+    with tempfile.TemporaryDirectory(prefix="k") as folder, _systemd(f"{folder}/notify") as notify:
+        async with trio.open_nursery() as nursery:
+            told = {"NOTIFY_SOCKET": f"{folder}/notify"}
+            nursery.start_soon(partial(report, ready, stopping, told, status=lambda: status[0]))
+            await trio.sleep(2)
+            assert _heard(notify) == ["READY=1\nSTATUS=not ready: no process leads"]
+            status[0] = SERVING
+            await trio.sleep(2)
+            assert _heard(notify) == [f"STATUS={SERVING}"]
+            status[0] = "not ready: the leader says nothing"
+            await trio.sleep(2)
+            assert _heard(notify) == ["STATUS=not ready: the leader says nothing"]
+            stopping.set()
+            await trio.sleep(2)
+            assert _heard(notify) == ["STOPPING=1\nSTATUS=draining"]
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from typing import Final
 import msgspec
 import trio
 
+from komas.backplane.mirror import Mirror
 from komas.backplane.ports import BackplaneError, Wishes
 from komas.backplane.wire import Book, Connect, Follow, Pin, Rotate, Wish, key_of, read_key, read_names, write_wish
 from komas.errors import Cause, VenueError
 from komas.event_log import event_logger
 from komas.model.kinds import Kind, Venue
-from komas.model.market import Depth
+from komas.model.market import Depth, FeedState
 from komas.model.streams import Stream
 
 log = event_logger(__name__)
@@ -33,8 +34,9 @@ class Commands:
     ``run()`` it, or what is asked without waiting is never sent.
     """
 
-    def __init__(self, store: Wishes, node: str, venues: Sequence[Venue]) -> None:
+    def __init__(self, store: Wishes, mirror: Mirror, node: str, venues: Sequence[Venue]) -> None:
         self._store = store
+        self._mirror = mirror
         self._node = node
         self._venues = venues
         self._wishes, self._waiting = trio.open_memory_channel[Wish](WAITING)
@@ -106,9 +108,16 @@ class Commands:
         answer = await self._question(lambda name: Book(self._node, name, key_of(stream), levels, BOOK_S), BOOK_S)
         return _book.decode(answer)
 
-    def connect(self, *, on: bool) -> None:
-        """Have the exchange connected to, or let go."""
-        self._ask(Connect(self._node, on))
+    def connect(self) -> None:
+        """Have the exchange connected to."""
+        self._ask(Connect(self._node, on=True))
+
+    async def disconnect(self) -> None:
+        """Have the connections let go, and wait for it within bounds."""
+        await self._send(Connect(self._node, on=False))
+        with trio.move_on_after(ANSWER_S):
+            while any(self._mirror.report(venue).status.state is not FeedState.DISCONNECTED for venue in self._venues):
+                await self._mirror.moved.park()
 
 
 def _away(error: BackplaneError) -> VenueError:

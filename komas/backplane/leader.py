@@ -110,7 +110,9 @@ class Leader:
         self._interest = ClusterInterest(
             opened=self.writer.opened, closed=self.writer.closed, tell=self.writer.tell, known=known
         )
+        self._news = trio.lowlevel.ParkingLot()  # of markets: another state
         self.writer.rejected = self._interest.abandon
+        self.writer.status_changed = self._news.unpark_all
         self._markets: dict[Venue, LedMarket] = {}
         self._conditions: dict[Stream, tuple[Health, str, bool]] = {}
         self._facts_at = 0.0
@@ -270,6 +272,7 @@ class Leader:
                 self.writer.tell(Asked(wish.on))
                 for market in self._markets.values():
                     (market.feed.connect if wish.on else market.feed.disconnect)()
+                self._news.unpark_all()
             case Follow():
                 work.start_soon(self._follow, wish, name="follow")
             case Rotate():
@@ -333,7 +336,8 @@ class Leader:
                 self.writer.add(self._mirror.states(self._encode))
                 await self._tell_conditions()
             self.writer.flush()
-            await trio.sleep(HEARTBEAT_S)
+            with trio.move_on_after(HEARTBEAT_S):
+                await self._news.park()
 
     async def _has_new_node(self, nodes: set[str]) -> bool:
         try:

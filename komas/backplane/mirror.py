@@ -1,4 +1,4 @@
-"""What the log says, told to this process's hub. Sans-I/O, but for the hub, which never waits.
+"""What the log says, told to this process's hub, which never waits.
 
 Every process reads the same entries in the same order, so it holds the same histories. In each stream what was seen
 before is dropped by the exchange's own numbers: a leader that is not sure whether something arrived writes it again. An
@@ -83,6 +83,7 @@ class Mirror:
         self.refused: dict[Stream, VenueError] = {}
         self.conditions: dict[Stream, Condition] = {}
         self._reports: dict[Venue, MarketReport] = {}
+        self.entries = 0
         self.unreadable = 0
         self.holes = 0
         self.repeated = 0
@@ -94,6 +95,7 @@ class Mirror:
     def take(self, entry: Entry) -> None:
         """Take the next entry."""
         self.heard_at = trio.current_time()
+        self.entries += 1
         if entry.version not in READABLE:
             self.unreadable += 1
             self._complain(entry, f"it has version {entry.version}")

@@ -78,11 +78,17 @@ class Node:
         self._caught_up = trio.Event()
         self.reason = "nothing was read of the backplane yet"  # why it is not heard, if it is not
         self.nodes: tuple[NodeRow, ...] = ()
+        self.terms = 0  # how often it began to lead
 
     @property
     def is_leader(self) -> bool:
         """Whether this process is the one that is connected to the exchange."""
         return self._leader is not None
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """How much waits for the store, where this process leads."""
+        return 0 if self._leader is None else self._leader.writer.unwritten_bytes
 
     def why_not_ready(self) -> str | None:
         """Why no balancer should send readers here; ``None`` if there is no reason."""
@@ -250,6 +256,7 @@ class Node:
         leader = self._leader = Leader(self.store, self._hub, self.mirror, self._open_markets, options)
         if self._resigned.is_set():
             leader.resign()
+        self.terms += 1
         log.info("leads", extra={"term": acquired.term, "node": self.options.name})
         try:
             await leader.run(acquired)

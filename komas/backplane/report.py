@@ -1,4 +1,4 @@
-"""What the leader says of a market once a second, for processes that are not connected to the exchange. Sans-I/O."""
+"""What the leader says of a market once a second, for processes that are not connected to the exchange."""
 
 from __future__ import annotations
 

@@ -122,6 +122,7 @@ class Writer:
         self._moved = trio.lowlevel.ParkingLot()
         self._newest = EntryId(0, 0)
         self.rejected: Callable[[Stream], None] = lambda _stream: None
+        self.status_changed: Callable[[], object] = lambda: None
 
     # A MarketSink
 
@@ -173,7 +174,7 @@ class Writer:
         """Wait, at most a fifth of a second, until not too much waits."""
         with trio.move_on_after(SETTLE_S):
             await trio.lowlevel.checkpoint()
-            while self._waiting_bytes > SETTLED_BYTES:
+            while self.unwritten_bytes > SETTLED_BYTES:
                 await self._moved.park()
 
     def publish_gap(self, stream: Stream, gap: Gap) -> None:
@@ -185,6 +186,7 @@ class Writer:
     def publish_status(self, status: FeedStatus) -> None:
         """Publish the state of the primary market's connection."""
         self.tell(State(status))
+        self.status_changed()
 
     def reset_sequence(self, stream: Stream, gap: Gap) -> None:
         """Begin a new epoch of a stream whose numbers started again."""
@@ -255,7 +257,8 @@ class Writer:
         return self._newest
 
     @property
-    def _waiting_bytes(self) -> int:
+    def unwritten_bytes(self) -> int:
+        """How much is to be appended."""
         return self._size + sum(draft.size for draft in self._drafts)
 
     def begin(self, term: int, in_log: EntryId | None) -> bool:

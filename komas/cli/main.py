@@ -127,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> None:
     settings = load(given_settings(options))
+    if settings.workers > 1:
+        _supervise(settings, given_settings(options))
     # Imported by the verb that needs it: `komas --help` must not wait for a web server.
     with for_good():
         from komas.server import serve
@@ -137,6 +139,18 @@ def _serve(options: argparse.Namespace) -> None:
         if is_taken(first_of(group)):
             _leave(FAILED, say_taken(settings.bind))
         raise
+
+
+def _supervise(settings: Settings, given: dict[str, str | None]) -> NoReturn:
+    from komas.workers.addresses import nginx_upstream
+    from komas.workers.supervisor import supervise
+
+    def ready() -> None:
+        if settings.role != "feed":
+            head = f"{settings.workers} workers listen; for nginx, in place of `upstream komas` of deploy/nginx.conf:"
+            _write(head, *nginx_upstream(settings))
+
+    sys.exit(trio.run(partial(supervise, settings, given, reload=partial(load, given), ready=ready)))
 
 
 def _started(settings: Settings, binds: list[str]) -> None:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -168,7 +169,8 @@ class DailyLog(logging.Handler):
     """A file for each day (UTC) in ``folder``; files older than ``days`` are removed.
 
     A file that was moved or removed meanwhile is begun anew. ``complain`` is called with a line when none can be
-    written.
+    written. Several processes may write to one folder: a record is one write to the end of the file, which the system
+    does as one step.
     """
 
     def __init__(self, folder: Path, days: int, complain: Callable[[str], object] | None = None) -> None:
@@ -179,15 +181,17 @@ class DailyLog(logging.Handler):
         self._folder = folder
         self._days = days
         self._day = ""
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
         self._log_limit = LogLimit()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; a full disk must not stop prices, so a failure is told on stderr, now and then."""
         try:
             file = self._open(_moment(record))
-            file.write(self.format(record) + "\n")
-            file.flush()
+            # A path or the exchange's words may hold what UTF-8 cannot: a record must not raise into who logs it.
+            line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+            while line:
+                line = line[os.write(file.fileno(), line) :]
         except OSError as error:
             self._complain(record.created, error)
 
@@ -226,19 +230,18 @@ class DailyLog(logging.Handler):
         if self._log_limit.due(now) is not None:
             self._write_complaint(f"komas: no record is written to {self._folder}: {error}")
 
-    def _open(self, moment: datetime) -> TextIO:
+    def _open(self, moment: datetime) -> FileIO:
         day = moment.strftime(_FILE_NAME)
         if self._file is None or day != self._day or self._is_gone(self._file, moment):
             if self._file is not None:
                 self._file.close()
             self._folder.mkdir(parents=True, exist_ok=True)
-            # A path or the exchange's words may hold what UTF-8 cannot: a record must not raise into who logs it.
-            self._file = self._path(moment).open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
+            self._file = self._path(moment).open("ab", buffering=0)
             self._day = day
             self._remove_old(moment)
         return self._file
 
-    def _is_gone(self, file: TextIO, moment: datetime) -> bool:
+    def _is_gone(self, file: FileIO, moment: datetime) -> bool:
         """Whether the file is not the one of that name any more; asked once a second."""
         if -LOOK_EVERY_S < moment.timestamp() - self._looked_at < LOOK_EVERY_S:
             return False
@@ -287,9 +290,21 @@ class _OutOfFiles(logging.Filter):
         return left_out is not None
 
 
+class _Named(logging.Filter):
+    """Says whose a record is, where several processes write to one log."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.node = self._node
+        return True
+
+
 @contextmanager
-def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterator[DailyLog]:
-    """Send every record of the process to stderr and to the daily file while the block lasts."""
+def logging_to(folder: Path, *, level: str, as_json: bool, days: int, node: str = "") -> Iterator[DailyLog]:
+    """Send every record of the process to stderr and to the daily file while the block lasts; ``node`` names it."""
     make_folder(folder)
     terminal = TerminalLog(sys.stderr)
     daily = DailyLog(folder, days, terminal.write)
@@ -300,6 +315,8 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int) -> Iterato
     before = root.level
     root.setLevel(level)
     for handler in (terminal, daily):
+        if node:
+            handler.addFilter(_Named(node))
         root.addHandler(handler)
     # These write several records for each message that passes, or each start.
     for name in ("trio-websocket", "httpx", "httpcore", "alembic"):
@@ -355,7 +372,7 @@ def _to_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _is_same(file: TextIO, path: Path) -> bool:
+def _is_same(file: FileIO, path: Path) -> bool:
     return os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 

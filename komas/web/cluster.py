@@ -29,8 +29,34 @@ class ClusterBody(msgspec.Struct, frozen=True):
     nodes: tuple[NodeBody, ...]
 
 
+class ClusterStatistics(msgspec.Struct, frozen=True):
+    """Counts of one process since its start, and how it is now.
+
+    ``age_s`` is how long ago it read an entry of the log. Entries that it missed (``holes``) or could not read, events
+    that came again; ``unwritten_bytes`` wait for the store at the leader.
+    """
+
+    nodes: int
+    is_leader: bool
+    is_heard: bool
+    age_s: float
+    entries: int
+    holes: int
+    unreadable: int
+    repeated: int
+    terms: int
+    unwritten_bytes: int
+
+
 class Cluster(Protocol):
     """The processes that share one feed, as one of them knows them."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process is the one that is connected to the exchange."""
+
+    def statistics(self) -> ClusterStatistics:
+        """Counts, for metrics."""
 
     def why_not_ready(self) -> str | None:
         """Why no balancer should send readers here; ``None`` if there is no reason."""

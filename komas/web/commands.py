@@ -31,8 +31,14 @@ class Commands(Protocol):
     async def rotate(self) -> int:
         """Replace every connection without a gap; returns how many."""
 
+    async def disconnect(self) -> None:
+        """Let the connections of all markets go."""
+
 
 class _Feed(Protocol):
+    def disconnect(self) -> None:
+        """Let the connections go."""
+
     def rotate(self) -> int:
         """Replace every connection without a gap; returns how many."""
 
@@ -87,6 +93,11 @@ class OwnCommands:
     async def rotate(self) -> int:
         """Replace every connection without a gap."""
         return sum(market.feed.rotate() for market in self._markets.values())
+
+    async def disconnect(self) -> None:
+        """Let the connections of all markets go."""
+        for market in self._markets.values():
+            market.feed.disconnect()
 
     def _tracker(self, kind: Kind) -> _Tracker:
         return self._markets[KINDS[kind].venues[0]].symbol_tracker

@@ -38,9 +38,6 @@ class MarketFeed(Protocol):
     def connect(self) -> None:
         """Ask for the connections."""
 
-    def disconnect(self) -> None:
-        """Let the connections go."""
-
     async def connected(self) -> None:
         """Wait for the connections; raises ``VenueError`` once they are let go, or given up."""
 
@@ -217,8 +214,3 @@ class Markets:
         """Ask for the connections of all markets."""
         for market in self._markets:
             market.feed.connect()
-
-    def disconnect(self) -> None:
-        """Let the connections of all markets go."""
-        for market in self._markets:
-            market.feed.disconnect()

@@ -17,6 +17,7 @@ from prometheus_client.core import Metric as Family
 from komas.errors import Cause
 from komas.model.market import FeedState, Health
 from komas.observability.metrics import counter, gauge, histogram, info
+from komas.web.cluster import Cluster
 from komas.web.hypercorn.shutdown import present
 from komas.web.markets import Market, Markets
 from komas.web.rate_limit import RateLimit
@@ -29,10 +30,13 @@ def families(services: Services, rate_limit: RateLimit) -> Iterable[Family]:
     """All of them, read now. No await in here: each is of the same moment."""
     yield info("build", "What runs here", _BUILD)
     yield from _process(services)
-    yield from _upstream(services)
-    yield from _gaps(services.markets)
+    if services.cluster is None or services.cluster.is_leader:  # the others know its counts, which are to count once
+        yield from _upstream(services)
+        yield from _gaps(services.markets)
+        yield from _health(services.markets)
     yield from _rest(services.markets)
-    yield from _health(services.markets)
+    if services.cluster is not None:
+        yield from _cluster(services.cluster)
     yield from _hub(services)
     yield from _clients(services, rate_limit)
     yield from _signals(services)
@@ -43,6 +47,20 @@ def _process(services: Services) -> Iterable[Family]:
     yield gauge("tasks", "Tasks of the process now", trio.lowlevel.current_statistics().tasks_living)
     yield histogram("loop_lag_seconds", "How late a task ran that was due", lag.histogram)
     yield gauge("loop_lag_max_seconds", "The longest of it within the last minute", lag.longest_s(trio.current_time()))
+
+
+def _cluster(cluster: Cluster) -> Iterable[Family]:
+    counts = cluster.statistics()
+    yield gauge("cluster_nodes", "Processes that share the feed now", counts.nodes)
+    yield gauge("cluster_leader", "1 while this process is the one that is connected to the exchange", counts.is_leader)
+    yield gauge("cluster_heard", "1 while this process hears a leader", counts.is_heard)
+    yield gauge("backplane_age_seconds", "Since this process read an entry of the log", counts.age_s)
+    yield counter("backplane_entries", "Entries read", counts.entries)
+    yield counter("backplane_holes", "Times that entries were missed", counts.holes)
+    yield counter("backplane_unreadable", "Entries that could not be read", counts.unreadable)
+    yield counter("backplane_repeated", "Events that came again", counts.repeated)
+    yield counter("cluster_terms", "Times that this process began to lead", counts.terms)
+    yield gauge("backplane_unwritten_bytes", "What waits for the store, at the leader", counts.unwritten_bytes)
 
 
 def _upstream(services: Services) -> Iterable[Family]:

@@ -130,11 +130,7 @@ class _Feed:
         is_given_up = self._report.final_failure is not None
         if (not mirror.known.asked or is_given_up) and now >= self._asked_at + ASKED_EVERY_S:
             self._asked_at = now
-            self._commands.connect(on=True)
-
-    def disconnect(self) -> None:
-        """Let the connections go."""
-        self._commands.connect(on=False)
+            self._commands.connect()
 
     async def connected(self) -> None:
         """Wait for the connections."""

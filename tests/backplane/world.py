@@ -230,7 +230,6 @@ class Living:
         self.scope = trio.CancelScope()
         self.markets: list[FakeMarket] = []
         self.hub = SharedHub(linger_s=5.0)
-        self.commands = Commands(backplane, name, [Venue.BINANCE])
         options = NodeOptions(name=name, role=role, version="1", lease_s=lease_s, window_s=0.002, leads=role != "edge")
         self.node = Node(
             backplane,
@@ -243,6 +242,7 @@ class Living:
             subscribers=lambda: self.hub.subscribers,
             clock_ms=lambda: 1_770_000_000_000,
         )
+        self.commands = Commands(backplane, self.node.mirror, name, [Venue.BINANCE])
 
     @asynccontextmanager
     async def _open_markets(
@@ -259,7 +259,7 @@ class Living:
                 nursery.start_soon(self.commands.run)
                 nursery.start_soon(self.hub.interest.sweep)
                 nursery.start_soon(self.hub.run)
-                self.commands.connect(on=True)
+                self.commands.connect()
 
 
 class Reader:

@@ -169,6 +169,7 @@ def test_hypercorns_file_is_read_and_ours_decides(tmp_path: Path) -> None:
     ("arguments", "variables", "status", "words"),
     [
         (["--worker-class", "trio", "--workers", "0"], {"KOMAS_MAX_SSE": "x"}, 2, "komas: KOMAS_MAX_SSE: got 'x'"),
+        (["--worker-class", "trio", "--workers", "0"], {"KOMAS_WORKERS": "2"}, 2, "komas: workers: only `komas serve`"),
         (["--worker-class", "asyncio", "--workers", "0"], {}, 1, 'komas needs worker_class = "trio"'),
     ],
 )

@@ -70,6 +70,26 @@ def nginx_of_ours(folder: Path, port: int, server: int | Path) -> list[str]:
     return _nginx(folder, re.sub(r" *ssl_certificate.*\n", "", text))
 
 
+def nginx_of_workers(upstream: str) -> Callable[[Path, int, int], list[str]]:
+    """``nginx_of_ours`` with the block that ``komas serve --workers`` printed; the server's port is in there."""
+
+    def proxy(folder: Path, port: int, _server: int) -> list[str]:
+        command = nginx_of_ours(folder, port, 0)
+        site = folder / "site.conf"
+        text, changed = re.subn(r"upstream komas \{.*?\n\}", upstream, site.read_text("utf-8"), flags=re.DOTALL)
+        assert changed == 1
+        site.write_text(text)
+        return command
+
+    return proxy
+
+
+def nginx_of_cluster(folder: Path, port: int, server: int) -> list[str]:
+    """``deploy/nginx.cluster.conf``; all processes are at one port."""
+    names = ((f"komas-{number}:8000", f"127.0.0.1:{server}") for number in (1, 2, 3))
+    return _nginx(folder, _ours("nginx.cluster.conf", *names, ("listen 8000;", f"listen 127.0.0.1:{port};")))
+
+
 def nginx_over_tls(folder: Path, port: int, server: int | Path) -> list[str]:
     """``deploy/nginx.conf`` with the certificate of the folder; the plain door is at the next port."""
     text = _ours(

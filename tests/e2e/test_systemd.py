@@ -48,10 +48,11 @@ def test_a_service_is_ready_once_it_listens_and_says_that_it_stops(notify: socke
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_takes_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:
-    """Only the program is another, which must be there."""
-    unit = (ROOT / "deploy" / "komas.service").read_text("utf-8")
-    copy = tmp_path / "komas.service"
+@pytest.mark.parametrize("name", ["komas.service", "komas@.service"])
+def test_systemd_takes_the_unit_and_finds_little_exposed(name: str, tmp_path: Path) -> None:
+    """Only the program is another, which must be there; of a template there is an instance."""
+    unit = (ROOT / "deploy" / name).read_text("utf-8")
+    copy = tmp_path / name.replace("@", "@0")
     copy.write_text(unit.replace("/opt/komas/bin/komas", shutil.which("true") or ""))
     for command in (["verify", str(copy)], ["security", "--offline=yes", "--threshold=20", str(copy)]):
         run = subprocess.run(["systemd-analyze", *command], capture_output=True, text=True, timeout=60, check=False)

@@ -124,6 +124,37 @@ def test_a_line_that_was_cut_is_skipped(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_record_is_one_write_so_that_several_processes_share_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long one was two writes, and another process's record came to stand in its middle."""
+    written: list[bytes] = []
+    write = os.write
+
+    def note(file: int, data: bytes) -> int:
+        written.append(bytes(data))
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", note)
+    log = DailyLog(tmp_path, days=2)
+    for letters in ("x" * 50_000, "y"):
+        log.emit(_record(letters))
+    monkeypatch.undo()
+    assert [line.count(b"\n") for line in written] == [1, 1]
+    assert [len(str(record["event"])) for record in log.today(now=NOON, limit=9)] == [50_000, 1]
+    log.close()
+
+
+def test_a_record_says_which_process_wrote_it(tmp_path: Path) -> None:
+    """Where they have names; who says one itself is believed to mean its own."""
+    with logging_to(tmp_path, level="INFO", as_json=True, days=1, node="host-1") as log:
+        logging.getLogger("komas.x").info("leads", extra={"term": 7})
+        assert log.today(now=datetime.now(UTC), limit=1)[0]["node"] == "host-1"
+    with logging_to(tmp_path, level="INFO", as_json=True, days=1) as log:
+        logging.getLogger("komas.x").info("serves")
+        assert "node" not in log.today(now=datetime.now(UTC), limit=1)[0]
+
+
 def test_a_full_disk_is_told_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And never raised into whoever logs."""
     folder = tmp_path / "logs"

@@ -24,6 +24,7 @@ from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.web.access import Access
 from komas.web.app import create_app
+from komas.web.cluster import Cluster
 from komas.web.commands import OwnCommands
 from komas.web.hypercorn.transport import ClientTransport, with_transport
 from komas.web.limits import ConnectionLimits
@@ -267,6 +268,7 @@ async def web_harness(
     is_exposed: bool = False,
     speaks_for_itself: SpeaksForItself = curl,
     has_snapshots: bool = True,
+    cluster: Cluster | None = None,
 ) -> AsyncIterator[WebHarness]:
     """Open the web layer; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
     settings = settings or Settings()
@@ -347,6 +349,7 @@ async def web_harness(
             lambda: NOW_MS,
             past,
             OwnCommands(hub.interest, [spot, futures]),
+            cluster,
         )
         yield WebHarness(create_app(services), services, exchange, service, futures_exchange)
         log.close()

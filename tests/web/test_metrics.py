@@ -18,6 +18,7 @@ from komas.settings import Settings
 from komas.venues.binance import limits
 from tests.builders import TICKER, TRADE, trade
 from tests.venues.exchange import REFUSED, obeying
+from tests.web.cluster_stub import StubCluster
 from tests.web.harness import ADMIN, NOW_MS, WebHarness, web_harness
 
 ROOT: Final = Path(__file__).parents[2]
@@ -230,7 +231,7 @@ async def test_the_table_of_metrics_has_each_of_them(autojump_clock: trio.testin
     page = (ROOT / "docs/operations.md").read_text("utf-8")
     table = page.partition("## Metrics")[2].partition("\n## ")[0]
     told = set(re.findall(r"`(komas_\w+)", table))
-    async with web_harness(tmp_path) as harness:
+    async with web_harness(tmp_path, cluster=StubCluster()) as harness:
         await harness.socket("/ws/signals")
         await harness.call("POST", "/api/ws/quick/stop")
         families = await _metrics(harness)

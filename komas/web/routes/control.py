@@ -139,7 +139,7 @@ def _connection_routes(routes: Blueprint, services: Services) -> None:
 
     @routes.post("/disconnect")
     async def disconnect() -> Response:
-        services.markets.disconnect()
+        await services.commands.disconnect()
         return json_response(_status(services))
 
     @routes.post("/rotate")
@@ -256,7 +256,7 @@ def _quick_routes(routes: Blueprint, services: Services) -> None:
         for kind in Kind:
             await services.commands.unfollow(kind)
         await services.commands.unpin(services.hub.interest.pins())
-        services.markets.disconnect()
+        await services.commands.disconnect()
         return json_response({"status": "stopped"})
 
 

@@ -6,6 +6,7 @@ import { age, count, language, moment, onWords, seconds, t } from "./words.js";
 
 const PATIENCE_MS = 2_000; // a shorter break is none that anybody must read of
 const TOAST_MS = 6_000;
+const LATE_S = 3; // a server that has heard nothing for so long lets nobody in
 const BLOCKED = /\b451\b|restricted location|region/i;
 const PAUSED = /\b(418|429)\b|too many requests|banned/i;
 
@@ -73,6 +74,7 @@ class Health extends HTMLElement {
     this.shownProblem = null;
     this.problemSince = 0;
     this.version = null;
+    this.cluster = null;
     this.button.addEventListener("click", () => this.open(this.pop.hidden));
     document.addEventListener("pointerdown", (event) => {
       if (!this.pop.hidden && !this.pop.contains(event.target) && !this.contains(event.target)) this.open(false);
@@ -93,6 +95,14 @@ class Health extends HTMLElement {
   open(isOpen) {
     this.pop.hidden = !isOpen;
     this.button.setAttribute("aria-expanded", String(isOpen));
+    this.render();
+    if (isOpen) this.readNodes();
+  }
+
+  /** Which servers share the feed; of one that is alone there is nothing to say. */
+  async readNodes() {
+    const status = await feed.get("api/ws/status").catch(() => null);
+    this.cluster = status?.cluster ?? null;
     this.render();
   }
 
@@ -163,11 +173,12 @@ class Health extends HTMLElement {
       ["kLeftOut", count(state.lagged)],
       ["kShared", t("otherTabs", { n: Math.max(0, state.tabs - 1) })],
       ["kVersion", state.version ?? "–"],
+      ...(this.cluster ? [["kNodes", known(this.cluster.nodes.map((node) => this.node(node)).join("; "))]] : []),
     ];
     const unhealthy = Object.entries(state.unhealthy)
       .slice(0, 8)
       .map(([name, { health, reason }]) => [name, `${t(HEALTH[health])}${reason ? `: ${reason}` : ""}`]);
-    const ofServer = new Set([t("kExchange"), t("kStreams"), ...unhealthy.map(([name]) => name)]);
+    const ofServer = new Set([t("kExchange"), t("kStreams"), t("kNodes"), ...unhealthy.map(([name]) => name)]);
     const list = this.pop.querySelector("dl");
     list.replaceChildren(
       ...[...rows.map(([id, text]) => [t(id), text]), ...unhealthy].flatMap(([name, text]) => [
@@ -176,6 +187,15 @@ class Health extends HTMLElement {
       ]),
     );
     this.listGaps(state.ownGaps);
+  }
+
+  node({ node, leader, lag_seconds: lag }) {
+    const said = [
+      node === this.cluster.node && t("thisNode"),
+      leader && t("leads"),
+      Number(lag) >= LATE_S && t("nodeBehind", { age: age(Number(lag) * 1_000) }),
+    ].filter(Boolean);
+    return said.length ? `${node} (${said.join(", ")})` : node;
   }
 
   /** Written anew only when it is another list: one of its buttons may have the focus. */

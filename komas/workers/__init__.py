@@ -1,0 +1,1 @@
+"""Several processes of komas on one machine: ``komas serve --workers N``."""

@@ -1,0 +1,63 @@
+"""What one process of many says of the others, and whom it does not let in yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio.testing
+
+from komas.model.codec import StreamPosition
+from tests.web.cluster_stub import StubCluster
+from tests.web.harness import web_harness
+
+
+async def test_the_status_has_the_other_processes(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Who is there, and who is connected to the exchange; nothing of the kind where a process is alone."""
+    async with web_harness(tmp_path, cluster=StubCluster()) as harness:
+        answer = msgspec.json.decode((await harness.call("GET", "/api/ws/status")).body)
+        assert answer["cluster"]["leader"] == "a"
+        assert [row["node"] for row in answer["cluster"]["nodes"]] == ["a", "b"]
+    async with web_harness(tmp_path / "alone") as harness:
+        assert "cluster" not in msgspec.json.decode((await harness.call("GET", "/api/ws/status")).body)
+
+
+async def test_a_process_that_hears_nobody_is_not_ready(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """With the reason."""
+    async with web_harness(tmp_path, cluster=StubCluster(reason="backplane: no process leads")) as harness:
+        answer = await harness.call("GET", "/readyz")
+        assert answer.status == 503
+        assert msgspec.json.decode(answer.body)["reasons"] == ["backplane: no process leads"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/ws/sse/trades?symbol=BTCUSDT",
+        "/api/ws/sse/klines?symbol=BTCUSDT",
+        "/api/ws/sse/stream?streams=btcusdt@trade",
+    ],
+)
+async def test_a_reader_that_is_ahead_is_asked_to_come_again(
+    target: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """It was at a process that had read more: a gap that is none would be told to it here."""
+    cluster = StubCluster(has_passed=False)
+    async with web_harness(tmp_path, cluster=cluster) as harness:
+        answer = await harness.call("GET", target, headers=[("Last-Event-ID", "abcd1234-77")])
+        assert b"event: busy" in answer.body
+        assert b"id: abcd1234-77" in answer.body  # its place stays its own
+        assert b"event: gap" not in answer.body
+    assert cluster.asked[0][0] == StreamPosition("abcd1234", 77)
+
+
+async def test_a_process_that_does_not_lead_does_not_count_what_the_leader_counts(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Or sums over all processes would be too high."""
+    async with web_harness(tmp_path, cluster=StubCluster(is_leader=False)) as harness:
+        text = (await harness.call("GET", "/metrics")).body
+    assert b"komas_cluster_leader 0.0" in text
+    assert b"komas_upstream" not in text
+    assert b"komas_rest_weight" in text
