@@ -66,6 +66,10 @@ class Cluster:
         await stopping.wait()
         self._node.resign()
 
+    async def retire(self) -> None:
+        """Lead no more, and wait until others know: whoever drains quickly must not end in the middle of it."""
+        await self._node.retire()
+
     # What the web layer asks
 
     @property

@@ -187,6 +187,8 @@ async def open_gateway(
             work.start_soon(services.loop_lag.run, name="loop lag")
             work.start_soon(_run_signal_service, signals, gateway.serving, name="signal service")
             yield gateway
+            if source.cluster is not None:
+                await source.cluster.retire()
             work.cancel_scope.cancel("the web layer has drained")
 
 

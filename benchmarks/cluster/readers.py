@@ -126,7 +126,8 @@ async def server_sent_events(port: int, path: str, last_id: str) -> AsyncGenerat
 class Reader:
     """Reads streams somewhere, and goes on elsewhere after a while or a cut; ``run()`` it.
 
-    One that is ``bound`` to a node stays there, and notes its silences: when each began, and how long it was.
+    One that is ``bound`` to a node stays there. Each notes the silences of its first stream: when one began, and how
+    long it was.
     """
 
     def __init__(
@@ -187,6 +188,8 @@ class Reader:
         if data is None or (numbered := data.numbered()) is None:
             return
         number, value = numbered
+        if stream == self.streams[0]:
+            self._hear()
         self.place = place
         self.places[stream].append(Place(place, number, self.heard_at))
         self.accounts[stream].event(number, value, f"{place} in visit {self.visits}")
@@ -208,7 +211,6 @@ class EventReader(Reader):
                 if event.name == "gap":
                     self._take_gap(event.data)
                 elif not event.name:
-                    self._hear()
                     message = _messages.decode(event.data)
                     self._take(message.stream or self.streams[0], message.data, event.id)
 
@@ -231,7 +233,6 @@ class SocketReader(Reader):
                 if message.type == "gap":
                     self._take_gap(text)
                 elif message.data is not None:
-                    self._hear()
                     self._take(message.stream or "", message.data, message.position)
         except trio_websocket.ConnectionClosed as error:
             raise BusyError(str(error)) from error

@@ -118,6 +118,7 @@ class Leader:
         self._facts_at = 0.0
         self._term = 0
         self._resigned = trio.Event()
+        self.released = trio.Event()  # somebody else may lead
 
     def resign(self) -> None:
         """Let somebody else lead."""
@@ -225,6 +226,7 @@ class Leader:
             await self._store.release(self._options.node, self._term)
         except BackplaneError as error:
             log.warning("the lease cannot be let go", extra={"reason": str(error)})
+        self.released.set()
         scope.cancel("somebody else is to lead")
 
     async def _forget_orphans(self, let_go: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ declared; an entry that is whole closes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -87,6 +88,7 @@ class Mirror:
         self.holes = 0
         self.repeated = 0
         self._is_away = False
+        self._held: list[tuple[int, Stream, Envelope | Gap]] = []  # with their publications
 
     # Reading
 
@@ -106,6 +108,7 @@ class Mirror:
         self.moved.unpark_all()
 
     def _take_term(self, entry: Entry) -> None:
+        self._let_held_go()
         if self.cursor is not None and (entry.previous is None or entry.previous < self.cursor):
             self.knows_more_in = entry.id.term
             log.warning("the log lost what was read here", extra={"at": str(self.cursor), "now": str(entry.previous)})
@@ -201,6 +204,7 @@ class Mirror:
         if self.known.status != before.status and not self._is_away:
             hub.publish_status(self.known.status)
         self.is_log_unfinished = facts.continues
+        self._let_held_go()
         if not facts.continues:
             self.has_life = self.is_complete = True
 
@@ -269,13 +273,39 @@ class Mirror:
     def _deliver(self, stream: Stream, envelopes: list[Envelope]) -> None:
         if not envelopes:
             return
-        if self.is_log_unfinished and envelopes[-1].sequence is not None:
-            self._hub.cut()  # what is written again comes stream by stream, and not in the order of readers of many
-        self._hub.deliver(stream, envelopes)
+        if self._holds and envelopes[-1].sequence is not None:
+            self._held += [(envelope.publication, stream, envelope) for envelope in envelopes]
+        else:
+            self._hub.deliver(stream, envelopes)
 
     def _declare(self, stream: Stream, first: int, last: int) -> None:
         gap = Gap(stream=stream.name, first=first, last=last, reason=MISSED)
-        self._hub.deliver_gap(stream, gap, self._hub.publication)
+        self._deliver_gap(stream, gap, self._hub.publication)
+
+    def _deliver_gap(self, stream: Stream, gap: Gap, publication: int) -> None:
+        if self._holds:
+            self._held.append((publication, stream, gap))
+        else:
+            self._hub.deliver_gap(stream, gap, publication)
+
+    @property
+    def _holds(self) -> bool:
+        """Whether news waits for the end of a log that is written again: it comes stream by stream.
+
+        Readers of many streams, who may be here already, have all of them in one order.
+        """
+        return self.is_log_unfinished and self.has_life
+
+    def _let_held_go(self) -> None:
+        """What was held goes on, in the order in which it was published."""
+        held, self._held = self._held, []
+        for publication, stream, item in sorted(held, key=itemgetter(0)):
+            if stream not in self._hub.open_streams.by_stream:
+                continue
+            if isinstance(item, Gap):
+                self._hub.deliver_gap(stream, item, publication)
+            else:
+                self._hub.deliver(stream, [item])
 
     def _has_newer(self, stream: Stream, received_ms: int) -> bool:
         latest = self._hub.latest.get(stream)
@@ -292,7 +322,7 @@ class Mirror:
             return
         else:
             self._last[stream] = gap.last
-        self._hub.deliver_gap(stream, gap, publication)
+        self._deliver_gap(stream, gap, publication)
 
     def _take_report(self, record: Report) -> None:
         try:

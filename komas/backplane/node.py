@@ -33,6 +33,7 @@ ANNOUNCED_S: Final = 1.0
 INCOMPLETE_S: Final = 10.0  # a node that does not know everything leads only where nobody else does for so long
 FOUNDING_S: Final = 1.5  # in which every node has said what it knows
 BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
+RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
 
 
@@ -115,6 +116,13 @@ class Node:
         self._resigned.set()
         if self._leader is not None:
             self._leader.resign()
+
+    async def retire(self) -> None:
+        """Lead no more, and wait until the lease is let go: at most a second."""
+        self.resign()
+        if (leader := self._leader) is not None:
+            with trio.move_on_after(RETIRE_S):
+                await leader.released.wait()
 
     async def leave(self) -> None:
         """Tell the others that this node is gone; they would notice."""
@@ -262,4 +270,5 @@ class Node:
             await leader.run(acquired)
         finally:
             self._leader = None
+            leader.released.set()
         log.info("leads no more", extra={"node": self.options.name})

@@ -59,11 +59,6 @@ class SharedHub(Hub):
         self.publish_gap(stream, gap)
         self._publication = max(newest, self._publication)
 
-    def cut(self) -> None:
-        """End every subscription of now: subscribers receive what waits, and come back with their places."""
-        for buffer in self._buffers:
-            buffer.close()
-
     def has_passed(self, stream: Stream | None, place: StreamPosition) -> bool:
         """Whether nothing that a reader at a place has received is still to come here.
 

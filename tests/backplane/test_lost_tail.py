@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -23,8 +22,11 @@ from komas.model.kinds import Kind
 from komas.model.market import Gap, Trade
 from komas.model.streams import Stream
 from komas.web.encoding import read_event, server_sent_event
+from komas.web.multiplex import MultiplexedShow
 
 BTC = Stream(Kind.TRADE, "BTCUSDT")
+ETH = Stream(Kind.TRADE, "ETHUSDT")
+SHOW = MultiplexedShow(epoch="e")
 
 
 def trade(number: int) -> Trade:
@@ -39,11 +41,11 @@ def trade(number: int) -> Trade:
     )
 
 
-def events(epoch: str, numbers: Iterable[int], publication: int) -> tuple[Events, bytes]:
+def events(epoch: str, numbers: Iterable[int], publication: int, stream: Stream = BTC) -> tuple[Events, bytes]:
     """A record of trades, and their bytes."""
-    encoded = [server_sent_event(Envelope(BTC, trade(number), 1, number, epoch)) for number in numbers]
+    encoded = [server_sent_event(Envelope(stream, trade(number), 1, number, epoch)) for number in numbers]
     sequences = tuple(numbers)
-    record = Events(key_of(BTC), epoch, sequences, tuple(map(len, encoded)), 1, publication)
+    record = Events(key_of(stream), epoch, sequences, tuple(map(len, encoded)), 1, publication)
     return record, b"".join(encoded)
 
 
@@ -211,22 +213,28 @@ async def test_a_history_that_is_written_again_leaves_what_is_known_as_it_is() -
     assert hub.open_streams.by_stream[BTC].history.recover_publication(5)[0] is None
 
 
-async def test_who_reads_where_a_log_is_written_again_comes_back() -> None:
+async def test_a_history_that_is_written_again_is_news_in_the_order_of_all_streams() -> None:
     """It comes stream by stream: a reader of many streams that was cut off in the middle lost what came before."""
-    mirror, hub = old_leader()
-    log = Log(9)
-    first, *rest = facts_of(mirror, hub, log)
-    other_hub = SharedHub()
-    other = Mirror(other_hub, read_event)
-    record, data = events("e", [1], 5)
-    behind = Log()
-    read_all(other, [behind.term(1, None), behind.entry(Opened(key_of(BTC), "e")), behind.entry(record, data=data)])
-    with other_hub.subscribe([BTC]) as subscription:
-        read_all(other, [log.term(9, None), first, *rest])
-        with trio.fail_after(1), contextlib.suppress(trio.EndOfChannel):
-            while True:
-                await subscription.receive()
-    assert kept(other_hub) == [1, 2, 3]
+    hub, log = SharedHub(), Log()
+    mirror = Mirror(hub, read_event)
+    opened = [Opened(key_of(stream), "e") for stream in (BTC, ETH)]
+    pieces = [events("e", [1], 5), events("e", [1], 6, ETH), events("e", [2], 7), events("e", [2], 8, ETH)]
+    both = [log.term(1, None), log.entry(*opened)]
+    first, *more = [log.entry(record, data=data) for record, data in pieces]
+    read_all(mirror, [*both, first, *more])
+    behind_hub = SharedHub()
+    behind = Mirror(behind_hub, read_event)
+    again = Log(9)
+    read_all(behind, [*both, again.entry(mirror.known.facts(hub.epoch, 0)), first])
+    with behind_hub.multiplex([BTC, ETH], SHOW) as subscription:
+        read_all(behind, [again.term(9, None), *facts_of(mirror, hub, again)])
+        batch = subscription.drain_nowait()
+    assert batch is not None
+    assert [(item.publication, item.stream.symbol) for item in batch.items if isinstance(item, Envelope)] == [
+        (6, "ETHUSDT"),
+        (7, "BTCUSDT"),
+        (8, "ETHUSDT"),
+    ]
 
 
 def wanting(node: str) -> ClusterInterest:

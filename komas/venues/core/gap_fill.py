@@ -64,6 +64,7 @@ class GapFiller:
         self._clock_ms = clock_ms
         self._deadline_s = deadline_s
         self._sequencer = Sequencer()
+        self._resumed: set[Stream] = set()  # streams of which nothing has come since another process led
         self._queues: dict[Stream, GapQueue] = {}
         self._prober = Prober(
             history,
@@ -83,8 +84,9 @@ class GapFiller:
         return self._tally.shown(len(self._queues))
 
     def resume(self, stream: Stream, event: Event) -> None:
-        """Go on after an event that another process published: what it has missed since then is asked for."""
+        """Go on after an event that another process published: what it has missed since then is asked for at once."""
         self._sequencer.resume(stream, event)
+        self._resumed.add(stream)
 
     # What the feed hands over
 
@@ -94,6 +96,8 @@ class GapFiller:
         while left:
             count = 0 if stream in self._queues else self._sequencer.follow(stream, left)
             if count:
+                if self._resumed:
+                    self._resumed.discard(stream)
                 self._prober.settle(stream)
                 self._sink.publish_all(stream, left if count == len(left) else left[:count], received_ms)
             if count == len(left):
@@ -229,7 +233,10 @@ class GapFiller:
         filling = queue.filling = self._filling(stream, gap, queue)
         reason = f"the exchange did not answer within {self._deadline_s:g} s"
         with trio.move_on_at(self._fill_by(queue, missed_at)) as queue.scope:
-            with trio.move_on_at(missed_at + LATE_S):
+            # Nothing is late that came before this process was connected.
+            late_s = 0.0 if stream in self._resumed else LATE_S
+            self._resumed.discard(stream)
+            with trio.move_on_at(missed_at + late_s):
                 while not filling.insert_late():
                     await queue.came_late.park()
             if not filling.is_whole:

@@ -160,6 +160,37 @@ async def test_a_gap_behind_a_gap_is_filled_in_its_turn(autojump_clock: trio.tes
         assert harness.sink.taken == list(range(11))
 
 
+async def test_what_came_before_this_process_led_is_asked_for_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A takeover held every stream up for half a second more; a gap that comes later may be one of order only."""
+    async with _harness(_trades) as harness:
+        harness.gap_filler.resume(TRADE, trade(1))
+        began_at = trio.current_time()
+        harness.take(5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert harness.sink.taken == [1 + number for number in range(1, 5)]
+        assert trio.current_time() == began_at
+        harness.take(8)
+        await trio.testing.wait_all_tasks_blocked()
+        harness.take(6, 7)
+        await trio.testing.wait_all_tasks_blocked()
+        assert harness.sink.backfilled == [2, 3, 4]
+
+
+async def test_nothing_is_asked_for_at_once_where_a_takeover_missed_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its streams are as any other from their first event on."""
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        raise AssertionError
+
+    async with _harness(answer) as harness:
+        harness.gap_filler.resume(TRADE, trade(1))
+        harness.take(2, 4, 3)
+        await harness.settle()
+        assert harness.sink.taken == [2, 3, 4]
+
+
 async def test_what_is_only_late_is_not_asked_for(autojump_clock: trio.testing.MockClock) -> None:
     """Two connections, or frames out of order: each event once, none of them marked."""
 
