@@ -110,9 +110,9 @@ class Leader:
         self._interest = ClusterInterest(
             opened=self.writer.opened, closed=self.writer.closed, tell=self.writer.tell, known=known
         )
-        self._news = trio.lowlevel.ParkingLot()  # of markets: another state
+        self._news = trio.Event()  # of markets: another state, since it was reported
         self.writer.rejected = self._interest.abandon
-        self.writer.status_changed = self._news.unpark_all
+        self.writer.status_changed = self._note_news
         self._markets: dict[Venue, LedMarket] = {}
         self._conditions: dict[Stream, tuple[Health, str, bool]] = {}
         self._facts_at = 0.0
@@ -274,7 +274,7 @@ class Leader:
                 self.writer.tell(Asked(wish.on))
                 for market in self._markets.values():
                     (market.feed.connect if wish.on else market.feed.disconnect)()
-                self._news.unpark_all()
+                self._note_news()
             case Follow():
                 work.start_soon(self._follow, wish, name="follow")
             case Rotate():
@@ -329,6 +329,7 @@ class Leader:
         """Once a second what mirrors cannot know; once a minute everything that is so, and the latest states."""
         nodes: set[str] = set()
         while True:
+            self._news = trio.Event()
             for market in self._markets.values():
                 self.writer.tell(Report(market.venue, report.of(market)))
             await self._tell_conditions()
@@ -339,7 +340,10 @@ class Leader:
                 await self._tell_conditions()
             self.writer.flush()
             with trio.move_on_after(HEARTBEAT_S):
-                await self._news.park()
+                await self._news.wait()
+
+    def _note_news(self) -> None:
+        self._news.set()
 
     async def _has_new_node(self, nodes: set[str]) -> bool:
         try:

@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from komas.shutdown import INTERRUPTED
 from komas.systemd import LEADING, SERVING
 
 STABLE_S: Final = 10.0  # who lived so long is no part of a series of deaths
@@ -31,7 +32,8 @@ SERIES: Final = 3  # deaths in a row that are called one
 START_S: Final = 90.0  # systemd's own limit of a start
 RESTART_S: Final = 60.0
 LATE_S: Final = 2.0  # the whole machine was held up: nobody could have said a word meanwhile
-SIGTERM: Final = -15  # the end of a process that was asked before it could listen to that
+# How a process ends that was asked to: also before it could listen to that, and by a Ctrl-C that reached it, too.
+WELL: Final = frozenset({0, INTERRUPTED, -2, -15})
 
 
 class State(Enum):
@@ -141,7 +143,7 @@ class Fleet:
         """A worker's process is no more; ``status`` is below zero for the signal that ended it."""
         worker = self.workers[number]
         was_asked, worker.is_ready = worker.state is State.LEAVING, False
-        if was_asked and (worker.was_killed or status not in (0, SIGTERM)):
+        if was_asked and (worker.was_killed or status not in WELL):
             self._tell("warning", f"worker {number} did not end well", worker, status=status)
             self._status = self._status or int(self._is_stopping)
         if self._is_stopping:

@@ -145,14 +145,15 @@ def test_a_worker_that_is_killed_while_all_start_is_replaced() -> None:
     assert run.end(1, -9) == [Start(1)]
 
 
-def test_a_stop_asks_all_and_is_over_when_the_last_has_gone() -> None:
-    """Status 0, also where one had not begun to listen to signals."""
+@pytest.mark.parametrize("status", [-15, -2, 130])
+def test_a_stop_asks_all_and_is_over_when_the_last_has_gone(status: int) -> None:
+    """Status 0, also where one had not begun to listen to signals, or heard the terminal's Ctrl-C itself."""
     run = _serving()
     run.end(2, -9)
     run.fleet.stop(run.now)
     assert run.look() == [Stop(0), Stop(1), Stop(2)]
     run.end(0)
-    run.end(2, -15)
+    run.end(2, status)
     assert not run.fleet.is_over
     assert run.end(1) == []
     assert run.fleet.is_over
