@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from benchmarks.cluster.faults import Faults
+from benchmarks.cluster.faults import OF_NODES, Faults
 from benchmarks.cluster.ledger import Ledger
 from benchmarks.cluster.readers import (
     EventReader,
@@ -51,6 +51,7 @@ CAUGHT_UP_S: Final = 30.0
 FRESH_S: Final = 0.5  # before a fault, within which a reader must have heard something to be asked about it
 LOOK_S: Final = 10.0  # after a fault, in which a silence is its
 SHOWN: Final = 40  # findings
+TWO_AT_ONCE: Final = 0.25  # so often a process fails beside something else
 ASK_S: Final = 2.0
 PAST_S: Final = 30.0  # before the end, from which on every node is asked for everything
 
@@ -64,7 +65,7 @@ class Run:
         self.dice = random.Random(seed)
         self._faults = Faults(world, self.dice, lease_s)
         self._verbose = verbose
-        self.struck: dict[str, int] = {}
+        self.struck = 0
         self.silences: dict[str, list[float]] = {}
         self.stuck = 0
         self.behind = 0
@@ -95,24 +96,27 @@ class Run:
             await trio.sleep(BEGIN_S)
             for number in range(faults):
                 name = self.dice.choice(names)
-                await self._strike(name, f"{number + 1:4}")
+                others = [other for other in names if other in OF_NODES and name not in OF_NODES]
+                another = self.dice.choice(others) if others and self.dice.random() < TWO_AT_ONCE else None
+                await self._strike(name, another, f"{number + 1:4}")
             await self._settle()
             nursery.cancel_scope.cancel("over")
         await self._compare()
 
-    async def _strike(self, name: str, number: str) -> None:
+    async def _strike(self, name: str, another: str | None, number: str) -> None:
         at = trio.current_time()
         leader = await self._world.leader()
         seen = len(self.ledger.findings)
-        said = await self._faults.strike(name)
-        self.struck[name] = self.struck.get(name, 0) + 1
+        said = await self._faults.strike(name, another)
+        name = _named(name, said, leader) if another is None else f"{name} and {another}"
+        self.struck += 1
         await trio.sleep(self.dice.uniform(*PAUSE_S))
         if not await self._world.ready(len(self._world.nodes) - 1, READY_S):
             self.stuck += 1
             self._say(f"{number} {name}: the cluster is not ready after {READY_S:g} s")
         silent_s = self._longest_silence(at, said)
         if silent_s is not None:
-            self.silences.setdefault(name, []).append(silent_s)
+            self.silences.setdefault(name if another is None else "two at once", []).append(silent_s)
         if self._verbose:
             began = at - self._world.began
             led = leader.name if leader is not None else "nobody"
@@ -126,7 +130,7 @@ class Run:
         now = trio.current_time()
         longest: float | None = None
         for reader in self.readers:
-            if reader.bound is None or said.startswith(reader.at) or any(cut >= at for cut in reader.cut_at):
+            if reader.bound is None or reader.at in said or any(cut >= at for cut in reader.cut_at):
                 continue
             since = [(began, length) for began, length in reader.silences if began + length > at]
             if any(began < at - FRESH_S for began, _ in since) or reader.heard_at < at - FRESH_S:
@@ -195,7 +199,7 @@ class Run:
         counts = self.ledger.counts
         return [
             {
-                "faults": float(sum(self.struck.values())),
+                "faults": float(self.struck),
                 "events": float(counts.events),
                 "resumes": float(counts.resumes),
                 "lost": float(counts.lost),
@@ -226,6 +230,12 @@ class Run:
     def is_clean(self) -> bool:
         """Whether nothing went wrong that must not."""
         return self.ledger.counts.is_clean and not (self.behind or self.unlike or self.stuck)
+
+
+def _named(name: str, said: str, leader: Server | None) -> str:
+    """A fault's name, where any node was struck and it was the leader."""
+    is_leaders = leader is not None and said.startswith(leader.name)
+    return name.replace("node ", "leader ") if is_leaders else name
 
 
 def _difference(pasts: Sequence[Sequence[tuple[str, str]]]) -> str:

@@ -13,6 +13,14 @@ from benchmarks.cluster.network import Way
 from benchmarks.cluster.servers import PREFIX, Server, World, wait_until
 
 DOWN_S: Final = (0.0, 0.6)  # between an end and the next start
+OF_NODES: Final = (
+    "node killed",
+    "leader killed",
+    "node stopped",
+    "leader stopped",
+    "node frozen",
+    "leader frozen",
+)  # of one process; they go with any other
 STOP_S: Final = 15.0  # for a server that was asked to stop
 
 
@@ -43,9 +51,19 @@ class Faults:
             "log trimmed": self._trim,
         }
 
-    async def strike(self, name: str) -> str:
-        """Let it happen; returns what exactly."""
-        return await self.all[name]()
+    async def strike(self, name: str, another: str | None = None) -> str:
+        """Let it happen, and another beside it, which begins a moment later; returns what exactly."""
+        said: list[str] = []
+
+        async def one(name: str, after_s: float) -> None:
+            await trio.sleep(after_s)
+            said.append(await self.all[name]())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, name, 0.0)
+            if another is not None:
+                nursery.start_soon(one, another, self._dice.uniform(0.0, 1.0))
+        return "; ".join(said)
 
     def _any(self) -> Server:
         return self._dice.choice([node for node in self._world.nodes if node.is_up] or self._world.nodes)
