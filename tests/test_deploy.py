@@ -122,7 +122,7 @@ def test_the_cluster_s_proxy_knows_every_process_by_an_address_that_stays() -> N
     """And each of them knows the proxy, or all clients would count as one."""
     text = (DEPLOY / "nginx.cluster.conf").read_text("utf-8")
     processes = _komas_of(CLUSTER)
-    assert re.findall(r"^    server (\S+):8000 max_fails=0;$", text, re.MULTILINE) == list(processes)
+    assert re.findall(r"^ +server (\S+):8000 max_fails=0;$", text, re.MULTILINE) == list(processes)
     [subnet] = [ip_network(each["subnet"]) for each in CLUSTER["networks"]["inside"]["ipam"]["config"]]
     addresses = [ip_address(service["networks"]["inside"]["ipv4_address"]) for service in processes.values()]
     assert (

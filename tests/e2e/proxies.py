@@ -27,13 +27,18 @@ DOOR = "127.0.0.1:8000"  # where the files of deploy/ expect komas
 
 def _nginx(folder: Path, site: str) -> list[str]:
     (folder / "site.conf").write_text(site)
+    return _whole_nginx(
+        folder, f"error_log stderr; events {{}}\nhttp {{ access_log off; include {folder}/site.conf; }}\n"
+    )
+
+
+def _whole_nginx(folder: Path, text: str) -> list[str]:
+    """A whole configuration; what it writes goes to the folder."""
     temporary = " ".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
-        f"http {{ access_log off; {temporary} include {folder}/site.conf; }}\n"
-    )
+    text = f"daemon off; pid {folder}/pid;\n{text.replace('http {', f'http {{ {temporary}', 1)}"
+    (folder / "nginx.conf").write_text(text)
     return ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
 
 
@@ -87,7 +92,8 @@ def nginx_of_workers(upstream: str) -> Callable[[Path, int, int], list[str]]:
 def nginx_of_cluster(folder: Path, port: int, server: int) -> list[str]:
     """``deploy/nginx.cluster.conf``; all processes are at one port."""
     names = ((f"komas-{number}:8000", f"127.0.0.1:{server}") for number in (1, 2, 3))
-    return _nginx(folder, _ours("nginx.cluster.conf", *names, ("listen 8000;", f"listen 127.0.0.1:{port};")))
+    changes = (*names, ("listen 8000;", f"listen 127.0.0.1:{port};"), ("worker_rlimit_nofile 65536;", ""))
+    return _whole_nginx(folder, _ours("nginx.cluster.conf", *changes))
 
 
 def nginx_over_tls(folder: Path, port: int, server: int | Path) -> list[str]:

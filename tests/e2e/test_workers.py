@@ -96,6 +96,7 @@ def working(folder: Path, exchange: Exchange, redis: Path, *options: str, **envi
         "KOMAS_BACKPLANE": f"unix://{redis}",
         "KOMAS_BINANCE_UPSTREAM": exchange.ws_url,
         "KOMAS_REQUEST_RATE": "0",
+        "TMPDIR": str(folder),  # what a supervisor leaves that is killed goes with the test
         **environment,
     }
     with running(command, variables) as process:
