@@ -11,6 +11,7 @@ import pytest
 
 import komas
 from komas import CallbackError
+from komas.backplane.ports import BackplaneError, EntryId, Fenced
 from komas.errors import (
     CallerError,
     CallerErrors,
@@ -41,6 +42,8 @@ ERRORS = [
     UnknownKey("x"),
     VenueError("x", cause=Cause.REFUSED, status=429, retry_after_s=3.5, code=-1003),
     CallbackError("btcusdt@trade", KeyError("mine")),
+    BackplaneError("x"),
+    Fenced("x", newest=EntryId(1, 2)),
 ]
 
 

@@ -229,9 +229,18 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    lease_s: float, speed: float, symbols: Sequence[str], *, nodes: int = 3, logs: Path | None = None
+    lease_s: float,
+    speed: float,
+    symbols: Sequence[str],
+    *,
+    nodes: int = 3,
+    logs: Path | None = None,
+    more: Sequence[str] = (),
 ) -> AsyncIterator[World]:
-    """Everything running, until the block is left; every process is ended then. ``logs`` is a new folder for logs."""
+    """Everything running, until the block is left; every process is ended then. ``logs`` is a new folder for logs.
+
+    ``more`` are options of every node, in which ``{folder}`` is one that all of them share.
+    """
     with TemporaryDirectory(prefix="komas-cluster-") as name:
         world = World(Path(name))
         (logs or world.folder / "logs").mkdir(parents=True)
@@ -251,7 +260,8 @@ async def open_world(
             await nursery.start(world.link.run)
             await world.follow()
             upstreams = ("--upstream", f"ws://{exchange}", "--rest-upstream", f"http://{exchange}")
-            options = (*upstreams, "--lease-s", f"{lease_s:g}", "--log-format", "text", "--journal", "20000")
+            own = ("--lease-s", f"{lease_s:g}", "--log-format", "text", "--journal", "20000")
+            options = (*upstreams, *own, *(option.replace("{folder}", str(world.folder)) for option in more))
             for number in range(nodes):
                 way = Forwarder(world.primary.port)
                 await nursery.start(way.run)

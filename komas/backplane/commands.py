@@ -121,4 +121,5 @@ class Commands:
 
 
 def _away(error: BackplaneError) -> VenueError:
-    return VenueError(f"the backplane does not answer: {error}", cause=Cause.NETWORK)
+    log.warning("the backplane does not take what is asked", extra={"reason": str(error)})
+    return VenueError("the backplane does not answer", cause=Cause.NETWORK)

@@ -35,6 +35,7 @@ FOUNDING_S: Final = 1.5  # in which every node has said what it knows
 BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
 RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
+AWAY: Final = "the backplane does not answer"  # readers hear of it, so where it is and what it says is in the log alone
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +180,7 @@ class Node:
             except BackplaneError as error:
                 if wait_s >= longest_s:
                     log.warning("the backplane cannot be read", extra={"reason": str(error)})
-                self.reason = str(error)
+                self.reason = AWAY
                 await trio.sleep(wait_s)
                 wait_s = min(2 * wait_s, longest_s)
                 continue
@@ -240,8 +241,8 @@ class Node:
                 continue
             try:
                 got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)
-            except BackplaneError as error:
-                self.reason = str(error)
+            except BackplaneError:
+                self.reason = AWAY
                 await trio.sleep(AGAIN_S[1])
                 continue
             if isinstance(got, Acquired):
