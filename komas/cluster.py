@@ -107,7 +107,7 @@ class Cluster:
             NodeBody(row.name, row.role, row.version, row.leads, row.subscribers, row.age_s) for row in self._node.nodes
         )
         leader = next((row.node for row in rows if row.leader), None)
-        return ClusterBody(self._node.options.name, leader, rows)
+        return ClusterBody(self._node.options.shown, leader, rows)
 
 
 @asynccontextmanager
@@ -129,8 +129,11 @@ async def open_cluster(
             plan.spec.venue: await stack.enter_async_context(open_reference(plan.spec, plan.rest_url, clock_ms))
             for plan in plans
         }
+        shown = settings.node_name or f"{socket.gethostname()[:40]}-{os.getpid()}"
         options = NodeOptions(
-            name=settings.node_name or _own_name(),
+            # One that starts again under its old name is somebody else: its lease and its wishes are not that one's.
+            name=f"{shown}:{secrets.token_hex(4)}",
+            shown=shown,
             role=settings.role,
             version=version("komas"),
             lease_s=settings.lease_s,
@@ -191,8 +194,3 @@ def _open_store(settings: Settings, nursery: trio.Nursery) -> AbstractAsyncConte
     except ImportError as error:
         raise SettingError(f"backplane needs the extra packages of komas[redis]: {error}", field="backplane") from error
     return open_redis(settings.backplane, nursery, prefix=settings.backplane_prefix, market="all")
-
-
-def _own_name() -> str:
-    """A name that no other process has: who starts again is somebody else."""
-    return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"

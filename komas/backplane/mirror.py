@@ -130,7 +130,11 @@ class Mirror:
         at = 0
         for record in records:
             length = sum(record.lengths) if isinstance(record, Events) else 0
-            self._apply(record, entry.data[at : at + length] if length else b"")
+            try:
+                self._apply(record, _part_of(entry.data, at, length))
+            except ValueError as error:  # of a stream, or a kind, that this version does not have
+                self.unreadable += 1
+                self._complain(entry, str(error))
             at += length
 
     def _note_hole(self, entry: Entry) -> None:
@@ -374,6 +378,12 @@ class Mirror:
             kept[stream] = list(history.between(first, history.end))
             begins[stream] = Kept(key_of(stream), epoch, history.publication_before(first))
         return _parts(kept, encode, begins)
+
+
+def _part_of(data: bytes, at: int, length: int) -> bytes:
+    if at + length > len(data):
+        raise Malformed("an entry of the log is shorter than it says")
+    return data[at : at + length] if length else b""
 
 
 def _follows(entry: EntryId, cursor: EntryId) -> bool:

@@ -13,7 +13,7 @@ from komas.backplane.interest import WantedTeller
 from komas.backplane.leader import Leader, LeaderOptions, OpenMarkets
 from komas.backplane.mirror import Mirror
 from komas.backplane.nodes import NODE_S, NODES, NodeRow, read_node, write_node
-from komas.backplane.ports import READABLE, Acquired, Backplane, BackplaneError
+from komas.backplane.ports import READABLE, VERSION, Acquired, Backplane, BackplaneError
 from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
 from komas.model.codec import Envelope, StreamPosition
@@ -38,9 +38,13 @@ JITTER: Final = 0.05
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``name`` tells the node from all others; one that does not ``leads`` is never connected to the exchange."""
+    """``name`` tells the node from all others, also from one of before, and is ``shown`` as people call it.
+
+    One that does not ``leads`` is never connected to the exchange; one that does not ``serves`` is not for readers.
+    """
 
     name: str
+    shown: str
     role: str
     version: str
     lease_s: float
@@ -202,7 +206,7 @@ class Node:
     async def _announce(self) -> None:
         while True:
             row = NodeRow(
-                self.options.name,
+                self.options.shown,
                 self.options.role,
                 self.options.version,
                 READABLE,
@@ -229,6 +233,10 @@ class Node:
         while not self._resigned.is_set():
             if trio.current_time() < began_at + INCOMPLETE_S and self._others_know_more():
                 await trio.sleep(LOOK_S)
+                continue
+            if (older := next((row for row in self.nodes if VERSION not in row.readable), None)) is not None:
+                self.reason = f"{older.name} (komas {older.version}) could not read what this process writes"
+                await trio.sleep(ANNOUNCED_S)
                 continue
             try:
                 got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)

@@ -8,9 +8,14 @@ import pytest
 import trio
 import trio.testing
 
-from komas.model.codec import Envelope
-from komas.model.market import FeedState
-from tests.backplane.world import BTC, ETH, Reader, World, trades_by
+from komas.backplane.nodes import NODES, NodeRow, write_node
+from komas.backplane.ports import VERSION, Entry, EntryId
+from komas.backplane.wire import Closed, Events, Followed, header_of
+from komas.model.codec import Envelope, NoticeEnvelope
+from komas.model.kinds import Kind
+from komas.model.market import FeedState, FeedStatus
+from komas.model.streams import Stream
+from tests.backplane.world import BTC, ETH, TICKER, Reader, World, trades_by
 
 
 async def test_a_reader_at_an_edge_gets_what_the_leader_receives(autojump_clock: trio.testing.MockClock) -> None:
@@ -30,6 +35,119 @@ async def test_a_reader_at_an_edge_gets_what_the_leader_receives(autojump_clock:
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         assert format(items[0].event["price"], "f") == f"{numbers[0]}.50"
         assert edge.node.mirror.known.status.state is FeedState.CONNECTED
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_asked_for_outlives_the_leader(autojump_clock: trio.testing.MockClock) -> None:
+    """Pins, every symbol of a kind, and whether the exchange is to be connected to at all."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        first, second = await world.start(), await world.start()
+        await world.ready()
+        await second.commands.pin([ETH])
+        assert await second.commands.follow(Kind.TICKER) == (TICKER, Stream(Kind.TICKER, "ETHUSDT"))
+        await trio.sleep(1)
+        world.kill(first if first.node.is_leader else second)
+        await world.start()
+        await world.ready()
+        await trio.sleep(10)
+        (leader,) = world.leaders
+        assert {ETH, TICKER} <= set(leader.markets[0].wanted)
+        assert leader.markets[0].feed.status.state is FeedState.CONNECTED
+        await leader.commands.disconnect()
+        world.kill(leader)
+        await world.ready()
+        await trio.sleep(10)
+        (leader,) = world.leaders
+        assert leader.markets[0].feed.status.state is FeedState.DISCONNECTED
+        assert set(await leader.commands.unfollow(Kind.TICKER)) == {TICKER, Stream(Kind.TICKER, "ETHUSDT")}
+        await leader.commands.unpin([ETH])
+        await trio.sleep(1)
+        assert not leader.hub.interest.pins()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stream_is_closed_when_the_last_node_that_wants_it_is_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A killed node takes nothing back; its streams end with what it has told of itself."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        leader = await world.start()
+        await world.ready()
+        edge = await world.start(role="edge")
+        await world.ready()
+        with edge.hub.subscribe([BTC]), leader.hub.subscribe([ETH]):
+            await trio.sleep(5)
+            assert set(leader.node.mirror.known.epochs) == {BTC, ETH}
+            world.kill(edge)
+            await trio.sleep(20)
+            assert set(leader.node.mirror.known.epochs) == {BTC, ETH}
+            await trio.sleep(60)
+            assert set(leader.node.mirror.known.epochs) == {ETH}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_refusal_reaches_whoever_asked(autojump_clock: trio.testing.MockClock) -> None:
+    """The reader hears of it, and so does who waits for the acknowledgement; it may be asked for again."""
+    wrong = Stream(Kind.TRADE, "NONEUSDT")
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        await world.start()
+        await world.ready()
+        edge = await world.start(role="edge")
+        await world.ready()
+        for _ in range(2):
+            with edge.hub.subscribe([wrong]) as subscription:
+                notices: list[object] = []
+                while not notices:
+                    items = (await subscription.receive()).items
+                    notices = [
+                        item.notice for item in items if isinstance(item, NoticeEnvelope) and item.stream == wrong
+                    ]
+                assert isinstance(notices[0], FeedStatus)
+                assert notices[0].reason == "no such symbol"
+                assert str(edge.node.mirror.refused[wrong]) == "no such symbol"
+                assert wrong not in edge.hub.interest
+        nursery.cancel_scope.cancel()
+
+
+async def test_nobody_leads_who_writes_what_another_cannot_read(autojump_clock: trio.testing.MockClock) -> None:
+    """In a rolling deploy the new release waits until the last old one is gone."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        backplane = world.store.connect()
+        old = NodeRow("old", "edge", "0.0.9", (VERSION - 1,), False, 0, "", 0.0, 0)
+        await backplane.keep(NODES, "old", write_node(old), 12.0)
+        node = await world.start()
+        await trio.sleep(8)
+        assert not world.leaders
+        assert "old (komas 0.0.9)" in str(node.node.why_not_ready())
+        await trio.sleep(10)
+        assert world.leaders == [node]
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_entry_that_cannot_be_read_stops_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    """A newer release writes of kinds that this one does not have, and what is no entry at all is counted, too."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        node = await world.start()
+        await world.ready()
+        mirror = node.node.mirror
+        for header in (
+            b"nonsense",
+            header_of([Closed("binance/btcusdt@dreams")]),
+            header_of([Followed("dreams", True)]),
+        ):
+            assert mirror.cursor is not None
+            mirror.take(Entry(EntryId(mirror.cursor.term, mirror.cursor.sequence + 1), VERSION, header))
+        events = Events("binance/btcusdt@trade", "abcd", (1,), (100,), 1, 1)
+        assert mirror.cursor is not None
+        mirror.take(
+            Entry(EntryId(mirror.cursor.term, mirror.cursor.sequence + 1), VERSION, header_of([events]), b"short")
+        )
+        assert mirror.unreadable == 4
         nursery.cancel_scope.cancel()
 
 

@@ -108,6 +108,11 @@ class FakeMarket:
         self.gap_filler = _Gaps()
         self.health = _Health()
 
+    @property
+    def wanted(self) -> tuple[Stream, ...]:
+        """What it is to be connected for."""
+        return self._interest.streams(self.venue)
+
     def follow(self, kind: Kind) -> tuple[Stream, ...]:
         """Both symbols."""
         streams = (Stream(kind, "BTCUSDT"), Stream(kind, "ETHUSDT"))
@@ -230,7 +235,9 @@ class Living:
         self.scope = trio.CancelScope()
         self.markets: list[FakeMarket] = []
         self.hub = SharedHub(linger_s=5.0)
-        options = NodeOptions(name=name, role=role, version="1", lease_s=lease_s, window_s=0.002, leads=role != "edge")
+        options = NodeOptions(
+            name=name, shown=name, role=role, version="1", lease_s=lease_s, window_s=0.002, leads=role != "edge"
+        )
         self.node = Node(
             backplane,
             self.hub,
