@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from benchmarks.cluster.faults import OF_NODES, Faults
+from benchmarks.cluster.faults import LOSING, OF_NODES, Faults
 from benchmarks.cluster.ledger import Ledger
 from benchmarks.cluster.readers import (
     EventReader,
@@ -45,6 +45,7 @@ SINGLE: Final = 2  # readers of each stream by itself
 MANY: Final = 3  # readers of all of them
 PAUSE_S: Final = (0.3, 2.0)
 BEGIN_S: Final = 3.0
+CALM_S: Final = 1.0  # in which a node that has just started reads the log
 READY_S: Final = 40.0
 QUIET_S: Final = 5.0
 CAUGHT_UP_S: Final = 30.0
@@ -104,6 +105,9 @@ class Run:
         await self._compare()
 
     async def _strike(self, name: str, another: str | None, number: str) -> None:
+        if another is not None and name in LOSING:  # somebody must be left who knows what the two knew
+            await self._world.ready(len(self._world.nodes), READY_S)
+            await trio.sleep(CALM_S)
         at = trio.current_time()
         leader = await self._world.leader()
         seen = len(self.ledger.findings)

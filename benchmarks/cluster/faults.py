@@ -12,6 +12,7 @@ import trio
 from benchmarks.cluster.network import Way
 from benchmarks.cluster.servers import PREFIX, Server, World, wait_until
 
+LOSING: Final = ("store killed", "store flushed", "store set back", "tail lost")  # what only nodes know afterwards
 DOWN_S: Final = (0.0, 0.6)  # between an end and the next start
 OF_NODES: Final = (
     "node killed",
@@ -105,7 +106,8 @@ class Faults:
     async def _set_back(self) -> str:
         """The store comes back with what it saved some seconds ago."""
         primary = self._world.primary
-        await primary.ask("SAVE")
+        if await primary.ask("SAVE") != "+OK":
+            return "it could not be saved"
         old_s = self._dice.uniform(0.0, 4.0)
         await trio.sleep(old_s)
         primary.kill()

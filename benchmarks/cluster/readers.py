@@ -163,7 +163,7 @@ class Reader:
             try:
                 with patience:
                     await self._read(node.port)
-            except (OSError, trio.BrokenResourceError, trio.TooSlowError, h11.RemoteProtocolError, BusyError):
+            except* (OSError, trio.BrokenResourceError, trio.TooSlowError, h11.RemoteProtocolError, BusyError):
                 pass
             if not patience.cancelled_caught:
                 await trio.sleep(AGAIN_S)
@@ -220,30 +220,27 @@ class SocketReader(Reader):
 
     async def _read(self, port: int) -> None:
         since = f"&since={self.place}" if self.place else ""
-        url = f"ws://127.0.0.1:{port}/ws/market?streams={quote('/'.join(self.streams))}{since}"
-        try:
-            with trio.fail_after(2 * CONNECT_S):
-                socket = await trio_websocket.connect_websocket_url(self._nursery, url)
-        except (trio_websocket.HandshakeError, OSError) as error:
-            raise BusyError(str(error)) from error
-        try:
-            while True:
-                text = str(await socket.get_message()).encode()
-                message = _messages.decode(text)
-                if message.type == "gap":
-                    self._take_gap(text)
-                elif message.data is not None:
-                    self._take(message.stream or "", message.data, message.position)
-        except trio_websocket.ConnectionClosed as error:
-            raise BusyError(str(error)) from error
-        finally:
-            with trio.move_on_after(0.2, shield=True):
-                await socket.aclose()
+        resource = f"/ws/market?streams={quote('/'.join(self.streams))}{since}"
+        with trio.fail_after(CONNECT_S):
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream, trio.open_nursery() as nursery:
+            try:
+                with trio.fail_after(2 * CONNECT_S):
+                    socket = await trio_websocket.wrap_client_stream(nursery, stream, f"127.0.0.1:{port}", resource)
+                await self._listen(socket)
+            except (trio_websocket.HandshakeError, trio_websocket.ConnectionClosed) as error:
+                raise BusyError(str(error)) from error
+            finally:
+                nursery.cancel_scope.cancel("this visit is over")
 
-    async def run(self) -> None:
-        """Read until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            await super().run()
+    async def _listen(self, socket: trio_websocket.WebSocketConnection) -> None:
+        while True:
+            text = str(await socket.get_message()).encode()
+            message = _messages.decode(text)
+            if message.type == "gap":
+                self._take_gap(text)
+            elif message.data is not None:
+                self._take(message.stream or "", message.data, message.position)
 
 
 def path_of(streams: Sequence[str]) -> str:

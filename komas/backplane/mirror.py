@@ -254,7 +254,7 @@ class Mirror:
                 if last is not None and (expected := next_number(stream, last)) < number:
                     self._deliver(stream, envelopes)
                     envelopes = []
-                    self._declare(stream, expected, previous_number(stream, number))
+                    self._declare(stream, expected, previous_number(stream, number), place - 1)
                 last = number
             envelopes.append(
                 EncodedEnvelope(
@@ -282,9 +282,10 @@ class Mirror:
         else:
             self._hub.deliver(stream, envelopes)
 
-    def _declare(self, stream: Stream, first: int, last: int) -> None:
+    def _declare(self, stream: Stream, first: int, last: int, publication: int) -> None:
+        """Events are missing; ``publication`` is that of the last of them, so that who had others of them is told."""
         gap = Gap(stream=stream.name, first=first, last=last, reason=MISSED)
-        self._deliver_gap(stream, gap, self._hub.publication)
+        self._deliver_gap(stream, gap, publication)
 
     def _deliver_gap(self, stream: Stream, gap: Gap, publication: int) -> None:
         if self._holds:

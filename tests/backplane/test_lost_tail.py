@@ -237,6 +237,25 @@ async def test_a_history_that_is_written_again_is_news_in_the_order_of_all_strea
     ]
 
 
+async def test_who_comes_back_into_a_hole_is_told_of_the_rest_of_it() -> None:
+    """The gap stood before the hole: a reader of many streams that had read into it elsewhere was told nothing."""
+    hub, log = SharedHub(), Log()
+    mirror = Mirror(hub, read_event)
+    first, first_data = events("e", [1], 5)
+    then, then_data = events("e", [9], 13)
+    opened = Opened(key_of(BTC), "e")
+    read_all(mirror, [log.term(1, None), log.entry(opened), log.entry(first, data=first_data)])
+    log.entry()  # it was trimmed away before it was read here
+    read_all(mirror, [log.entry(then, data=then_data)])
+    history = hub.open_streams.by_stream[BTC].history
+    _, cursor = history.recover_publication(8)
+    gap, event = cursor.take(len(cursor))
+    assert isinstance(gap, NoticeEnvelope)
+    assert isinstance(event, Envelope)
+    _, cursor = history.recover_publication(12)  # who had all of them is not
+    assert len(cursor) == 1
+
+
 def wanting(node: str) -> ClusterInterest:
     """An interest in which a node wants a stream."""
     interest = ClusterInterest(

@@ -27,4 +27,5 @@ async def test_readers_of_a_cluster_get_everything_once_whatever_fails(tmp_path:
         chaos = await cluster_chaos.run(FAULTS, seed=1, only=names)
     assert chaos.struck == FAULTS
     assert chaos.ledger.counts.events > 1000
-    assert chaos.is_clean, chaos.ledger.findings
+    if not chaos.is_clean:
+        pytest.fail("\n".join([str(chaos.report()), *chaos.ledger.findings]), pytrace=False)
