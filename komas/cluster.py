@@ -101,6 +101,14 @@ class Cluster:
         """Wait until nothing that a reader at a place has received is still to come here."""
         return await self._node.passed(place, stream)
 
+    async def inquire(self, topic: str, body: bytes) -> bytes | None:
+        """Ask whichever process can answer; ``None`` where none does."""
+        return await self.commands.inquire(topic, body)
+
+    def answer(self, topic: str, answer: Callable[[bytes], bytes | None]) -> None:
+        """Answer what any process asks about a topic."""
+        self._node.answer(topic, answer)
+
     def body(self) -> ClusterBody:
         """Who is there."""
         rows = tuple(

@@ -11,7 +11,19 @@ import trio
 
 from komas.backplane.mirror import Mirror
 from komas.backplane.ports import BackplaneError, Wishes
-from komas.backplane.wire import Book, Connect, Follow, Pin, Rotate, Wish, key_of, read_key, read_names, write_wish
+from komas.backplane.wire import (
+    Book,
+    Connect,
+    Follow,
+    Inquire,
+    Pin,
+    Rotate,
+    Wish,
+    key_of,
+    read_key,
+    read_names,
+    write_wish,
+)
 from komas.errors import Cause, VenueError
 from komas.event_log import event_logger
 from komas.model.kinds import Kind, Venue
@@ -21,6 +33,7 @@ from komas.model.streams import Stream
 log = event_logger(__name__)
 
 ANSWER_S: Final = 5.0  # for a question that the leader answers from what it knows
+INQUIRY_S: Final = 2.0  # for one that only one process can answer, if it is still there
 BOOK_S: Final = 10.0  # for an order book, which may have to be taken first
 WAITING: Final = 1000  # wishes that were made without waiting
 AGAIN_S: Final = 1.0
@@ -65,13 +78,20 @@ class Commands:
         except BackplaneError as error:
             raise _away(error) from error
 
-    async def _question(self, ask: Callable[[str], Wish], wait_s: float) -> bytes:
+    async def inquire(self, topic: str, body: bytes) -> bytes | None:
+        """Ask whichever process can answer; ``None`` where none does."""
+        return await self._answer_of(lambda name: Inquire(self._node, name, topic, body), INQUIRY_S)
+
+    async def _answer_of(self, ask: Callable[[str], Wish], wait_s: float) -> bytes | None:
         name = secrets.token_hex(16)
         try:
             await self._store.wish(write_wish(ask(name)))
-            answer = await self._store.answer_to(name, wait_s)
+            return await self._store.answer_to(name, wait_s)
         except BackplaneError as error:
             raise _away(error) from error
+
+    async def _question(self, ask: Callable[[str], Wish], wait_s: float) -> bytes:
+        answer = await self._answer_of(ask, wait_s)
         if answer is None:
             raise VenueError(f"the leader did not answer within {wait_s:g} s", cause=Cause.SILENT)
         return answer

@@ -28,6 +28,8 @@ from komas.backplane.wire import (
     Follow,
     Followed,
     Heard,
+    Inquire,
+    Inquiry,
     Left,
     Malformed,
     Pin,
@@ -275,6 +277,8 @@ class Leader:
                 for market in self._markets.values():
                     (market.feed.connect if wish.on else market.feed.disconnect)()
                 self._note_news()
+            case Inquire():
+                self.writer.tell(Inquiry(wish.question, wish.topic, wish.body))
             case Follow():
                 work.start_soon(self._follow, wish, name="follow")
             case Rotate():

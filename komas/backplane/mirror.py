@@ -28,6 +28,7 @@ from komas.backplane.wire import (
     Facts,
     Followed,
     Heard,
+    Inquiry,
     Kept,
     Left,
     Malformed,
@@ -80,6 +81,7 @@ class Mirror:
         self.is_log_unfinished = False  # it was to be written again, and its writer has not come to the end of that
         self.is_leaderless = True
         self.known = Known()
+        self.inquired: Callable[[Inquiry], None] = lambda _inquiry: None
         self.refused: dict[Stream, VenueError] = {}
         self.conditions: dict[Stream, Condition] = {}
         self._reports: dict[Venue, MarketReport] = {}
@@ -190,6 +192,8 @@ class Mirror:
                 stream = self._stream(record.stream)
                 self._adopt(stream, record.epoch)
                 hub.begin_after(stream, record.publication)
+            case Inquiry():
+                self.inquired(record)
             case Left():
                 self.is_leaderless = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from komas.backplane.leader import Leader, LeaderOptions, OpenMarkets
 from komas.backplane.mirror import Mirror
 from komas.backplane.nodes import NODE_S, NODES, NodeRow, read_node, write_node
 from komas.backplane.ports import READABLE, VERSION, Acquired, Backplane, BackplaneError
+from komas.backplane.wire import Inquiry
 from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
 from komas.model.codec import Envelope, StreamPosition
@@ -35,6 +37,7 @@ FOUNDING_S: Final = 1.5  # in which every node has said what it knows
 BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
 RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
+INQUIRIES: Final = 1000  # that wait to be answered
 AWAY: Final = "the backplane does not answer"  # readers hear of it, so where it is and what it says is in the log alone
 
 
@@ -80,6 +83,9 @@ class Node:
         self._subscribers = subscribers
         self._clock_ms = clock_ms
         self._leader: Leader | None = None
+        self._answers: dict[str, Callable[[bytes], bytes | None]] = {}
+        self._inquiries, self._to_answer = trio.open_memory_channel[Inquiry](INQUIRIES)
+        self.mirror.inquired = self._note_inquiry
         self._resigned = trio.Event()
         self._caught_up = trio.Event()
         self.reason = "nothing was read of the backplane yet"  # why it is not heard, if it is not
@@ -113,8 +119,24 @@ class Node:
             nursery.start_soon(self._watch, name="backplane watch")
             nursery.start_soon(self._announce, name="backplane nodes")
             nursery.start_soon(self._teller.run, name="backplane wants")
+            nursery.start_soon(self._answer, name="backplane answers")
             if self.options.leads:
                 nursery.start_soon(self._campaign, name="backplane election")
+
+    def answer(self, topic: str, answer: Callable[[bytes], bytes | None]) -> None:
+        """Answer what any process asks about a topic; ``None`` where it is for another one to answer."""
+        self._answers[topic] = answer
+
+    def _note_inquiry(self, inquiry: Inquiry) -> None:
+        with suppress(trio.WouldBlock):  # who asks gives up, and asks again
+            self._inquiries.send_nowait(inquiry)
+
+    async def _answer(self) -> None:
+        async for inquiry in self._to_answer:
+            answer = self._answers.get(inquiry.topic)
+            if answer is not None and (value := answer(inquiry.body)) is not None:
+                with suppress(BackplaneError):
+                    await self.store.answer(inquiry.question, value)
 
     def resign(self) -> None:
         """Lead no more: the server is about to end."""

@@ -158,6 +158,14 @@ class Kept(_Record, frozen=True, array_like=True, tag=16):
     publication: int
 
 
+class Inquiry(_Record, frozen=True, array_like=True, tag=17):
+    """A question to whichever process can answer it."""
+
+    question: str
+    topic: str
+    body: bytes
+
+
 class Left(_Record, frozen=True, array_like=True, tag=14):
     """The leader has left: its lease is free."""
 
@@ -179,6 +187,7 @@ Record: TypeAlias = (
     | Facts
     | Conditions
     | Kept
+    | Inquiry
     | Left
 )
 
@@ -265,7 +274,15 @@ class Book(_Wish, frozen=True, array_like=True, tag=5):
     wait_s: float
 
 
-Wish: TypeAlias = Want | Pin | Follow | Connect | Rotate | Book
+class Inquire(_Wish, frozen=True, array_like=True, tag=6):
+    """Whichever process can answer is asked something; the leader tells all of them."""
+
+    question: str
+    topic: str
+    body: bytes
+
+
+Wish: TypeAlias = Inquire | Want | Pin | Follow | Connect | Rotate | Book
 
 _wish: Final = msgspec.msgpack.Decoder(Wish)
 

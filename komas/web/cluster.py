@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -66,6 +67,12 @@ class Cluster(Protocol):
 
         The place is one of a stream, or, without one, among the events of all of them.
         """
+
+    async def inquire(self, topic: str, body: bytes) -> bytes | None:
+        """Ask whichever process can answer; ``None`` where none does. Raises ``VenueError``."""
+
+    def answer(self, topic: str, answer: Callable[[bytes], bytes | None]) -> None:
+        """Answer what any process asks about a topic; ``None`` where it is for another one to answer."""
 
     def body(self) -> ClusterBody:
         """Who is there."""

@@ -112,6 +112,19 @@ async def test_a_refusal_reaches_whoever_asked(autojump_clock: trio.testing.Mock
         nursery.cancel_scope.cancel()
 
 
+async def test_whoever_can_answer_is_asked(autojump_clock: trio.testing.MockClock) -> None:
+    """Through the leader, which tells all; nobody's answer is none."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        nodes = [await world.start() for _ in range(3)]
+        await world.ready()
+        nodes[2].node.answer("name", lambda body: b"mine: " + body if body == b"x" else None)
+        assert await nodes[0].commands.inquire("name", b"x") == b"mine: x"
+        assert await nodes[2].commands.inquire("name", b"x") == b"mine: x"
+        assert await nodes[0].commands.inquire("name", b"y") is None
+        nursery.cancel_scope.cancel()
+
+
 async def test_nobody_leads_who_writes_what_another_cannot_read(autojump_clock: trio.testing.MockClock) -> None:
     """In a rolling deploy the new release waits until the last old one is gone."""
     async with trio.open_nursery() as nursery:

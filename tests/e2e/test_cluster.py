@@ -152,6 +152,22 @@ def test_a_reader_goes_on_at_another_process(path: str, nodes: tuple[Node, Node]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+def test_a_connection_is_changed_through_any_process(nodes: tuple[Node, Node]) -> None:
+    """The page's requests may arrive at a process that does not have its event stream."""
+    leader, edge = nodes
+    url = f"{edge.url}/api/ws/sse/stream?streams=btcusdt@trade"
+    with httpx.stream("GET", url, timeout=PATIENCE_S, trust_env=False) as answer:
+        found = events(answer)
+        name, data, _ = next(found)
+        assert name == "open"
+        path = f"/api/ws/sse/stream/{json.loads(data)['connection']}"
+        changed = leader.call("POST", path, json={"subscribe": ["ethusdt@trade"], "unsubscribe": ["btcusdt@trade"]})
+        assert changed == {"streams": ["ethusdt@trade"]}
+        assert any(json.loads(data).get("stream") == "ethusdt@trade" for _, data, _ in found)
+    missing = httpx.post(f"{leader.url}/api/ws/sse/stream/nobody", json={}, timeout=PATIENCE_S, trust_env=False)
+    assert missing.status_code == 404
+
+
 def test_another_process_leads_when_the_leader_is_killed(
     tmp_path: Path, exchange: Exchange, redis: RedisServer
 ) -> None:

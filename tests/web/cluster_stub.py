@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from komas.model.codec import StreamPosition
@@ -16,6 +18,9 @@ class StubCluster:
         self.is_leader = is_leader
         self._reason = reason
         self._has_passed = has_passed
+        self.answers: dict[str, Callable[[bytes], bytes | None]] = {}
+        self.answers_itself = True
+        self.inquiries: list[str] = []
         self.asked: list[tuple[StreamPosition | None, Stream | None]] = []
 
     def statistics(self) -> ClusterStatistics:
@@ -31,6 +36,16 @@ class StubCluster:
         await trio.lowlevel.checkpoint()
         self.asked.append((place, stream))
         return self._has_passed
+
+    async def inquire(self, topic: str, body: bytes) -> bytes | None:
+        """Ask the other process, which is this one, too."""
+        await trio.lowlevel.checkpoint()
+        self.inquiries.append(topic)
+        return self.answers[topic](body) if self.answers_itself else None
+
+    def answer(self, topic: str, answer: Callable[[bytes], bytes | None]) -> None:
+        """Remember it."""
+        self.answers[topic] = answer
 
     def body(self) -> ClusterBody:
         """Two nodes."""

@@ -61,3 +61,29 @@ async def test_a_process_that_does_not_lead_does_not_count_what_the_leader_count
     assert b"komas_cluster_leader 0.0" in text
     assert b"komas_upstream" not in text
     assert b"komas_rest_weight" in text
+
+
+async def test_a_connection_of_another_process_is_changed_there(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A balancer sends the request that changes a connection to any process; none has this one."""
+    cluster = StubCluster()
+    async with web_harness(tmp_path, cluster=cluster) as harness:
+        body = b'{"subscribe": ["btcusdt@trade"]}'
+        answer = await harness.call("POST", "/api/ws/sse/stream/abcdefgh", body=body)
+        assert (answer.status, cluster.inquiries) == (404, ["change"])
+        cluster.answers["change"] = lambda _body: b'{"streams": ["btcusdt@trade"], "why_full": null}'
+        answer = await harness.call("POST", "/api/ws/sse/stream/abcdefgh", body=body)
+        assert msgspec.json.decode(answer.body) == {"streams": ["btcusdt@trade"]}
+        cluster.answers["change"] = lambda _body: b'{"streams": [], "why_full": "too many streams are open"}'
+        assert (await harness.call("POST", "/api/ws/sse/stream/abcdefgh", body=body)).status == 429
+
+
+@pytest.mark.parametrize("body", [b"nonsense", b'{"connection":"x","subscribe":["btcusdt@dreams"],"unsubscribe":[]}'])
+async def test_an_inquiry_that_cannot_be_read_is_somebody_elses(
+    body: bytes, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A newer release may ask for what this one does not have."""
+    cluster = StubCluster()
+    async with web_harness(tmp_path, cluster=cluster):
+        assert cluster.answers["change"](body) is None

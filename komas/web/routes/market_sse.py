@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
+from typing import Final
 
+import msgspec
 from quart import Blueprint, Response, request
 
+from komas.errors import CallerError
 from komas.model.market import BOOK_LEVELS_PUBLISHED
-from komas.model.streams import Stream
+from komas.model.streams import Stream, parse_name
 from komas.web import params, sse
 from komas.web.hypercorn.transport import transport_of
 from komas.web.limits import SSE
@@ -18,7 +22,8 @@ from komas.web.problems import ProblemError
 from komas.web.routes.control import address_of, body_of, check_listed, json_response, turned_away
 from komas.web.services import Services
 
-NOT_YET = "this process has not read so far yet"  # of a log that several share
+CHANGE: Final = "change"  # what another process is asked to do to a connection
+NOT_YET: Final = "this process has not read so far yet"  # of a log that several share
 
 
 def market(services: Services) -> Blueprint:
@@ -91,20 +96,25 @@ def multiplex(services: Services) -> Blueprint:
     """The route that changes what an open connection reads; its name is the proof."""
     routes = Blueprint("multiplex", __name__, url_prefix="/api/ws/sse/stream")
 
+    cluster = services.cluster
+    if cluster is not None:
+        cluster.answer(CHANGE, partial(_answer_change, services))
+
     @routes.post("/<connection>")
     async def change(connection: str) -> Response:
-        asked = params.read_change(await body_of(request), services.settings.max_streams_per_address)
+        body = await body_of(request)
+        asked = params.read_change(body, services.settings.max_streams_per_address)
         await check_listed(services, asked.subscribe, "subscribe")
-        found = services.connections.get(connection)
-        if found is None:
+        changed = _change(services, connection, asked)
+        if changed is None and cluster is not None:  # a balancer sends a client's requests to any process
+            names = (tuple(stream.name for stream in streams) for streams in (asked.subscribe, asked.unsubscribe))
+            answer = await cluster.inquire(CHANGE, _changes.encode(_Change(connection, *names)))
+            changed = None if answer is None else _changed.decode(answer)
+        if changed is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is no such connection; it may have been cut")
-        # No await from here on: what is checked is still so when it is changed.
-        fresh = [stream for stream in asked.subscribe if stream not in found.streams]
-        if fresh and (reason := services.stream_limits.why_full(found.reader, fresh)) is not None:
-            raise turned_away(reason)
-        services.markets.connect()
-        found.change(asked.subscribe, asked.unsubscribe)
-        return json_response({"streams": [stream.name for stream in found.streams]})
+        if changed.why_full is not None:
+            raise turned_away(changed.why_full)
+        return json_response({"streams": changed.streams})
 
     return routes
 
@@ -117,6 +127,50 @@ async def _has_passed(services: Services, returning: sse.Return | None, stream: 
     if place is None and stream is not None:
         return True  # of a stream by itself each event tells the name of its epoch
     return await services.cluster.passed(place, stream)
+
+
+class _Change(msgspec.Struct):
+    """What another process is asked to change, by the name of the connection, which is the proof."""
+
+    connection: str
+    subscribe: tuple[str, ...]
+    unsubscribe: tuple[str, ...]
+
+
+class _Changed(msgspec.Struct):
+    """What the connection reads now, or why it cannot be more."""
+
+    streams: tuple[str, ...] = ()
+    why_full: str | None = None
+
+
+_changes: Final = msgspec.json.Encoder()
+_asked: Final = msgspec.json.Decoder(_Change)
+_changed: Final = msgspec.json.Decoder(_Changed)
+
+
+def _change(services: Services, connection: str, asked: params.StreamChange) -> _Changed | None:
+    """Change what a connection reads; ``None`` where it is not here. No await in here: what is checked is still so."""
+    found = services.connections.get(connection)
+    if found is None:
+        return None
+    fresh = [stream for stream in asked.subscribe if stream not in found.streams]
+    if fresh and (reason := services.stream_limits.why_full(found.reader, fresh)) is not None:
+        return _Changed(why_full=reason)
+    services.markets.connect()
+    found.change(asked.subscribe, asked.unsubscribe)
+    return _Changed(tuple(stream.name for stream in found.streams))
+
+
+def _answer_change(services: Services, body: bytes) -> bytes | None:
+    """Change what a connection of this process reads, asked by another one, which has checked the names."""
+    try:
+        asked = _asked.decode(body)
+        streams = [tuple(map(parse_name, names)) for names in (asked.subscribe, asked.unsubscribe)]
+    except (msgspec.MsgspecError, CallerError):
+        return None  # of a release that has other streams, or says other things
+    changed = _change(services, asked.connection, params.StreamChange(*streams))
+    return None if changed is None else _changes.encode(changed)
 
 
 def _open(
