@@ -10,71 +10,16 @@ import trio
 
 from komas.errors import Cause, VenueError
 from komas.model.kinds import Kind, Venue
-from komas.model.market import Depth, Event, FeedState, FeedStatus
+from komas.model.market import Event, FeedState, FeedStatus
 from komas.model.streams import Stream
 from komas.venues.core.health import Condition
+from komas.venues.core.market import BookKeeper, GapCounter, OwnFeed, SymbolFollower
 from komas.venues.core.statistics import (
     FeedStatistics,
     GapCounts,
     GapFillStatistics,
     OrderBookStatistics,
 )
-
-
-class LedFeed(Protocol):
-    """The connections of a market, at the leader."""
-
-    @property
-    def url(self) -> str:
-        """Where it connects to."""
-
-    @property
-    def status(self) -> FeedStatus:
-        """Where the conversation with the exchange stands, and why."""
-
-    @property
-    def failure(self) -> VenueError | None:
-        """Why there is no connection, while there should be one."""
-
-    @property
-    def final_failure(self) -> VenueError | None:
-        """Why it was given up."""
-
-    def connect(self) -> None:
-        """Ask for the connections."""
-
-    def disconnect(self) -> None:
-        """Let the connections go."""
-
-    def rotate(self) -> int:
-        """Replace every connection without a gap; returns how many."""
-
-    async def acknowledged(self, streams: Iterable[Stream]) -> None:
-        """Wait until the exchange has acknowledged streams; raises ``VenueError`` when it refuses one."""
-
-    def statistics(self) -> FeedStatistics:
-        """Counts since the start."""
-
-
-class _Tracker(Protocol):
-    def follow(self, kind: Kind) -> tuple[Stream, ...]:
-        """Pin every trading symbol from now on; returns the streams of this moment."""
-
-    def unfollow(self, kind: Kind) -> tuple[Stream, ...]:
-        """Let all symbols of a kind go; returns the streams that were pinned."""
-
-
-class _Books(Protocol):
-    async def known(self, stream: Stream, levels: int) -> Depth:
-        """Wait until a book is true; returns its best levels."""
-
-    def statistics(self) -> OrderBookStatistics:
-        """Counts, for metrics."""
-
-
-class _Gaps(Protocol):
-    def statistics(self) -> GapFillStatistics:
-        """Counts, for metrics."""
 
 
 class _Health(Protocol):
@@ -90,19 +35,19 @@ class LedMarket(Protocol):
         """Which one."""
 
     @property
-    def feed(self) -> LedFeed:
+    def feed(self) -> OwnFeed:
         """Its connections."""
 
     @property
-    def symbol_tracker(self) -> _Tracker:
+    def symbol_tracker(self) -> SymbolFollower:
         """Subscriptions to all of its symbols."""
 
     @property
-    def order_books(self) -> _Books:
+    def order_books(self) -> BookKeeper:
         """Its order books."""
 
     @property
-    def gap_filler(self) -> _Gaps:
+    def gap_filler(self) -> GapCounter:
         """What was missed there."""
 
     @property

@@ -11,6 +11,7 @@ from typing import Protocol
 from komas.hub.interest import Interest
 from komas.model.kinds import KINDS, Kind, Venue
 from komas.model.streams import Stream
+from komas.venues.core.market import OwnFeed, SymbolFollower
 
 
 class Commands(Protocol):
@@ -35,22 +36,6 @@ class Commands(Protocol):
         """Let the connections of all markets go."""
 
 
-class _Feed(Protocol):
-    def disconnect(self) -> None:
-        """Let the connections go."""
-
-    def rotate(self) -> int:
-        """Replace every connection without a gap; returns how many."""
-
-
-class _Tracker(Protocol):
-    def follow(self, kind: Kind) -> tuple[Stream, ...]:
-        """Pin every trading symbol from now on; returns the streams of this moment."""
-
-    def unfollow(self, kind: Kind) -> tuple[Stream, ...]:
-        """Let all symbols of a kind go; returns the streams that were pinned."""
-
-
 class OwnMarket(Protocol):
     """A market that this process is connected to."""
 
@@ -59,11 +44,11 @@ class OwnMarket(Protocol):
         """Which one."""
 
     @property
-    def feed(self) -> _Feed:
+    def feed(self) -> OwnFeed:
         """Its connections."""
 
     @property
-    def symbol_tracker(self) -> _Tracker:
+    def symbol_tracker(self) -> SymbolFollower:
         """Subscriptions to all of its symbols."""
 
 
@@ -99,5 +84,5 @@ class OwnCommands:
         for market in self._markets.values():
             market.feed.disconnect()
 
-    def _tracker(self, kind: Kind) -> _Tracker:
+    def _tracker(self, kind: Kind) -> SymbolFollower:
         return self._markets[KINDS[kind].venues[0]].symbol_tracker

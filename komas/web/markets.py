@@ -6,46 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from komas.errors import VenueError
 from komas.model.kinds import KINDS, Kind, Venue
-from komas.model.market import Depth, Event, FeedState, FeedStatus, Health
+from komas.model.market import Event, FeedState, Health
 from komas.model.streams import Stream
 from komas.model.symbols import SymbolInfo
 from komas.venues.core.connection import Arrival
 from komas.venues.core.health import Condition
-from komas.venues.core.statistics import FeedStatistics, GapFillStatistics, OrderBookStatistics, RestStatistics
-
-
-class MarketFeed(Protocol):
-    """The connections of a market."""
-
-    @property
-    def url(self) -> str:
-        """Where it connects to."""
-
-    @property
-    def status(self) -> FeedStatus:
-        """Where the conversation with the exchange stands, and why."""
-
-    @property
-    def failure(self) -> VenueError | None:
-        """Why there is no connection, while there should be one."""
-
-    @property
-    def final_failure(self) -> VenueError | None:
-        """Why it was given up."""
-
-    def connect(self) -> None:
-        """Ask for the connections."""
-
-    async def connected(self) -> None:
-        """Wait for the connections; raises ``VenueError`` once they are let go, or given up."""
-
-    async def acknowledged(self, streams: Iterable[Stream]) -> None:
-        """Wait until the exchange has acknowledged streams; raises ``VenueError`` when it refuses one."""
-
-    def statistics(self) -> FeedStatistics:
-        """Counts since the start."""
+from komas.venues.core.market import AllSymbols, BookKeeper, GapCounter, MarketFeed
+from komas.venues.core.statistics import RestStatistics
 
 
 class MarketHealth(Protocol):
@@ -90,30 +58,6 @@ class Past(Protocol):
         ``reader`` is whom the request is counted by; ``asked_after`` is how new an answer must be, on trio's clock.
         Raises ``VenueError``.
         """
-
-
-class AllSymbols(Protocol):
-    """Every symbol of a market."""
-
-    def streams(self, kind: Kind) -> tuple[Stream, ...]:
-        """Every trading symbol, as streams of a kind."""
-
-
-class BookKeeper(Protocol):
-    """The order books of a market."""
-
-    async def known(self, stream: Stream, levels: int) -> Depth:
-        """Wait until a book is true; returns its best levels."""
-
-    def statistics(self) -> OrderBookStatistics:
-        """Counts, for metrics."""
-
-
-class GapCounter(Protocol):
-    """What was missed, and what became of it."""
-
-    def statistics(self) -> GapFillStatistics:
-        """Counts, for metrics."""
 
 
 class RestHost(Protocol):

@@ -83,6 +83,10 @@ class FakeFeed:
         self.rotations += 1
         return 1
 
+    async def connected(self) -> None:
+        """It is."""
+        await trio.lowlevel.checkpoint()
+
     async def acknowledged(self, streams: Iterable[Stream]) -> None:
         """Everything is."""
         await trio.lowlevel.checkpoint()
@@ -112,6 +116,10 @@ class FakeMarket:
     def wanted(self) -> tuple[Stream, ...]:
         """What it is to be connected for."""
         return self._interest.streams(self.venue)
+
+    def streams(self, kind: Kind) -> tuple[Stream, ...]:
+        """Both symbols."""
+        return Stream(kind, "BTCUSDT"), Stream(kind, "ETHUSDT")
 
     def follow(self, kind: Kind) -> tuple[Stream, ...]:
         """Both symbols."""
