@@ -88,7 +88,8 @@ class Node:
         self.mirror.inquired = self._note_inquiry
         self._resigned = trio.Event()
         self._caught_up = trio.Event()
-        self.reason = "nothing was read of the backplane yet"  # why it is not heard, if it is not
+        self._why_silent = "nothing was read of the backplane yet"
+        self._holds_back = ""  # why this process does not lead though nobody does
         self.nodes: tuple[NodeRow, ...] = ()
         self.terms = 0  # how often it began to lead
 
@@ -101,6 +102,11 @@ class Node:
     def unwritten_bytes(self) -> int:
         """How much waits for the store, where this process leads."""
         return 0 if self._leader is None else self._leader.writer.unwritten_bytes
+
+    @property
+    def reason(self) -> str:
+        """Why no leader is heard, if none is."""
+        return self._holds_back or self._why_silent
 
     def why_not_ready(self) -> str | None:
         """Why no balancer should send readers here; ``None`` if there is no reason."""
@@ -202,12 +208,12 @@ class Node:
             except BackplaneError as error:
                 if wait_s >= longest_s:
                     log.warning("the backplane cannot be read", extra={"reason": str(error)})
-                self.reason = AWAY
+                self._why_silent = AWAY
                 await trio.sleep(wait_s)
                 wait_s = min(2 * wait_s, longest_s)
                 continue
             wait_s = AGAIN_S[0]
-            self.reason = "no process leads" if self.mirror.is_leaderless else "the leader says nothing"
+            self._why_silent = "no process leads" if self.mirror.is_leaderless else "the leader says nothing"
             for entry in entries:
                 self.mirror.take(entry)
                 read = entry.previous if entry.id.sequence == 0 else entry.id  # a term may begin behind a lost tail
@@ -258,13 +264,14 @@ class Node:
                 await trio.sleep(LOOK_S)
                 continue
             if (older := next((row for row in self.nodes if VERSION not in row.readable), None)) is not None:
-                self.reason = f"{older.name} (komas {older.version}) could not read what this process writes"
+                self._holds_back = f"{older.name} (komas {older.version}) could not read what this process writes"
                 await trio.sleep(ANNOUNCED_S)
                 continue
+            self._holds_back = ""
             try:
                 got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)
             except BackplaneError:
-                self.reason = AWAY
+                self._why_silent = AWAY
                 await trio.sleep(AGAIN_S[1])
                 continue
             if isinstance(got, Acquired):
