@@ -226,6 +226,38 @@ ROWS: Final[tuple[tuple[str, tuple[Chart, ...]], ...]] = (
             ),
         ),
     ),
+    (
+        "Several processes",
+        (
+            Chart(
+                "Who leads",
+                [(total("komas_cluster_leader", "instance"), "{{instance}}")],
+                "1 at the process that is connected to the exchange",
+            ),
+            Chart(
+                "Behind the log",
+                [(total("komas_backplane_age_seconds", "instance"), "{{instance}}")],
+                "Since each process read something; above 3 it is not ready",
+                "s",
+            ),
+            Chart(
+                "Log",
+                [
+                    (rate("komas_backplane_entries_total", "instance"), "{{instance}}, entries read"),
+                    (rate("komas_backplane_holes_total", "instance"), "{{instance}}, missed"),
+                    (rate("komas_backplane_repeated_total", "instance"), "{{instance}}, events that came again"),
+                ],
+                "What each process reads",
+                "cps",
+            ),
+            Chart(
+                "Waits for Redis",
+                [(total("komas_backplane_unwritten_bytes", "instance"), "{{instance}}")],
+                "What the leader could not write yet",
+                "bytes",
+            ),
+        ),
+    ),
 )
 
 
