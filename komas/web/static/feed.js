@@ -8,6 +8,8 @@ export { ApiError };
 const ROOT = new URL("..", import.meta.url);
 const WORKER = new URL("feed.worker.js", import.meta.url).href;
 const PULL_MS = 100;
+const MANY = 24; // streams that change together: more than eyes follow,
+const PULL_MANY_MS = 240; // and each frame of so many costs the browser a redrawn list
 const UNANSWERED_MS = 5000;
 const PING_MS = 5000;
 
@@ -124,6 +126,7 @@ class Feed {
   #isClosed = false;
   #askedAt = 0;
   #isWaiting = false; // for an answer to a pull
+  #pullMs = PULL_MS;
   /** @type {Port} */ #port;
   #address = workerAddress();
   state = IDLE;
@@ -253,7 +256,7 @@ class Feed {
     this.#port.postMessage({ type: "tab", streams: [...this.#told], visible, token: this.#token });
   }
 
-  /** Ten times a second while frames are shown: one that nothing is asked in would be drawn for nothing. */
+  /** Ten times a second while frames are shown, four where much changes: without a question, one is drawn for nothing. */
   #frame() {
     if (this.#isClosed) return;
     const now = performance.now();
@@ -262,7 +265,7 @@ class Feed {
       this.#isWaiting = true;
       this.#port.postMessage({ type: "pull" });
     }
-    setTimeout(() => requestAnimationFrame(() => this.#frame()), PULL_MS);
+    setTimeout(() => requestAnimationFrame(() => this.#frame()), this.#pullMs);
   }
 
   /** @param {any} message */
@@ -295,6 +298,7 @@ class Feed {
       if (event) return { stream, event, type: "", data: value, backfilled: false };
       return { stream, event, type: value.type, data: value.data, backfilled: value.backfilled === true };
     });
+    this.#pullMs = new Set(changes.map(([stream]) => stream)).size > MANY ? PULL_MANY_MS : PULL_MS;
     for (const lease of [...this.#leases]) {
       const own = read.filter(({ stream }) => lease.streams.has(stream));
       if (own.length > 0) lease.take(own);
