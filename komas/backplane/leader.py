@@ -166,7 +166,7 @@ class Leader:
         if self._mirror.cursor is None or self._mirror.cursor < EntryId(acquired.term, 0):
             return False
         has_all = self.writer.begin(acquired.term, acquired.previous)
-        if not has_all or self._mirror.knows_more_in == acquired.term or self._mirror.is_log_unfinished:
+        if not has_all or self._mirror.knows_more or self._mirror.is_log_unfinished:
             self._write_again()
         self._facts_at = trio.current_time()
         return True

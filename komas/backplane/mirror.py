@@ -75,7 +75,7 @@ class Mirror:
         self.leader = ""
         self.moved = trio.lowlevel.ParkingLot()
         self.heard_at = -1e9  # when an entry was read last, on trio's clock
-        self.knows_more_in = -1  # the term whose first entry shows that the log lost what is known here
+        self.knows_more = False  # the log lost what is known here, and nobody has told everything anew since
         self.has_life = False  # the hub has the name of the log's life: places are of it
         self.is_complete = False  # everything that is open is known: a keyframe was read, or the log's beginning
         self.is_log_unfinished = False  # it was to be written again, and its writer has not come to the end of that
@@ -112,7 +112,7 @@ class Mirror:
     def _take_term(self, entry: Entry) -> None:
         self._let_held_go()
         if self.cursor is not None and (entry.previous is None or entry.previous < self.cursor):
-            self.knows_more_in = entry.id.term
+            self.knows_more = True
             log.warning("the log lost what was read here", extra={"at": str(self.cursor), "now": str(entry.previous)})
         elif self.cursor is not None and entry.previous != self.cursor:
             self._note_hole(entry)
@@ -215,6 +215,7 @@ class Mirror:
         self._let_held_go()
         if not facts.continues:
             self.has_life = self.is_complete = True
+            self.knows_more = False
 
     def _adopt(self, stream: Stream, epoch: str) -> None:
         """A stream is open in an epoch. In place of another one, without having been closed: its numbers go on.

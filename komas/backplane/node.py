@@ -14,7 +14,7 @@ from komas.backplane.interest import WantedTeller
 from komas.backplane.leader import Leader, LeaderOptions, OpenMarkets
 from komas.backplane.mirror import Mirror
 from komas.backplane.nodes import NODE_S, NODES, NodeRow, read_node, write_node
-from komas.backplane.ports import READABLE, VERSION, Acquired, Backplane, BackplaneError
+from komas.backplane.ports import READABLE, VERSION, Acquired, Backplane, BackplaneError, EntryId, Held
 from komas.backplane.wire import Inquiry
 from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
@@ -37,6 +37,7 @@ FOUNDING_S: Final = 1.5  # in which every node has said what it knows
 BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
 RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
+YIELDS: Final = 3  # in a row, to nodes that say that they have read more
 INQUIRIES: Final = 1000  # that wait to be answered
 AWAY: Final = "the backplane does not answer"  # readers hear of it, so where it is and what it says is in the log alone
 
@@ -244,21 +245,24 @@ class Node:
                 str(self.mirror.cursor or ""),
                 round(max(0.0, trio.current_time() - self.mirror.heard_at), 3),
                 self._clock_ms(),
+                self.mirror.knows_more,
             )
             try:
                 await self.store.keep(NODES, self.options.name, write_node(row), NODE_S)
-                kept = await self.store.kept(NODES)
+                await self._look_around()
             except BackplaneError as error:
                 log.debug("nodes are not known", extra={"reason": str(error)})
-            else:
-                self.nodes = tuple(node for _, value in sorted(kept.items()) if (node := read_node(value)) is not None)
             await trio.sleep(ANNOUNCED_S)
+
+    async def _look_around(self) -> None:
+        kept = await self.store.kept(NODES)
+        self.nodes = tuple(node for _, value in sorted(kept.items()) if (node := read_node(value)) is not None)
 
     async def _campaign(self) -> None:
         """Lead whenever nobody does."""
         await self._caught_up.wait()
         await trio.sleep(FOUNDING_S)
-        began_at = trio.current_time()
+        began_at, left = trio.current_time(), list[Acquired]()
         while not self._resigned.is_set():
             if trio.current_time() < began_at + INCOMPLETE_S and self._others_know_more():
                 await trio.sleep(LOOK_S)
@@ -274,10 +278,38 @@ class Node:
                 self._why_silent = AWAY
                 await trio.sleep(AGAIN_S[1])
                 continue
-            if isinstance(got, Acquired):
-                await self._lead(got)
-            else:
+            if isinstance(got, Held):
                 await self._wait(got.left_s)
+            elif len(left) < YIELDS and await self._should_yield(got, left):
+                left.append(got)
+                await self._yield_to_others(got)
+            else:
+                left.clear()
+                await self._lead(got)
+
+    async def _should_yield(self, got: Acquired, left: Sequence[Acquired]) -> bool:
+        """Whether another node has read entries that the log has lost, and this one has not: it writes them again.
+
+        ``left`` are the terms that were left to others before: their entries say nothing.
+        """
+        in_log = (left[0] if left else got).previous or EntryId(0, 0)
+        own = self.mirror.cursor or EntryId(0, 0)
+        if self.mirror.knows_more or (not left and own > in_log and own.term < got.term):
+            return False
+        with suppress(BackplaneError):
+            await self._look_around()
+        empty = {term.term for term in (*left, got)}
+        return any(
+            row.knows_more or (place.term not in empty and place > in_log)
+            for row in self.nodes
+            if (place := row.read_to) is not None
+        )
+
+    async def _yield_to_others(self, got: Acquired) -> None:
+        log.info("leaves the lease to a node that has read more", extra={"term": got.term})
+        with suppress(BackplaneError):
+            await self.store.release(self.options.name, got.term)
+        await trio.sleep(ANNOUNCED_S)
 
     def _others_know_more(self) -> bool:
         """Whether others should lead: an empty log may be one that forgot everything, which they still know."""

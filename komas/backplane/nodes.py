@@ -6,12 +6,17 @@ from typing import Final
 
 import msgspec
 
+from komas.backplane.ports import EntryId
+
 NODES: Final = "node"  # the name of the facts that say who is there
 NODE_S: Final = 5.0  # after which one that says nothing is gone
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """One process: how many ``subscribers`` it has, how far it has read, and how long ago it read something."""
+    """One process: how many ``subscribers`` it has, how far it has read, and how long ago it read something.
+
+    One that ``knows_more`` has read what the log has lost since.
+    """
 
     name: str
     role: str
@@ -22,6 +27,14 @@ class NodeRow(msgspec.Struct, frozen=True):
     cursor: str
     age_s: float
     told_at_ms: int
+    knows_more: bool = False
+
+    @property
+    def read_to(self) -> EntryId | None:
+        """The newest entry that it has read; ``None`` for none."""
+        term, dash, sequence = self.cursor.partition("-")
+        is_one = dash and term.isdecimal() and sequence.isdecimal()
+        return EntryId(int(term), int(sequence)) if is_one else None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -164,6 +164,28 @@ async def test_an_entry_that_cannot_be_read_stops_nobody(autojump_clock: trio.te
         nursery.cancel_scope.cancel()
 
 
+async def test_who_has_read_most_writes_a_lost_tail_again(autojump_clock: trio.testing.MockClock) -> None:
+    """The leader is killed as the store loses its newest entries, and a node that has just begun tries first."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        leader = await world.start()
+        await world.ready()
+        old = await world.start()
+        await world.ready()
+        with old.hub.subscribe([BTC]):
+            await trio.sleep(10)
+            old.backplane.cut()
+            world.kill(leader)
+            world.store.lose_tail(60)  # of three seconds: what the old one said of itself a second ago is beyond
+            new = await world.start()
+            await trio.sleep(2)
+            old.backplane.mend()
+            await trio.sleep(8)
+            assert world.leaders == [old]
+            assert new.node.terms == 0
+        nursery.cancel_scope.cancel()
+
+
 FAULTS = ("kill", "kill leader", "resign", "cut", "cut leader", "cut all", "freeze", "wipe", "lose tail", "none")
 
 

@@ -211,11 +211,13 @@ class World:
         return living
 
     async def ready(self) -> None:
-        """Wait until every node is, at most a minute."""
+        """Wait until every node is, and one leads, at most a minute."""
         with trio.fail_after(60):
             for living in list(self.nodes.values()):
                 while living.node.why_not_ready() is not None:  # noqa: ASYNC110 - time alone makes it ready, too
                     await trio.sleep(0.1)
+            while not self.leaders:  # noqa: ASYNC110 - what it wrote may be read before it knows that it leads
+                await trio.sleep(0.01)
 
     @property
     def leaders(self) -> list[Living]:
