@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from komas.backplane.leader import Leader, LeaderOptions, OpenMarkets
 from komas.backplane.mirror import Mirror
 from komas.backplane.nodes import NODE_S, NODES, NodeRow, read_node, write_node
 from komas.backplane.ports import READABLE, Acquired, Backplane, BackplaneError
+from komas.backplane.standby import Standby, open_standby
 from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
 from komas.model.codec import Envelope, StreamPosition
@@ -35,10 +37,14 @@ FOUNDING_S: Final = 1.5  # in which every node has said what it knows
 BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
 RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
+PREPARED_FIRST_S: Final = 5 * JITTER  # in which a node that stood by, if there is one, has taken the lease
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``name`` tells the node from all others; one that does not ``leads`` is never connected to the exchange."""
+    """``name`` tells the node from all others; one that does not ``leads`` is never connected to the exchange.
+
+    One that ``stands_by`` is connected while it does not lead, too.
+    """
 
     name: str
     role: str
@@ -47,6 +53,12 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     window_s: float
     leads: bool = True
     serves: bool = True
+    stands_by: bool = False
+
+    @property
+    def standby(self) -> str:
+        """How the node waits for its turn to lead; empty where it never will."""
+        return ("hot" if self.stands_by else "cold") if self.leads else ""
 
 
 class Node:
@@ -75,6 +87,7 @@ class Node:
         self._subscribers = subscribers
         self._clock_ms = clock_ms
         self._leader: Leader | None = None
+        self._standby: Standby | None = None
         self._resigned = trio.Event()
         self._caught_up = trio.Event()
         self.reason = "nothing was read of the backplane yet"  # why it is not heard, if it is not
@@ -211,6 +224,8 @@ class Node:
                 str(self.mirror.cursor or ""),
                 round(max(0.0, trio.current_time() - self.mirror.heard_at), 3),
                 self._clock_ms(),
+                self.options.standby,
+                self._is_prepared,
             )
             try:
                 await self.store.keep(NODES, self.options.name, write_node(row), NODE_S)
@@ -224,12 +239,23 @@ class Node:
     async def _campaign(self) -> None:
         """Lead whenever nobody does."""
         await self._caught_up.wait()
-        await trio.sleep(FOUNDING_S)
-        began_at = trio.current_time()
+        founded_at = trio.current_time() + FOUNDING_S
         while not self._resigned.is_set():
-            if trio.current_time() < began_at + INCOMPLETE_S and self._others_know_more():
+            async with self._standing_by() as self._standby:
+                await trio.sleep_until(founded_at)
+                if (acquired := await self._acquire(founded_at + INCOMPLETE_S)) is not None:
+                    await self._lead(acquired, self._standby)
+
+    def _standing_by(self) -> AbstractAsyncContextManager[Standby | None]:
+        return open_standby(self._open_markets, self.mirror) if self.options.stands_by else nullcontext()
+
+    async def _acquire(self, complete_by: float) -> Acquired | None:
+        """Wait for the lease; ``None`` where this node is not to lead any more."""
+        while not self._resigned.is_set():
+            if trio.current_time() < complete_by and self._others_know_more():
                 await trio.sleep(LOOK_S)
                 continue
+            await self._let_prepared_go_first()
             try:
                 got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)
             except BackplaneError as error:
@@ -237,9 +263,21 @@ class Node:
                 await trio.sleep(AGAIN_S[1])
                 continue
             if isinstance(got, Acquired):
-                await self._lead(got)
-            else:
-                await self._wait(got.left_s)
+                return got
+            await self._wait(got.left_s)
+        return None
+
+    @property
+    def _is_prepared(self) -> bool:
+        """Whether this node could lead without asking for what it missed."""
+        standby = self._standby
+        return standby is not None and not self.is_leader and standby.is_prepared
+
+    async def _let_prepared_go_first(self) -> None:
+        """Who is connected already has all that came since the leader was heard."""
+        others = (row for row in self.nodes if row.name != self.options.name)
+        if any(row.is_prepared for row in others) and not self._is_prepared:
+            await trio.sleep(PREPARED_FIRST_S)
 
     def _others_know_more(self) -> bool:
         """Whether others should lead: an empty log may be one that forgot everything, which they still know."""
@@ -254,14 +292,15 @@ class Node:
                 await self.mirror.moved.park()
             await trio.sleep(random.uniform(0, JITTER))  # noqa: S311
 
-    async def _lead(self, acquired: Acquired) -> None:
+    async def _lead(self, acquired: Acquired, standby: Standby | None) -> None:
         options = LeaderOptions(
             node=self.options.name,
             encode=self._encode,
             lease_s=self.options.lease_s,
             window_s=self.options.window_s,
         )
-        leader = self._leader = Leader(self.store, self._hub, self.mirror, self._open_markets, options)
+        leader = Leader(self.store, self._hub, self.mirror, self._open_markets, options, prepared=standby)
+        self._leader = leader
         if self._resigned.is_set():
             leader.resign()
         self.terms += 1

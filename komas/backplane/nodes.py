@@ -11,7 +11,11 @@ NODE_S: Final = 5.0  # after which one that says nothing is gone
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """One process: how many ``subscribers`` it has, how far it has read, and how long ago it read something."""
+    """One process: how many ``subscribers`` it has, how far it has read, and how long ago it read something.
+
+    ``standby`` is how it waits for its turn to lead: ``hot`` or ``cold``; empty where it never will. One that
+    ``is_prepared`` has stood by for long enough to lead without asking for what it missed.
+    """
 
     name: str
     role: str
@@ -22,6 +26,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     cursor: str
     age_s: float
     told_at_ms: int
+    standby: str = ""
+    is_prepared: bool = False
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -11,7 +11,10 @@ from komas.model.streams import Stream
 
 
 class NodeBody(msgspec.Struct, frozen=True):
-    """One process, as ``GET /api/ws/status`` shows it; ``lag_seconds`` is how long ago it read of the log."""
+    """One process, as ``GET /api/ws/status`` shows it; ``lag_seconds`` is how long ago it read of the log.
+
+    ``standby`` is how it waits for its turn to lead, ``hot`` or ``cold``; ``null`` where it never will.
+    """
 
     node: str
     role: str
@@ -19,6 +22,7 @@ class NodeBody(msgspec.Struct, frozen=True):
     leader: bool
     subscribers: int
     lag_seconds: float
+    standby: str | None = None
 
 
 class ClusterBody(msgspec.Struct, frozen=True):

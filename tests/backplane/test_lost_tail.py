@@ -239,9 +239,8 @@ async def test_a_history_that_is_written_again_is_news_in_the_order_of_all_strea
 
 def wanting(node: str) -> ClusterInterest:
     """An interest in which a node wants a stream."""
-    interest = ClusterInterest(
-        opened=lambda _stream: None, closed=lambda _stream: None, tell=lambda _record: None, known=Known()
-    )
+    interest = ClusterInterest()
+    interest.lead(opened=lambda _stream: None, closed=lambda _stream: None, tell=lambda _record: None, known=Known())
     interest.join([BTC], node)
     return interest
 
