@@ -95,6 +95,7 @@ class Cluster:
             repeated=mirror.repeated,
             terms=node.terms,
             unwritten_bytes=node.unwritten_bytes,
+            is_prepared=node.is_prepared,
         )
 
     def why_not_ready(self) -> str | None:

@@ -100,6 +100,13 @@ class Node:
         return self._leader is not None
 
     @property
+    def is_prepared(self) -> bool:
+        """Whether this process stands by, and could lead without asking for what it missed."""
+        standby = self._standby
+        waits = not self.is_leader and not self._resigned.is_set()
+        return waits and standby is not None and standby.is_prepared
+
+    @property
     def unwritten_bytes(self) -> int:
         """How much waits for the store, where this process leads."""
         return 0 if self._leader is None else self._leader.writer.unwritten_bytes
@@ -225,7 +232,7 @@ class Node:
                 round(max(0.0, trio.current_time() - self.mirror.heard_at), 3),
                 self._clock_ms(),
                 self.options.standby,
-                self._is_prepared,
+                self.is_prepared,
             )
             try:
                 await self.store.keep(NODES, self.options.name, write_node(row), NODE_S)
@@ -267,16 +274,10 @@ class Node:
             await self._wait(got.left_s)
         return None
 
-    @property
-    def _is_prepared(self) -> bool:
-        """Whether this node could lead without asking for what it missed."""
-        standby = self._standby
-        return standby is not None and not self.is_leader and standby.is_prepared
-
     async def _let_prepared_go_first(self) -> None:
         """Who is connected already has all that came since the leader was heard."""
         others = (row for row in self.nodes if row.name != self.options.name)
-        if any(row.is_prepared for row in others) and not self._is_prepared:
+        if any(row.is_prepared for row in others) and not self.is_prepared:
             await trio.sleep(PREPARED_FIRST_S)
 
     def _others_know_more(self) -> bool:

@@ -37,7 +37,8 @@ class ClusterStatistics(msgspec.Struct, frozen=True):
     """Counts of one process since its start, and how it is now.
 
     ``age_s`` is how long ago it read an entry of the log. Entries that it missed (``holes``) or could not read, events
-    that came again; ``unwritten_bytes`` wait for the store at the leader.
+    that came again; ``unwritten_bytes`` wait for the store at the leader. One that ``is_prepared`` stands by, and could
+    lead without asking for what it missed.
     """
 
     nodes: int
@@ -50,6 +51,7 @@ class ClusterStatistics(msgspec.Struct, frozen=True):
     repeated: int
     terms: int
     unwritten_bytes: int
+    is_prepared: bool = False
 
 
 class Cluster(Protocol):

@@ -225,11 +225,11 @@ class _Health:
 
 
 class World:
-    """A store and nodes, which stand by hot if the world ``is_hot``; ``nursery`` runs all of it."""
+    """A store and nodes, which stand by hot if the world ``is_hot`` when they start; ``nursery`` runs all of it."""
 
     def __init__(self, nursery: trio.Nursery, store: MemoryStore | None = None, *, is_hot: bool = False) -> None:
         self.store = store or MemoryStore()
-        self._is_hot = is_hot
+        self.is_hot = is_hot
         self._nursery = nursery
         self.rest = FakeRest()
         self.nodes: dict[str, Living] = {}
@@ -245,7 +245,7 @@ class World:
             lease_s=lease_s,
             window_s=0.002,
             leads=role != "edge",
-            stands_by=self._is_hot,
+            stands_by=self.is_hot,
         )
         living = Living(self.store.connect(), options, self.rest)
         self.nodes[living.name] = living
