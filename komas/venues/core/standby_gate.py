@@ -36,6 +36,18 @@ class _Batch(msgspec.Struct, eq=False):
     is_left: bool = False  # it is too old, and was the newest
 
 
+class _Kept:
+    """What is kept of a stream, oldest first; of one that is not filled, that is its newest batch."""
+
+    __slots__ = ("batches", "bytes_each", "is_filled")
+
+    def __init__(self, stream: Stream) -> None:
+        spec = KINDS[stream.kind]
+        self.batches: deque[_Batch] = deque()
+        self.bytes_each = spec.kept_bytes
+        self.is_filled = spec.is_filled
+
+
 class _Filler(FeedSink, Protocol):
     def latest(self, stream: Stream) -> Event | None:
         """The newest event that was published of a stream."""
@@ -49,8 +61,8 @@ class StandbyGate:
         self._sink = sink
         self._keep_s = keep_s
         self._is_open = False
-        self._kept: dict[Stream, deque[_Batch]] = {}
-        self._order: deque[tuple[Stream, _Batch]] = deque()  # of what is kept for some time, oldest first
+        self._kept: dict[Stream, _Kept] = {}
+        self._order: deque[tuple[_Kept, _Batch]] = deque()  # of what is kept for some time, oldest first
         self._events = self._bytes = 0
         self._suspected: dict[Stream, float] = {}  # streams of which nothing came since then
 
@@ -90,28 +102,25 @@ class StandbyGate:
     # What is kept
 
     def _keep(self, stream: Stream, batch: _Batch) -> None:
-        if not KINDS[stream.kind].is_filled:
-            self._kept[stream] = deque((batch,))  # a newer state replaces an older one
-            return
         own = self._kept.get(stream)
         if own is None:
-            own = self._kept[stream] = deque()
-        elif own[0].is_left:
-            self._drop_first(stream, own)
-        own.append(batch)
-        self._order.append((stream, batch))
-        self._count(stream, len(batch.events))
-        self._trim(batch.at - self._keep_s)
+            own = self._kept[stream] = _Kept(stream)
+        elif not own.is_filled or own.batches[0].is_left:
+            self._drop_first(own)  # a newer state replaces an older one
+        own.batches.append(batch)
+        if own.is_filled:
+            self._count(own, len(batch.events))
+            self._order.append((own, batch))
+            self._trim(batch.at - self._keep_s)
 
     def _trim(self, oldest_at: float) -> None:
         """Drop what is older than that, and the oldest of what is too much: but for each stream's newest."""
         while self._order and (self._order[0][1].at < oldest_at or self._is_too_much):
-            stream, batch = self._order.popleft()
-            own = self._kept.get(stream)
-            if own is None or own[0] is not batch:
+            own, batch = self._order.popleft()
+            if not own.batches or own.batches[0] is not batch:
                 continue  # it went with its stream, or was let go
-            if len(own) > 1:
-                self._drop_first(stream, own)
+            if len(own.batches) > 1:
+                self._drop_first(own)
             else:
                 batch.is_left = True
 
@@ -119,21 +128,21 @@ class StandbyGate:
     def _is_too_much(self) -> bool:
         return self._events > KEPT_EVENTS or self._bytes > KEPT_BYTES
 
-    def _drop_first(self, stream: Stream, own: deque[_Batch]) -> _Batch:
-        batch = own.popleft()
-        if KINDS[stream.kind].is_filled:
-            self._count(stream, -len(batch.events))
+    def _drop_first(self, own: _Kept) -> _Batch:
+        batch = own.batches.popleft()
+        if own.is_filled:
+            self._count(own, -len(batch.events))
         return batch
 
-    def _count(self, stream: Stream, more: int) -> None:
+    def _count(self, own: _Kept, more: int) -> None:
         self._events += more
-        self._bytes += more * KINDS[stream.kind].kept_bytes
+        self._bytes += more * own.bytes_each
 
     def _forget(self, stream: Stream) -> None:
         self._suspected.pop(stream, None)
-        if own := self._kept.pop(stream, None):
-            while own:
-                self._drop_first(stream, own)
+        if (own := self._kept.pop(stream, None)) is not None:
+            while own.batches:
+                self._drop_first(own)
 
     # Going on
 
@@ -159,16 +168,16 @@ class StandbyGate:
         """Drop what was published: old numbers in a row would be taken for a new count."""
         own, latest = self._kept[stream], self._filler.latest(stream)
         published = -math.inf if latest is None else number_of(latest)
-        while own and number_of(own[0].events[-1]) < published:  # type: ignore[arg-type]  # no changes of books here
-            self._drop_first(stream, own)
-        if not own:
+        while own.batches and number_of(own.batches[0].events[-1]) < published:  # type: ignore[arg-type]  # no books
+            self._drop_first(own)
+        if not own.batches:
             del self._kept[stream]
 
     async def _let_go(self, stream: Stream) -> None:
         released = 0
-        while own := self._kept.get(stream):
-            batch = self._drop_first(stream, own)
-            if not own:
+        while (own := self._kept.get(stream)) is not None:
+            batch = self._drop_first(own)
+            if not own.batches:
                 del self._kept[stream]  # no await until this has gone: the next one is behind it
             self._filler.on_events(stream, batch.events, batch.received_ms)
             released += len(batch.events)
