@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from importlib.metadata import version
 from typing import Final
 
+import msgspec
 import trio
 
 from komas.backplane.commands import Commands
@@ -32,6 +33,9 @@ from komas.web.mirrored_markets import MirroredMarket
 
 FEED: Final = "feed"  # a role: leads, and is not for readers
 EDGE: Final = "edge"  # a role: for readers, and never leads
+HOT: Final = "hot"  # a way to stand by: connected to the exchange
+KEEP_S: Final = 10.0  # of what comes meanwhile; the others notice a dead leader within its lease,
+BEYOND_LEASE_S: Final = 7.0  # and what it sent before that was on its way for less than this
 
 
 class MarketPlan:
@@ -91,6 +95,7 @@ class Cluster:
             repeated=mirror.repeated,
             terms=node.terms,
             unwritten_bytes=node.unwritten_bytes,
+            is_prepared=node.is_prepared,
         )
 
     def why_not_ready(self) -> str | None:
@@ -112,7 +117,8 @@ class Cluster:
     def body(self) -> ClusterBody:
         """Who is there."""
         rows = tuple(
-            NodeBody(row.name, row.role, row.version, row.leads, row.subscribers, row.age_s) for row in self._node.nodes
+            NodeBody(row.name, row.role, row.version, row.leads, row.subscribers, row.age_s, row.standby or None)
+            for row in self._node.nodes
         )
         leader = next((row.node for row in rows if row.leader), None)
         return ClusterBody(self._node.options.shown, leader, rows)
@@ -148,16 +154,22 @@ async def open_cluster(
             window_s=settings.backplane_window_ms / 1000,
             leads=settings.role != EDGE,
             serves=settings.role != FEED,
+            stands_by=settings.standby == HOT,
         )
         venues = [plan.spec.venue for plan in plans]
 
         @asynccontextmanager
         async def open_markets(
-            sink: MarketSink, interest: Interest, held: Callable[[Stream], None]
+            sink: MarketSink, interest: Interest, held: Callable[[Stream], None], *, stands_by: bool
         ) -> AsyncIterator[list[BinanceMarket]]:
+            keep_s = max(KEEP_S, settings.lease_s + BEYOND_LEASE_S) if stands_by else 0.0
             yield [
                 BinanceMarket(
-                    plan.spec, references[plan.spec.venue], sink=sink, interest=interest, options=plan.options(held)
+                    plan.spec,
+                    references[plan.spec.venue],
+                    sink=sink,
+                    interest=interest,
+                    options=msgspec.structs.replace(plan.options(held), keep_s=keep_s),
                 )
                 for plan in plans
             ]

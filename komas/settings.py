@@ -110,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     role: str = "auto"
     node_name: str = ""
     lease_s: float = 3.0
+    standby: str = "cold"
     workers: int = 1
     log_level: str = "INFO"
     log_format: str = "text"
@@ -476,6 +477,11 @@ FIELDS: Final[dict[str, Field]] = {
     ),
     "lease_s": Field(
         _number(0.5, 60.0), "0.5 to 60", "seconds without a word after which another process connects to the exchange"
+    ),
+    "standby": Field(
+        _one_of("cold", "hot"),
+        "cold or hot",
+        "hot: connected to the exchange while another process leads, too, to go on without REST when that one ends",
     ),
     "workers": Field(
         _count(1, MOST_WORKERS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -38,22 +38,50 @@ _wanted: Final = msgspec.msgpack.Decoder(_Wanted)
 
 
 class ClusterInterest(Interest):
-    """The union of what nodes want, at the leader: a reader is a node; pins are told to all of them."""
+    """The union of what nodes want, at the leader: a reader is a node; pins are told to all of them.
 
-    def __init__(
+    Where a node stands by, it first follows what is open: ``follow()``. ``lead()`` is when it tells what it opens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(opened=lambda _stream: None, closed=lambda _stream: None, linger_s=0.0)
+        self._numbers: dict[str, int] = {}
+        self._gone_at: dict[str, float] = {}  # nodes that were not there at the last look, and since when
+        self._followed: dict[Stream, str] = {}  # the epochs of streams that another process has open
+        self._tell: Callable[[Record], None] = lambda _record: None
+
+    def follow(self, epochs: Mapping[Stream, str]) -> None:
+        """Want the streams that another process has open, and no others."""
+        for stream in [stream for stream, epoch in self._followed.items() if epochs.get(stream) != epoch]:
+            del self._followed[stream]
+            self.leave([stream])
+            if stream not in epochs:
+                self.abandon(stream)  # at once: who wants it from now on opens it
+        fresh = [stream for stream in epochs if stream not in self._followed]
+        self._followed.update((stream, epochs[stream]) for stream in fresh)
+        self.join(fresh)
+
+    def lead(
         self,
         *,
         opened: Callable[[Stream], None],
         closed: Callable[[Stream], None],
         tell: Callable[[Record], None],
         known: Known,
-    ) -> None:
-        super().__init__(opened=opened, closed=closed, linger_s=0.0)
-        self._numbers: dict[str, int] = {}
-        self._gone_at: dict[str, float] = {}  # nodes that were not there at the last look, and since when
-        self._tell: Callable[[Record], None] = lambda _record: None
+    ) -> Callable[[], None]:
+        """Go on from what is known, and tell changes; the open streams stay until what is returned is called.
+
+        By then nodes have said who wants them.
+        """
+        if self._followed:
+            self.follow(known.epochs)
+        self._opened, self._closed = opened, closed
         self.pin(known.pins)
         self._tell = tell
+        let_go = self._hold(known.epochs)
+        self.leave(self._followed)
+        self._followed = {}
+        return let_go
 
     def pin(self, streams: Iterable[Stream]) -> None:
         """Keep streams open until they are unpinned."""
@@ -69,8 +97,7 @@ class ClusterInterest(Interest):
         if gone:
             self._tell(Pinned(tuple(map(key_of, gone)), on=False))
 
-    def hold(self, streams: Iterable[Stream]) -> Callable[[], None]:
-        """Keep streams open until what is returned is called: by then nodes have said who wants them."""
+    def _hold(self, streams: Iterable[Stream]) -> Callable[[], None]:
         held = list(streams)
         self.join(held)
         return lambda: self.leave(held)

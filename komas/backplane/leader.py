@@ -7,7 +7,7 @@ store is there again, it takes a new term, unless somebody else has. What it los
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, Protocol
 
 import msgspec
@@ -67,9 +67,31 @@ class OpenMarkets(Protocol):
     """Opens the markets of the exchange."""
 
     def __call__(
-        self, sink: MarketSink, interest: Interest, held: Callable[[Stream], None]
+        self, sink: MarketSink, interest: Interest, held: Callable[[Stream], None], *, stands_by: bool
     ) -> AbstractAsyncContextManager[Sequence[LedMarket]]:
-        """Markets that publish to ``sink``; ``held`` is called with each stream that the exchange has acknowledged."""
+        """Markets that publish to ``sink``; ``held`` is called with each stream that the exchange has acknowledged.
+
+        Those that stand by keep what comes until they are to ``go_on()``.
+        """
+
+
+class Prepared(Protocol):
+    """Markets that stood by until now, connected, with the streams that were open."""
+
+    @property
+    def interest(self) -> ClusterInterest:
+        """What they are asked for."""
+
+    @property
+    def markets(self) -> Sequence[LedMarket]:
+        """They run."""
+
+    @property
+    def covered_until(self) -> float:
+        """When, on trio's clock, another leader was heard last."""
+
+    def lead(self, writer: Writer, held: Callable[[Stream], None]) -> None:
+        """Publish to a writer from now on, and tell it what was not told yet."""
 
 
 class LeaderOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +116,8 @@ class Leader:
         mirror: Mirror,
         open_markets: OpenMarkets,
         options: LeaderOptions,
+        *,
+        prepared: Prepared | None = None,
     ) -> None:
         self._store = store
         self._hub = hub
@@ -109,9 +133,8 @@ class Leader:
             known=known,
             publication=hub.publication // PUBLICATIONS * PUBLICATIONS + PUBLICATIONS,
         )
-        self._interest = ClusterInterest(
-            opened=self.writer.opened, closed=self.writer.closed, tell=self.writer.tell, known=known
-        )
+        self._prepared = prepared
+        self._interest = ClusterInterest() if prepared is None else prepared.interest
         self._news = trio.Event()  # of markets: another state, since it was reported
         self.writer.rejected = self._interest.abandon
         self.writer.status_changed = self._note_news
@@ -130,26 +153,40 @@ class Leader:
         """Lead until somebody else does, until ``resign()``, or until more waits than is worth keeping."""
         if not await self._begin(acquired):
             return
+        self.writer.known = self._mirror.known.copy()  # what was on its way when the lease was got is there
         async with trio.open_nursery() as lead:
             lead.start_soon(self._resign_with, lead.cancel_scope)
-            opening = self._open_markets(self.writer, self._interest, self._on_held)
-            async with opening as markets, trio.open_nursery() as work:
+            async with self._opened() as markets, trio.open_nursery() as work:
                 self._start(markets, work)
                 await self._hold_on()
                 work.cancel_scope.cancel("somebody else leads")
             lead.cancel_scope.cancel("over")
 
+    def _opened(self) -> AbstractAsyncContextManager[Sequence[LedMarket]]:
+        if self._prepared is not None:
+            return nullcontext(self._prepared.markets)
+        return self._open_markets(self.writer, self._interest, self._on_held, stands_by=False)
+
     def _start(self, markets: Sequence[LedMarket], work: trio.Nursery) -> None:
         known = self.writer.known
         self._markets = {market.venue: market for market in markets}
-        let_go = self._interest.hold(known.epochs)
+        let_go = self._interest.lead(
+            opened=self.writer.opened, closed=self.writer.closed, tell=self.writer.tell, known=known
+        )
+        if self._prepared is not None:
+            self._prepared.lead(self.writer, self._on_held)
         work.start_soon(self._forget_orphans, let_go, name="orphans")
         for market in markets:
             latest = ((stream, self._hub.latest.get(stream)) for stream in known.epochs if stream.venue is market.venue)
             market.resume((stream, envelope.event) for stream, envelope in latest if envelope is not None)
-            market.start_beside_reference(work)
+            if self._prepared is None:
+                market.start_beside_reference(work)
+            else:
+                work.start_soon(market.go_on, self._prepared.covered_until, name="going on")
             if known.asked:
                 market.feed.connect()
+            elif self._prepared is not None:
+                market.feed.disconnect()
         for kind in known.followed:
             self._market_of(kind).symbol_tracker.follow(kind)
         work.start_soon(self._interest.sweep, name="cluster's interest")

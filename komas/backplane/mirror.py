@@ -80,6 +80,7 @@ class Mirror:
         self.is_complete = False  # everything that is open is known: a keyframe was read, or the log's beginning
         self.is_log_unfinished = False  # it was to be written again, and its writer has not come to the end of that
         self.is_leaderless = True
+        self.openings = 0  # changes of which streams are open
         self.known = Known()
         self.inquired: Callable[[Inquiry], None] = lambda _inquiry: None
         self.refused: dict[Stream, VenueError] = {}
@@ -224,11 +225,13 @@ class Mirror:
         they begin anew, the gap that says so follows.
         """
         self.known.epochs[stream] = epoch
+        self.openings += 1
         if self._hub.open_streams.adopted(stream) != epoch:
             self.refused.pop(stream, None)
             self._hub.adopt(stream, epoch)
 
     def _close(self, stream: Stream) -> None:
+        self.openings += 1
         self._last.pop(stream, None)
         self.known.forget(stream)
         self.conditions.pop(stream, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ from komas.backplane.leader import Leader, LeaderOptions, OpenMarkets
 from komas.backplane.mirror import Mirror
 from komas.backplane.nodes import NODE_S, NODES, NodeRow, read_node, write_node
 from komas.backplane.ports import READABLE, VERSION, Acquired, Backplane, BackplaneError, EntryId, Held
+from komas.backplane.standby import Standby, open_standby
 from komas.backplane.wire import Inquiry
 from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
@@ -39,13 +40,15 @@ RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
 YIELDS: Final = 3  # in a row, to nodes that say that they have read more
 INQUIRIES: Final = 1000  # that wait to be answered
+PREPARED_FIRST_S: Final = 5 * JITTER  # in which a node that stood by, if there is one, has taken the lease
 AWAY: Final = "the backplane does not answer"  # readers hear of it, so where it is and what it says is in the log alone
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``name`` tells the node from all others, also from one of before, and is ``shown`` as people call it.
 
-    One that does not ``leads`` is never connected to the exchange; one that does not ``serves`` is not for readers.
+    One that ``stands_by`` is connected to the exchange while it does not lead, too; one that does not ``leads`` never
+    is. One that does not ``serves`` is not for readers.
     """
 
     name: str
@@ -56,6 +59,12 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     window_s: float
     leads: bool = True
     serves: bool = True
+    stands_by: bool = False
+
+    @property
+    def standby(self) -> str:
+        """How the node waits for its turn to lead; empty where it never will."""
+        return ("hot" if self.stands_by else "cold") if self.leads else ""
 
 
 class Node:
@@ -87,6 +96,7 @@ class Node:
         self._answers: dict[str, Callable[[bytes], bytes | None]] = {}
         self._inquiries, self._to_answer = trio.open_memory_channel[Inquiry](INQUIRIES)
         self.mirror.inquired = self._note_inquiry
+        self._standby: Standby | None = None
         self._resigned = trio.Event()
         self._caught_up = trio.Event()
         self._why_silent = "nothing was read of the backplane yet"
@@ -98,6 +108,13 @@ class Node:
     def is_leader(self) -> bool:
         """Whether this process is the one that is connected to the exchange."""
         return self._leader is not None
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether this process stands by, and could lead without asking for what it missed."""
+        standby = self._standby
+        waits = not self.is_leader and not self._resigned.is_set()
+        return waits and standby is not None and standby.is_prepared
 
     @property
     def unwritten_bytes(self) -> int:
@@ -246,6 +263,8 @@ class Node:
                 round(max(0.0, trio.current_time() - self.mirror.heard_at), 3),
                 self._clock_ms(),
                 self.mirror.knows_more,
+                self.options.standby,
+                self.is_prepared,
             )
             try:
                 await self.store.keep(NODES, self.options.name, write_node(row), NODE_S)
@@ -261,10 +280,21 @@ class Node:
     async def _campaign(self) -> None:
         """Lead whenever nobody does."""
         await self._caught_up.wait()
-        await trio.sleep(FOUNDING_S)
-        began_at, left = trio.current_time(), list[Acquired]()
+        founded_at = trio.current_time() + FOUNDING_S
         while not self._resigned.is_set():
-            if trio.current_time() < began_at + INCOMPLETE_S and self._others_know_more():
+            async with self._standing_by() as self._standby:
+                await trio.sleep_until(founded_at)
+                if (acquired := await self._acquire(founded_at + INCOMPLETE_S)) is not None:
+                    await self._lead(acquired, self._standby)
+
+    def _standing_by(self) -> AbstractAsyncContextManager[Standby | None]:
+        return open_standby(self._open_markets, self.mirror) if self.options.stands_by else nullcontext()
+
+    async def _acquire(self, complete_by: float) -> Acquired | None:
+        """Wait for the lease; ``None`` where this node is not to lead any more."""
+        left: list[Acquired] = []
+        while not self._resigned.is_set():
+            if trio.current_time() < complete_by and self._others_know_more():
                 await trio.sleep(LOOK_S)
                 continue
             if (older := next((row for row in self.nodes if VERSION not in row.readable), None)) is not None:
@@ -272,6 +302,7 @@ class Node:
                 await trio.sleep(ANNOUNCED_S)
                 continue
             self._holds_back = ""
+            await self._let_prepared_go_first()
             try:
                 got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)
             except BackplaneError:
@@ -284,8 +315,8 @@ class Node:
                 left.append(got)
                 await self._yield_to_others(got)
             else:
-                left.clear()
-                await self._lead(got)
+                return got
+        return None
 
     async def _should_yield(self, got: Acquired, left: Sequence[Acquired]) -> bool:
         """Whether another node has read entries that the log has lost, and this one has not: it writes them again.
@@ -311,6 +342,12 @@ class Node:
             await self.store.release(self.options.name, got.term)
         await trio.sleep(ANNOUNCED_S)
 
+    async def _let_prepared_go_first(self) -> None:
+        """Who is connected already has all that came since the leader was heard."""
+        others = (row for row in self.nodes if row.name != self.options.shown)
+        if any(row.is_prepared for row in others) and not self.is_prepared:
+            await trio.sleep(PREPARED_FIRST_S)
+
     def _others_know_more(self) -> bool:
         """Whether others should lead: an empty log may be one that forgot everything, which they still know."""
         if self.mirror.cursor is not None:
@@ -324,14 +361,15 @@ class Node:
                 await self.mirror.moved.park()
             await trio.sleep(random.uniform(0, JITTER))  # noqa: S311
 
-    async def _lead(self, acquired: Acquired) -> None:
+    async def _lead(self, acquired: Acquired, standby: Standby | None) -> None:
         options = LeaderOptions(
             node=self.options.name,
             encode=self._encode,
             lease_s=self.options.lease_s,
             window_s=self.options.window_s,
         )
-        leader = self._leader = Leader(self.store, self._hub, self.mirror, self._open_markets, options)
+        leader = Leader(self.store, self._hub, self.mirror, self._open_markets, options, prepared=standby)
+        self._leader = leader
         if self._resigned.is_set():
             leader.resign()
         self.terms += 1

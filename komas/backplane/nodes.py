@@ -16,6 +16,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     """One process: how many ``subscribers`` it has, how far it has read, and how long ago it read something.
 
     One that ``knows_more`` has read what the log has lost since.
+    ``standby`` is how it waits for its turn to lead: ``hot`` or ``cold``; empty where it never will. One that
+    ``is_prepared`` has stood by for long enough to lead without asking for what it missed.
     """
 
     name: str
@@ -28,6 +30,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     age_s: float
     told_at_ms: int
     knows_more: bool = False
+    standby: str = ""
+    is_prepared: bool = False
 
     @property
     def read_to(self) -> EntryId | None:

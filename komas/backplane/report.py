@@ -60,6 +60,9 @@ class LedMarket(Protocol):
     def resume(self, latest: Iterable[tuple[Stream, Event]]) -> None:
         """Go on after the newest events that another process published."""
 
+    async def go_on(self, covered_until: float) -> None:
+        """Stand by no more: publish what was kept and what comes; the other process was heard until that moment."""
+
 
 class Failure(msgspec.Struct, frozen=True):
     """A ``VenueError``."""

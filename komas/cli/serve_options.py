@@ -25,7 +25,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "signals": ("database_url", "signal_types"),
     "several processes": (
-        "backplane", "backplane_prefix", "backplane_window_ms", "role", "node_name", "lease_s", "workers",
+        "backplane", "backplane_prefix", "backplane_window_ms", "role", "node_name", "lease_s", "standby",
+        "workers",
     ),
     "limits": (
         "max_streams", "max_streams_per_address", "max_books_per_address", "max_symbols", "max_sse",

@@ -12,7 +12,10 @@ from komas.model.streams import Stream
 
 
 class NodeBody(msgspec.Struct, frozen=True):
-    """One process, as ``GET /api/ws/status`` shows it; ``lag_seconds`` is how long ago it read of the log."""
+    """One process, as ``GET /api/ws/status`` shows it; ``lag_seconds`` is how long ago it read of the log.
+
+    ``standby`` is how it waits for its turn to lead, ``hot`` or ``cold``; ``null`` where it never will.
+    """
 
     node: str
     role: str
@@ -20,6 +23,7 @@ class NodeBody(msgspec.Struct, frozen=True):
     leader: bool
     subscribers: int
     lag_seconds: float
+    standby: str | None = None
 
 
 class ClusterBody(msgspec.Struct, frozen=True):
@@ -34,7 +38,8 @@ class ClusterStatistics(msgspec.Struct, frozen=True):
     """Counts of one process since its start, and how it is now.
 
     ``age_s`` is how long ago it read an entry of the log. Entries that it missed (``holes``) or could not read, events
-    that came again; ``unwritten_bytes`` wait for the store at the leader.
+    that came again; ``unwritten_bytes`` wait for the store at the leader. One that ``is_prepared`` stands by, and could
+    lead without asking for what it missed.
     """
 
     nodes: int
@@ -47,6 +52,7 @@ class ClusterStatistics(msgspec.Struct, frozen=True):
     repeated: int
     terms: int
     unwritten_bytes: int
+    is_prepared: bool = False
 
 
 class Cluster(Protocol):

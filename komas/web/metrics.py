@@ -53,6 +53,7 @@ def _cluster(cluster: Cluster) -> Iterable[Family]:
     counts = cluster.statistics()
     yield gauge("cluster_nodes", "Processes that share the feed now", counts.nodes)
     yield gauge("cluster_leader", "1 while this process is the one that is connected to the exchange", counts.is_leader)
+    yield gauge("cluster_prepared", "1 while this process stands by and could lead without REST", counts.is_prepared)
     yield gauge("cluster_heard", "1 while this process hears a leader", counts.is_heard)
     yield gauge("backplane_age_seconds", "Since this process read an entry of the log", counts.age_s)
     yield counter("backplane_entries", "Entries read", counts.entries)

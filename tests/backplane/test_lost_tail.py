@@ -258,9 +258,8 @@ async def test_who_comes_back_into_a_hole_is_told_of_the_rest_of_it() -> None:
 
 def wanting(node: str) -> ClusterInterest:
     """An interest in which a node wants a stream."""
-    interest = ClusterInterest(
-        opened=lambda _stream: None, closed=lambda _stream: None, tell=lambda _record: None, known=Known()
-    )
+    interest = ClusterInterest()
+    interest.lead(opened=lambda _stream: None, closed=lambda _stream: None, tell=lambda _record: None, known=Known())
     interest.join([BTC], node)
     return interest
 

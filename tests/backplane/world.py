@@ -16,16 +16,19 @@ import trio
 from komas.backplane.commands import Commands
 from komas.backplane.memory import MemoryBackplane, MemoryStore
 from komas.backplane.node import Node, NodeOptions
-from komas.errors import VenueError
+from komas.errors import Cause, VenueError
 from komas.hub.shared_hub import SharedHub
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition
 from komas.model.kinds import Kind, Venue
 from komas.model.market import Depth, Event, FeedState, FeedStatus, Gap, Health, Trade
 from komas.model.streams import Stream
-from komas.venues.core.health import Condition
-from komas.venues.core.ports import Interest, MarketSink
-from komas.venues.core.statistics import FeedStatistics, GapFillStatistics, OrderBookStatistics
+from komas.venues.core.gap_fill import GapFiller
+from komas.venues.core.health import Condition, StreamHealth
+from komas.venues.core.ports import FeedSink, Interest, MarketSink
+from komas.venues.core.standby_gate import StandbyGate
+from komas.venues.core.statistics import FeedStatistics, OrderBookStatistics
 from komas.web.encoding import read_event, server_sent_event
+from tests.venues.holders import Holding, HoldingConnection
 
 BTC = Stream(Kind.TRADE, "BTCUSDT")
 ETH = Stream(Kind.TRADE, "ETHUSDT")
@@ -65,12 +68,17 @@ class FakeFeed:
         self.news = trio.lowlevel.ParkingLot()
 
     def connect(self) -> None:
-        """Be connected."""
-        self._set(FeedState.CONNECTED)
+        """Be connected, if nobody has asked for that yet."""
+        if self.status.state is FeedState.DISCONNECTED:
+            self._set(FeedState.CONNECTED)
 
     def disconnect(self) -> None:
         """Be connected no more."""
         self._set(FeedState.DISCONNECTED)
+
+    def lose(self) -> None:
+        """Lose the connection."""
+        self._set(FeedState.RECONNECTING)
 
     def _set(self, state: FeedState) -> None:
         if self.status.state is not state:
@@ -96,12 +104,39 @@ class FakeFeed:
         return FeedStatistics(7, 0, 0, 0, {}, self.rotations, None, ())
 
 
+class FakeRest:
+    """The exchange's REST: it has every trade, while it answers."""
+
+    has_room = True
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.asked: list[tuple[Stream, int, int | None]] = []
+
+    async def page(self, stream: Stream, first: int, last: int | None) -> list[tuple[int, Event]]:
+        """Up to a thousand trades."""
+        await trio.lowlevel.checkpoint()
+        self.asked.append((stream, first, last))
+        if not self.answers:
+            raise VenueError("no weight left", cause=Cause.REFUSED)
+        end = min(trades_by(trio.current_time()) if last is None else last, first + 999)
+        return [(number, trade(stream, number)) for number in range(first, end + 1)]
+
+
 class FakeMarket:
-    """A market whose REST is perfect: it goes on behind the newest trade that it was resumed with."""
+    """A market whose connections bring what happens from when they hold a stream; REST is asked for the rest."""
 
     venue = Venue.BINANCE
 
-    def __init__(self, sink: MarketSink, interest: Interest, held: Callable[[Stream], None]) -> None:
+    def __init__(
+        self,
+        sink: MarketSink,
+        interest: Interest,
+        held: Callable[[Stream], None],
+        rest: FakeRest,
+        *,
+        stands_by: bool,
+    ) -> None:
         self._sink = sink
         self._interest = interest
         self._held = held
@@ -109,13 +144,21 @@ class FakeMarket:
         self.feed = FakeFeed(sink)
         self.symbol_tracker = self
         self.order_books = _Books()
-        self.gap_filler = _Gaps()
+        health = StreamHealth(Holding(HoldingConnection()), interest, sink)
+        self.gap_filler = GapFiller(sink, rest, health, lambda: 1_770_000_000_000)
+        self.gate = StandbyGate(self.gap_filler, sink, keep_s=10.0) if stands_by else None
+        self._events: FeedSink = self.gate or self.gap_filler
         self.health = _Health()
 
     @property
     def wanted(self) -> tuple[Stream, ...]:
         """What it is to be connected for."""
         return self._interest.streams(self.venue)
+
+    @property
+    def received(self) -> tuple[Stream, ...]:
+        """Those that come."""
+        return tuple(self._sent)
 
     def streams(self, kind: Kind) -> tuple[Stream, ...]:
         """Both symbols."""
@@ -136,37 +179,45 @@ class FakeMarket:
     def start_beside_reference(self, nursery: trio.Nursery) -> None:
         """Start."""
         nursery.start_soon(self._run)
+        nursery.start_soon(self.gap_filler.run)
 
     def resume(self, latest: Iterable[tuple[Stream, Event]]) -> None:
         """Go on after these."""
         for stream, event in latest:
             if isinstance(event, Trade):
-                self._sent[stream] = event.trade_id
+                self.gap_filler.resume(stream, event)
+
+    async def go_on(self, covered_until: float) -> None:
+        """Stand by no more."""
+        assert self.gate is not None
+        await self.gate.open(covered_until)
 
     async def _run(self) -> None:
         while True:
             await trio.sleep(STEP_S)
             if self.feed.status.state is not FeedState.CONNECTED:
+                self._sent.clear()
                 continue
             for stream in self._interest.streams(self.venue):
                 if stream.symbol == "NONEUSDT":
-                    self._sink.reject(stream, "no such symbol")
+                    self._events.on_refused(stream, "no such symbol")
                 elif stream.kind is Kind.TRADE:
-                    self._publish(stream)
+                    self._receive(stream)
             for stream in [stream for stream in self._sent if stream not in self._interest]:
                 del self._sent[stream]
+                self._events.on_reset(stream)
             self._sink.flush()
 
-    def _publish(self, stream: Stream) -> None:
+    def _receive(self, stream: Stream) -> None:
         now = trades_by(trio.current_time())
         if stream not in self._sent:
             self._sent[stream] = now
-            self._held(stream)
+            self._events.on_suspect(stream)
         self._held(stream)
         new = [trade(stream, number) for number in range(self._sent[stream] + 1, now + 1)]
         self._sent[stream] = now
         if new:
-            self._sink.publish_all(stream, new, 1_770_000_000_000 + now)
+            self._events.on_events(stream, new, 1_770_000_000_000 + now)
 
 
 class _Books:
@@ -180,12 +231,6 @@ class _Books:
         return OrderBookStatistics(1, 0, 2)
 
 
-class _Gaps:
-    def statistics(self) -> GapFillStatistics:
-        """Counts."""
-        return GapFillStatistics(0, 0, {})
-
-
 class _Health:
     def of(self, stream: Stream) -> Condition:
         """Well."""
@@ -193,18 +238,30 @@ class _Health:
 
 
 class World:
-    """A store and nodes; ``nursery`` runs all of it."""
+    """A store and nodes, which stand by hot if the world ``is_hot`` when they start; ``nursery`` runs all of it."""
 
-    def __init__(self, nursery: trio.Nursery, store: MemoryStore | None = None) -> None:
+    def __init__(self, nursery: trio.Nursery, store: MemoryStore | None = None, *, is_hot: bool = False) -> None:
         self.store = store or MemoryStore()
+        self.is_hot = is_hot
         self._nursery = nursery
+        self.rest = FakeRest()
         self.nodes: dict[str, Living] = {}
         self._count = 0
 
     async def start(self, *, role: str = "auto", lease_s: float = 3.0) -> Living:
         """One more node."""
         self._count += 1
-        living = Living(self.store.connect(), f"n{self._count}", role, lease_s)
+        options = NodeOptions(
+            name=f"n{self._count}",
+            shown=f"n{self._count}",
+            role=role,
+            version="1",
+            lease_s=lease_s,
+            window_s=0.002,
+            leads=role != "edge",
+            stands_by=self.is_hot,
+        )
+        living = Living(self.store.connect(), options, self.rest)
         self.nodes[living.name] = living
         self._nursery.start_soon(living.run)
         await trio.lowlevel.checkpoint()
@@ -239,33 +296,32 @@ class World:
 class Living:
     """A node with its hub."""
 
-    def __init__(self, backplane: MemoryBackplane, name: str, role: str, lease_s: float) -> None:
-        self.name = name
+    def __init__(self, backplane: MemoryBackplane, options: NodeOptions, rest: FakeRest) -> None:
+        self.name = options.name
+        self._rest = rest
         self.backplane = backplane
         self.scope = trio.CancelScope()
         self.markets: list[FakeMarket] = []
         self.hub = SharedHub(linger_s=5.0)
-        options = NodeOptions(
-            name=name, shown=name, role=role, version="1", lease_s=lease_s, window_s=0.002, leads=role != "edge"
-        )
         self.node = Node(
             backplane,
             self.hub,
             options,
             venues=[Venue.BINANCE, Venue.BINANCE_USDM],
-            open_markets=self._open_markets,
+            open_markets=self.open_markets,
             encode=server_sent_event,
             read=read_event,
             subscribers=lambda: self.hub.subscribers,
             clock_ms=lambda: 1_770_000_000_000,
         )
-        self.commands = Commands(backplane, self.node.mirror, name, [Venue.BINANCE])
+        self.commands = Commands(backplane, self.node.mirror, self.name, [Venue.BINANCE])
 
     @asynccontextmanager
-    async def _open_markets(
-        self, sink: MarketSink, interest: Interest, held: Callable[[Stream], None]
+    async def open_markets(
+        self, sink: MarketSink, interest: Interest, held: Callable[[Stream], None], *, stands_by: bool
     ) -> AsyncIterator[list[FakeMarket]]:
-        self.markets = [FakeMarket(sink, interest, held)]
+        """One market."""
+        self.markets = [FakeMarket(sink, interest, held, self._rest, stands_by=stands_by)]
         yield self.markets
 
     async def run(self) -> None:
@@ -303,6 +359,10 @@ class Reader:
             self.moves += 1
             with trio.move_on_after(self._chance.uniform(0.2, 4.0)):
                 await self._read(living)
+
+    async def stay_at(self, living: Living) -> None:
+        """Read at one node, as long as it lives."""
+        await self._read(living)
 
     async def _read(self, living: Living) -> None:
         if self._at is not None and not await living.node.passed(self._at, self._stream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ class Node:
     def leads(self) -> bool:
         """Whether it is connected to the exchange, as it says itself."""
         return bool(self.call("GET", "/api/ws/status")["cluster"]["leader"] == self.name)
+
+    def answers(self) -> float:
+        """How often the exchange has answered it over REST."""
+        answer = httpx.get(f"{self.url}/metrics", timeout=PATIENCE_S, trust_env=False).text
+        return sum(float(count) for count in re.findall(r"^komas_rest_seconds_count\S* (\S+)", answer, re.MULTILINE))
 
     def events(self, path: str, count: int, position: str | None = None) -> list[tuple[str, Any]]:
         """So many events with an ``id``, which it has too; a gap is one without."""
@@ -184,6 +190,33 @@ def test_another_process_leads_when_the_leader_is_killed(
         after = second.events(path, 40, before[-1][0])
     numbers = [message["data"]["trade_id"] for _, message in before + after]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_a_process_that_stands_by_goes_on_without_rest(tmp_path: Path, redis: RedisServer) -> None:
+    """Its reader gets each trade once, none of them asked for, and its order book is true at once."""
+    path = "/api/ws/sse/trades?symbol=BTCUSDT"
+    with (
+        simulating() as exchange,
+        node(tmp_path, "first", exchange, redis) as first,
+        node(tmp_path, "second", exchange, redis, "--standby", "hot") as second,
+    ):
+        wait_for(first.leads, "the first one leads")
+        rows = second.call("GET", "/api/ws/status")["cluster"]["nodes"]
+        assert {row["node"]: row["standby"] for row in rows}["second"] == "hot"
+        answers = second.answers()
+        second.call("POST", "/api/ws/subscribe", json={"symbols": ["BTCUSDT"], "stream_type": "depth"})
+        before = second.events(path, 5)
+        wait_for(lambda: exchange.state()["subscriptions"] == 4, "both hold both streams")
+        wait_for(lambda: second.answers() > answers, "the second one has asked for the book")
+        before += second.events(path, 40, before[-1][0])
+        exchange.fault(fault="rest", status=503, requests=None)
+        first.process.signal(signal.SIGKILL)
+        wait_for(second.leads, "the second one leads")
+        after = second.events(path, 40, before[-1][0])
+        assert len(second.call("GET", "/api/ws/depth?symbol=BTCUSDT&limit=5")["bids"]) == 5
+    numbers = [message["data"]["trade_id"] for _, message in before + after]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert not any(message.get("backfilled") for _, message in after)
 
 
 def test_a_redis_that_is_away_is_told_and_nothing_is_lost(nodes: tuple[Node, Node], redis: RedisServer) -> None:

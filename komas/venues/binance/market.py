@@ -28,6 +28,7 @@ from komas.venues.core.health import StreamHealth
 from komas.venues.core.ports import Interest, MarketSink
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.shards import Shards
+from komas.venues.core.standby_gate import StandbyGate
 from komas.venues.core.websocket import OpenStream, check_url, open_tcp
 
 
@@ -38,7 +39,7 @@ class MarketOptions(msgspec.Struct, frozen=True, kw_only=True):
     other one the readers of its streams hear, as the health of each, and it is connected while one is wanted.
     ``streams_per_connection`` bounds each shard, ``redundancy`` is how many connections hold the same streams,
     ``backfill_s`` how long live events wait for missing ones. ``held`` is called with each stream that the exchange has
-    acknowledged.
+    acknowledged. With ``keep_s`` it stands by until ``go_on()``: events of so many seconds are kept, none is published.
     """
 
     url: str
@@ -51,6 +52,7 @@ class MarketOptions(msgspec.Struct, frozen=True, kw_only=True):
     clock_ms: Callable[[], int] = wall_ms
     jitter: Callable[[], float] = random.random
     held: Callable[[Stream], None] = lambda _stream: None
+    keep_s: float = 0.0
 
 
 class BinanceMarket:
@@ -82,6 +84,7 @@ class BinanceMarket:
         self.gap_filler = GapFiller(
             sink, RestHistory(rest), self.health, options.clock_ms, deadline_s=options.backfill_s
         )
+        self._gate = StandbyGate(self.gap_filler, sink, keep_s=options.keep_s) if options.keep_s else None
         self.order_books = OrderBooks(sink, rest, self.health, interest, options.clock_ms)
         connections = ConnectionOptions(
             options.url.rstrip("/"), spec, options.open_stream, options.clock_ms, options.streams_per_connection
@@ -91,7 +94,7 @@ class BinanceMarket:
             interest,
             shards,
             health=self.health,
-            events=self.gap_filler,
+            events=self._gate or self.gap_filler,
             order_books=self.order_books,
             flush=sink.flush,
             held=options.held,
@@ -135,6 +138,15 @@ class BinanceMarket:
         for stream, event in latest:
             if not KINDS[stream.kind].is_book:
                 self.gap_filler.resume(stream, event)
+
+    async def go_on(self, covered_until: float) -> None:
+        """Stand by no more: publish what was kept, behind what ``resume()`` was told, and all that comes.
+
+        ``covered_until`` is when, on trio's clock, the other process was heard last.
+        """
+        self.health.tell_anew()
+        if self._gate is not None:
+            await self._gate.open(covered_until)
 
     def _on_status(self, status: FeedStatus) -> None:
         if status.state is FeedState.DISCONNECTED:

@@ -88,6 +88,10 @@ class GapFiller:
         self._sequencer.resume(stream, event)
         self._resumed.add(stream)
 
+    def latest(self, stream: Stream) -> Event | None:
+        """The newest event of a stream, ``None`` before its first."""
+        return self._sequencer.latest(stream)
+
     # What the feed hands over
 
     def on_events(self, stream: Stream, events: Sequence[Incoming], received_ms: int) -> None:

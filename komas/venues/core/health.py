@@ -129,6 +129,10 @@ class StreamHealth:
             for stream in streams:
                 self._tell(stream)
 
+    def tell_anew(self) -> None:
+        """Nobody was told what was told until now: who is to hear it was not listened to."""
+        self._told.clear()
+
     def forget(self, stream: Stream) -> bool:
         """Forget a stream that is no longer wanted: it starts anew; returns whether it had delivered."""
         self._told.pop(stream, None)

@@ -256,3 +256,19 @@ async def test_thousands_of_streams_that_fall_silent_fill_no_log(
     await trio.sleep(1.5)
     assert len(caplog.records) <= 2 * EACH
     assert max(vars(record).get("left_out", 0) for record in caplog.records) == 1000 - EACH
+
+
+async def test_what_was_told_while_nobody_listened_is_told_anew(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A market that stood by had said that a book is torn; when it was to publish, readers were never told."""
+    market = _Market()
+    market.hear(TRADE)
+    market.health.report(TRADE, HealthCause.ORDER_BOOK, TORN)
+    assert market.told.take() == [("recovering", "torn")]
+    nursery.start_soon(market.health.run)
+    await trio.sleep(2 * LOOK_EVERY_S)
+    assert not market.told.take()
+    market.health.tell_anew()
+    await trio.sleep(2 * LOOK_EVERY_S)
+    assert market.told.take() == [("recovering", "torn")]
