@@ -304,7 +304,8 @@ class Writer:
                 if not self._items:
                     await self._wake.park()
                     continue
-                await trio.sleep_until(began_at + self._window_s)
+                if began_at + self._window_s > trio.current_time():
+                    await trio.sleep_until(began_at + self._window_s)
                 self._seal()
             draft = self._drafts[0]
             began_at = trio.current_time()
