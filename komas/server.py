@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -30,10 +31,10 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from quart_trio import QuartTrio
 
-from komas.cluster import Cluster, MarketPlan, open_cluster
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
 from komas.hub.shared_hub import SharedHub
+from komas.market_plan import MarketPlan
 from komas.model.clock import wall_ms
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
@@ -62,6 +63,9 @@ from komas.web.markets import Markets
 from komas.web.past_loader import PastLoader
 from komas.web.services import Services
 from komas.web.stream_limits import StreamLimits
+
+if TYPE_CHECKING:
+    from komas.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +232,8 @@ async def _open_shared(
     settings: Settings, hub: SharedHub, work: trio.Nursery, *, open_stream: OpenStream, clock_ms: Callable[[], int]
 ) -> AsyncIterator[_Source]:
     """The feed that many processes share."""
+    from komas.cluster import open_cluster  # noqa: PLC0415 - who has no backplane does not load it
+
     if settings.demo:
         raise SettingError("the demo has an exchange of its own; several processes share `komas simulate` (--upstream)")
     plans = _plans(settings, open_stream, clock_ms)
