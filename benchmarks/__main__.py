@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import abuse, chart, fanout, ingest, kills, machine, page, signals, starts, streams
+from benchmarks import abuse, chart, cluster_cost, fanout, ingest, kills, machine, page, signals, starts, streams
 from benchmarks.abuse_cases import CASES
 from benchmarks.report import Row, table
 
@@ -34,6 +34,8 @@ def main() -> None:
             print(table(PEERS, fanout.compare(load, options.rounds)), flush=True)
         case "delays":
             print(table(DELAYS, fanout.delays(options.rounds)), flush=True)
+        case "cluster":
+            cluster_cost.run(options.parts, options.rounds)
         case "chart":
             chart.draw(options.rounds)
         case "ingest":
@@ -96,6 +98,7 @@ def _options() -> argparse.Namespace:
         ("fanout", "SSE clients of one stream of trades"),
         ("peers", "the same load for komas and for other servers"),
         ("delays", "what each server adds to a trade's way to one client of an idle machine"),
+        ("cluster", "a leader and edges around Redis beside one process, and beside nchan and sse-starlette on Redis"),
         ("chart", "throughput, p99 and cost over clients and streams, drawn"),
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),
@@ -109,6 +112,9 @@ def _options() -> argparse.Namespace:
         part.set_defaults(part=name)
         # No default: a part's own would hide one that was given before its name.
         part.add_argument("--rounds", type=int, default=argparse.SUPPRESS, help="as above")
+        if name == "cluster":
+            choices = [[], *cluster_cost.PARTS]
+            part.add_argument("parts", nargs="*", metavar="PART", choices=choices, help="all by default")
         if name == "signals":
             part.add_argument("--sockets", type=int, default=1000, help="VIP sockets (1000)")
             part.add_argument("--rate", type=float, default=2.0, help="signals each second (2)")

@@ -19,35 +19,21 @@ from komas.backplane.node import Node, NodeOptions
 from komas.backplane.ports import Backplane
 from komas.errors import SettingError
 from komas.hub.shared_hub import SharedHub
+from komas.market_plan import MarketPlan
 from komas.model.codec import StreamPosition
 from komas.model.kinds import Venue
 from komas.model.streams import Stream
-from komas.settings import Settings
-from komas.venues.binance.limits import MarketSpec
-from komas.venues.binance.market import BinanceMarket, MarketOptions
+from komas.settings import EDGE, FEED, Settings
+from komas.venues.binance.market import BinanceMarket
 from komas.venues.binance.reference import MarketReference, open_reference
 from komas.venues.core.ports import Interest, MarketSink
 from komas.web.cluster import ClusterBody, ClusterStatistics, NodeBody
 from komas.web.encoding import read_event, server_sent_event
 from komas.web.mirrored_markets import MirroredMarket
 
-FEED: Final = "feed"  # a role: leads, and is not for readers
-EDGE: Final = "edge"  # a role: for readers, and never leads
 HOT: Final = "hot"  # a way to stand by: connected to the exchange
 KEEP_S: Final = 10.0  # of what comes meanwhile; the others notice a dead leader within its lease,
 BEYOND_LEASE_S: Final = 7.0  # and what it sent before that was on its way for less than this
-
-
-class MarketPlan:
-    """How one market is opened: ``options`` makes its options of what is to be told of acknowledged streams."""
-
-    def __init__(
-        self, spec: MarketSpec, url: str, rest_url: str, options: Callable[[Callable[[Stream], None]], MarketOptions]
-    ) -> None:
-        self.spec = spec
-        self.url = url
-        self.rest_url = rest_url
-        self.options = options
 
 
 class Cluster:

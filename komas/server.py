@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -31,15 +32,15 @@ from hypercorn.trio import serve as hypercorn_serve
 from quart_trio import QuartTrio
 
 from komas import lifeline
-from komas.cluster import FEED, Cluster, MarketPlan, open_cluster
 from komas.errors import SettingError, first_of
 from komas.hub.hub import Hub
 from komas.hub.shared_hub import SharedHub
+from komas.market_plan import MarketPlan
 from komas.model.clock import wall_ms
 from komas.model.kinds import Kind, Venue
 from komas.model.streams import Stream
 from komas.observability.logs import logging_to, logs_of
-from komas.settings import Settings
+from komas.settings import FEED, Settings
 from komas.shutdown import first_signal, leave_at_once
 from komas.signals.demo import publish_demo_signals
 from komas.signals.services import SignalServices, open_signals
@@ -63,6 +64,9 @@ from komas.web.markets import Markets
 from komas.web.past_loader import PastLoader
 from komas.web.services import Services
 from komas.web.stream_limits import StreamLimits
+
+if TYPE_CHECKING:
+    from komas.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -245,6 +249,8 @@ async def _open_shared(
     settings: Settings, hub: SharedHub, work: trio.Nursery, *, open_stream: OpenStream, clock_ms: Callable[[], int]
 ) -> AsyncIterator[_Source]:
     """The feed that many processes share."""
+    from komas.cluster import open_cluster  # noqa: PLC0415 - who has no backplane does not load it
+
     if settings.demo:
         raise SettingError("the demo has an exchange of its own; several processes share `komas simulate` (--upstream)")
     plans = _plans(settings, open_stream, clock_ms)

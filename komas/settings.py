@@ -37,6 +37,10 @@ SECRET_BYTES: Final = 32  # RFC 7518, 3.2: an HS256 key is at least as long as t
 OTHER_CONNECTIONS: Final = 5000
 OTHER_CONNECTIONS_PER_ADDRESS: Final = 424  # 1024 in all, by default
 
+# Roles of one process of many, beside the default.
+FEED: Final = "feed"  # leads, and is not for readers
+EDGE: Final = "edge"  # for readers, and never leads
+
 # What a setting was called before there were several markets; both names are read.
 ALIASES: Final = {
     "upstream": "binance_upstream",
@@ -468,7 +472,7 @@ FIELDS: Final[dict[str, Field]] = {
         _number(0.0, 100.0), "0 to 100", "milliseconds in which what comes from the exchange shares one write to it"
     ),
     "role": Field(
-        _one_of("auto", "edge", "feed"),
+        _one_of("auto", EDGE, FEED),
         "auto, edge or feed",
         "auto: serves, and may be the one that is connected to the exchange; edge: only serves; feed: only feeds",
     ),

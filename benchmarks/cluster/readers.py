@@ -87,7 +87,7 @@ class _Lines:
         """Take some bytes; returns the events that end there."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            field, _, value = line.partition(b": ")
+            field, _, value = line.removesuffix(b"\r").partition(b": ")
             match field:
                 case b"data":
                     self._data = value
@@ -106,7 +106,11 @@ async def server_sent_events(port: int, path: str, last_id: str) -> AsyncGenerat
         stream = await trio.open_tcp_stream("127.0.0.1", port)
     async with stream:
         http, lines = h11.Connection(h11.CLIENT), _Lines(last_id)
-        headers = [("Host", f"127.0.0.1:{port}"), *([("Last-Event-ID", last_id)] if last_id else [])]
+        headers = [
+            ("Host", f"127.0.0.1:{port}"),
+            ("Accept", "text/event-stream"),
+            *([("Last-Event-ID", last_id)] if last_id else []),
+        ]
         request = h11.Request(method="GET", target=path, headers=headers)
         await stream.send_all((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
         while True:

@@ -6,6 +6,8 @@ import os
 from typing import Final
 
 SOURCE: Final = "KOMAS_BENCH_SOURCE"  # the variable that names the feeder's port
+STORE: Final = "KOMAS_BENCH_STORE"  # the variable that names the port of a Redis, where it is that which is followed
+CHANNEL: Final = "trades"  # in there
 STREAM: Final = "/stream?streams=btcusdt@trade"
 
 

@@ -33,16 +33,18 @@ http {{
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   keepalive_requests 100000000;
-  nchan_shared_memory_size 512M;
+  nchan_shared_memory_size {memory};
+  {upstream}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
-    location = /publish {{ nchan_publisher; nchan_channel_id trades; nchan_message_buffer_length 4096; }}
+    location = /publish {{ nchan_publisher; nchan_channel_id trades; nchan_message_buffer_length 4096; {way} }}
     location = /api/ws/sse/trades {{
-      nchan_subscriber eventsource; nchan_channel_id trades; nchan_subscriber_first_message newest;
+      nchan_subscriber eventsource; nchan_channel_id trades; nchan_subscriber_first_message newest; {way}
     }}
   }}
 }}
 """
+UPSTREAM: Final = 'upstream store {{ nchan_redis_server "redis://127.0.0.1:{port}"; }}'
 
 
 def has_fastapi() -> bool:
@@ -56,11 +58,14 @@ def has_nchan() -> bool:
 
 
 @contextmanager
-def uvicorn(core: int | None, source_port: int) -> Iterator[tuple[int, int]]:
+def uvicorn(
+    core: int | None, source_port: int, *, app: str = "fastapi_app", variable: str = SOURCE
+) -> Iterator[tuple[int, int]]:
     """FastAPI under uvicorn, with uvloop and httptools; yields its process and port."""
     port = free_port()
     options = f"--port {port} --no-access-log --log-level warning --loop uvloop --http httptools".split()
-    with _running(core, source_port, port, "uvicorn", "benchmarks.peers.fastapi_app:app", *options) as pid:
+    app = f"benchmarks.peers.{app}:app"
+    with _running(core, source_port, port, "uvicorn", app, *options, variable=variable) as pid:
         yield pid, port
 
 
@@ -74,8 +79,10 @@ def hypercorn(core: int | None, source_port: int) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _running(core: int | None, source_port: int, port: int, module: str, *arguments: str) -> Iterator[int]:
-    environment = {**os.environ, SOURCE: str(source_port)}
+def _running(
+    core: int | None, source_port: int, port: int, module: str, *arguments: str, variable: str = SOURCE
+) -> Iterator[int]:
+    environment = {**os.environ, variable: str(source_port)}
     with TemporaryDirectory(prefix="komas-bench-") as folder, (Path(folder) / "log").open("wb") as log:
         command = [sys.executable, "-m", module, *arguments]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -88,17 +95,21 @@ def _running(core: int | None, source_port: int, port: int, module: str, *argume
 
 
 @contextmanager
-def nginx(core: int | None) -> Iterator[tuple[int, int]]:
-    """Nginx with nchan, one worker; yields the worker's process and the port."""
+def nginx(core: int | None, store_port: int = 0) -> Iterator[tuple[int, int]]:
+    """Nginx with nchan, one worker, messages in a Redis if there is one; yields the worker's process and the port."""
     with TemporaryDirectory(prefix="komas-bench-") as folder, (Path(folder) / "log").open("wb") as log:
         Path(folder).chmod(0o777)  # the worker may be another user
         port, conf = free_port(), Path(folder) / "nginx.conf"
-        conf.write_text(NGINX.format(module=NCHAN, folder=folder, port=port))
+        upstream, way = (UPSTREAM.format(port=store_port), "nchan_redis_pass store;") if store_port else ("", "")
+        memory = "512M"
+        names = {"module": NCHAN, "folder": folder, "port": port, "memory": memory, "upstream": upstream, "way": way}
+        conf.write_text(NGINX.format(**names))
         command = ["nginx", "-c", str(conf), "-e", f"{folder}/error.log"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             _await_port(process, port, Path(folder) / "error.log")
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
+                time.sleep(0.02)  # it listens before it has a worker
             for pid in (process.pid, *map(int, children)):
                 pin(pid, core)
             yield int(children[0]), port

@@ -63,7 +63,8 @@ PART_BYTES: Final = 2**18
 class Mirror:
     """Everything that the log has said, so far as this process has read it.
 
-    ``read`` makes an event of its bytes. ``moved`` is unparked after each entry.
+    ``read`` makes an event of its bytes. ``moved`` is unparked after each entry. Who takes entries flushes the hub
+    afterwards: entries that were read together are written to readers together.
     """
 
     def __init__(self, hub: SharedHub, read: Callable[[bytes], Event]) -> None:
@@ -107,7 +108,6 @@ class Mirror:
         else:
             self._take_records(entry)
         self.cursor = entry.id
-        self._hub.flush()
         self.moved.unpark_all()
 
     def _take_term(self, entry: Entry) -> None:

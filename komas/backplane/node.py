@@ -28,6 +28,7 @@ log = event_logger(__name__)
 
 READ_MOST: Final = 64  # entries at once
 READ_S: Final = 1.0
+TOGETHER_BYTES: Final = 2**16  # of entries whose events are written to readers in one go, where reading falls behind
 AGAIN_S: Final = (0.05, 1.0)
 AWAY_S: Final = 2.0  # without a word of the leader, after which readers are told
 FRESH_S: Final = 3.0  # beyond that, no balancer should send anybody here
@@ -232,12 +233,17 @@ class Node:
                 continue
             wait_s = AGAIN_S[0]
             self._why_silent = "no process leads" if self.mirror.is_leaderless else "the leader says nothing"
+            size = 0
             for entry in entries:
                 self.mirror.take(entry)
                 read = entry.previous if entry.id.sequence == 0 else entry.id  # a term may begin behind a lost tail
                 if self._leader is not None and read is not None:
                     self._leader.writer.passed(read)
-                await trio.lowlevel.checkpoint()
+                size += len(entry.header) + len(entry.data)
+                if size >= TOGETHER_BYTES or entry is entries[-1]:
+                    self._hub.flush()
+                    await trio.lowlevel.checkpoint()
+                    size = 0
             if len(entries) < READ_MOST:
                 self._caught_up.set()
 

@@ -53,10 +53,13 @@ AGAIN_S: Final = (0.05, 1.0)  # from the first to the longest wait until the sto
 class _Run:
     """Events of one stream that were published one after another."""
 
-    __slots__ = ("backfilled", "epoch", "lengths", "publication", "received_ms", "sequences", "stream")
+    __slots__ = ("backfilled", "epoch", "key", "lengths", "publication", "received_ms", "sequences", "stream")
 
-    def __init__(self, stream: Stream, epoch: str, received_ms: int, publication: int, *, backfilled: bool) -> None:
+    def __init__(
+        self, stream: Stream, key: str, epoch: str, received_ms: int, publication: int, *, backfilled: bool
+    ) -> None:
         self.stream = stream
+        self.key = key
         self.epoch = epoch
         self.received_ms = received_ms
         self.publication = publication
@@ -67,7 +70,7 @@ class _Run:
     def record(self) -> Events:
         """What it is in an entry."""
         return Events(
-            key_of(self.stream),
+            self.key,
             self.epoch,
             tuple(self.sequences),
             tuple(self.lengths),
@@ -115,6 +118,7 @@ class Writer:
         self._items: list[_Run | Record] = []
         self._data: list[bytes] = []
         self._size = self._events = 0
+        self._keys: dict[Stream, str] = {}  # as they are written
         self._drafts: deque[_Draft] = deque()  # to be appended
         self._sent: deque[_Draft] = deque()  # appended, and not read by the own mirror yet
         self._ring_bytes = 0
@@ -161,7 +165,9 @@ class Writer:
             and last.backfilled is backfilled
         ):
             return last
-        run = _Run(stream, epoch, received_ms, self.publication + 1, backfilled=backfilled)
+        if (key := self._keys.get(stream)) is None:
+            key = self._keys[stream] = key_of(stream)
+        run = _Run(stream, key, epoch, received_ms, self.publication + 1, backfilled=backfilled)
         self._items.append(run)
         return run
 
@@ -222,6 +228,8 @@ class Writer:
         """Add records, which go soon."""
         for record in records:
             self.known.note(record, read_key)
+            if isinstance(record, Closed):
+                self._keys.pop(read_key(record.stream), None)
         self._items += records
         self._wake.unpark()
 
@@ -299,7 +307,8 @@ class Writer:
                 if not self._items:
                     await self._wake.park()
                     continue
-                await trio.sleep_until(began_at + self._window_s)
+                if began_at + self._window_s > trio.current_time():
+                    await trio.sleep_until(began_at + self._window_s)
                 self._seal()
             draft = self._drafts[0]
             began_at = trio.current_time()
