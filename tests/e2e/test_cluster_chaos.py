@@ -16,7 +16,7 @@ from benchmarks.cluster.servers import World, store_command
 FAULTS = 16
 WITHIN_S = 600.0  # a slow machine takes half a minute to start a node
 # What is trimmed away before it is read is declared missing, and rightly so. A store that lost some of what it was told
-# is the benchmark's: tests/backplane have it without chance, and what is declared then depends on who had read how much.
+# is the benchmark's: tests/backplane have it without chance, and what is declared then depends on who had read what.
 LOSSES = frozenset({"log trimmed", "store flushed", "store set back", "tail lost"})
 
 
