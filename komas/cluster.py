@@ -169,7 +169,6 @@ async def open_cluster(
             encode=server_sent_event,
             read=read_event,
             subscribers=lambda: hub.subscribers,
-            clock_ms=clock_ms,
         )
         commands = Commands(store, node.mirror, options.name, venues)
         markets = [

@@ -40,6 +40,7 @@ from komas.backplane.wire import (
     key_of,
     read_key,
     read_wish,
+    write_names,
 )
 from komas.backplane.writer import WINDOW_S, Writer
 from komas.errors import VenueError
@@ -328,7 +329,7 @@ class Leader:
         tracker = self._market_of(kind).symbol_tracker
         self.writer.tell(Followed(kind, wish.on))
         streams = (tracker.follow if wish.on else tracker.unfollow)(kind)
-        await self._answer(wish.question, msgspec.msgpack.encode([key_of(stream) for stream in streams]))
+        await self._answer(wish.question, write_names(map(key_of, streams)))
 
     async def _rotate(self, wish: Rotate) -> None:
         await self._answer(wish.question, msgspec.msgpack.encode(self._markets[wish.venue].feed.rotate()))

@@ -82,7 +82,6 @@ class Node:
         encode: Callable[[Envelope], bytes],
         read: Callable[[bytes], Event],
         subscribers: Callable[[], int],
-        clock_ms: Callable[[], int],
     ) -> None:
         self.store = store
         self.options = options
@@ -92,7 +91,6 @@ class Node:
         self._encode = encode
         self._teller = WantedTeller(store, options.name, hub.interest, venues)
         self._subscribers = subscribers
-        self._clock_ms = clock_ms
         self._leader: Leader | None = None
         self._answers: dict[str, Callable[[bytes], bytes | None]] = {}
         self._inquiries, self._to_answer = trio.open_memory_channel[Inquiry](INQUIRIES)
@@ -267,7 +265,6 @@ class Node:
                 self._subscribers(),
                 str(self.mirror.cursor or ""),
                 round(max(0.0, trio.current_time() - self.mirror.heard_at), 3),
-                self._clock_ms(),
                 self.mirror.knows_more,
                 self.options.standby,
                 self.is_prepared,

@@ -28,7 +28,6 @@ class NodeRow(msgspec.Struct, frozen=True):
     subscribers: int
     cursor: str
     age_s: float
-    told_at_ms: int
     knows_more: bool = False
     standby: str = ""
     is_prepared: bool = False

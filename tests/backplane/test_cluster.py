@@ -130,7 +130,7 @@ async def test_nobody_leads_who_writes_what_another_cannot_read(autojump_clock: 
     async with trio.open_nursery() as nursery:
         world = World(nursery)
         backplane = world.store.connect()
-        old = NodeRow("old", "edge", "0.0.9", (VERSION - 1,), False, 0, "", 0.0, 0)
+        old = NodeRow("old", "edge", "0.0.9", (VERSION - 1,), False, 0, "", 0.0)
         await backplane.keep(NODES, "old", write_node(old), 12.0)
         node = await world.start()
         await trio.sleep(8)

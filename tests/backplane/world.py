@@ -312,7 +312,6 @@ class Living:
             encode=server_sent_event,
             read=read_event,
             subscribers=lambda: self.hub.subscribers,
-            clock_ms=lambda: 1_770_000_000_000,
         )
         self.commands = Commands(backplane, self.node.mirror, self.name, [Venue.BINANCE])
 
