@@ -86,6 +86,8 @@ class Known:
                 (self.followed.add if record.on else self.followed.discard)(Kind(record.kind))
             case Asked():
                 self.asked = record.on
+                if not record.on:
+                    self.acknowledged.clear()
             case Heard():
                 self.heard = record.place
             case State():

@@ -133,22 +133,42 @@ class _Feed:
             self._commands.connect()
 
     async def connected(self) -> None:
-        """Wait for the connections."""
-        while not (self._node.mirror.is_heard and self._report.status.state is FeedState.CONNECTED):
-            if (failure := self._report.final_failure) is not None and self._node.mirror.known.asked:
+        """Wait for the connections; raises ``VenueError`` once they are let go, or given up."""
+
+        def is_so() -> bool:
+            failure = self._report.final_failure
+            if failure is not None and self._node.mirror.known.asked:
                 raise failure.error()
-            await self._node.mirror.moved.park()
+            return self._node.mirror.is_heard and self._report.status.state is FeedState.CONNECTED
+
+        await self._wait(is_so)
 
     async def acknowledged(self, streams: Iterable[Stream]) -> None:
-        """Wait until the exchange has acknowledged streams; raises ``VenueError`` when it refuses one."""
+        """Wait until the exchange has acknowledged streams; raises ``VenueError`` when it refuses one, or is let go."""
         waiting, mirror = list(streams), self._node.mirror
         for stream in waiting:
             mirror.refused.pop(stream, None)
-        while not all(stream in mirror.known.acknowledged for stream in waiting):
-            await mirror.moved.park()
+
+        def is_so() -> bool:
             for stream in waiting:
                 if (refusal := mirror.refused.get(stream)) is not None:
                     raise VenueError(f"the exchange refused {stream}: {refusal}", cause=Cause.REFUSED)
+            return all(stream in mirror.known.acknowledged for stream in waiting)
+
+        await self._wait(is_so)
+
+    async def _wait(self, is_so: Callable[[], bool]) -> None:
+        """Wait until something is so; the connections are asked for until the leader has heard it, and then no more."""
+        was_heard = False
+        while not is_so():
+            if self._node.mirror.known.asked:
+                was_heard = True
+            elif was_heard:
+                raise VenueError("the connection was let go", cause=Cause.CLOSED)
+            else:
+                self.connect()
+            with trio.move_on_after(ASKED_EVERY_S):
+                await self._node.mirror.moved.park()
 
     def statistics(self) -> FeedStatistics:
         """The leader's counts."""
