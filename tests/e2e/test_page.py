@@ -714,7 +714,7 @@ def test_the_end_of_history_is_said_beside_the_candles(chromium: Browser, server
               const scale = chart.chart.timeScale();
               chart.isAtStart = true;
               scale.setVisibleLogicalRange({ from: -40, to: 60 });
-              await new Promise(requestAnimationFrame);
+              for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
               chart.paint();
               return scale.logicalToCoordinate(0);
             }"""
@@ -726,7 +726,7 @@ def test_the_end_of_history_is_said_beside_the_candles(chromium: Browser, server
             """async () => {
               const chart = document.querySelector("k-chart");
               chart.chart.timeScale().setVisibleLogicalRange({ from: -2, to: 90 });
-              await new Promise(requestAnimationFrame);
+              for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
               chart.paint();
             }"""
         )
