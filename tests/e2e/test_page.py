@@ -720,6 +720,7 @@ def test_the_end_of_history_is_said_beside_the_candles(chromium: Browser, server
             }"""
         )
         expect(note).to_have_text("No older candles Try again")
+        expect(note).to_be_visible()
         right = note.evaluate("(node) => node.offsetLeft + node.offsetWidth")
         assert 0 < right <= room
         page.evaluate(
