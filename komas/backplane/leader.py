@@ -31,7 +31,6 @@ from komas.backplane.wire import (
     Inquire,
     Inquiry,
     Left,
-    Malformed,
     Pin,
     Report,
     Rotate,
@@ -48,7 +47,7 @@ from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
 from komas.model.codec import Envelope
 from komas.model.kinds import Kind, Venue
-from komas.model.market import Event, Health
+from komas.model.market import Health
 from komas.model.streams import Stream
 from komas.venues.core.ports import Interest, MarketSink
 
@@ -298,7 +297,7 @@ class Leader:
             for place, value in wishes:  # noqa: B007 - the last one's is told below
                 try:
                     await self._hear(read_wish(value), work)
-                except (Malformed, ValueError) as error:
+                except ValueError as error:  # of a release that has other kinds, or says other things
                     log.warning("a wish cannot be heard", extra={"reason": str(error)})
             if wishes:
                 self.writer.tell(Heard(place))
@@ -318,14 +317,13 @@ class Leader:
             case Inquire():
                 self.writer.tell(Inquiry(wish.question, wish.topic, wish.body))
             case Follow():
-                work.start_soon(self._follow, wish, name="follow")
+                work.start_soon(self._follow, wish, Kind(wish.kind), name="follow")
             case Rotate():
                 work.start_soon(self._rotate, wish, name="rotate")
             case Book():
-                work.start_soon(self._show_book, wish, name="order book")
+                work.start_soon(self._show_book, wish, read_key(wish.stream), name="order book")
 
-    async def _follow(self, wish: Follow) -> None:
-        kind = Kind(wish.kind)
+    async def _follow(self, wish: Follow, kind: Kind) -> None:
         tracker = self._market_of(kind).symbol_tracker
         self.writer.tell(Followed(kind, wish.on))
         streams = (tracker.follow if wish.on else tracker.unfollow)(kind)
@@ -334,19 +332,14 @@ class Leader:
     async def _rotate(self, wish: Rotate) -> None:
         await self._answer(wish.question, msgspec.msgpack.encode(self._markets[wish.venue].feed.rotate()))
 
-    async def _show_book(self, wish: Book) -> None:
-        stream = read_key(wish.stream)
+    async def _show_book(self, wish: Book, stream: Stream) -> None:
         with trio.move_on_after(wish.wait_s):
             try:
                 await self._markets[stream.venue].feed.acknowledged([stream])
             except VenueError:
                 return  # the node hears of it
             book = await self._markets[stream.venue].order_books.known(stream, wish.levels)
-            await self._answer(wish.question, self._encode_event(book))
-
-    @staticmethod
-    def _encode_event(event: Event) -> bytes:
-        return msgspec.json.encode(event)
+            await self._answer(wish.question, msgspec.json.encode(book))
 
     async def _answer(self, question: str, value: bytes) -> None:
         try:

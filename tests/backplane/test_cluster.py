@@ -10,7 +10,7 @@ import trio.testing
 
 from komas.backplane.nodes import NODES, NodeRow, write_node
 from komas.backplane.ports import VERSION, Entry, EntryId
-from komas.backplane.wire import Closed, Events, Followed, header_of
+from komas.backplane.wire import Book, Closed, Events, Follow, Followed, Wish, header_of, write_wish
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.kinds import Kind
 from komas.model.market import FeedState, FeedStatus
@@ -141,6 +141,22 @@ async def test_nobody_leads_who_writes_what_another_cannot_read(autojump_clock: 
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [Follow("newer", "a question", "dreams", on=True), Book("newer", "a question", "binance/btcusdt@dreams", 5, 1.0)],
+)
+async def test_a_wish_that_cannot_be_heard_stops_nobody(wish: Wish, autojump_clock: trio.testing.MockClock) -> None:
+    """A newer release asks for kinds that the leader does not have."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        node = await world.start()
+        await world.ready()
+        await world.store.connect().wish(write_wish(wish))
+        await trio.sleep(2)
+        assert await node.commands.follow(Kind.TICKER)
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_entry_that_cannot_be_read_stops_nobody(autojump_clock: trio.testing.MockClock) -> None:
     """A newer release writes of kinds that this one does not have, and what is no entry at all is counted, too."""
     async with trio.open_nursery() as nursery:
@@ -190,11 +206,14 @@ FAULTS = ("kill", "kill leader", "resign", "cut", "cut leader", "cut all", "free
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_no_trade_is_lost_or_doubled_whoever_dies(seed: int, autojump_clock: trio.testing.MockClock) -> None:
-    """Readers move from node to node all the while; only a store that forgot everything may cost a gap."""
+@pytest.mark.parametrize("is_hot", [False, True])
+async def test_no_trade_is_lost_or_doubled_whoever_dies(
+    seed: int, autojump_clock: trio.testing.MockClock, *, is_hot: bool
+) -> None:
+    """Readers move from node to node all the while, whatever the store forgets, and whether or not nodes stand by."""
     chance = random.Random(seed)
     async with trio.open_nursery() as nursery:
-        world = World(nursery)
+        world = World(nursery, is_hot=is_hot)
         for _ in range(3):
             await world.start()
         await world.ready()

@@ -17,8 +17,7 @@ from komas.backplane.wire import Facts, Opened, header_of, key_of, read_header
 from komas.hub.shared_hub import SharedHub
 from komas.model.market import FeedState
 from komas.web.encoding import read_event, server_sent_event
-from tests.backplane.test_cluster import FAULTS, strike
-from tests.backplane.world import BTC, ETH, FakeRest, Living, Reader, World, trades_by
+from tests.backplane.world import BTC, FakeRest, Living, Reader, World, trades_by
 
 
 async def other_than(leader: Living, world: World) -> Living:
@@ -65,35 +64,6 @@ async def test_without_rest_a_hot_takeover_has_no_gap(
         assert not world.rest.asked
     else:
         assert len(reader.gaps) == 1
-
-
-@pytest.mark.parametrize("seed", range(8))
-async def test_no_trade_is_lost_or_doubled_where_nodes_stand_by(
-    seed: int, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Whoever dies and whatever the store forgets."""
-    chance = random.Random(seed)
-    async with trio.open_nursery() as nursery:
-        world = World(nursery, is_hot=True)
-        for _ in range(3):
-            await world.start()
-        await world.ready()
-        readers = [Reader(world, stream, random.Random(seed * 100 + n)) for n, stream in enumerate([BTC, ETH] * 3)]
-        for reader in readers:
-            nursery.start_soon(reader.run)
-        await trio.sleep(5)
-        for _ in range(8):
-            await strike(world, chance.choice(FAULTS), chance)
-            await trio.sleep(chance.uniform(0.5, 8.0))
-        await world.ready()
-        await trio.sleep(15)
-        head = trades_by(trio.current_time())
-        nursery.cancel_scope.cancel()
-    for reader in readers:
-        reader.check()
-        assert reader.numbers[-1] > head - 20 * 5
-        assert not reader.gaps
-        assert reader.moves > 10
 
 
 async def test_a_node_that_stands_by_has_the_leaders_streams_and_no_others(
