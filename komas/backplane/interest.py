@@ -15,6 +15,7 @@ from komas.event_log import event_logger
 from komas.hub.interest import Interest
 from komas.model.kinds import Venue
 from komas.model.streams import Stream
+from komas.venues.core.complaints import Complaints
 
 log = event_logger(__name__)
 
@@ -49,6 +50,7 @@ class ClusterInterest(Interest):
         self._gone_at: dict[str, float] = {}  # nodes that were not there at the last look, and since when
         self._followed: dict[Stream, str] = {}  # the epochs of streams that another process has open
         self._tell: Callable[[Record], None] = lambda _record: None
+        self._complaints = Complaints(log)
 
     def follow(self, epochs: Mapping[Stream, str]) -> None:
         """Want the streams that another process has open, and no others."""
@@ -106,11 +108,12 @@ class ClusterInterest(Interest):
         """A node wants streams, and others no more."""
         self._numbers[want.node] = want.number
         held = self.held(want.node)
-        for stream in map(read_key, want.added):
+        for stream in self._read(want.node, want.added):
             if stream in held:
                 self.leave([stream], want.node)  # it was refused, say, and is wanted anew
             self.join([stream], want.node)
-        self.leave([stream for stream in map(read_key, want.removed) if stream in self.held(want.node)], want.node)
+        removed = self._read(want.node, want.removed)
+        self.leave([stream for stream in removed if stream in self.held(want.node)], want.node)
 
     def take_all(self, kept: dict[str, bytes]) -> None:
         """What every node wants; a node that is not there for a while wants nothing any more.
@@ -121,17 +124,26 @@ class ClusterInterest(Interest):
         for node, value in kept.items():
             try:
                 wanted = _wanted.decode(value)
-                streams = [read_key(key) for key in wanted.streams]
-            except (msgspec.MsgspecError, Malformed) as error:
-                log.warning("what a node wants cannot be read", extra={"node": node, "reason": str(error)})
+            except msgspec.MsgspecError as error:
+                self._complaints.warning("what a node wants cannot be read", node=node, reason=str(error))
                 continue
             if wanted.number < self._numbers.get(node, -1):
                 continue
-            held = self.held(node)
+            held, streams = self.held(node), self._read(node, wanted.streams)
             more = [stream for stream in streams if stream not in held]
             less = set(held).difference(streams)
             self.join(more, node)
             self.leave(less, node)
+
+    def _read(self, node: str, keys: Iterable[str]) -> list[Stream]:
+        """The streams of these keys; a newer release may want some that this one does not have, beside others."""
+        streams: list[Stream] = []
+        for key in keys:
+            try:
+                streams.append(read_key(key))
+            except Malformed as error:
+                self._complaints.warning("what a node wants cannot be read", node=node, reason=str(error))
+        return streams
 
     def _forget_gone(self, gone: Sequence[str]) -> None:
         now = trio.current_time()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
+from komas.backplane.interest import ClusterInterest
 from komas.backplane.nodes import NODES, NodeRow, write_node
 from komas.backplane.ports import VERSION, Entry, EntryId
-from komas.backplane.wire import Book, Closed, Events, Follow, Followed, Wish, header_of, write_wish
+from komas.backplane.wire import Book, Closed, Events, Follow, Followed, Want, Wish, header_of, key_of, write_wish
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.kinds import Kind
 from komas.model.market import FeedState, FeedStatus
@@ -155,6 +157,17 @@ async def test_a_wish_that_cannot_be_heard_stops_nobody(wish: Wish, autojump_clo
         await trio.sleep(2)
         assert await node.commands.follow(Kind.TICKER)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_wanted_beside_what_this_release_does_not_have(autojump_clock: trio.testing.MockClock) -> None:
+    """A newer node's other streams are open, at once and for as long as it says so."""
+    dreams = "binance/btcusdt@dreams"
+    interest = ClusterInterest()
+    interest.take(Want("newer", 1, (dreams, key_of(BTC)), (dreams,)))
+    assert set(interest.held("newer")) == {BTC}
+    kept = msgspec.msgpack.encode((2, [dreams, key_of(BTC), key_of(ETH)]))
+    interest.take_all({"newer": kept, "strange": b"nonsense"})
+    assert set(interest.held("newer")) == {BTC, ETH}
 
 
 async def test_an_entry_that_cannot_be_read_stops_nobody(autojump_clock: trio.testing.MockClock) -> None:
