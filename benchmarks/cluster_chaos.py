@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from benchmarks.cluster.faults import LOSING, OF_NODES, Faults
+from benchmarks.cluster.faults import LOSING, OF_NODES, TRIMMED, Faults
 from benchmarks.cluster.ledger import Ledger
 from benchmarks.cluster.readers import (
     EventReader,
@@ -96,6 +96,8 @@ class Run:
             for reader in self.readers:
                 nursery.start_soon(reader.run)
             await trio.sleep(BEGIN_S)
+            if await self._world.leader() is None:
+                raise RuntimeError("nobody leads, or it is not known who does")
             for number in range(faults):
                 name = self.dice.choice(names)
                 others = [other for other in names if other in OF_NODES and name not in OF_NODES]
@@ -112,6 +114,7 @@ class Run:
         at = trio.current_time()
         leader = await self._world.leader()
         seen = len(self.ledger.findings)
+        self.ledger.excuses_gaps |= TRIMMED in (name, another)
         said = await self._faults.strike(name, another)
         name = _named(name, said, leader) if another is None else f"{name} and {another}"
         self.struck += 1
@@ -214,6 +217,7 @@ class Run:
                 "changed": float(counts.changed),
                 "declared missing": float(sum(counts.declared.values())),
                 "needless gaps": float(sum(counts.needless.values())),
+                "of a trimmed log": float(counts.excused),
                 "readers behind": float(self.behind),
                 "pasts that differ": float(self.unlike),
                 "never ready": float(self.stuck),

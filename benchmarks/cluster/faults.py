@@ -13,6 +13,7 @@ from benchmarks.cluster.network import Way
 from benchmarks.cluster.servers import PREFIX, Server, World, wait_until
 
 LOSING: Final = ("store killed", "store flushed", "store set back", "tail lost")  # what only nodes know afterwards
+TRIMMED: Final = "log trimmed"
 DOWN_S: Final = (0.0, 0.6)  # between an end and the next start
 OF_NODES: Final = (
     "node killed",
@@ -49,7 +50,7 @@ class Faults:
             "one way": lambda: self._hold(self._any(), self._dice.choice(list(Way))),
             "leader one way": lambda: self._with_leader(lambda node: self._hold(node, self._dice.choice(list(Way)))),
             "connections reset": self._reset,
-            "log trimmed": self._trim,
+            TRIMMED: self._trim,
         }
 
     async def strike(self, name: str, another: str | None = None) -> str:

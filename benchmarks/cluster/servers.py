@@ -211,7 +211,7 @@ class World:
     async def leader(self) -> Server | None:
         """The node that holds the lease."""
         held = await self.primary.ask("GET", PREFIX + "lease")
-        name = held.rpartition(":")[2].rpartition("-")[0]
+        name = held.partition(":")[2].partition(":")[0].rpartition("-")[0]  # term, name and life, a mark of the process
         return next((node for node in self.nodes if node.name == name), None)
 
     async def ready(self, count: int, within_s: float = START_S) -> bool:

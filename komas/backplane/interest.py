@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -162,22 +163,28 @@ class WantedTeller:
         self._interest = interest
         self._changes = [interest.changes(venue) for venue in venues]
         self._number = 0
+        self._keep_at = -math.inf
+        self._pause = trio.CancelScope()
+
+    def tell_again(self) -> None:
+        """Tell all of it once more, soon: the store may have forgotten it."""
+        self._keep_at = -math.inf
+        self._pause.deadline = self._keep_at
 
     async def run(self) -> None:
         """Tell each change at once, and all of it again and again: until cancelled."""
-        keep_at = trio.current_time()
         while True:
             try:
-                if trio.current_time() >= keep_at:
+                if trio.current_time() >= self._keep_at:
+                    self._keep_at = trio.current_time() + AGAIN_EVERY_S
                     await self._keep()
-                    keep_at = trio.current_time() + AGAIN_EVERY_S
                 seen = self._interest.version
                 if not await self._tell():
-                    with trio.move_on_at(keep_at):
+                    with trio.move_on_at(self._keep_at) as self._pause:
                         await self._interest.changed(seen)
             except BackplaneError as error:
                 log.warning("what is wanted here cannot be told", extra={"reason": str(error)})
-                keep_at = trio.current_time()
+                self._keep_at = -math.inf
                 await trio.sleep(1.0)
 
     async def _tell(self) -> bool:

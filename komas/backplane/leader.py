@@ -53,7 +53,10 @@ from komas.venues.core.ports import Interest, MarketSink
 
 log = event_logger(__name__)
 
-PUBLICATIONS: Final = 2**20  # a term begins so many higher: who read events that got lost is not taken for ahead
+# Publications of a term begin at a number of its own, so many for each millisecond of its time: who has read events
+# that were lost with all who knew them has a place that no other event was given, or will be.
+PUBLICATIONS: Final = 2**10
+BEGAN_MS: Final = 1_700_000_000_000  # before the first term of all
 HEARTBEAT_S: Final = 1.0
 FACTS_S: Final = 60.0
 ORPHANS_S: Final = 15.0  # until every node has said anew what it wants
@@ -131,7 +134,7 @@ class Leader:
             options.encode,
             window_s=options.window_s,
             known=known,
-            publication=hub.publication // PUBLICATIONS * PUBLICATIONS + PUBLICATIONS,
+            publication=hub.publication,
         )
         self._prepared = prepared
         self._interest = ClusterInterest() if prepared is None else prepared.interest
@@ -151,9 +154,11 @@ class Leader:
 
     async def run(self, acquired: Acquired) -> None:
         """Lead until somebody else does, until ``resign()``, or until more waits than is worth keeping."""
-        if not await self._begin(acquired):
+        if not await self._has_read_up_to(acquired.term):
             return
         self.writer.known = self._mirror.known.copy()  # what was on its way when the lease was got is there
+        self.writer.publication = max(self._hub.publication, (acquired.term - BEGAN_MS) * PUBLICATIONS)
+        self._begin(acquired)
         async with trio.open_nursery() as lead:
             lead.start_soon(self._resign_with, lead.cancel_scope)
             async with self._opened() as markets, trio.open_nursery() as work:
@@ -194,19 +199,20 @@ class Leader:
         work.start_soon(self._look_after_nodes, name="nodes' interest")
         work.start_soon(self._report, name="reports")
 
-    async def _begin(self, acquired: Acquired) -> bool:
-        """Wait until everything before this term is known here, and say what is so; ``False`` if it takes too long."""
-        self._term = acquired.term
+    async def _has_read_up_to(self, term: int) -> bool:
+        """Wait until everything before a term is known here; ``False`` if it takes too long."""
+        self._term, begin = term, EntryId(term, 0)
         with trio.move_on_after(self._options.lease_s):
-            while self._mirror.cursor is None or self._mirror.cursor < EntryId(acquired.term, 0):
+            while self._mirror.cursor is None or self._mirror.cursor < begin:
                 await self._mirror.moved.park()
-        if self._mirror.cursor is None or self._mirror.cursor < EntryId(acquired.term, 0):
-            return False
+        return self._mirror.cursor is not None and self._mirror.cursor >= begin
+
+    def _begin(self, acquired: Acquired) -> None:
+        """Write in a term from now on; first what the log has lost."""
         has_all = self.writer.begin(acquired.term, acquired.previous)
         if not has_all or self._mirror.knows_more or self._mirror.is_log_unfinished:
             self._write_again()
         self._facts_at = trio.current_time()
-        return True
 
     def _write_again(self) -> None:
         """The log lost some of its entries: all that is known here is written once more."""
@@ -228,8 +234,11 @@ class Leader:
             except* Fenced as fenced:
                 log.warning("the log is not where it was left", extra={"reason": str(fenced.exceptions[0])})
             again = await self._acquire_again()
-            if again is None or not await self._begin(again):
+            if again is None or not await self._has_read_up_to(again.term):
                 return
+            if self._hub.publication > self.writer.publication:
+                return  # somebody led meanwhile: what waits here has places before what came since
+            self._begin(again)
             log.info("leads again", extra={"term": again.term})
 
     async def _keep_lease(self, scope: trio.CancelScope) -> None:

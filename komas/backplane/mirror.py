@@ -83,6 +83,7 @@ class Mirror:
         self.is_leaderless = True
         self.openings = 0  # changes of which streams are open
         self.known = Known()
+        self.term_began: Callable[[], None] = lambda: None
         self.inquired: Callable[[Inquiry], None] = lambda _inquiry: None
         self.refused: dict[Stream, VenueError] = {}
         self.conditions: dict[Stream, Condition] = {}
@@ -120,6 +121,7 @@ class Mirror:
         elif self.cursor is None and entry.previous is None:
             self.is_complete = True  # there was nothing before
         self.leader, self.is_leaderless = entry.node, False
+        self.term_began()
 
     def _take_records(self, entry: Entry) -> None:
         if not entry.is_whole and self.cursor is not None and not _follows(entry.id, self.cursor):

@@ -95,6 +95,7 @@ class Node:
         self._answers: dict[str, Callable[[bytes], bytes | None]] = {}
         self._inquiries, self._to_answer = trio.open_memory_channel[Inquiry](INQUIRIES)
         self.mirror.inquired = self._note_inquiry
+        self.mirror.term_began = self._teller.tell_again
         self._standby: Standby | None = None
         self._resigned = trio.Event()
         self._caught_up = trio.Event()

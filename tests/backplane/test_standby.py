@@ -41,7 +41,7 @@ async def test_without_rest_a_hot_takeover_has_no_gap(
         await world.start()
         edge = await world.start(role="edge")
         await world.ready()
-        reader = Reader(world, BTC, random.Random(1))
+        reader = Reader(world, [BTC], random.Random(1))
         nursery.start_soon(reader.stay_at, edge)
         await trio.sleep(20)
         world.rest.answers = False
@@ -57,7 +57,7 @@ async def test_without_rest_a_hot_takeover_has_no_gap(
         head = trades_by(trio.current_time())
         nursery.cancel_scope.cancel()
     assert took_s < (3.5 if fault == "kill" else 0.3)
-    assert reader.numbers[-1] > head - 20
+    assert reader.numbers[BTC][-1] > head - 20
     if standby == "hot":
         reader.check()
         assert not reader.gaps
@@ -129,7 +129,7 @@ async def test_a_leader_that_was_fenced_stands_by_again(autojump_clock: trio.tes
         second = await world.start()
         edge = await world.start(role="edge")
         await world.ready()
-        reader = Reader(world, BTC, random.Random(1))
+        reader = Reader(world, [BTC], random.Random(1))
         nursery.start_soon(reader.stay_at, edge)
         await trio.sleep(5)
         world.rest.answers = False

@@ -5,6 +5,7 @@ Everything between the markets and the readers is real; the store is the one in 
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ from komas.venues.core.ports import FeedSink, Interest, MarketSink
 from komas.venues.core.standby_gate import StandbyGate
 from komas.venues.core.statistics import FeedStatistics, OrderBookStatistics
 from komas.web.encoding import read_event, server_sent_event
+from komas.web.multiplex import MultiplexedShow
 from tests.venues.holders import Holding, HoldingConnection
 
 BTC = Stream(Kind.TRADE, "BTCUSDT")
@@ -248,8 +250,8 @@ class World:
         self.nodes: dict[str, Living] = {}
         self._count = 0
 
-    async def start(self, *, role: str = "auto", lease_s: float = 3.0) -> Living:
-        """One more node."""
+    async def start(self, *, role: str = "auto", lease_s: float = 3.0, delay_s: float = 0.0) -> Living:
+        """One more node, whose calls of the store take ``delay_s``."""
         self._count += 1
         options = NodeOptions(
             name=f"n{self._count}",
@@ -261,7 +263,7 @@ class World:
             leads=role != "edge",
             stands_by=self.is_hot,
         )
-        living = Living(self.store.connect(), options, self.rest)
+        living = Living(self.store.connect(delay_s=delay_s), options, self.rest)
         self.nodes[living.name] = living
         self._nursery.start_soon(living.run)
         await trio.lowlevel.checkpoint()
@@ -290,7 +292,7 @@ class World:
         """As with kill -9: nothing is said."""
         living.scope.cancel("killed")
         living.backplane.cut()
-        del self.nodes[living.name]
+        self.nodes.pop(living.name, None)
 
 
 class Living:
@@ -335,13 +337,14 @@ class Living:
 
 
 class Reader:
-    """Reads trades of one stream from whichever node lives, and comes back with its position."""
+    """Reads trades of one stream, or of several at once, from whichever node lives, and comes back with its place."""
 
-    def __init__(self, world: World, stream: Stream, chance: random.Random) -> None:
+    def __init__(self, world: World, streams: Sequence[Stream], chance: random.Random) -> None:
         self._world = world
-        self._stream = stream
+        self._streams = streams
         self._chance = chance
-        self.numbers: list[int] = []
+        self.numbers: dict[Stream, list[int]] = {stream: [] for stream in streams}
+        self.publications: list[int] = []
         self.gaps: list[Gap] = []
         self.moves = 0
         self.turned_away = 0
@@ -364,28 +367,47 @@ class Reader:
         await self._read(living)
 
     async def _read(self, living: Living) -> None:
-        if self._at is not None and not await living.node.passed(self._at, self._stream):
+        is_single = len(self._streams) == 1
+        place = self._at, self._streams[0] if is_single else None
+        if (not is_single or self._at is not None) and not await living.node.passed(*place):
             self.turned_away += 1
             await trio.sleep(0.1)
             return
-        with living.hub.subscribe([self._stream], since=self._at) as subscription:
-            self._take(subscription.initial)
+        if is_single:
+            opened = living.hub.subscribe(self._streams, since=self._at)
+        else:
+            opened = living.hub.multiplex(self._streams, MultiplexedShow(epoch=""), since=self._at)
+        with opened as subscription:
+            self._take(subscription.initial, living.hub.epoch)
             while living.name in self._world.nodes:
                 with trio.move_on_after(0.5):
-                    self._take((await subscription.receive()).items)
+                    self._take((await subscription.receive()).items, living.hub.epoch)
 
-    def _take(self, items: Sequence[object]) -> None:
+    def _take(self, items: Sequence[object], life: str) -> None:
         for item in items:
             if isinstance(item, Envelope):
                 assert item.sequence is not None
                 assert isinstance(item.event, Trade)
                 assert item.event.trade_id == item.sequence
-                self.numbers.append(item.sequence)
-                self._at = StreamPosition(item.epoch, item.sequence)
+                self.numbers[item.stream].append(item.sequence)
+                self.publications.append(item.publication)
+                is_single = len(self._streams) == 1
+                self._at = StreamPosition(*((item.epoch, item.sequence) if is_single else (life, item.publication)))
             elif isinstance(item, NoticeEnvelope) and isinstance(item.notice, Gap) and not item.notice.filled:
                 self.gaps.append(item.notice)
 
     def check(self) -> None:
-        """Each trade once, in order, none left out."""
-        for before, after in zip(self.numbers, self.numbers[1:], strict=False):
-            assert after == before + 1, f"{before} -> {after}; gaps: {self.gaps}"
+        """Each trade of each stream once, in order, none left out."""
+        for numbers in self.numbers.values():
+            in_order(numbers, self.gaps)
+
+    def check_end(self, head: int) -> None:
+        """None is far behind."""
+        for numbers in self.numbers.values():
+            assert numbers[-1] > head - 20 * 5
+
+
+def in_order(numbers: Sequence[int], gaps: Sequence[Gap]) -> None:
+    """Each number once, none left out."""
+    for before, after in itertools.pairwise(numbers):
+        assert after == before + 1, f"{before} -> {after}; gaps: {gaps}"
