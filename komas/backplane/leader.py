@@ -6,7 +6,7 @@ store is there again, it takes a new term, unless somebody else has. What it los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, Protocol
 
@@ -16,8 +16,8 @@ import trio
 from komas.backplane import report
 from komas.backplane.interest import WANT, ClusterInterest
 from komas.backplane.mirror import Mirror
-from komas.backplane.nodes import NODES
-from komas.backplane.ports import Acquired, Backplane, BackplaneError, EntryId, Fenced, Held
+from komas.backplane.nodes import NodeRow
+from komas.backplane.ports import Acquired, Backplane, BackplaneError, Entry, EntryId, Fenced, Held
 from komas.backplane.report import LedMarket
 from komas.backplane.wire import (
     Acknowledged,
@@ -59,6 +59,7 @@ PUBLICATIONS: Final = 2**10
 BEGAN_MS: Final = 1_700_000_000_000  # before the first term of all
 HEARTBEAT_S: Final = 1.0
 FACTS_S: Final = 60.0
+FACTS_AGAIN_S: Final = 5.0  # where a node has missed entries
 ORPHANS_S: Final = 15.0  # until every node has said anew what it wants
 LOOK_S: Final = 10.0
 WISHES: Final = 256
@@ -120,8 +121,11 @@ class Leader:
         open_markets: OpenMarkets,
         options: LeaderOptions,
         *,
+        nodes: Callable[[], Mapping[str, NodeRow]],
         prepared: Prepared | None = None,
     ) -> None:
+        """``nodes`` are those that are there, by their names."""
+        self._nodes = nodes
         self._store = store
         self._hub = hub
         self._mirror = mirror
@@ -139,12 +143,15 @@ class Leader:
         self._prepared = prepared
         self._interest = ClusterInterest() if prepared is None else prepared.interest
         self._news = trio.Event()  # of markets: another state, since it was reported
+        self.writer.written = self._take
         self.writer.rejected = self._interest.abandon
         self.writer.status_changed = self._note_news
         self._markets: dict[Venue, LedMarket] = {}
         self._conditions: dict[Stream, tuple[Health, str, bool]] = {}
         self._facts_at = 0.0
         self._term = 0
+        self._is_writing = False
+        self._interrupted = trio.lowlevel.ParkingLot()
         self._resigned = trio.Event()
         self.released = trio.Event()  # somebody else may lead
 
@@ -159,13 +166,30 @@ class Leader:
         self.writer.known = self._mirror.known.copy()  # what was on its way when the lease was got is there
         self.writer.publication = max(self._hub.publication, (acquired.term - BEGAN_MS) * PUBLICATIONS)
         self._begin(acquired)
-        async with trio.open_nursery() as lead:
-            lead.start_soon(self._resign_with, lead.cancel_scope)
-            async with self._opened() as markets, trio.open_nursery() as work:
-                self._start(markets, work)
-                await self._hold_on()
-                work.cancel_scope.cancel("somebody else leads")
-            lead.cancel_scope.cancel("over")
+        try:
+            async with trio.open_nursery() as lead:
+                lead.start_soon(self._resign_with, lead.cancel_scope)
+                async with self._opened() as markets, trio.open_nursery() as work:
+                    self._start(markets, work)
+                    await self._hold_on()
+                    work.cancel_scope.cancel("somebody else leads")
+                lead.cancel_scope.cancel("over")
+        finally:
+            self._interrupt()
+
+    async def interrupted(self) -> None:
+        """Wait while the log holds nothing but what is written here: the mirror is told that, and need not read it."""
+        while self._is_writing:
+            await self._interrupted.park()
+
+    def _interrupt(self) -> None:
+        self._is_writing = False
+        self._interrupted.unpark_all()
+
+    def _take(self, entry: Entry) -> None:
+        """An entry that was written here is in the log."""
+        self._mirror.take(entry)
+        self._hub.flush()
 
     def _opened(self) -> AbstractAsyncContextManager[Sequence[LedMarket]]:
         if self._prepared is not None:
@@ -209,10 +233,11 @@ class Leader:
 
     def _begin(self, acquired: Acquired) -> None:
         """Write in a term from now on; first what the log has lost."""
-        has_all = self.writer.begin(acquired.term, acquired.previous)
-        if not has_all or self._mirror.knows_more or self._mirror.is_log_unfinished:
+        self.writer.begin(acquired.term, acquired.previous)
+        if self._mirror.knows_more or self._mirror.is_log_unfinished:
             self._write_again()
         self._facts_at = trio.current_time()
+        self._is_writing = True
 
     def _write_again(self) -> None:
         """The log lost some of its entries: all that is known here is written once more."""
@@ -222,6 +247,7 @@ class Leader:
         first = self._mirror.known.facts(life, publication, continues=True)
         histories, states = self._mirror.histories(self._encode), self._mirror.states(self._encode)
         self.writer.write_again([([first], []), *histories, *states, ([facts], [])])
+        self._conditions.clear()  # they are told once more
 
     async def _hold_on(self) -> None:
         """Write, for one term after another, until somebody else leads."""
@@ -233,6 +259,7 @@ class Leader:
                     term.start_soon(self.writer.run, name="log writer")
             except* Fenced as fenced:
                 log.warning("the log is not where it was left", extra={"reason": str(fenced.exceptions[0])})
+            self._interrupt()
             again = await self._acquire_again()
             if again is None or not await self._has_read_up_to(again.term):
                 return
@@ -377,7 +404,7 @@ class Leader:
             for market in self._markets.values():
                 self.writer.tell(Report(market.venue, report.of(market)))
             await self._tell_conditions()
-            if trio.current_time() >= self._facts_at + FACTS_S or await self._has_new_node(nodes):
+            if trio.current_time() >= self._facts_at + FACTS_S or self._is_asked_for_facts(nodes):
                 self._conditions.clear()
                 self._tell_facts()
                 self.writer.add(self._mirror.states(self._encode))
@@ -389,15 +416,16 @@ class Leader:
     def _note_news(self) -> None:
         self._news.set()
 
-    async def _has_new_node(self, nodes: set[str]) -> bool:
-        try:
-            now = set(await self._store.kept(NODES))
-        except BackplaneError:
-            return False
-        is_new = bool(now - nodes)
-        nodes.clear()
-        nodes.update(now)
-        return is_new
+    def _is_asked_for_facts(self, seen: set[str]) -> bool:
+        """Whether a node has begun to read since the last look, or has missed entries."""
+        rows = self._nodes()
+        is_new = not rows.keys() <= seen
+        seen.clear()
+        seen.update(rows)
+        lacks = trio.current_time() >= self._facts_at + FACTS_AGAIN_S and not all(
+            row.is_complete for row in rows.values()
+        )
+        return is_new or lacks
 
     async def _tell_conditions(self) -> None:
         """How streams are, where that has changed since it was told."""

@@ -98,7 +98,9 @@ class Mirror:
     # Reading
 
     def take(self, entry: Entry) -> None:
-        """Take the next entry."""
+        """Take the next entry; one that was taken before is none."""
+        if self.cursor is not None and entry.id <= self.cursor:
+            return
         self.heard_at = trio.current_time()
         self.entries += 1
         if entry.version not in READABLE:

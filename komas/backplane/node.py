@@ -101,8 +101,13 @@ class Node:
         self._caught_up = trio.Event()
         self._why_silent = "nothing was read of the backplane yet"
         self._holds_back = ""  # why this process does not lead though nobody does
-        self.nodes: tuple[NodeRow, ...] = ()
+        self._rows: dict[str, NodeRow] = {}
         self.terms = 0  # how often it began to lead
+
+    @property
+    def nodes(self) -> Sequence[NodeRow]:
+        """Every node that said something of itself lately."""
+        return tuple(self._rows.values())
 
     @property
     def is_leader(self) -> bool:
@@ -221,6 +226,8 @@ class Node:
     async def _read(self) -> None:
         wait_s, longest_s = AGAIN_S
         while True:
+            if self._leader is not None:
+                await self._leader.interrupted()
             try:
                 entries = await self.store.read(self.mirror.cursor, most=READ_MOST, wait_s=READ_S)
             except BackplaneError as error:
@@ -235,9 +242,6 @@ class Node:
             size = 0
             for entry in entries:
                 self.mirror.take(entry)
-                read = entry.previous if entry.id.sequence == 0 else entry.id  # a term may begin behind a lost tail
-                if self._leader is not None and read is not None:
-                    self._leader.writer.passed(read)
                 size += len(entry.header) + len(entry.data)
                 if size >= TOGETHER_BYTES or entry is entries[-1]:
                     self._hub.flush()
@@ -269,6 +273,7 @@ class Node:
                 self.mirror.knows_more,
                 self.options.standby,
                 self.is_prepared,
+                self.mirror.is_complete,
             )
             try:
                 await self.store.keep(NODES, self.options.name, write_node(row), NODE_S)
@@ -278,8 +283,8 @@ class Node:
             await trio.sleep(ANNOUNCED_S)
 
     async def _look_around(self) -> None:
-        kept = await self.store.kept(NODES)
-        self.nodes = tuple(node for _, value in sorted(kept.items()) if (node := read_node(value)) is not None)
+        kept = sorted((await self.store.kept(NODES)).items())
+        self._rows = {name: row for name, value in kept if (row := read_node(value)) is not None}
 
     async def _campaign(self) -> None:
         """Lead whenever nobody does."""
@@ -372,7 +377,15 @@ class Node:
             lease_s=self.options.lease_s,
             window_s=self.options.window_s,
         )
-        leader = Leader(self.store, self._hub, self.mirror, self._open_markets, options, prepared=standby)
+        leader = Leader(
+            self.store,
+            self._hub,
+            self.mirror,
+            self._open_markets,
+            options,
+            nodes=lambda: self._rows,
+            prepared=standby,
+        )
         self._leader = leader
         if self._resigned.is_set():
             leader.resign()

@@ -15,7 +15,7 @@ NODE_S: Final = 5.0  # after which one that says nothing is gone
 class NodeRow(msgspec.Struct, frozen=True):
     """One process: how many ``subscribers`` it has, how far it has read, and how long ago it read something.
 
-    One that ``knows_more`` has read what the log has lost since.
+    One that ``knows_more`` has read what the log has lost since; one that is not ``is_complete`` has missed some of it.
     ``standby`` is how it waits for its turn to lead: ``hot`` or ``cold``; empty where it never will. One that
     ``is_prepared`` has stood by for long enough to lead without asking for what it missed.
     """
@@ -31,6 +31,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     knows_more: bool = False
     standby: str = ""
     is_prepared: bool = False
+    is_complete: bool = True
 
     @property
     def read_to(self) -> EntryId | None:

@@ -1,8 +1,8 @@
 """The leader's end of the log: what the markets publish is collected, and appended entry by entry.
 
 Publishing never waits. One append is in flight at a time, the next begins ``window_s`` after it began, or at once
-where that is over: so a single event leaves immediately, and many share an entry. What was appended is kept until the
-leader's own mirror has read it: a store that forgets its newest entries gets them again.
+where that is over: so a single event leaves immediately, and many share an entry. What was appended is told to the
+leader's own mirror, which need not read it: a store that forgets its newest entries gets them again from there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from komas.backplane.known import Known
-from komas.backplane.ports import BackplaneError, EntryId, Fenced, Log
+from komas.backplane.ports import VERSION, BackplaneError, Entry, EntryId, Fenced, Log
 from komas.backplane.wire import (
     Closed,
     Events,
@@ -120,11 +120,11 @@ class Writer:
         self._size = self._events = 0
         self._keys: dict[Stream, str] = {}  # as they are written
         self._drafts: deque[_Draft] = deque()  # to be appended
-        self._sent: deque[_Draft] = deque()  # appended, and not read by the own mirror yet
         self._ring_bytes = 0
         self._wake = trio.lowlevel.ParkingLot()
         self._moved = trio.lowlevel.ParkingLot()
         self._newest = EntryId(0, 0)
+        self.written: Callable[[Entry], None] = lambda _entry: None
         self.rejected: Callable[[Stream], None] = lambda _stream: None
         self.status_changed: Callable[[], object] = lambda: None
 
@@ -269,32 +269,15 @@ class Writer:
         """How much is to be appended."""
         return self._size + sum(draft.size for draft in self._drafts)
 
-    def begin(self, term: int, in_log: EntryId | None) -> bool:
-        """Append in this term from now on; ``in_log`` is the newest entry before it.
-
-        The own mirror has read so far (``passed()``). Returns whether the log has all that was appended: else
-        ``write_again()`` is to come first.
-        """
+    def begin(self, term: int, in_log: EntryId | None) -> None:
+        """Append in this term from now on; ``in_log`` is the newest entry before it."""
         if self._drafts and (first := self._drafts[0]).id is not None:
-            if in_log == first.id:  # it got there, though nobody said so
+            if in_log == first.id:  # it got there, though nobody said so; the mirror has read it
                 self._ring_bytes -= self._drafts.popleft().size
             else:
                 first.id = None
-        has_all = not self._sent
-        if not has_all:
-            for draft in reversed(self._sent):
-                draft.id = None
-                draft.is_whole = False
-                self._drafts.appendleft(draft)
-            self._sent.clear()
         self._newest = EntryId(term, 0)
         self._wake.unpark()
-        return has_all
-
-    def passed(self, entry: EntryId) -> None:
-        """The own mirror has read so far: up to an entry of some term. Of other terms, that says nothing."""
-        while self._sent and (own := self._sent[0].id) is not None and own.term == entry.term and own <= entry:
-            self._ring_bytes -= self._sent.popleft().size
 
     async def run(self) -> None:
         """Append until cancelled; raises ``Fenced`` when somebody else has, or the log lost its newest entries.
@@ -312,10 +295,10 @@ class Writer:
                 self._seal()
             draft = self._drafts[0]
             began_at = trio.current_time()
-            await self._append(draft)
-            self._newest = draft.id or self._newest
+            self._newest = await self._append(draft)
             self._drafts.popleft()
-            self._sent.append(draft)
+            self._ring_bytes -= draft.size
+            self.written(Entry(self._newest, VERSION, draft.header, draft.data, draft.is_whole))
             self._moved.unpark_all()
 
     async def drained(self) -> None:
@@ -324,25 +307,25 @@ class Writer:
         while self._drafts:
             await self._moved.park()
 
-    async def _append(self, draft: _Draft) -> None:
+    async def _append(self, draft: _Draft) -> EntryId:
         wait_s, longest_s = AGAIN_S
         while True:
             previous = self._newest
-            draft.id = EntryId(previous.term, previous.sequence + 1)
+            own = draft.id = EntryId(previous.term, previous.sequence + 1)
             try:
                 await self._store.append(
-                    previous, draft.id, draft.header, draft.data, is_whole=draft.is_whole, starts_anew=draft.is_whole
+                    previous, own, draft.header, draft.data, is_whole=draft.is_whole, starts_anew=draft.is_whole
                 )
             except Fenced as error:
-                if error.newest == draft.id:
-                    return  # an earlier try got there, though nobody said so
+                if error.newest == own:
+                    return own  # an earlier try got there, though nobody said so
                 raise
             except BackplaneError as error:
                 log.warning("the backplane does not take entries", extra={"reason": str(error)})
                 await trio.sleep(wait_s)
                 wait_s = min(2 * wait_s, longest_s)
             else:
-                return
+                return own
 
     def _seal(self) -> None:
         if not self._items:

@@ -9,6 +9,7 @@ import trio.testing
 from komas.backplane.memory import MemoryStore
 from komas.backplane.node import TOGETHER_BYTES
 from komas.backplane.ports import Acquired, EntryId
+from komas.backplane.retention import Retention
 from komas.backplane.wire import Opened, header_of, key_of
 from komas.hub.shared_hub import SharedHub
 from tests.backplane.test_lost_tail import BTC, events
@@ -61,3 +62,24 @@ async def test_what_is_written_together_has_a_bound(
     """A reader's buffer has a length: it is written to before that is full."""
     flushes, size = await flushes_for(20, 100, monkeypatch)
     assert flushes >= size // (2 * TOGETHER_BYTES)
+
+
+async def test_a_node_that_missed_entries_is_soon_ready_again(autojump_clock: trio.testing.MockClock) -> None:
+    """It was told what is so only once a minute; where all were late, nobody was ready until then."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery, MemoryStore(Retention(age_s=5.0)))
+        await world.start()
+        await world.ready()
+        edge = await world.start(role="edge")
+        await world.ready()
+        with edge.hub.subscribe([BTC]):
+            await trio.sleep(10)
+            edge.backplane.cut()
+            await trio.sleep(10)
+            edge.backplane.mend()
+            await trio.sleep(1)
+            assert edge.node.mirror.holes
+            assert not edge.node.mirror.is_complete
+            await trio.sleep(8)
+            assert edge.node.why_not_ready() is None
+        nursery.cancel_scope.cancel()

@@ -229,7 +229,7 @@ async def test_what_was_on_its_way_when_the_lease_was_got_is_known(autojump_cloc
         living = Living(
             own, NodeOptions(name="own", shown="own", role="auto", version="1", lease_s=3.0, window_s=0.0), FakeRest()
         )
-        leader = Leader(own, hub, mirror, living.open_markets, options)
+        leader = Leader(own, hub, mirror, living.open_markets, options, nodes=dict)
         for entry in await own.read(None, most=10, wait_s=0.0):
             mirror.take(entry)
         nursery.start_soon(leader.run, acquired)
