@@ -121,10 +121,9 @@ async def open_cluster(
     store: Backplane | None = None,
 ) -> AsyncIterator[Cluster]:
     """Open what a process of many needs, and take part until the block is left."""
-    async with trio.open_nursery() as connections, AsyncExitStack() as stack:
-        stack.callback(connections.cancel_scope.cancel, "the node has left")
+    async with AsyncExitStack() as stack:
         if store is None:
-            store = await stack.enter_async_context(_open_store(settings, connections))
+            store = await stack.enter_async_context(_open_store(settings))
         references = {
             plan.spec.venue: await stack.enter_async_context(open_reference(plan.spec, plan.rest_url, clock_ms))
             for plan in plans
@@ -193,9 +192,9 @@ async def open_cluster(
                 await node.leave()
 
 
-def _open_store(settings: Settings, nursery: trio.Nursery) -> AbstractAsyncContextManager[Backplane]:
+def _open_store(settings: Settings) -> AbstractAsyncContextManager[Backplane]:
     try:
-        from komas.backplane.redis import open_redis  # noqa: PLC0415 - half a second that others do not pay for
+        from komas.backplane.redis import open_redis  # noqa: PLC0415 - a package that others need not have
     except ImportError as error:
         raise SettingError(f"backplane needs the extra packages of komas[redis]: {error}", field="backplane") from error
-    return open_redis(settings.backplane, nursery, prefix=settings.backplane_prefix, market="all")
+    return open_redis(settings.backplane, prefix=settings.backplane_prefix, market="all")

@@ -7,7 +7,7 @@ import sys
 
 LOADED = """
 import sys, komas.server
-print(*(name for name in sys.modules if name.startswith(('komas.backplane', 'komas.cluster', 'coredis'))))
+print(*(name for name in sys.modules if name.startswith(('komas.backplane', 'komas.cluster', 'hiredis'))))
 """
 
 

@@ -1,23 +1,22 @@
-"""Connections to Redis or Valkey: the only file that knows coredis, loaded only where one is configured.
+"""Connections to Redis or Valkey: the only file that knows hiredis, loaded only where one is configured.
 
-One request is in flight on a connection, and a request that fails or is cancelled takes its connection with it: nothing
-is ever read by the call after. So connections are kept here and not by coredis' pool, which also loses one for each
-call that is cancelled while it connects.
+hiredis writes commands and reads replies, Trio carries them. One request is in flight on a connection, in the task that
+asks: there is no task of a connection's own, nothing is handed from one to another, and a request that fails or is
+cancelled takes its connection with it, so nothing is ever read by the call after.
 """
 
 from __future__ import annotations
 
-import logging
+import re
+import select
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
-import anyio
+import hiredis
 import trio
-from anyio.abc import ByteStream
-from coredis.connection import BaseConnection, Location, TCPLocation, UnixDomainSocketLocation
-from coredis.exceptions import AuthenticationError, MovedError, NoScriptError, RedisError
 
 from komas.backplane.ports import VERSION, BackplaneError
 from komas.backplane.redis_scripts import Script
@@ -28,20 +27,17 @@ from komas.errors import SettingError, first_of, words_of
 
 CALL_S: Final = 2.0  # for a call, with connecting, beyond what the store may wait
 IDLE: Final = 8  # connections that are kept open: a leader's calls beside two readers
+READ_BYTES: Final = 2**18
 
-_FAILURES: Final = (
-    RedisError,
-    OSError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-)
+_FAILURES: Final = (hiredis.HiredisError, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+_WAITING: Final = object()  # a reply is not all there
+_WANTS_LOGIN: Final = ("NOAUTH", "NOPERM")
+_MOVED: Final = re.compile(r"MOVED \d+ (.*):(\d+)")
 
 
 @asynccontextmanager
 async def open_redis(
     url: str,
-    nursery: trio.Nursery,
     *,
     prefix: str = "komas",
     market: str = "spot",
@@ -49,14 +45,11 @@ async def open_redis(
     call_s: float = CALL_S,
     version: int = VERSION,
 ) -> AsyncIterator[RedisBackplane]:
-    """A market's backplane in Redis, or in what speaks its protocol; connections run in ``nursery``.
+    """A market's backplane in Redis, or in what speaks its protocol.
 
     Entering connects to nothing: the store may be away. Raises ``SettingError`` for a URL that cannot be read.
     """
-    where = parse_redis_url(url)
-    # Each of its failures is raised to us, and is told by who called; it would log a traceback for each.
-    logging.getLogger("coredis").setLevel(logging.CRITICAL)
-    connections = _Connections(where, nursery, call_s)
+    connections = _Connections(parse_redis_url(url), call_s)
     try:
         yield RedisBackplane(connections, f"{prefix}:{{{market}}}:", retention or Retention(), version)
     finally:
@@ -66,12 +59,11 @@ async def open_redis(
 class _Connections:
     """Connections to one server, as many as there are calls at a time; those of Redis' errors become ours here."""
 
-    def __init__(self, url: RedisUrl, nursery: trio.Nursery, call_s: float) -> None:
+    def __init__(self, url: RedisUrl, call_s: float) -> None:
         self._url = url
-        self._nursery = nursery
         self._call_s = call_s
-        self._idle: list[BaseConnection] = []
-        self._open: set[BaseConnection] = set()
+        self._idle: list[_Connection] = []
+        self._open: set[_Connection] = set()
         self._moved_to: tuple[str, int] | None = None
         self._is_closed = False
         self._ssl = _ssl_of(url)
@@ -79,8 +71,8 @@ class _Connections:
     def close(self) -> None:
         """Close them all, and open no more: a call that comes later fails."""
         self._is_closed = True
-        for connection in self._open:
-            connection.invalidate()
+        for connection in tuple(self._open):
+            self._drop(connection)
 
     async def run(self, script: Script, keys: list[bytes], *arguments: bytes) -> object:
         """Run a script: by its name, or whole where the store does not know it (any more)."""
@@ -89,7 +81,7 @@ class _Connections:
         async def run() -> object:
             try:
                 return await self._request(b"EVALSHA", script.sha, *rest)
-            except NoScriptError:
+            except _UnknownScriptError:
                 return await self._request(b"EVAL", script.text, *rest)
 
         return await self._bounded(run, 0.0)
@@ -103,15 +95,15 @@ class _Connections:
             with trio.fail_after(wait_s + self._call_s):
                 try:
                     return await ask()
-                except MovedError as moved:
-                    self._move_to(moved.host, moved.port)
+                except hiredis.ReplyError as error:
+                    if (moved := _MOVED.match(str(error))) is None:
+                        raise
+                    self._move_to(moved[1], int(moved[2]))
                     return await ask()
         except trio.TooSlowError:
             self._leave()
             raise BackplaneError(f"Redis at {self._url} did not answer within {wait_s + self._call_s:g} s") from None
         except _FAILURES as error:
-            # coredis puts an error in the place of a cancellation that comes while it connects.
-            await trio.lowlevel.checkpoint_if_cancelled()
             self._leave()
             # Its cause is left behind: a server that did not understand a command repeats it, password and all.
             words = self._url.without_secrets(_all_words(error))
@@ -121,43 +113,45 @@ class _Connections:
         connection = self._take() or await self._connect()
         is_fit = False
         try:
-            reply = await connection.create_request(
-                command[0], *command[1:], decode=False, disconnect_on_cancellation=True
-            )
+            reply = await connection.ask(*command)
             is_fit = True
-        except NoScriptError:
+        except _UnknownScriptError:
             is_fit = True
             raise
         finally:
-            if is_fit and len(self._idle) < IDLE:
+            if is_fit and len(self._idle) < IDLE and not self._is_closed:
                 self._idle.append(connection)
             else:
-                connection.invalidate()
+                self._drop(connection)
         return reply
 
-    def _take(self) -> BaseConnection | None:
+    def _take(self) -> _Connection | None:
         """The connection that was used last, of those that are still up."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable:
+            if connection.is_up():
                 return connection
-            connection.invalidate()
+            self._drop(connection)
         return None
+
+    def _drop(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        connection.close()
 
     def _leave(self) -> None:
         """Use no connection again: what one call met, the next would meet on the connections beside it."""
         while self._idle:
-            self._idle.pop().invalidate()
+            self._drop(self._idle.pop())
 
     def _move_to(self, host: str, port: int) -> None:
         """The slot of our keys is another node's, in a cluster."""
         self._moved_to = host or self._url.hosts[0][0], port
         self._leave()
 
-    async def _connect(self) -> BaseConnection:
+    async def _connect(self) -> _Connection:
         if self._url.path:
-            stream: ByteStream = await anyio.connect_unix(self._url.path)
-            return await self._start(stream, UnixDomainSocketLocation(self._url.path), self._url)
+            stream = await trio.open_unix_socket(self._url.path)
+            return await self._start(stream, stream.socket, self._url)
         if self._url.service:
             return await self._connect_to_primary()
         moved_to, self._moved_to = self._moved_to, None
@@ -165,23 +159,22 @@ class _Connections:
         self._moved_to = moved_to  # forgotten where it could not be reached
         return connection
 
-    async def _connect_to(self, host: str, port: int, url: RedisUrl | None = None) -> BaseConnection:
-        stream: ByteStream
-        if self._ssl is None:
-            stream = await anyio.connect_tcp(host, port)
-        else:  # Redis closes without TLS' own farewell
-            stream = await anyio.connect_tcp(host, port, ssl_context=self._ssl, tls_standard_compatible=False)
-        return await self._start(stream, TCPLocation(host, port), url or self._url)
+    async def _connect_to(self, host: str, port: int, url: RedisUrl | None = None) -> _Connection:
+        stream = await trio.open_tcp_stream(host, port)
+        over: trio.abc.Stream = stream
+        if self._ssl is not None:  # Redis closes without TLS' own farewell
+            over = trio.SSLStream(stream, self._ssl, server_hostname=host, https_compatible=True)
+        return await self._start(over, stream.socket, url or self._url)
 
-    async def _connect_to_primary(self) -> BaseConnection:
+    async def _connect_to_primary(self) -> _Connection:
         host, port = await self._primary()
         connection = await self._connect_to(host, port)
         role = b""
         try:
-            role = cast("list[bytes]", await connection.create_request(b"ROLE", decode=False))[0]
+            role = cast("list[bytes]", await connection.ask(b"ROLE"))[0]
         finally:
             if role != b"master":
-                connection.invalidate()
+                self._drop(connection)
         if role != b"master":
             raise ConnectionError(f"{host}:{port} is a {role.decode()}; the sentinels have not heard of another")
         return connection
@@ -196,74 +189,87 @@ class _Connections:
                         return place
                     said = f"{host}:{port} knows no {self._url.service}"
                 except _FAILURES as error:
-                    await trio.lowlevel.checkpoint_if_cancelled()
                     said = _all_words(error)
         raise ConnectionError(f"no primary is known: {said}")
 
     async def _ask_sentinel(self, host: str, port: int) -> tuple[str, int] | None:
+        login = RedisUrl(username=self._url.username, password=self._url.password)
         try:  # most have no password, or the one of what they watch
-            connection = await self._connect_to(host, port, RedisUrl())
-        except AuthenticationError:
-            login = RedisUrl(username=self._url.username, password=self._url.password)
-            connection = await self._connect_to(host, port, login)
-        try:
-            place = await connection.create_request(
-                b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service.encode(), decode=False
-            )
-        finally:
-            connection.invalidate()
+            place = await self._ask_once(host, port, RedisUrl())
+        except hiredis.ReplyError as error:
+            if not login.password or not str(error).startswith(_WANTS_LOGIN):
+                raise
+            place = await self._ask_once(host, port, login)
         if not place:
             return None
         name, number = cast("list[bytes]", place)
         return name.decode(), int(number)
 
-    async def _start(self, stream: ByteStream, location: Location, url: RedisUrl) -> BaseConnection:
+    async def _ask_once(self, host: str, port: int, login: RedisUrl) -> object:
+        connection = await self._connect_to(host, port, login)
+        try:
+            return await connection.ask(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service.encode())
+        finally:
+            self._drop(connection)
+
+    async def _start(self, stream: trio.abc.Stream, socket: trio.socket.SocketType, url: RedisUrl) -> _Connection:
+        """Say who calls, and which database is meant."""
+        connection = _Connection(stream, socket)
         if self._is_closed:
-            await anyio.aclose_forcefully(stream)
+            connection.close()
             raise ConnectionError("it is not used any more")
-        connection = _Connection(stream, location, url)
-        await self._nursery.start(self._keep_open, connection, name="redis connection")
+        self._open.add(connection)
+        is_fit = False
+        try:
+            if url.password:
+                await connection.ask(b"AUTH", *([url.username.encode()] if url.username else []), url.password.encode())
+            if url.db:
+                await connection.ask(b"SELECT", b"%d" % url.db)
+            is_fit = True
+        finally:
+            if not is_fit:
+                self._drop(connection)
         return connection
 
-    async def _keep_open(self, connection: BaseConnection, *, task_status: trio.TaskStatus[None]) -> None:
-        """Run a connection; what ends it before it is open is raised to who opens it, later to its request."""
-        opening = _Opening(task_status)
-        self._open.add(connection)
-        try:
-            await connection.run(task_status=opening)
-        except _FAILURES:
-            if not opening.is_over:
-                raise
-        finally:
-            self._open.discard(connection)
+
+class _UnknownScriptError(hiredis.ReplyError):
+    """The store does not know a script by its name."""
 
 
-class _Connection(BaseConnection):
-    """A connection over a stream that is open: where opening one fails, coredis leaves its own streams unclosed."""
+class _Connection:
+    """One connection, over a stream that is open, and the socket below it."""
 
-    def __init__(self, stream: ByteStream, location: Location, url: RedisUrl) -> None:
-        super().__init__(location, username=url.username, password=url.password, db=url.db)
-        self._opened = stream
+    def __init__(self, stream: trio.abc.Stream, socket: trio.socket.SocketType) -> None:
+        self._stream = stream
+        self._socket = socket
+        self._replies = hiredis.Reader(notEnoughData=_WAITING)
 
-    async def _connect(self) -> ByteStream:
-        return self._opened
+    async def ask(self, *command: bytes) -> object:
+        """What it answers; raises ``hiredis.ReplyError`` where that is an error, and what the connection does."""
+        await self._stream.send_all(hiredis.pack_command(cast("tuple[bytes]", command)))
+        while (reply := self._replies.gets()) is _WAITING:
+            data = await self._stream.receive_some(READ_BYTES)
+            if not data:
+                raise ConnectionError("it closed the connection")
+            self._replies.feed(bytes(data))
+        if isinstance(reply, hiredis.ReplyError):
+            raise _UnknownScriptError(str(reply)) if str(reply).startswith("NOSCRIPT") else reply
+        return reply
 
-    def describe(self) -> str:
-        """Where it goes."""
-        return f"<connection to {self.location}>"
+    def is_up(self) -> bool:
+        """Whether an idle connection is fit: it would have something to read if it had ended."""
+        number = self._socket.fileno()
+        if number < 0:
+            return False
+        if sys.platform == "win32":
+            return not select.select([number], [], [], 0)[0]
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        return not poll.poll(0)
 
-
-class _Opening:
-    """A task status that knows whether the task has started."""
-
-    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
-        self._task_status = task_status
-        self.is_over = False
-
-    def started(self, value: None = None) -> None:
-        """As of every task status."""
-        self.is_over = True
-        self._task_status.started(value)
+    def close(self) -> None:
+        """Close it at once; a call that is in flight fails."""
+        self._socket.close()
 
 
 def _ssl_of(url: RedisUrl) -> ssl.SSLContext | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 import trio
@@ -114,7 +113,7 @@ class RedisBackplane:
         reply = await self._connections.call(
             *(b"XREAD", b"COUNT", b"%d" % most, *block, b"STREAMS", key, after), wait_s=wait_s
         )
-        return cast("Mapping[bytes, list[tuple[bytes, list[bytes]]]]", reply)[key] if reply else []
+        return cast("list[tuple[bytes, list[tuple[bytes, list[bytes]]]]]", reply)[0][1] if reply else []
 
     async def keep(self, name: str, node: str, value: bytes, ttl_s: float) -> None:
         """As ``Facts``."""

@@ -25,10 +25,7 @@ class RedisWorld:
     async def connect(self, *, version: int = VERSION, retention: Retention | None = None) -> AsyncIterator[Backplane]:
         """A connection."""
         url = f"unix://{self._server.socket}"
-        async with (
-            trio.open_nursery() as nursery,
-            open_redis(url, nursery, version=version, retention=retention, call_s=10) as node,
-        ):
+        async with open_redis(url, version=version, retention=retention, call_s=10) as node:
             yield node
 
     async def wipe(self) -> None:
