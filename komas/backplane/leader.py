@@ -15,7 +15,7 @@ import trio
 
 from komas.backplane import report
 from komas.backplane.interest import WANT, ClusterInterest
-from komas.backplane.mirror import Mirror
+from komas.backplane.mirror import Mirror, Own
 from komas.backplane.nodes import NodeRow
 from komas.backplane.ports import Acquired, Backplane, BackplaneError, Entry, EntryId, Fenced, Held
 from komas.backplane.report import LedMarket
@@ -186,9 +186,9 @@ class Leader:
         self._is_writing = False
         self._interrupted.unpark_all()
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: Entry, own: Own | None) -> None:
         """An entry that was written here is in the log."""
-        self._mirror.take(entry)
+        self._mirror.take(entry, own)
         self._hub.flush()
 
     def _opened(self) -> AbstractAsyncContextManager[Sequence[LedMarket]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -60,6 +60,13 @@ KEPT_AGAIN: Final = 1024  # of each stream's newest events, that a leader writes
 PART_BYTES: Final = 2**18
 
 
+class Own(NamedTuple):
+    """What an entry has, where it was written here: its records, and the events of each ``Events`` among them."""
+
+    records: list[Record]
+    envelopes: list[list[Envelope]]
+
+
 class Mirror:
     """Everything that the log has said, so far as this process has read it.
 
@@ -97,8 +104,8 @@ class Mirror:
 
     # Reading
 
-    def take(self, entry: Entry) -> None:
-        """Take the next entry; one that was taken before is none."""
+    def take(self, entry: Entry, own: Own | None = None) -> None:
+        """Take the next entry; one that was taken before is none. Nothing is read of one with its ``own``."""
         if self.cursor is not None and entry.id <= self.cursor:
             return
         self.heard_at = trio.current_time()
@@ -109,7 +116,7 @@ class Mirror:
         elif entry.id.sequence == 0:
             self._take_term(entry)
         else:
-            self._take_records(entry)
+            self._take_records(entry, own)
         self.cursor = entry.id
         self.moved.unpark_all()
 
@@ -125,9 +132,17 @@ class Mirror:
         self.leader, self.is_leaderless = entry.node, False
         self.term_began()
 
-    def _take_records(self, entry: Entry) -> None:
+    def _take_records(self, entry: Entry, own: Own | None) -> None:
         if not entry.is_whole and self.cursor is not None and not _follows(entry.id, self.cursor):
             self._note_hole(entry)
+        if own is not None:
+            events = iter(own.envelopes)
+            for record in own.records:
+                if isinstance(record, Events):
+                    self._take_events(record, next(events))
+                else:
+                    self._apply(record, b"")
+            return
         try:
             records = read_header(entry.header)
         except Malformed as error:
@@ -163,7 +178,7 @@ class Mirror:
         hub = self._hub
         match record:
             case Events():
-                self._take_events(record, data)
+                self._take_events(record, self._envelopes(self._stream(record.stream), record, data))
             case Missing():
                 self._take_gap(self._stream(record.stream), record.gap, record.publication)
             case Well():
@@ -241,33 +256,17 @@ class Mirror:
         self.conditions.pop(stream, None)
         self._hub.release(stream)
 
-    def _take_events(self, record: Events, data: bytes) -> None:
-        stream = self._stream(record.stream)
-        if self._hub.open_streams.adopted(stream) != record.epoch:
-            first = record.publications[0] if record.publications else record.publication
-            self._hub.begin_at(first - 1)
-            self._adopt(stream, record.epoch)
+    def _envelopes(self, stream: Stream, record: Events, data: bytes) -> list[Envelope]:
+        """The events of a record, which nobody reads before somebody asks for them."""
         envelopes: list[Envelope] = []
-        last, at, publication = self._last.get(stream), 0, record.publication
+        at, publication, received_ms = 0, record.publication, record.received_ms
         for index, (number, length) in enumerate(zip(record.sequences, record.lengths, strict=True)):
-            encoded = data[at : at + length]
-            at += length
-            received_ms = record.times[index] if record.times else record.received_ms
-            if number is None:
-                if record.times and self._has_newer(stream, received_ms):
-                    continue
-                place = 0
-            else:
+            place = 0
+            if number is not None:
                 place = record.publications[index] if record.publications else publication
                 publication += 1
-                if last is not None and number <= last:
-                    self.repeated += 1
-                    continue
-                if last is not None and (expected := next_number(stream, last)) < number:
-                    self._deliver(stream, envelopes)
-                    envelopes = []
-                    self._declare(stream, expected, previous_number(stream, number), place - 1)
-                last = number
+            if record.times:
+                received_ms = record.times[index]
             envelopes.append(
                 EncodedEnvelope(
                     stream,
@@ -278,13 +277,44 @@ class Mirror:
                     record.backfilled,
                     place,
                     None,
-                    encoded,
+                    data[at : at + length],
                     self._read,
                 )
             )
+            at += length
+        return envelopes
+
+    def _take_events(self, record: Events, envelopes: list[Envelope]) -> None:
+        stream = self._stream(record.stream)
+        if self._hub.open_streams.adopted(stream) != record.epoch:
+            first = record.publications[0] if record.publications else record.publication
+            self._hub.begin_at(first - 1)
+            self._adopt(stream, record.epoch)
+        self._deliver(stream, self._new_of(stream, envelopes, is_said_again=bool(record.times)))
+
+    def _new_of(self, stream: Stream, envelopes: list[Envelope], *, is_said_again: bool) -> list[Envelope]:
+        """Those that are new here; events that are missing before one are declared."""
+        new: list[Envelope] = []
+        last = self._last.get(stream)
+        for envelope in envelopes:
+            number = envelope.sequence
+            if number is None:
+                if is_said_again and self._has_newer(stream, envelope.received_ms):
+                    continue
+            else:
+                if last is not None:
+                    if number <= last:
+                        self.repeated += 1
+                        continue
+                    if (expected := next_number(stream, last)) < number:
+                        self._deliver(stream, new)
+                        new = []
+                        self._declare(stream, expected, previous_number(stream, number), envelope.publication - 1)
+                last = number
+            new.append(envelope)
         if last is not None:
             self._last[stream] = last
-        self._deliver(stream, envelopes)
+        return new
 
     def _deliver(self, stream: Stream, envelopes: list[Envelope]) -> None:
         if not envelopes:

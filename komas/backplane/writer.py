@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from komas.backplane.known import Known
+from komas.backplane.mirror import Own
 from komas.backplane.ports import VERSION, BackplaneError, Entry, EntryId, Fenced, Log
 from komas.backplane.wire import (
     Closed,
@@ -53,7 +54,7 @@ AGAIN_S: Final = (0.05, 1.0)  # from the first to the longest wait until the sto
 class _Run:
     """Events of one stream that were published one after another."""
 
-    __slots__ = ("backfilled", "epoch", "key", "lengths", "publication", "received_ms", "sequences", "stream")
+    __slots__ = ("backfilled", "envelopes", "epoch", "key", "lengths", "publication", "received_ms", "stream")
 
     def __init__(
         self, stream: Stream, key: str, epoch: str, received_ms: int, publication: int, *, backfilled: bool
@@ -64,7 +65,7 @@ class _Run:
         self.received_ms = received_ms
         self.publication = publication
         self.backfilled = backfilled
-        self.sequences: list[int | None] = []
+        self.envelopes: list[Envelope] = []
         self.lengths: list[int] = []
 
     def record(self) -> Events:
@@ -72,7 +73,7 @@ class _Run:
         return Events(
             self.key,
             self.epoch,
-            tuple(self.sequences),
+            tuple([envelope.sequence for envelope in self.envelopes]),
             tuple(self.lengths),
             self.received_ms,
             self.publication,
@@ -88,6 +89,7 @@ class _Draft(msgspec.Struct):
     at_s: float
     id: EntryId | None = None
     is_whole: bool = False
+    own: Own | None = None
 
     @property
     def size(self) -> int:
@@ -124,7 +126,8 @@ class Writer:
         self._wake = trio.lowlevel.ParkingLot()
         self._moved = trio.lowlevel.ParkingLot()
         self._newest = EntryId(0, 0)
-        self.written: Callable[[Entry], None] = lambda _entry: None
+        self._is_away = False  # the store did not take the last entry that it was given
+        self.written: Callable[[Entry, Own | None], None] = lambda _entry, _own: None
         self.rejected: Callable[[Stream], None] = lambda _stream: None
         self.status_changed: Callable[[], object] = lambda: None
 
@@ -144,10 +147,12 @@ class Writer:
         sequence = BY_EVENT[type(events[0])].sequence
         run = self._run(stream, epoch, received_ms, backfilled=backfilled)
         for event in events:
+            publication = 0
             if (number := sequence(event)) is not None:
-                self.publication += 1
-            data = self._encode(Envelope(stream, event, received_ms, number, epoch, backfilled))
-            run.sequences.append(number)
+                publication = self.publication = self.publication + 1
+            envelope = Envelope(stream, event, received_ms, number, epoch, backfilled, publication)
+            data = self._encode(envelope)
+            run.envelopes.append(envelope)
             run.lengths.append(len(data))
             self._data.append(data)
             self._size += len(data)
@@ -298,7 +303,7 @@ class Writer:
             self._newest = await self._append(draft)
             self._drafts.popleft()
             self._ring_bytes -= draft.size
-            self.written(Entry(self._newest, VERSION, draft.header, draft.data, draft.is_whole))
+            self.written(Entry(self._newest, VERSION, draft.header, draft.data, draft.is_whole), draft.own)
             self._moved.unpark_all()
 
     async def drained(self) -> None:
@@ -322,16 +327,27 @@ class Writer:
                 raise
             except BackplaneError as error:
                 log.warning("the backplane does not take entries", extra={"reason": str(error)})
+                self._note_away()
                 await trio.sleep(wait_s)
                 wait_s = min(2 * wait_s, longest_s)
             else:
+                self._is_away = False
                 return own
+
+    def _note_away(self) -> None:
+        """What waits for the store is kept as bytes alone."""
+        if not self._is_away:
+            self._is_away = True
+            for draft in self._drafts:
+                draft.own = None
 
     def _seal(self) -> None:
         if not self._items:
             return
         records = [item.record() if isinstance(item, _Run) else item for item in self._items]
         draft = _Draft(header_of(records), b"".join(self._data), trio.current_time())
+        if not self._is_away:
+            draft.own = Own(records, [item.envelopes for item in self._items if isinstance(item, _Run)])
         self._drafts.append(draft)
         self._ring_bytes += draft.size
         self._items, self._data = [], []

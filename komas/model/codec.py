@@ -58,6 +58,7 @@ def read_object(text: str | bytes) -> dict[str, object]:
         raise msgspec.DecodeError(str(error)) from None
 
 
+@lru_cache(maxsize=16)  # events that come together came in the same millisecond
 def iso_ms(epoch_ms: int) -> str:
     """Milliseconds since the epoch as ISO 8601, UTC: ``2026-01-01T00:00:00.000Z``."""
     seconds, milliseconds = divmod(epoch_ms, 1000)

@@ -101,7 +101,7 @@ async def test_an_entry_whose_answer_was_lost_is_written_once(
     known.epochs[BTC] = "e"
     writer = Writer(backplane, server_sent_event, known=known, publication=0)
     taken: list[EntryId] = []
-    writer.written = lambda entry: taken.append(entry.id)
+    writer.written = lambda entry, _own: taken.append(entry.id)
     writer.begin(got.term, got.previous)
 
     async def disturb() -> None:
