@@ -204,11 +204,27 @@ async def test_a_killed_server_ends_the_calls_that_wait(server: RedisServer) -> 
 
 
 async def test_a_backplane_that_was_left_connects_no_more(server: RedisServer) -> None:
-    """A call that comes later fails."""
-    async with open_redis(f"unix://{server.socket}") as node:
-        await node.newest()
+    """A call that is in flight fails, and so does one that comes later."""
+
+    async def waits(node: Backplane) -> None:
+        with pytest.raises(BackplaneError):
+            await node.read(EntryId(1, 0), most=1, wait_s=LONG_S)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery, open_redis(f"unix://{server.socket}") as node:
+            nursery.start_soon(waits, node)
+            await until(lambda: in_thread(lambda: "cmd=xread" in server.ask("CLIENT", "LIST")))
     with pytest.raises(BackplaneError, match="not used any more"):
         await node.newest()
+
+
+async def test_a_connection_that_ended_while_it_was_idle_costs_no_call(server: RedisServer) -> None:
+    """Servers close those that say nothing for long, and balancers before them, too."""
+    async with connected(server) as node:
+        first = await lead(node)
+        for _ in range(3):
+            server.ask("CLIENT", "KILL", "TYPE", "normal")
+            assert await node.newest() == first
 
 
 async def test_scripts_that_the_server_forgot_are_sent_again(server: RedisServer) -> None:
