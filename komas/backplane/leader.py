@@ -207,7 +207,8 @@ class Leader:
         work.start_soon(self._forget_orphans, let_go, name="orphans")
         for market in markets:
             latest = ((stream, self._hub.latest.get(stream)) for stream in known.epochs if stream.venue is market.venue)
-            market.resume((stream, envelope.event) for stream, envelope in latest if envelope is not None)
+            told = {stream: health for stream, health in self._mirror.told.items() if stream.venue is market.venue}
+            market.resume(((stream, envelope.event) for stream, envelope in latest if envelope is not None), told)
             if self._prepared is None:
                 market.start_beside_reference(work)
             else:

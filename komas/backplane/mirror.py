@@ -49,7 +49,7 @@ from komas.event_log import event_logger
 from komas.hub.shared_hub import SharedHub
 from komas.model.codec import NOT_READ, EncodedEnvelope, Envelope, NoticeEnvelope
 from komas.model.kinds import Venue
-from komas.model.market import Event, FeedState, FeedStatus, Gap
+from komas.model.market import Event, FeedState, FeedStatus, Gap, Health, HealthNotice
 from komas.model.streams import Stream, next_number, previous_number
 from komas.venues.core.health import Condition
 
@@ -94,6 +94,7 @@ class Mirror:
         self.inquired: Callable[[Inquiry], None] = lambda _inquiry: None
         self.refused: dict[Stream, VenueError] = {}
         self.conditions: dict[Stream, Condition] = {}
+        self.told: dict[Stream, Health] = {}  # doubtful streams, as readers were told
         self._reports: dict[Venue, MarketReport] = {}
         self.entries = 0
         self.unreadable = 0
@@ -182,7 +183,7 @@ class Mirror:
             case Missing():
                 self._take_gap(self._stream(record.stream), record.gap, record.publication)
             case Well():
-                hub.publish_health(self._stream(record.stream), record.notice)
+                self._take_health(self._stream(record.stream), record.notice)
             case State():
                 self.known.status = record.status
                 if not self._is_away:
@@ -207,7 +208,7 @@ class Mirror:
                 self._take_facts(record)
             case Conditions():
                 for key, health, reason, is_doubtful in record.rows:
-                    self.conditions[self._stream(key)] = Condition(health, reason, is_doubtful)
+                    self._take_condition(self._stream(key), Condition(health, reason, is_doubtful))
             case Kept():
                 stream = self._stream(record.stream)
                 self._adopt(stream, record.epoch)
@@ -254,7 +255,20 @@ class Mirror:
         self._last.pop(stream, None)
         self.known.forget(stream)
         self.conditions.pop(stream, None)
+        self.told.pop(stream, None)
         self._hub.release(stream)
+
+    def _take_health(self, stream: Stream, notice: HealthNotice) -> None:
+        if notice.health is Health.LIVE:
+            self.told.pop(stream, None)
+        else:
+            self.told[stream] = notice.health
+        self._hub.publish_health(stream, notice)
+
+    def _take_condition(self, stream: Stream, condition: Condition) -> None:
+        self.conditions[stream] = condition
+        if condition.is_doubtful:
+            self.told[stream] = condition.health
 
     def _envelopes(self, stream: Stream, record: Events, data: bytes) -> list[Envelope]:
         """The events of a record, which nobody reads before somebody asks for them."""

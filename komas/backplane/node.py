@@ -318,6 +318,9 @@ class Node:
                 self._why_silent = AWAY
                 await trio.sleep(AGAIN_S[1])
                 continue
+            cursor = self.mirror.cursor
+            if left and cursor is not None and cursor.term > left[-1].term and cursor.sequence:
+                left.clear()  # somebody led since
             if isinstance(got, Held):
                 await self._wait(got.left_s)
             elif len(left) < YIELDS and await self._should_yield(got, left):

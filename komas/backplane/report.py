@@ -10,7 +10,7 @@ import trio
 
 from komas.errors import Cause, VenueError
 from komas.model.kinds import Kind, Venue
-from komas.model.market import Event, FeedState, FeedStatus
+from komas.model.market import Event, FeedState, FeedStatus, Health
 from komas.model.streams import Stream
 from komas.venues.core.health import Condition
 from komas.venues.core.market import BookKeeper, GapCounter, OwnFeed, SymbolFollower
@@ -57,8 +57,8 @@ class LedMarket(Protocol):
     def start_beside_reference(self, nursery: trio.Nursery) -> None:
         """Start what runs behind, but for its listings, which somebody else runs."""
 
-    def resume(self, latest: Iterable[tuple[Stream, Event]]) -> None:
-        """Go on after the newest events that another process published."""
+    def resume(self, latest: Iterable[tuple[Stream, Event]], told: Mapping[Stream, Health]) -> None:
+        """Go on after the newest events that another process published; readers know which streams are doubtful."""
 
     async def go_on(self, covered_until: float) -> None:
         """Stand by no more: publish what was kept and what comes; the other process was heard until that moment."""

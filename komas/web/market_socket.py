@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -93,10 +92,10 @@ class _Message(msgspec.Struct):
 
 
 class MarketFrames(msgspec.Struct, frozen=True):
-    """The encoder: events and notices as WebSocket frames."""
+    """The encoder: events and notices as WebSocket frames; ``epoch`` is the hub's now."""
 
     levels: int
-    epoch: str
+    epoch: Callable[[], str]
 
     @property
     def heartbeat(self) -> bytes:
@@ -105,7 +104,7 @@ class MarketFrames(msgspec.Struct, frozen=True):
 
     def new_messages(self) -> Events:
         """What writes them as texts of JSON."""
-        return Events(self.levels, partial(multiplexed_message, epoch=self.epoch), _lagged)
+        return Events(self.levels, lambda item: multiplexed_message(item, self.epoch()), _lagged)
 
     def new_encoding(self) -> Callable[[Batch], bytes]:
         """A function that encodes each batch as one piece."""
@@ -143,7 +142,7 @@ class MarketConversation:
         self._draining = draining
         self._ping_every_s = ping_every_s
         self._capacity = capacity
-        self._frames = MarketFrames(request.levels, hub.epoch)
+        self._frames = MarketFrames(request.levels, lambda: hub.epoch)
         self._writer = socket.writer if is_direct else None
         self._bucket = Bucket(RATE, BURST, trio.current_time())
         self._closing = Closing.FAILED

@@ -7,9 +7,8 @@ reads, and needs no other proof.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -34,18 +33,19 @@ class Greeting(msgspec.Struct, frozen=True):
 
 
 class MultiplexedShow(sse.Show, frozen=True, kw_only=True):
-    """What a client of many streams is shown; ``epoch`` is the hub's.
+    """What a client of many streams is shown; ``epoch`` is the hub's now: that of a log may get another name.
 
     With ``is_single`` events are as those of one stream alone.
     """
 
-    epoch: str
+    epoch: Callable[[], str]
     is_single: bool = False
 
     def new_events(self) -> sse.Events:
         """What writes events as this client is shown them."""
-        write = server_sent_event if self.is_single else partial(multiplexed_event, epoch=self.epoch)
-        return sse.Events(self.levels, write)
+        if self.is_single:
+            return sse.Events(self.levels, server_sent_event)
+        return sse.Events(self.levels, lambda item: multiplexed_event(item, self.epoch()))
 
 
 class Connection(Protocol):

@@ -15,7 +15,7 @@ from komas.backplane.ports import VERSION, Entry, EntryId
 from komas.backplane.wire import Book, Closed, Events, Follow, Followed, Want, Wish, header_of, key_of, write_wish
 from komas.model.codec import Envelope, NoticeEnvelope
 from komas.model.kinds import Kind
-from komas.model.market import FeedState, FeedStatus
+from komas.model.market import FeedState, FeedStatus, Health, HealthNotice
 from komas.model.streams import Stream
 from tests.backplane.world import BTC, ETH, TICKER, Reader, World, trades_by
 
@@ -194,7 +194,10 @@ async def test_an_entry_that_cannot_be_read_stops_nobody(autojump_clock: trio.te
 
 
 async def test_who_has_read_most_writes_a_lost_tail_again(autojump_clock: trio.testing.MockClock) -> None:
-    """The leader is killed as the store loses its newest entries, and a node that has just begun tries first."""
+    """The leader is killed as the store loses its newest entries, and a node that has just begun tries first.
+
+    Later, when that one ends, what was so then holds up nobody.
+    """
     async with trio.open_nursery() as nursery:
         world = World(nursery)
         leader = await world.start()
@@ -212,6 +215,9 @@ async def test_who_has_read_most_writes_a_lost_tail_again(autojump_clock: trio.t
             await trio.sleep(8)
             assert world.leaders == [old]
             assert new.node.terms == 0
+            old.node.resign()
+            await trio.sleep(0.3)
+            assert world.leaders == [new]
         nursery.cancel_scope.cancel()
 
 
@@ -258,6 +264,27 @@ async def test_who_led_before_another_did_begins_anew(autojump_clock: trio.testi
         assert world.leaders == [first]
         assert first.node.terms == 2
         assert reader.publications == sorted(reader.publications)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_new_leader_knows_what_readers_were_told(autojump_clock: trio.testing.MockClock) -> None:
+    """Of a stream that the old one had called stale, readers never heard that it is live again."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        leader = await world.start()
+        await world.ready()
+        other = await world.start()
+        await world.ready()
+        with other.hub.subscribe([BTC, ETH]):
+            await trio.sleep(2)
+            for stream, health in ((BTC, Health.STALE), (ETH, Health.STALE), (ETH, Health.LIVE)):
+                notice = HealthNotice(stream=stream.name, health=health, reason="it was said")
+                leader.sinks[0].publish_health(stream, notice)
+            await trio.sleep(1)
+            world.kill(leader)
+            await trio.sleep(10)
+            assert world.leaders == [other]
+            assert other.markets[0].told == {BTC: Health.STALE}
         nursery.cancel_scope.cancel()
 
 

@@ -28,7 +28,7 @@ from komas.web.multiplex import MultiplexedShow
 
 BTC = Stream(Kind.TRADE, "BTCUSDT")
 ETH = Stream(Kind.TRADE, "ETHUSDT")
-SHOW = MultiplexedShow(epoch="e")
+SHOW = MultiplexedShow(epoch=lambda: "e")
 
 
 def trade(number: int) -> Trade:

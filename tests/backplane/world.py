@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -151,6 +151,7 @@ class FakeMarket:
         self.gate = StandbyGate(self.gap_filler, sink, keep_s=10.0) if stands_by else None
         self._events: FeedSink = self.gate or self.gap_filler
         self.health = _Health()
+        self.told: Mapping[Stream, Health] = {}
 
     @property
     def wanted(self) -> tuple[Stream, ...]:
@@ -183,8 +184,9 @@ class FakeMarket:
         nursery.start_soon(self._run)
         nursery.start_soon(self.gap_filler.run)
 
-    def resume(self, latest: Iterable[tuple[Stream, Event]]) -> None:
+    def resume(self, latest: Iterable[tuple[Stream, Event]], told: Mapping[Stream, Health]) -> None:
         """Go on after these."""
+        self.told = told
         for stream, event in latest:
             if isinstance(event, Trade):
                 self.gap_filler.resume(stream, event)
@@ -304,6 +306,7 @@ class Living:
         self.backplane = backplane
         self.scope = trio.CancelScope()
         self.markets: list[FakeMarket] = []
+        self.sinks: list[MarketSink] = []
         self.hub = SharedHub(linger_s=5.0)
         self.node = Node(
             backplane,
@@ -322,6 +325,7 @@ class Living:
         self, sink: MarketSink, interest: Interest, held: Callable[[Stream], None], *, stands_by: bool
     ) -> AsyncIterator[list[FakeMarket]]:
         """One market."""
+        self.sinks = [sink]
         self.markets = [FakeMarket(sink, interest, held, self._rest, stands_by=stands_by)]
         yield self.markets
 
@@ -376,7 +380,7 @@ class Reader:
         if is_single:
             opened = living.hub.subscribe(self._streams, since=self._at)
         else:
-            opened = living.hub.multiplex(self._streams, MultiplexedShow(epoch=""), since=self._at)
+            opened = living.hub.multiplex(self._streams, MultiplexedShow(epoch=str), since=self._at)
         with opened as subscription:
             self._take(subscription.initial, living.hub.epoch)
             while living.name in self._world.nodes:

@@ -21,7 +21,7 @@ from komas.model.streams import Stream
 from komas.web.multiplex import MultiplexedShow
 from tests.builders import KLINE, MINUTE_MS, TICKER, kline, ticker, trade
 
-SHOW = MultiplexedShow(levels=20, epoch="e")
+SHOW = MultiplexedShow(levels=20, epoch=lambda: "e")
 TRADES = [Stream.of(Kind.TRADE, f"S{number}USDT") for number in range(4)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -12,7 +12,7 @@ import trio
 
 from komas.model.clock import wall_ms
 from komas.model.kinds import KINDS
-from komas.model.market import Event, FeedState, FeedStatus
+from komas.model.market import Event, FeedState, FeedStatus, Health
 from komas.model.streams import Stream
 from komas.venues.binance import limits
 from komas.venues.binance.connection import BinanceConnection, BinanceDialer, ConnectionOptions
@@ -133,8 +133,12 @@ class BinanceMarket:
         ):
             nursery.start_soon(task, name=f"{self.name} {name}")
 
-    def resume(self, latest: Iterable[tuple[Stream, Event]]) -> None:
-        """Go on after the newest events that another process published, instead of with whatever comes next."""
+    def resume(self, latest: Iterable[tuple[Stream, Event]], told: Mapping[Stream, Health]) -> None:
+        """Go on after the newest events that another process published, instead of with whatever comes next.
+
+        ``told`` are the doubtful streams that readers were told of.
+        """
+        self.health.resume(told)
         for stream, event in latest:
             if not KINDS[stream.kind].is_book:
                 self.gap_filler.resume(stream, event)
@@ -144,7 +148,6 @@ class BinanceMarket:
 
         ``covered_until`` is when, on trio's clock, the other process was heard last.
         """
-        self.health.tell_anew()
         if self._gate is not None:
             await self._gate.open(covered_until)
 

@@ -129,9 +129,9 @@ class StreamHealth:
             for stream in streams:
                 self._tell(stream)
 
-    def tell_anew(self) -> None:
-        """Nobody was told what was told until now: who is to hear it was not listened to."""
-        self._told.clear()
+    def resume(self, told: Mapping[Stream, Health]) -> None:
+        """Go on for another process: readers were told this of doubtful streams, and nothing that was told here."""
+        self._told = dict(told)
 
     def forget(self, stream: Stream) -> bool:
         """Forget a stream that is no longer wanted: it starts anew; returns whether it had delivered."""

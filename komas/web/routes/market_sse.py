@@ -51,7 +51,7 @@ def market(services: Services) -> Blueprint:
             return sse.busy(NOT_YET, returning)
         if not candles or returning is not None:  # who comes back has the past, and what it missed is in the history
             return _open(services, [stream], sse.Show(), returning=returning)
-        show = MultiplexedShow(epoch=services.hub.epoch, is_single=True)
+        show = MultiplexedShow(epoch=lambda: services.hub.epoch, is_single=True)
         return _open_many(services, [stream], show, candles, has_name=False)
 
     @routes.get("/trades")
@@ -86,7 +86,7 @@ def market(services: Services) -> Blueprint:
         returning = sse.return_of(request.headers, request.args)
         if not await _has_passed(services, returning, None):
             return sse.busy(NOT_YET, returning)
-        show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=services.hub.epoch)  # known only now, of a log
+        show = MultiplexedShow(levels=levels, max_rate=max_rate, epoch=lambda: services.hub.epoch)
         return _open_many(services, streams, show, candles, returning=returning)
 
     return routes

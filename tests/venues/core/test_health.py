@@ -269,6 +269,18 @@ async def test_what_was_told_while_nobody_listened_is_told_anew(
     nursery.start_soon(market.health.run)
     await trio.sleep(2 * LOOK_EVERY_S)
     assert not market.told.take()
-    market.health.tell_anew()
+    market.health.resume({})
     await trio.sleep(2 * LOOK_EVERY_S)
     assert market.told.take() == [("recovering", "torn")]
+
+
+async def test_what_another_process_told_is_taken_back(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A reader was told by a leader that a stream is stale, and never by the next one that it is heard again."""
+    market = _Market()
+    market.health.resume({TRADE: Health.STALE})
+    market.hear(TRADE)
+    nursery.start_soon(market.health.run)
+    await trio.sleep(2 * LOOK_EVERY_S)
+    assert market.told.take() == [("live", "it is heard again")]
