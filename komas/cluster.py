@@ -96,6 +96,12 @@ class Cluster:
         """Ask whichever process can answer; ``None`` where none does."""
         return await self.commands.inquire(topic, body)
 
+    async def inquire_all(self, topic: str, body: bytes) -> tuple[list[bytes], bool]:
+        """Ask every process, also this one; and whether all of them have answered."""
+        processes = len(self._node.nodes)
+        answers = await self.commands.inquire_all(topic, body, processes)
+        return answers, len(answers) >= processes
+
     def answer(self, topic: str, answer: Callable[[bytes], bytes | None]) -> None:
         """Answer what any process asks about a topic."""
         self._node.answer(topic, answer)

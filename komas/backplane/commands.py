@@ -82,6 +82,18 @@ class Commands:
         """Ask whichever process can answer; ``None`` where none does."""
         return await self._answer_of(lambda name: Inquire(self._node, name, topic, body), INQUIRY_S)
 
+    async def inquire_all(self, topic: str, body: bytes, processes: int) -> list[bytes]:
+        """What so many processes say, in no order; fewer answers where one is late, or does not know the topic."""
+        name, found = secrets.token_hex(16), list[bytes]()
+        try:
+            await self._store.wish(write_wish(Inquire(self._node, name, topic, body)))
+            with trio.move_on_after(INQUIRY_S):
+                while len(found) < processes and (answer := await self._store.answer_to(name, INQUIRY_S)) is not None:
+                    found.append(answer)
+        except BackplaneError as error:
+            raise _away(error) from error
+        return found
+
     async def _answer_of(self, ask: Callable[[str], Wish], wait_s: float) -> bytes | None:
         name = secrets.token_hex(16)
         try:

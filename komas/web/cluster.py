@@ -77,6 +77,9 @@ class Cluster(Protocol):
     async def inquire(self, topic: str, body: bytes) -> bytes | None:
         """Ask whichever process can answer; ``None`` where none does. Raises ``VenueError``."""
 
+    async def inquire_all(self, topic: str, body: bytes) -> tuple[list[bytes], bool]:
+        """Ask every process, also this one; and whether all of them have answered. Raises ``VenueError``."""
+
     def answer(self, topic: str, answer: Callable[[bytes], bytes | None]) -> None:
         """Answer what any process asks about a topic; ``None`` where it is for another one to answer."""
 

@@ -124,6 +124,10 @@ async def test_whoever_can_answer_is_asked(autojump_clock: trio.testing.MockCloc
         assert await nodes[0].commands.inquire("name", b"x") == b"mine: x"
         assert await nodes[2].commands.inquire("name", b"x") == b"mine: x"
         assert await nodes[0].commands.inquire("name", b"y") is None
+        for living in nodes[:2]:
+            living.node.answer("own", lambda _body, name=living.name: name.encode())  # type: ignore[misc]
+        assert sorted(await nodes[2].commands.inquire_all("own", b"", 2)) == [b"n1", b"n2"]
+        assert len(await nodes[2].commands.inquire_all("own", b"", 3)) == 2
         nursery.cancel_scope.cancel()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from komas.errors import Cause, VenueError
 from komas.model.codec import StreamPosition
 from komas.model.streams import Stream
 from komas.web.cluster import ClusterBody, ClusterStatistics, NodeBody
@@ -20,6 +21,7 @@ class StubCluster:
         self._has_passed = has_passed
         self.answers: dict[str, Callable[[bytes], bytes | None]] = {}
         self.answers_itself = True
+        self.is_away = False
         self.inquiries: list[str] = []
         self.asked: list[tuple[StreamPosition | None, Stream | None]] = []
 
@@ -42,6 +44,15 @@ class StubCluster:
         await trio.lowlevel.checkpoint()
         self.inquiries.append(topic)
         return self.answers[topic](body) if self.answers_itself else None
+
+    async def inquire_all(self, topic: str, body: bytes) -> tuple[list[bytes], bool]:
+        """Ask both processes, which are this one."""
+        await trio.lowlevel.checkpoint()
+        self.inquiries.append(topic)
+        if self.is_away:
+            raise VenueError("the backplane does not answer", cause=Cause.NETWORK)
+        found = [answer for _ in range(2) if (answer := self.answers[topic](body)) is not None]
+        return (found, True) if self.answers_itself else (found[:1], False)
 
     def answer(self, topic: str, answer: Callable[[bytes], bytes | None]) -> None:
         """Remember it."""

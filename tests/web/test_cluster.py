@@ -10,7 +10,7 @@ import trio.testing
 
 from komas.model.codec import StreamPosition
 from tests.web.cluster_stub import StubCluster
-from tests.web.harness import web_harness
+from tests.web.harness import ADMIN, web_harness
 
 
 async def test_the_status_has_the_other_processes(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -87,3 +87,40 @@ async def test_an_inquiry_that_cannot_be_read_is_somebody_elses(
     cluster = StubCluster()
     async with web_harness(tmp_path, cluster=cluster):
         assert cluster.answers["change"](body) is None
+
+
+async def test_sessions_and_readers_are_those_of_all_processes(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """An administrator saw those of whichever process the balancer had picked."""
+    cluster = StubCluster()
+    async with web_harness(tmp_path, cluster=cluster) as harness:
+        row = {"id": "k7Gq", "user_id": 123, "address": "203.0.113.7", "since": "", "behind": 0, "node": "b"}
+        cluster.answers["sessions"] = lambda _body: msgspec.json.encode({"count": 1, "sessions": [row]})
+        answer = msgspec.json.decode((await harness.call("GET", "/api/admin/sessions", headers=[ADMIN])).body)
+        assert (answer["count"], answer["complete"]) == (2, True)
+        assert [each["node"] for each in answer["sessions"]] == ["b", "b"]
+        rows = [{"address": "203.0.113.7", "streams": 2, "subscriptions": 3}]
+        cluster.answers["readers"] = lambda _body: msgspec.json.encode({"count": 1, "readers": rows})
+        answer = msgspec.json.decode((await harness.call("GET", "/api/admin/readers", headers=[ADMIN])).body)
+        assert answer["readers"] == [{"address": "203.0.113.7", "streams": 4, "subscriptions": 6}]
+        assert answer["count"] == 1
+        cluster.answers_itself = False
+        answer = msgspec.json.decode((await harness.call("GET", "/api/admin/sessions", headers=[ADMIN])).body)
+        assert (answer["count"], answer["complete"]) == (1, False)
+
+
+@pytest.mark.parametrize("path", ["/api/admin/sessions", "/api/admin/readers"])
+async def test_where_the_others_cannot_be_asked_an_administrator_sees_this_process(
+    path: str, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The backplane is away, or they are of a release that says other things."""
+    cluster = StubCluster()
+    async with web_harness(tmp_path, cluster=cluster) as harness:
+        cluster.is_away = True
+        answer = await harness.call("GET", path, headers=[ADMIN])
+        assert (answer.status, msgspec.json.decode(answer.body)["complete"]) == (200, False)
+        cluster.is_away = False
+        cluster.answers[path.rpartition("/")[2]] = lambda _body: b'{"other": 1}'
+        answer = await harness.call("GET", path, headers=[ADMIN])
+        assert (answer.status, msgspec.json.decode(answer.body)["complete"]) == (200, False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain
+from typing import Final, TypeVar
 
 import msgspec
 import trio
 from quart import Blueprint, Response, request
 
+from komas.errors import VenueError
 from komas.model.codec import iso_ms
 from komas.model.signals import Signal
 from komas.web import params
@@ -21,10 +25,12 @@ HOUR_S: Final = 3600.0
 MOST: Final = 1000  # rows of an answer; the longest ids make a MiB of them
 VIPS: Final = 100  # of an answer, where a client does not say
 SIGNALS: Final = 100
+SESSIONS: Final = "sessions"  # what every process is asked for
+READERS: Final = "readers"
 
 
 class SessionRow(msgspec.Struct, frozen=True):
-    """One signal socket."""
+    """One signal socket; ``node`` is the process that has it, where there are several."""
 
     id: str
     user_id: int | str
@@ -32,13 +38,18 @@ class SessionRow(msgspec.Struct, frozen=True):
     since: str
     behind: int
     admitted: bool = True
+    node: str | None = None
 
 
 class SessionsBody(msgspec.Struct, frozen=True):
-    """``GET /api/admin/sessions``; ``count`` is of all, of which some are shown."""
+    """``GET /api/admin/sessions``; ``count`` is of all, of which some are shown.
+
+    It is not ``complete`` where a process of the cluster did not answer in time.
+    """
 
     count: int
     sessions: tuple[SessionRow, ...]
+    complete: bool = True
 
 
 class ReaderRow(msgspec.Struct, frozen=True):
@@ -50,10 +61,14 @@ class ReaderRow(msgspec.Struct, frozen=True):
 
 
 class ReadersBody(msgspec.Struct, frozen=True):
-    """``GET /api/admin/readers``; those with most streams first."""
+    """``GET /api/admin/readers``; those with most streams first, which count once for each process.
+
+    It is not ``complete`` where a process of the cluster did not answer in time.
+    """
 
     count: int
     readers: tuple[ReaderRow, ...]
+    complete: bool = True
 
 
 class VipsBody(msgspec.Struct, frozen=True):
@@ -72,18 +87,19 @@ class NewestSignalsBody(msgspec.Struct, frozen=True):
     next_before_id: int | None
 
 
+_Body = TypeVar("_Body", SessionsBody, ReadersBody)
+
+
 def admin(services: Services) -> Blueprint:
     """The routes; who calls was checked before."""
     routes = Blueprint("admin", __name__, url_prefix="/api/admin")
     registry = services.signals.registry
 
+    _answer_others(services)
+
     @routes.get("/sessions")
     async def sessions() -> Response:
-        rows = tuple(
-            SessionRow(name, each.user_id, each.address, iso_ms(each.since_ms), each.behind)
-            for name, each in list(registry.sessions.items())[:MOST]
-        )
-        return json_response(SessionsBody(len(registry.sessions), rows))
+        return json_response(await _all_sessions(services))
 
     @routes.delete("/sessions/<session>")
     async def disconnect(session: str) -> Response:
@@ -98,13 +114,7 @@ def admin(services: Services) -> Blueprint:
 
     @routes.get("/readers")
     async def readers() -> Response:
-        rows = [
-            ReaderRow(address, len(held), sum(held.values()))
-            for address, held in services.hub.interest.holders().items()
-            if address
-        ]
-        rows.sort(key=lambda row: -row.streams)
-        return json_response(ReadersBody(len(rows), tuple(rows[:MOST])))
+        return json_response(await _all_readers(services))
 
     @routes.get("/vips")
     async def vips() -> Response:
@@ -139,3 +149,60 @@ def admin(services: Services) -> Blueprint:
         return json_response({"count": len(rows), "gaps": rows})
 
     return routes
+
+
+def _answer_others(services: Services) -> None:
+    """Tell other processes what this one has."""
+    if services.cluster is not None:
+        services.cluster.answer(SESSIONS, lambda _body: msgspec.json.encode(_sessions(services)))
+        services.cluster.answer(READERS, lambda _body: msgspec.json.encode(_readers(services)))
+
+
+async def _all_sessions(services: Services) -> SessionsBody:
+    found, is_complete = await _everywhere(services, SESSIONS, _sessions)
+    rows = tuple(chain.from_iterable(body.sessions for body in found))
+    return SessionsBody(sum(body.count for body in found), rows[:MOST], is_complete)
+
+
+async def _all_readers(services: Services) -> ReadersBody:
+    found, is_complete = await _everywhere(services, READERS, _readers)
+    streams, subscriptions = Counter[str](), Counter[str]()
+    for row in chain.from_iterable(body.readers for body in found):
+        streams[row.address] += row.streams
+        subscriptions[row.address] += row.subscriptions
+    rows = [ReaderRow(address, count, subscriptions[address]) for address, count in streams.most_common(MOST)]
+    return ReadersBody(len(streams), tuple(rows), is_complete)
+
+
+def _sessions(services: Services) -> SessionsBody:
+    """Those of this process."""
+    sessions = services.signals.registry.sessions
+    node = None if services.cluster is None else services.cluster.body().node
+    rows = tuple(
+        SessionRow(name, each.user_id, each.address, iso_ms(each.since_ms), each.behind, node=node)
+        for name, each in list(sessions.items())[:MOST]
+    )
+    return SessionsBody(len(sessions), rows)
+
+
+def _readers(services: Services) -> ReadersBody:
+    """Those of this process."""
+    rows = [
+        ReaderRow(address, len(held), sum(held.values()))
+        for address, held in services.hub.interest.holders().items()
+        if address
+    ]
+    rows.sort(key=lambda row: -row.streams)
+    return ReadersBody(len(rows), tuple(rows[:MOST]))
+
+
+async def _everywhere(services: Services, topic: str, own: Callable[[Services], _Body]) -> tuple[list[_Body], bool]:
+    """What every process says; of this one alone where the others cannot be asked. And whether that is all."""
+    body = own(services)
+    if services.cluster is None:
+        return [body], True
+    try:
+        answers, is_complete = await services.cluster.inquire_all(topic, b"")
+        return [msgspec.json.decode(answer, type=type(body)) for answer in answers], is_complete
+    except (VenueError, msgspec.MsgspecError):  # of another release, it may say other things
+        return [body], False
