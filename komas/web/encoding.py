@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from komas.hub.overflow import Item
 from komas.model.codec import Envelope, NoticeEnvelope, encode, iso_ms
-from komas.model.market import Event, FeedStatus, Gap, HealthNotice, Notice, StreamList
+from komas.model.market import AggTrade, Event, FeedStatus, Gap, HealthNotice, Notice, StreamList, Trade
 from komas.model.signals import SignalEnvelope
 
 EVENT_NAMES: Final[dict[type[Notice], str]] = {
@@ -47,12 +48,38 @@ class EventMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _messages: Final = msgspec.json.Decoder(_Message)
+_TRADES: Final = (Trade, AggTrade)  # most of what is sent
 
 
 def message(envelope: Envelope) -> bytes:
     """A market event as JSON, in the envelope of the user's document."""
+    event = envelope.event
+    if isinstance(event, _TRADES) and (text := _trade_text(event)) is not None:
+        backfilled = ',"backfilled":true' if envelope.backfilled else ""
+        return f'{text},"timestamp":"{iso_ms(envelope.received_ms)}"{backfilled}}}'.encode()
     kind = str(envelope.stream.kind)
-    return encode(EventMessage(kind, envelope.event, iso_ms(envelope.received_ms), envelope.backfilled))
+    return encode(EventMessage(kind, event, iso_ms(envelope.received_ms), envelope.backfilled))
+
+
+def _trade_text(event: Trade | AggTrade) -> str | None:
+    """The beginning of a trade's message, in half of the encoder's time; ``None`` where its numbers need that."""
+    price, quantity = str(event.price), str(event.quantity)
+    if "E" in price or "E" in quantity:
+        return None  # it has an exponent
+    begin, ids = '{"type":"trade","data":{"type":"trade"', ""
+    if isinstance(event, AggTrade):
+        begin = '{"type":"agg_trade","data":{"type":"agg_trade"'
+        ids = f'"first_trade_id":{event.first_trade_id},"last_trade_id":{event.last_trade_id},'
+    return (
+        f'{begin},"symbol":{_symbol_text(event.symbol)},"trade_id":{event.trade_id},"price":{price},'
+        f'"quantity":{quantity},{ids}"timestamp":{event.timestamp},'
+        f'"is_buyer_maker":{"true" if event.is_buyer_maker else "false"}}}'
+    )
+
+
+@lru_cache(maxsize=4096)
+def _symbol_text(symbol: str) -> str:
+    return encode(symbol).decode()
 
 
 def server_sent_event(item: Item) -> bytes:

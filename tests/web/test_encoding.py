@@ -7,13 +7,16 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from komas.model.codec import NoticeEnvelope
-from komas.model.market import FeedState, FeedStatus, Gap
+from komas.model.codec import Envelope, NoticeEnvelope, encode
+from komas.model.kinds import Kind
+from komas.model.market import AggTrade, FeedState, FeedStatus, Gap, Trade
 from komas.model.signals import SignalEnvelope, SignalEvent
-from komas.web.encoding import SignalFrames, message, multiplexed_event, named_event, server_sent_event
+from komas.web.encoding import EventMessage, SignalFrames, message, multiplexed_event, named_event, server_sent_event
 from tests.builders import KLINE, TICKER, TRADE, enveloped, kline, ticker, trade
 
 
@@ -24,6 +27,33 @@ def test_the_envelope_is_the_users() -> None:
         b'{"type":"ticker","data":{"type":"ticker","symbol":"BTCUSDT","price":42500.50,"open":'
     )
     assert message(envelope).endswith(b'"timestamp":1},"timestamp":"2025-12-25T12:00:00.000Z"}')
+
+
+_NUMBERS = st.decimals(min_value=0, max_value=10**12, allow_nan=False, places=None) | st.sampled_from(
+    [Decimal("0E-8"), Decimal("1E+3"), Decimal("0.00000001"), Decimal("42500.50"), Decimal("-0")]
+)
+_SYMBOLS = st.text(min_size=1, max_size=12) | st.sampled_from(["ETHUSDT", "BTCUSDT_261225", "币安人生USDT", 'A"B\\C'])
+
+
+_TRADES = st.builds(
+    Trade,
+    symbol=_SYMBOLS,
+    trade_id=st.integers(0, 2**53),
+    price=_NUMBERS,
+    quantity=_NUMBERS,
+    timestamp=st.integers(0, 2**53),
+    is_buyer_maker=st.booleans(),
+)
+
+
+@given(one=_TRADES, number=st.integers(0, 2**53), is_backfilled=st.booleans())
+def test_a_trade_is_what_the_encoder_makes_of_it(one: Trade, number: int, *, is_backfilled: bool) -> None:
+    """Byte for byte, whatever its digits."""
+    several = AggTrade(**msgspec.structs.asdict(one), first_trade_id=number, last_trade_id=number + 2)
+    for stream, event in ((TRADE, one), (msgspec.structs.replace(TRADE, kind=Kind.AGG_TRADE), several)):
+        envelope = Envelope(stream, event, 1_766_664_000_123, number, "abcd", is_backfilled)
+        whole = EventMessage(str(stream.kind), event, "2025-12-25T12:00:00.123Z", is_backfilled)
+        assert message(envelope) == encode(whole)
 
 
 def test_a_fact_is_encoded_once() -> None:
