@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -178,7 +177,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.began = time.monotonic()
+        self.began = 0.0
         self.exchange_port = 0
         self.stores: list[Store] = []
         self.primary: Store
@@ -243,6 +242,7 @@ async def open_world(
     """
     with TemporaryDirectory(prefix="komas-cluster-") as name:
         world = World(Path(name))
+        world.began = trio.current_time()
         (logs or world.folder / "logs").mkdir(parents=True)
         if logs is not None:
             (world.folder / "logs").symlink_to(Path.cwd() / logs)
