@@ -22,8 +22,9 @@ import trio
 
 from benchmarks import machine
 from benchmarks.cluster.ledger import Ledger
+from benchmarks.cluster.programs import wait_until
 from benchmarks.cluster.readers import BusyError, EventReader
-from benchmarks.cluster.servers import Server, World, open_world, wait_until
+from benchmarks.cluster.servers import Server, World, open_world
 from benchmarks.cluster.vips import JOIN_AT_ONCE, RETRY_S, Habits, Signals
 from benchmarks.report import Row, table
 

@@ -16,7 +16,8 @@ import msgspec
 import trio
 import trio_websocket
 
-from benchmarks.cluster.servers import Server, World, wait_until
+from benchmarks.cluster.programs import wait_until
+from benchmarks.cluster.servers import Server, World
 from komas.signals.tokens import SCOPE_PUBLISH, Issuer, Rules
 
 RETRY_S: Final = (1.0, 4.0)  # what komas says to browsers (``retry:``)
@@ -25,6 +26,7 @@ CLOSE_S: Final = 0.1
 AGAIN_S: Final = 0.1
 JOIN_AT_ONCE: Final = 20
 JOIN_EVERY_S: Final = 0.1
+HASTE_S: Final = 0.02
 FINISH_S: Final = 60.0  # in which the last signal is answered, once nothing goes wrong any more
 DAYS: Final = 7  # of a token: longer than any run
 DAY_S: Final = 24 * 3600
@@ -46,6 +48,7 @@ class Habits(msgspec.Struct, frozen=True):
     stays_s: tuple[float, float] | None = None
     away_s: tuple[float, float] = RETRY_S
     pace_s: float = 0.5  # between signals
+    hasty: float = 0.0  # so often a request is given up within ``HASTE_S``, and repeated
 
 
 class Vip:
@@ -116,6 +119,7 @@ class Publisher:
         self._is_told = trio.Event()
         self._has_ended = trio.Event()
         self.ids: list[int] = []
+        self.asked_at: dict[int, float] = {}  # when the request began that was answered
         self.refused: list[str] = []
         self.repeats = 0
 
@@ -143,10 +147,15 @@ class Publisher:
         draft = {"signal_type": "mexc_dex", "data": {"coin_name": "SOL"}}
         while True:
             url = f"http://127.0.0.1:{self._dice.choice(self._world.nodes).port}/api/signals"
-            with suppress(httpx.HTTPError):
+            self._world.publishing.unpark_all()
+            asked_at = trio.current_time()
+            is_hasty = self._dice.random() < self._habits.hasty
+            patience_s = self._dice.uniform(0.0, HASTE_S) if is_hasty else float("inf")
+            with suppress(httpx.HTTPError), trio.move_on_after(patience_s):
                 answer = await self._world.client.post(url, json=draft, headers=headers)
                 if answer.is_success:
                     self.ids.append(answer.json()["id"])
+                    self.asked_at[self.ids[-1]] = asked_at
                     return
                 if answer.status_code in REFUSED:
                     self.refused.append(f"{answer.status_code} {answer.text}")
@@ -233,6 +242,12 @@ class Signals:
 
         with suppress(trio.TooSlowError):
             await wait_until(have_all, within_s)
+
+    def lost_answers(self) -> int:
+        """How many signals VIPs had before the request began that was answered: an earlier one had committed them."""
+        asked_at = self.publisher.asked_at
+        early = {each.id for vip in self.vips for each in vip.taken if each.at_s < asked_at.get(each.id, 0.0)}
+        return len(early)
 
     def judge(self) -> Verdict:
         """What VIPs have, all together."""
