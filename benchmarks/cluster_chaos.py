@@ -2,29 +2,34 @@
 
     python -m benchmarks.cluster_chaos --faults 1000 --seed 1
 
-Real processes: three times ``komas serve``, one ``komas simulate``, Redis or Valkey with a replica; TCP ports between
-nodes and store that can be cut. Readers of trades, of candles, of many streams and of the WebSocket go from node to
-node and come back with their last place. What they received is compared with the exchange's tape, and at the end every
-node with every other: each is asked for the same past. Exit status 1 if anything was lost, doubled, out of order,
-changed or needlessly declared missing. A run cannot be played again exactly: a seed decides what is struck, not the
-machine's pace. Linux, and whatever else has SIGSTOP.
+Real processes: three times ``komas serve``, one ``komas simulate``, Redis or Valkey with a replica, PostgreSQL; TCP
+ports between nodes and store that can be cut. Readers of trades, of candles, of many streams and of the WebSocket go
+from node to node and come back with their last place. What they received is compared with the exchange's tape, and at
+the end every node with every other: each is asked for the same past. VIPs go from node to node, too, while signals are
+published at any: each that was answered must reach each VIP once, and in order. Where PostgreSQL or psycopg is not
+installed, there are no signals. Exit status 1 if anything was lost, doubled, out of order, changed or needlessly
+declared missing. A run cannot be played again exactly: a seed decides what is struck, not the machine's pace. Linux,
+and whatever else has SIGSTOP.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import secrets
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from benchmarks.cluster.faults import LOSING, OF_NODES, TRIMMED, Faults
+from benchmarks.cluster.database import database_command
+from benchmarks.cluster.faults import LOSING, TRIMMED, Faults, beside
 from benchmarks.cluster.ledger import Ledger
+from benchmarks.cluster.programs import wait_until
 from benchmarks.cluster.readers import (
     EventReader,
     Reader,
@@ -34,7 +39,8 @@ from benchmarks.cluster.readers import (
     read_tape,
     server_sent_events,
 )
-from benchmarks.cluster.servers import Server, World, open_world, wait_until
+from benchmarks.cluster.servers import Server, World, open_world
+from benchmarks.cluster.vips import Habits, Signals, Verdict
 from benchmarks.report import Row, table
 
 TITLE: Final = "a cluster of three nodes: what its readers received"
@@ -56,12 +62,16 @@ DECLARED: Final = "gap:"  # what a node says of its past that it has not got, an
 TWO_AT_ONCE: Final = 0.25  # so often a process fails beside something else
 ASK_S: Final = 2.0
 PAST_S: Final = 30.0  # before the end, from which on every node is asked for everything
+VIPS: Final = 6
+OF_VIPS: Final = Habits(stays_s=(1.0, 8.0), away_s=(0.1, 1.0), pace_s=0.3, hasty=0.2)
 
 
 class Run:
     """One run, in an open world."""
 
-    def __init__(self, world: World, ledger: Ledger, seed: int, lease_s: float, *, verbose: bool) -> None:
+    def __init__(
+        self, world: World, ledger: Ledger, seed: int, lease_s: float, *, secret: str = "", verbose: bool = False
+    ) -> None:
         self._world = world
         self.ledger = ledger
         self.dice = random.Random(seed)
@@ -73,6 +83,8 @@ class Run:
         self.behind = 0
         self.unlike = 0
         self.readers = list(self._make_readers(seed))
+        self.signals = Signals(world, secret, VIPS, OF_VIPS, seed=seed) if world.database is not None else None
+        self.verdict = Verdict()
 
     def _make_readers(self, seed: int) -> Sequence[Reader]:
         world, ledger = self._world, self.ledger
@@ -95,12 +107,14 @@ class Run:
             nursery.start_soon(read_tape, self._world, self.ledger, (*TRADES, *CANDLES))
             for reader in self.readers:
                 nursery.start_soon(reader.run)
+            if self.signals is not None:
+                await self.signals.start(nursery)
             await trio.sleep(BEGIN_S)
             if await self._world.leader() is None:
                 raise RuntimeError("nobody leads, or it is not known who does")
             for number in range(faults):
                 name = self.dice.choice(names)
-                others = [other for other in names if other in OF_NODES and name not in OF_NODES]
+                others = beside(name, names)
                 another = self.dice.choice(others) if others and self.dice.random() < TWO_AT_ONCE else None
                 await self._strike(name, another, f"{number + 1:4}")
             await self._settle()
@@ -153,6 +167,8 @@ class Run:
     async def _settle(self) -> None:
         """Nothing goes wrong any more: everybody must have everything that the exchange said by now."""
         await self._world.ready(len(self._world.nodes), READY_S)
+        if self.signals is not None:
+            await self.signals.publisher.finish()
         await trio.sleep(QUIET_S)
         newest = {stream: max(said) for stream, said in self.ledger.tape.said.items()}
         accounts = [(account, reader) for reader in self.readers for account in reader.accounts.values()]
@@ -166,6 +182,11 @@ class Run:
             if (account.last or 0) < newest[account.stream]:
                 self.behind += 1
                 self._say(f"{reader.name} at {reader.at}: {account.stream} ends at {account.last}")
+        if self.signals is not None:
+            await self.signals.all_have_all(CAUGHT_UP_S)
+            self.verdict = self.signals.judge()
+            for finding in self.verdict.findings:
+                self._say(finding)
 
     async def _compare(self) -> None:
         """Ask every node for the same past."""
@@ -224,6 +245,26 @@ class Run:
             }
         ]
 
+    def signal_rows(self) -> list[Row]:
+        """One row of all signals, where there are any."""
+        if self.signals is None:
+            return []
+        vips, publisher, verdict = self.signals.vips, self.signals.publisher, self.verdict
+        return [
+            {
+                "VIPs": float(len(vips)),
+                "visits": float(sum(vip.visits for vip in vips)),
+                "signals": float(len(publisher.ids)),
+                "repeated requests": float(publisher.repeats),
+                "answers lost": float(self.signals.lost_answers()),
+                "refused": float(verdict.refused),
+                "received": float(sum(len(vip.taken) for vip in vips)),
+                "missing": float(verdict.missing),
+                "doubled": float(verdict.doubled),
+                "out of order": float(verdict.out_of_order),
+            }
+        ]
+
     def silence_rows(self) -> list[Row]:
         """The longest silence after each kind of fault, at nodes that were not struck."""
         return [
@@ -239,7 +280,7 @@ class Run:
     @property
     def is_clean(self) -> bool:
         """Whether nothing went wrong that must not."""
-        return self.ledger.counts.is_clean and not (self.behind or self.unlike or self.stuck)
+        return self.ledger.counts.is_clean and self.verdict.is_clean and not (self.behind or self.unlike or self.stuck)
 
 
 def _named(name: str, said: str, leader: Server | None) -> str:
@@ -261,15 +302,22 @@ async def run(
     *,
     lease_s: float = 1.0,
     speed: float = 2.0,
-    only: Sequence[str] = (),
+    standby: str = "cold",
+    only: Collection[str] = (),
+    without: Collection[str] = (),
     verbose: bool = False,
     logs: Path | None = None,
 ) -> Run:
-    """One run; ``logs`` is a new folder for what all processes write."""
-    async with open_world(lease_s, speed, SYMBOLS, logs=logs) as world:
+    """One run, of some faults only, or without some; ``logs`` is a new folder for what all processes write."""
+    secret = secrets.token_urlsafe(48)
+    more = ("--standby", standby, "--jwt-secret", secret)
+    if not (has_database := database_command() is not None):
+        print("without signals: PostgreSQL's server or psycopg is not installed", flush=True)
+    async with open_world(lease_s, speed, SYMBOLS, has_database=has_database, logs=logs, more=more) as world:
         world.began = trio.current_time()
-        chaos = Run(world, Ledger(), seed, lease_s, verbose=verbose)
-        await chaos.go(faults, only or list(Faults(world, chaos.dice, lease_s).all))
+        chaos = Run(world, Ledger(), seed, lease_s, secret=secret, verbose=verbose)
+        names = only or Faults(world, chaos.dice, lease_s).all
+        await chaos.go(faults, [name for name in names if name not in without])
         return chaos
 
 
@@ -282,6 +330,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lease-s", type=float, default=1.0)
     parser.add_argument("--speed", type=float, default=2.0, help="of the exchange, by which its rate rises (2)")
+    parser.add_argument("--standby", choices=("cold", "hot"), default="cold", help="how nodes wait to lead (cold)")
     parser.add_argument("--only", nargs="*", default=(), metavar="FAULT", help="names of faults; all by default")
     parser.add_argument("--logs", type=Path, help="a new folder for what all processes write")
     parser.add_argument("--verbose", action="store_true", help="print each fault")
@@ -292,6 +341,7 @@ def main() -> None:
             options.seed,
             lease_s=options.lease_s,
             speed=options.speed,
+            standby=options.standby,
             only=options.only,
             verbose=options.verbose,
             logs=options.logs,
@@ -299,6 +349,8 @@ def main() -> None:
         strict_exception_groups=True,
     )
     print(table(TITLE, chaos.report()))
+    if rows := chaos.signal_rows():
+        print(table("signals: what VIPs received", rows))
     print(table("the longest silence of a reader at a node that was not struck", chaos.silence_rows()))
     for name, reasons in (("declared", chaos.ledger.counts.declared), ("needless", chaos.ledger.counts.needless)):
         for reason, count in reasons.items():

@@ -1,19 +1,24 @@
-"""What goes wrong: of the nodes, of the store, of the ways between them. Each lasts some seconds at most."""
+"""What goes wrong: of nodes, store and database, of the ways between them. Each lasts some seconds at most."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
 
+from benchmarks.cluster.database import Database
 from benchmarks.cluster.network import Way
-from benchmarks.cluster.servers import PREFIX, Server, World, wait_until
+from benchmarks.cluster.programs import wait_until
+from benchmarks.cluster.servers import PREFIX, Server, World
 
 LOSING: Final = ("store killed", "store flushed", "store set back", "tail lost")  # what only nodes know afterwards
 TRIMMED: Final = "log trimmed"
+IN_COMMIT: Final = 0.5  # so often the database is killed while a signal is published
+PUBLISH_S: Final = 2.0  # in which one is
+COMMIT_S: Final = 0.01  # in which it is committed, mostly
 DOWN_S: Final = (0.0, 0.6)  # between an end and the next start
 OF_NODES: Final = (
     "node killed",
@@ -22,7 +27,8 @@ OF_NODES: Final = (
     "leader stopped",
     "node frozen",
     "leader frozen",
-)  # of one process; they go with any other
+)  # of one process; they go with any other kind
+OF_DATABASE: Final = ("database killed", "database frozen")  # these, too
 STOP_S: Final = 15.0  # for a server that was asked to stop
 
 
@@ -52,6 +58,9 @@ class Faults:
             "connections reset": self._reset,
             TRIMMED: self._trim,
         }
+        if (database := world.database) is not None:
+            self.all["database killed"] = lambda: self._kill_database(database)
+            self.all["database frozen"] = lambda: self._freeze_database(database)
 
     async def strike(self, name: str, another: str | None = None) -> str:
         """Let it happen, and another beside it, which begins a moment later; returns what exactly."""
@@ -175,3 +184,28 @@ class Faults:
         await self._world.primary.ask("XTRIM", PREFIX + "bus", "MAXLEN", "20")
         node.thaw()
         return f"{node.name}, after {for_s:.2f} s"
+
+    async def _kill_database(self, database: Database) -> str:
+        down_s, is_at_work = self._dice.uniform(0.0, 1.0), self._dice.random() < IN_COMMIT
+        if is_at_work:
+            with trio.move_on_after(PUBLISH_S):
+                await self._world.publishing.park()
+                await trio.sleep(self._dice.uniform(0.0, COMMIT_S))
+        database.kill()
+        await wait_until(database.ended)
+        await trio.sleep(down_s)
+        database.start()
+        await database.ready()
+        return f"for {down_s:.2f} s{', while a signal was published' if is_at_work else ''}"
+
+    async def _freeze_database(self, database: Database) -> str:
+        for_s = self._dice.uniform(0.2, 3.0)
+        database.freeze()
+        await trio.sleep(for_s)
+        database.thaw()
+        return f"for {for_s:.2f} s"
+
+
+def beside(name: str, names: Sequence[str]) -> list[str]:
+    """Of these faults, those that may happen beside another: of one process, and of another kind."""
+    return [each for kind in (OF_NODES, OF_DATABASE) if name not in kind for each in names if each in kind]

@@ -1,15 +1,14 @@
-"""The processes: an exchange, a store with a replica, and nodes that each reach the store by a way of their own."""
+"""The processes: an exchange, a store with a replica, and nodes that each reach the store by a way of their own.
+
+Where it is asked for, there is a database of signals, too.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +17,11 @@ from typing import Final
 import httpx
 import trio
 
+from benchmarks.cluster.database import Database, database_command
 from benchmarks.cluster.network import Forwarder
+from benchmarks.cluster.programs import START_S, Program, wait_until
 
 SERVERS: Final = ("redis-server", "valkey-server")
-START_S: Final = 60.0
 PREFIX: Final = "komas:{all}:"
 
 
@@ -35,74 +35,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
     return port
-
-
-async def wait_until(is_so: Callable[[], Awaitable[object]], within_s: float = START_S) -> None:
-    """Wait until something is so; ``trio.TooSlowError`` if that takes longer."""
-    with trio.fail_after(within_s):
-        while True:
-            if await is_so():
-                return
-            await trio.sleep(0.05)
-
-
-class Program:
-    """A process that is started, killed and frozen, and writes into one file."""
-
-    def __init__(self, command: Sequence[str], folder: Path, name: str) -> None:
-        self._command = command
-        self._folder = folder
-        self.log = folder / "logs" / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.is_frozen = False
-
-    def start(self, *more: str) -> None:
-        """Start it (again)."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._command, *more],
-                cwd=self._folder,
-                env={key: value for key, value in os.environ.items() if not key.startswith("KOMAS_")},
-                stdout=log,
-                stderr=log,
-            )
-        self.is_frozen = False
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it runs and is not frozen."""
-        return self._process is not None and self._process.poll() is None and not self.is_frozen
-
-    def kill(self) -> None:
-        """``kill -9``."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def terminate(self) -> None:
-        """SIGTERM."""
-        assert self._process is not None
-        self._process.terminate()
-
-    def freeze(self) -> None:
-        """SIGSTOP: its sockets stay open."""
-        assert self._process is not None
-        self.is_frozen = True
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        assert self._process is not None
-        self.is_frozen = False
-        self._process.send_signal(signal.SIGCONT)
-
-    async def said(self, words: str) -> bool:
-        """Whether it wrote this."""
-        return words in await trio.Path(self.log).read_text("utf-8", "replace")
-
-    async def ended(self) -> bool:
-        """Whether it is gone."""
-        return self._process is None or self._process.poll() is not None
 
 
 class Store(Program):
@@ -178,10 +110,12 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.began = time.monotonic()
+        self.began = 0.0
         self.exchange_port = 0
         self.stores: list[Store] = []
         self.primary: Store
+        self.database: Database | None = None
+        self.publishing = trio.lowlevel.ParkingLot()  # unparked whenever a signal is about to be published
         self.link: Forwarder  # the way of the replica to the primary
         self.nodes: list[Server] = []
         self.client: httpx.AsyncClient
@@ -234,6 +168,7 @@ async def open_world(
     symbols: Sequence[str],
     *,
     nodes: int = 3,
+    has_database: bool = False,
     logs: Path | None = None,
     more: Sequence[str] = (),
 ) -> AsyncIterator[World]:
@@ -243,6 +178,7 @@ async def open_world(
     """
     with TemporaryDirectory(prefix="komas-cluster-") as name:
         world = World(Path(name))
+        world.began = trio.current_time()
         (logs or world.folder / "logs").mkdir(parents=True)
         if logs is not None:
             (world.folder / "logs").symlink_to(Path.cwd() / logs)
@@ -259,6 +195,9 @@ async def open_world(
             world.link = Forwarder(world.primary.port)
             await nursery.start(world.link.run)
             await world.follow()
+            if has_database:
+                world.database = await _start_database(world, stack)
+                more = (*more, "--database-url", world.database.url)
             upstreams = ("--upstream", f"ws://{exchange}", "--rest-upstream", f"http://{exchange}")
             own = ("--lease-s", f"{lease_s:g}", "--log-format", "text", "--journal", "20000")
             options = (*upstreams, *own, *(option.replace("{folder}", str(world.folder)) for option in more))
@@ -285,3 +224,16 @@ async def _start_exchange(world: World, stack: AsyncExitStack, speed: float, sym
     stack.callback(exchange.kill)
     await wait_until(lambda: exchange.said("simulated exchange on"))
     return where
+
+
+async def _start_database(world: World, stack: AsyncExitStack) -> Database:
+    """In a folder that is not the world's: its user may not enter that one."""
+    command = database_command()
+    assert command is not None
+    own = stack.enter_context(TemporaryDirectory(prefix="komas-pg-"))
+    database = Database(world.folder, Path(own), command)
+    await database.initialise()
+    database.start()
+    stack.callback(database.kill)
+    await database.ready()
+    return database
