@@ -29,6 +29,7 @@ import trio
 from benchmarks.cluster.database import database_command
 from benchmarks.cluster.faults import LOSING, TRIMMED, Faults, beside
 from benchmarks.cluster.ledger import Ledger
+from benchmarks.cluster.namespaces import can_separate
 from benchmarks.cluster.programs import wait_until
 from benchmarks.cluster.readers import (
     EventReader,
@@ -303,17 +304,24 @@ async def run(
     lease_s: float = 1.0,
     speed: float = 2.0,
     standby: str = "cold",
+    has_networks: bool = False,
     only: Collection[str] = (),
     without: Collection[str] = (),
     verbose: bool = False,
     logs: Path | None = None,
 ) -> Run:
-    """One run, of some faults only, or without some; ``logs`` is a new folder for what all processes write."""
+    """One run, of some faults only, or without some; ``logs`` is a new folder for what all processes write.
+
+    With ``has_networks`` each node has a network of its own, in which packets are dropped.
+    """
     secret = secrets.token_urlsafe(48)
     more = ("--standby", standby, "--jwt-secret", secret)
     if not (has_database := database_command() is not None):
         print("without signals: PostgreSQL's server or psycopg is not installed", flush=True)
-    async with open_world(lease_s, speed, SYMBOLS, has_database=has_database, logs=logs, more=more) as world:
+    opened = open_world(
+        lease_s, speed, SYMBOLS, has_database=has_database, has_networks=has_networks, logs=logs, more=more
+    )
+    async with opened as world:
         world.began = trio.current_time()
         chaos = Run(world, Ledger(), seed, lease_s, secret=secret, verbose=verbose)
         names = only or Faults(world, chaos.dice, lease_s).all
@@ -331,10 +339,13 @@ def main() -> None:
     parser.add_argument("--lease-s", type=float, default=1.0)
     parser.add_argument("--speed", type=float, default=2.0, help="of the exchange, by which its rate rises (2)")
     parser.add_argument("--standby", choices=("cold", "hot"), default="cold", help="how nodes wait to lead (cold)")
+    parser.add_argument("--namespaces", action="store_true", help="each node in a network of its own (Linux, root)")
     parser.add_argument("--only", nargs="*", default=(), metavar="FAULT", help="names of faults; all by default")
     parser.add_argument("--logs", type=Path, help="a new folder for what all processes write")
     parser.add_argument("--verbose", action="store_true", help="print each fault")
     options = parser.parse_args()
+    if options.namespaces and not can_separate():
+        parser.error("--namespaces needs root, and the programs ip and tc")
     chaos = trio.run(
         lambda: run(
             options.faults,
@@ -342,6 +353,7 @@ def main() -> None:
             lease_s=options.lease_s,
             speed=options.speed,
             standby=options.standby,
+            has_networks=options.namespaces,
             only=options.only,
             verbose=options.verbose,
             logs=options.logs,

@@ -61,6 +61,15 @@ class Faults:
         if (database := world.database) is not None:
             self.all["database killed"] = lambda: self._kill_database(database)
             self.all["database frozen"] = lambda: self._freeze_database(database)
+        if all(node.network for node in world.nodes) and world.nodes:
+            self.all |= {
+                "node isolated": lambda: self._drop(self._any(), Way.THERE, Way.BACK),
+                "leader isolated": lambda: self._with_leader(lambda node: self._drop(node, Way.THERE, Way.BACK)),
+                "node deaf or mute": lambda: self._drop(self._any(), self._dice.choice(list(Way))),
+                "leader deaf or mute": lambda: self._with_leader(
+                    lambda node: self._drop(node, self._dice.choice(list(Way)))
+                ),
+            }
 
     async def strike(self, name: str, another: str | None = None) -> str:
         """Let it happen, and another beside it, which begins a moment later; returns what exactly."""
@@ -170,6 +179,15 @@ class Faults:
             node.way.cut()
         node.way.free()
         return f"{node.name} {'+'.join(ways)}, for {for_s:.2f} s{', then reset' if is_cut else ''}"
+
+    async def _drop(self, node: Server, *ways: Way) -> str:
+        """Of everything that a node says or hears, to whomever: readers, the exchange, the store."""
+        for_s = self._dice.uniform(0.2, 4.0)
+        assert node.network is not None
+        node.network.drop(*ways)
+        await trio.sleep(for_s)
+        node.network.free()
+        return f"{node.name} {'+'.join(ways)}, for {for_s:.2f} s"
 
     async def _reset(self) -> str:
         node = self._any()

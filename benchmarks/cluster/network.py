@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+LOCAL: Final = "127.0.0.1"
 CHUNK: Final = 2**16
 
 
@@ -18,15 +19,17 @@ class Way(StrEnum):
 
 
 class Forwarder:
-    """Forwards connections to ``target``, a port of this machine; ``run()`` it.
+    """Forwards connections at a port of ``host`` to ``target``, a port of ``target_host``; ``run()`` it.
 
     A ``held`` way delivers nothing until it is free again, and then what was sent meanwhile, as TCP does: also of who
     has hung up since. ``refuses`` is a port at which nobody listens.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, host: str = LOCAL, target_host: str = LOCAL, port: int = 0) -> None:
         self.target = target
-        self.port = 0
+        self.host = host
+        self.port = port
+        self._target_host = target_host
         self.refuses = False
         self._held: set[Way] = set()
         self._freed = trio.lowlevel.ParkingLot()
@@ -34,7 +37,7 @@ class Forwarder:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Forward until cancelled."""
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        listeners = await trio.open_tcp_listeners(self.port, host=self.host)
         self.port = listeners[0].socket.getsockname()[1]
         async with trio.open_nursery() as connections:
             task_status.started()
@@ -65,7 +68,7 @@ class Forwarder:
                 async with here:
                     await self._passes(Way.THERE)
                     if not self.refuses:
-                        async with await trio.open_tcp_stream("127.0.0.1", self.target) as there:
+                        async with await trio.open_tcp_stream(self._target_host, self.target) as there:
                             await self._pump_both(here, there)
             except OSError:
                 pass

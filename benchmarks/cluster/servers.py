@@ -18,7 +18,8 @@ import httpx
 import trio
 
 from benchmarks.cluster.database import Database, database_command
-from benchmarks.cluster.network import Forwarder
+from benchmarks.cluster.namespaces import Namespace
+from benchmarks.cluster.network import LOCAL, Forwarder
 from benchmarks.cluster.programs import START_S, Program, wait_until
 
 SERVERS: Final = ("redis-server", "valkey-server")
@@ -78,16 +79,24 @@ class Store(Program):
 
 
 class Server(Program):
-    """``komas serve`` as one node of the cluster, at one address in all of its lives."""
+    """``komas serve`` as one node of the cluster, at one address in all of its lives.
 
-    def __init__(self, folder: Path, name: str, way: Forwarder, options: Sequence[str]) -> None:
+    In a network of its own it listens there, and ``port`` is that of a way to it.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, way: Forwarder, options: Sequence[str], network: Namespace | None = None
+    ) -> None:
         self.name = name
         self.port = free_port()
         self.way = way
+        self.network = network
         self._life = 0
-        own = ("--bind", f"127.0.0.1:{self.port}", "--data-dir", str(folder / name))
-        backplane = ("--backplane", f"redis://127.0.0.1:{way.port}/0")
-        super().__init__((sys.executable, "-m", "komas", "serve", *own, *backplane, *options), folder, name)
+        place = network.there if network is not None else LOCAL
+        own = ("--bind", f"{place}:{self.port}", "--data-dir", str(folder / name))
+        backplane = ("--backplane", f"redis://{way.host}:{way.port}/0")
+        inside = network.command if network is not None else ()
+        super().__init__((*inside, sys.executable, "-m", "komas", "serve", *own, *backplane, *options), folder, name)
 
     def begin(self) -> None:
         """Start its next life."""
@@ -169,12 +178,14 @@ async def open_world(
     *,
     nodes: int = 3,
     has_database: bool = False,
+    has_networks: bool = False,
     logs: Path | None = None,
     more: Sequence[str] = (),
 ) -> AsyncIterator[World]:
     """Everything running, until the block is left; every process is ended then. ``logs`` is a new folder for logs.
 
-    ``more`` are options of every node, in which ``{folder}`` is one that all of them share.
+    ``more`` are options of every node, in which ``{folder}`` is one that all of them share. With ``has_networks`` each
+    node has a network of its own.
     """
     with TemporaryDirectory(prefix="komas-cluster-") as name:
         world = World(Path(name))
@@ -184,7 +195,7 @@ async def open_world(
             (world.folder / "logs").symlink_to(Path.cwd() / logs)
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
             world.client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-            exchange = await _start_exchange(world, stack, speed, symbols)
+            await _start_exchange(world, stack, speed, symbols)
             for number in range(2):
                 store = Store(world.folder, f"store{number}")
                 store.start()
@@ -198,13 +209,11 @@ async def open_world(
             if has_database:
                 world.database = await _start_database(world, stack)
                 more = (*more, "--database-url", world.database.url)
-            upstreams = ("--upstream", f"ws://{exchange}", "--rest-upstream", f"http://{exchange}")
             own = ("--lease-s", f"{lease_s:g}", "--log-format", "text", "--journal", "20000")
-            options = (*upstreams, *own, *(option.replace("{folder}", str(world.folder)) for option in more))
+            options = (*own, *(option.replace("{folder}", str(world.folder)) for option in more))
             for number in range(nodes):
-                way = Forwarder(world.primary.port)
-                await nursery.start(way.run)
-                node = Server(world.folder, f"n{number}", way, options)
+                network = _open_network(number, stack) if has_networks else None
+                node = await _make_node(world, nursery, f"n{number}", options, network)
                 node.begin()
                 stack.callback(node.kill)
                 world.nodes.append(node)
@@ -215,7 +224,33 @@ async def open_world(
             nursery.cancel_scope.cancel("over")
 
 
-async def _start_exchange(world: World, stack: AsyncExitStack, speed: float, symbols: Sequence[str]) -> str:
+def _open_network(number: int, stack: AsyncExitStack) -> Namespace:
+    network = Namespace(number)
+    stack.callback(network.close)
+    network.open()
+    return network
+
+
+async def _make_node(
+    world: World, nursery: trio.Nursery, name: str, options: Sequence[str], network: Namespace | None
+) -> Server:
+    """A node with its ways: to the store, and where it has a network of its own, to the exchange and to itself, too."""
+    host = network.here if network is not None else LOCAL
+    way = Forwarder(world.primary.port, host=host)
+    await nursery.start(way.run)
+    exchange = f"{LOCAL}:{world.exchange_port}"
+    if network is not None:
+        to_exchange = Forwarder(world.exchange_port, host=host)
+        await nursery.start(to_exchange.run)
+        exchange = f"{host}:{to_exchange.port}"
+    upstreams = ("--upstream", f"ws://{exchange}", "--rest-upstream", f"http://{exchange}")
+    node = Server(world.folder, name, way, (*upstreams, *options), network)
+    if network is not None:
+        await nursery.start(Forwarder(node.port, target_host=network.there, port=node.port).run)
+    return node
+
+
+async def _start_exchange(world: World, stack: AsyncExitStack, speed: float, symbols: Sequence[str]) -> None:
     world.exchange_port = free_port()
     where = f"127.0.0.1:{world.exchange_port}"
     options = ("--bind", where, "--speed", f"{speed:g}", "--symbols", ",".join(symbols))
@@ -223,7 +258,6 @@ async def _start_exchange(world: World, stack: AsyncExitStack, speed: float, sym
     exchange.start()
     stack.callback(exchange.kill)
     await wait_until(lambda: exchange.said("simulated exchange on"))
-    return where
 
 
 async def _start_database(world: World, stack: AsyncExitStack) -> Database:
