@@ -77,7 +77,9 @@ class Idle(SlowClient):
         self._pieces.clear()
 
 
-async def serve(stream: SlowClient, app: ASGIFramework, context: WorkerContext | None = None) -> None:
+async def serve(
+    stream: SlowClient | trio.SocketStream, app: ASGIFramework, context: WorkerContext | None = None
+) -> None:
     """Serve one client until its end; ``install()`` comes first."""
     config = Config()
     config.graceful_timeout = GRACE_S
