@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-import httpx
+import h11
 import msgspec
 import trio
 import trio_websocket
@@ -26,10 +26,13 @@ CLOSE_S: Final = 0.1
 AGAIN_S: Final = 0.1
 JOIN_AT_ONCE: Final = 20
 JOIN_EVERY_S: Final = 0.1
+ANSWER_S: Final = 5.0
 HASTE_S: Final = 0.02
 FINISH_S: Final = 60.0  # in which the last signal is answered, once nothing goes wrong any more
 DAYS: Final = 7  # of a token: longer than any run
 DAY_S: Final = 24 * 3600
+DRAFT: Final = b'{"signal_type": "mexc_dex", "data": {"coin_name": "SOL"}}'
+TAKEN: Final = frozenset({200, 201})
 REFUSED: Final = frozenset({400, 401, 403, 404, 409, 413, 415, 422})  # will be so the next time, too
 _ENDED: Final = (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError)
 
@@ -143,25 +146,46 @@ class Publisher:
         self.refused.append(f"no answer after {self.repeats} repetitions of all")
 
     async def _publish(self, key: str) -> None:
-        headers = {"Authorization": f"Bearer {self._token}", "Idempotency-Key": key}
-        draft = {"signal_type": "mexc_dex", "data": {"coin_name": "SOL"}}
+        headers = [("Authorization", f"Bearer {self._token}"), ("Idempotency-Key", key)]
         while True:
-            url = f"http://127.0.0.1:{self._dice.choice(self._world.nodes).port}/api/signals"
             self._world.publishing.unpark_all()
             asked_at = trio.current_time()
             is_hasty = self._dice.random() < self._habits.hasty
-            patience_s = self._dice.uniform(0.0, HASTE_S) if is_hasty else float("inf")
-            with suppress(httpx.HTTPError), trio.move_on_after(patience_s):
-                answer = await self._world.client.post(url, json=draft, headers=headers)
-                if answer.is_success:
-                    self.ids.append(answer.json()["id"])
+            patience_s = self._dice.uniform(0.0, HASTE_S) if is_hasty else ANSWER_S
+            with suppress(OSError, trio.BrokenResourceError, h11.RemoteProtocolError), trio.move_on_after(patience_s):
+                status, answer = await _post(self._dice.choice(self._world.nodes).port, "/api/signals", headers, DRAFT)
+                if status in TAKEN:
+                    self.ids.append(json.loads(answer)["id"])
                     self.asked_at[self.ids[-1]] = asked_at
                     return
-                if answer.status_code in REFUSED:
-                    self.refused.append(f"{answer.status_code} {answer.text}")
+                if status in REFUSED:
+                    self.refused.append(f"{status} {answer.decode()}")
                     return
             self.repeats += 1
             await trio.sleep(AGAIN_S)
+
+
+async def _post(port: int, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> tuple[int, bytes]:
+    """Status and body of one answer, over a connection of its own; raises what that does.
+
+    httpx leaves generators behind, where it is cancelled or cut off while it writes.
+    """
+    http, status, answer = h11.Connection(h11.CLIENT), 0, b""
+    own = [("Host", f"127.0.0.1:{port}"), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    request = h11.Request(method="POST", target=path, headers=[*own, *headers])
+    events = (request, h11.Data(data=body), h11.EndOfMessage())
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"".join(http.send(event) or b"" for event in events))
+        while not isinstance(event := http.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                http.receive_data(await stream.receive_some())
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                answer += bytes(event.data)
+            else:  # the server hung up, or refused in the middle
+                raise h11.RemoteProtocolError(f"{event} before the answer's end")
+    return status, answer
 
 
 class Verdict(msgspec.Struct):
