@@ -166,8 +166,12 @@ def test_the_trades_example_goes_on_over_a_cut_in_a_browser(demo: Server, tmp_pa
             wait_for(lambda: relay.carried > 1, "a second connection")
             count = len(pages.received) + 5
             wait_for(lambda: len(pages.received) > count, "more trades")
-            ids = sorted(int(words[0]) for words in list(pages.received))  # type: ignore[index]
-            assert ids == list(range(ids[0], ids[0] + len(ids)))
+
+            def is_each_there_once() -> bool:  # the page tells of each by a request of its own, in any order
+                ids = sorted(int(words[0]) for words in list(pages.received))  # type: ignore[index]
+                return ids == list(range(ids[0], ids[0] + len(ids)))
+
+            wait_for(is_each_there_once, "each trade once")
 
 
 @needs_chromium

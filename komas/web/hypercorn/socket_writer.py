@@ -31,6 +31,7 @@ from hypercorn.events import Closed
 from hypercorn.trio.tcp_server import TCPServer
 
 from komas.web.hypercorn.shutdown import present
+from komas.web.hypercorn.tls_writer import TlsWriter
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -60,6 +61,7 @@ class SocketWriter(TCPServer):
         assert run is not None  # install() began it
         self._run = run
         self._is_plain = isinstance(self.stream, trio.SocketStream) and sys.platform != "win32"
+        self._tls = TlsWriter.over(self.stream)
         self._rest = _NOTHING
         self._sending: trio.CancelScope | None = None
         self._part_s = SEND_DEADLINE_S
@@ -74,6 +76,8 @@ class SocketWriter(TCPServer):
         """
         if self._rest or self.send_lock.locked():
             return len(data)
+        if self._tls is not None:
+            return self._tls.write_nowait(data)
         try:
             # Asked for each time: a closed socket has none, and its old one may be another client's by now.
             written = os.write(self.stream.socket.fileno(), data)
@@ -85,10 +89,19 @@ class SocketWriter(TCPServer):
 
     async def flush(self) -> bool:
         """Write the rest of what was begun, as any other write; whether there was one."""
-        if not self._rest:
+        if not self._has_rest:
             return False
         await self.write(b"")
         return True
+
+    @property
+    def can_write_at_once(self) -> bool:
+        """Whether ``write_nowait()`` may be asked."""
+        return self._is_plain or self._tls is not None
+
+    @property
+    def _has_rest(self) -> bool:
+        return bool(self._rest if self._tls is None else self._tls.rest)
 
     def hurry_writes(self, seconds: float) -> None:
         """Give each part that is written, from the present one on, no more time than that."""
@@ -101,12 +114,12 @@ class SocketWriter(TCPServer):
 
         What the socket takes at once is written at once; others run after ``WRITE_BYTES`` of that.
         """
-        if self._is_plain and data and not self._is_lost:
+        if self.can_write_at_once and data and not self._is_lost:
             begun = len(data) - self.write_nowait(data)
             if begun:
                 data = b""  # the rest, if there is one, is kept
                 self._in_one_go += begun
-                if not self._rest:
+                if not self._has_rest:
                     if self._in_one_go >= WRITE_BYTES:
                         self._in_one_go = 0
                         await trio.lowlevel.checkpoint()
@@ -118,6 +131,8 @@ class SocketWriter(TCPServer):
                 return  # who was told to go may still have something to say
             with trio.move_on_at(self._by(self._part_s), shield=True) as scope, suppress(*CLIENT_LEFT):
                 self._sending = scope
+                if self._tls is not None:
+                    await self._tls.flush()
                 for waiting in (self._rest, memoryview(data)):
                     for begin in range(0, len(waiting), WRITE_BYTES):
                         await self.stream.send_all(waiting[begin : begin + WRITE_BYTES])

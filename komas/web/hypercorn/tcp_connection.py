@@ -101,7 +101,7 @@ class TCPConnection(SocketWriter):
             return  # which closes it
         if run.is_exposed is None:
             run.is_exposed = is_exposed(self.config)
-        transport = ClientTransport(writer=self if self._is_plain else None, hurry_writes=self.hurry_writes)
+        transport = ClientTransport(writer=self if self.can_write_at_once else None, hurry_writes=self.hurry_writes)
         self.state = LifespanState(with_transport(self.state, transport))
         self.idle_task = _IdleTask()  # type: ignore[assignment]  # Hypercorn's has a lock, to wait for what need not wait
         self._has_left = False
@@ -133,6 +133,8 @@ class TCPConnection(SocketWriter):
         """Forget what leads back to this: a connection is freed when it ends, not when the collector looks next."""
         self.state = LifespanState({})
         self._reader = None
+        if self._tls is not None:
+            self._tls.let_go()
         with suppress(AttributeError):
             del self.protocol  # there is none where the client left before it was heard
 
