@@ -434,7 +434,7 @@ FIELDS: Final[dict[str, Field]] = {
         "memory for all that is kept for clients that come back; beyond it, streams that nobody reads give first",
     ),
     "direct_writes": Field(
-        _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; never over TLS"
+        _boolean, "true or false", "write to clients past Hypercorn's protocol, many times as fast; also over TLS"
     ),
     "websocket_ping_s": Field(
         _number(1, 60), "1 to 60", "how often a signal socket is pinged, for proxies that cut what is silent"

@@ -7,6 +7,7 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -129,12 +130,12 @@ def running(
 class Server:
     """A komas server and the address it listens on."""
 
-    def __init__(self, process: Process, url: str, folder: Path) -> None:
+    def __init__(self, process: Process, url: str, folder: Path, trusted: ssl.SSLContext | None = None) -> None:
         self.process = process
         self.url = url
         self.folder = folder
         self.port = int(url.rsplit(":", 1)[1])
-        self.http = httpx.Client(base_url=url, timeout=PATIENCE_S)
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE_S, verify=trusted or True)
 
     def signals_url(self, token: str = "", **query: object) -> str:
         """The address of the signal socket."""
@@ -170,25 +171,42 @@ class Server:
 @contextmanager
 def serving(folder: Path, *arguments: str, stock: bool = False, **environment: str) -> Iterator[Server]:
     """``komas serve``, or the stock Hypercorn command, on a free port; settings as options or variables."""
-    variables = {"KOMAS_DATA_DIR": str(folder), "KOMAS_DIRECT_WRITES": DIRECT_WRITES.get(), **environment}
+    variables = _variables(folder, environment)
     with ExitStack() as stack:
         if stock:
             process, url = stack.enter_context(_stock_hypercorn(variables))
         else:
             process = stack.enter_context(running(komas("serve", "--bind", "127.0.0.1:0", *arguments), variables))
             url = process.line(r"komas listens on (http://\S+)")[1]
-        server = Server(process, url, folder)
-        yield stack.enter_context(closing(server))
+        yield stack.enter_context(closing(Server(process, url, folder)))
 
 
 @contextmanager
-def _stock_hypercorn(variables: dict[str, str]) -> Iterator[tuple[Process, str]]:
+def serving_tls(folder: Path, certificate: Path, **environment: str) -> Iterator[Server]:
+    """The stock Hypercorn command with the certificate and key of a folder, which are localhost's."""
+    trusted = ssl.create_default_context(cafile=str(certificate / "certificate.pem"))
+    with (
+        _stock_hypercorn(_variables(folder, environment), certificate) as (process, url),
+        closing(Server(process, url, folder, trusted)) as server,
+    ):
+        yield server
+
+
+def _variables(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    return {"KOMAS_DATA_DIR": str(folder), "KOMAS_DIRECT_WRITES": DIRECT_WRITES.get(), **environment}
+
+
+@contextmanager
+def _stock_hypercorn(variables: dict[str, str], tls: Path | None = None) -> Iterator[tuple[Process, str]]:
     """The hypercorn command on a socket of ours: what it prints of its address is not ours to promise."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         file = listener.fileno()
         command = [sys.executable, "-m", "hypercorn", "--config", "hypercorn.toml", "--bind", f"fd://{file}"]
+        if tls is not None:
+            command += ["--certfile", str(tls / "certificate.pem"), "--keyfile", str(tls / "key.pem")]
         process = Process([*command, "komas.asgi:app"], variables, inherits=[file])
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        port = listener.getsockname()[1]
+        url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
     try:
         yield process, url
     finally:
