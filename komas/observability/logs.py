@@ -321,6 +321,8 @@ def logging_to(folder: Path, *, level: str, as_json: bool, days: int, node: str 
     # These write several records for each message that passes, or each start.
     for name in ("trio-websocket", "httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A traceback for each connection to the database that is lost in the middle of a read; who read says so in a line.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     listeners, limit = logging.getLogger("trio.serve_listeners"), _OutOfFiles()
     listeners.addFilter(limit)
     try:

@@ -166,6 +166,14 @@ def test_a_full_disk_is_told_now_and_then(tmp_path: Path, capsys: pytest.Capture
     log.close()
 
 
+def test_a_lost_connection_to_the_database_is_no_traceback(tmp_path: Path) -> None:
+    """Who read says so in a line; the pool wrote thirty for each connection that was lost in the middle of a read."""
+    pool = logging.getLogger("sqlalchemy.pool.impl.QueuePool")
+    with logging_to(tmp_path, level="INFO", as_json=False, days=2) as log:
+        pool.error("Error closing cursor", exc_info=ConnectionError("it is gone"))
+        assert not log.today(now=datetime.now(UTC), limit=9)
+
+
 def test_logging_ends_with_its_block(tmp_path: Path) -> None:
     """The handlers are gone, the level is what it was."""
     root = logging.getLogger()
