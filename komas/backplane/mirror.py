@@ -80,6 +80,7 @@ class Mirror:
         self._last: dict[Stream, int] = {}  # the number up to which each stream is accounted for
         self._keys: dict[str, Stream] = {}
         self.cursor: EntryId | None = None
+        self.newest: EntryId | None = None  # the newest that was read of entries that say something
         self.leader = ""
         self.moved = trio.lowlevel.ParkingLot()
         self.heard_at = -1e9  # when an entry was read last, on trio's clock
@@ -118,6 +119,7 @@ class Mirror:
             self._take_term(entry)
         else:
             self._take_records(entry, own)
+            self.newest = entry.id
         self.cursor = entry.id
         self.moved.unpark_all()
 

@@ -40,6 +40,9 @@ BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
 RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
 YIELDS: Final = 3  # in a row, to nodes that say that they have read more
+SURE_S: Final = 1.5  # for every node to say how far it has read
+ASK_AGAIN_S: Final = 0.05
+SEEN_S: Final = 10.0  # in which a node that was there is asked for, though the store has forgotten it
 INQUIRIES: Final = 1000  # that wait to be answered
 PREPARED_FIRST_S: Final = 5 * JITTER  # in which a node that stood by, if there is one, has taken the lease
 AWAY: Final = "the backplane does not answer"  # readers hear of it, so where it is and what it says is in the log alone
@@ -95,13 +98,16 @@ class Node:
         self._answers: dict[str, Callable[[bytes], bytes | None]] = {}
         self._inquiries, self._to_answer = trio.open_memory_channel[Inquiry](INQUIRIES)
         self.mirror.inquired = self._note_inquiry
-        self.mirror.term_began = self._teller.tell_again
+        self.mirror.term_began = self._on_term
         self._standby: Standby | None = None
         self._resigned = trio.Event()
         self._caught_up = trio.Event()
         self._why_silent = "nothing was read of the backplane yet"
         self._holds_back = ""  # why this process does not lead though nobody does
         self._rows: dict[str, NodeRow] = {}
+        self._seen: dict[str, float] = {}  # when each node was there, also where the store has forgotten it since
+        self._said = trio.Event()  # what this node said of itself is of before the newest term
+        self._was_cut = False  # the store may be another one than it was when it was read last
         self.terms = 0  # how often it began to lead
 
     @property
@@ -234,6 +240,7 @@ class Node:
                 if wait_s >= longest_s:
                     log.warning("the backplane cannot be read", extra={"reason": str(error)})
                 self._why_silent = AWAY
+                self._was_cut = True
                 await trio.sleep(wait_s)
                 wait_s = min(2 * wait_s, longest_s)
                 continue
@@ -242,6 +249,7 @@ class Node:
             size = 0
             for entry in entries:
                 self.mirror.take(entry)
+                self._was_cut &= not entry.id.sequence  # its writer has found the log as it left it
                 size += len(entry.header) + len(entry.data)
                 if size >= TOGETHER_BYTES or entry is entries[-1]:
                     self._hub.flush()
@@ -261,6 +269,7 @@ class Node:
 
     async def _announce(self) -> None:
         while True:
+            said = self._said = trio.Event()
             row = NodeRow(
                 self.options.shown,
                 self.options.role,
@@ -274,17 +283,26 @@ class Node:
                 self.options.standby,
                 self.is_prepared,
                 self.mirror.is_complete,
+                str(self.mirror.newest or ""),
             )
             try:
                 await self.store.keep(NODES, self.options.name, write_node(row), NODE_S)
                 await self._look_around()
             except BackplaneError as error:
                 log.debug("nodes are not known", extra={"reason": str(error)})
-            await trio.sleep(ANNOUNCED_S)
+            with trio.move_on_after(ANNOUNCED_S):
+                await said.wait()
+
+    def _on_term(self) -> None:
+        """Somebody is to lead: say at once what is wanted here, and how far this process has read."""
+        self._teller.tell_again()
+        self._said.set()
 
     async def _look_around(self) -> None:
         kept = sorted((await self.store.kept(NODES)).items())
         self._rows = {name: row for name, value in kept if (row := read_node(value)) is not None}
+        now = trio.current_time()
+        self._seen = {name: at for name, at in self._seen.items() if now < at + SEEN_S} | dict.fromkeys(self._rows, now)
 
     async def _campaign(self) -> None:
         """Lead whenever nobody does."""
@@ -323,30 +341,37 @@ class Node:
                 left.clear()  # somebody led since
             if isinstance(got, Held):
                 await self._wait(got.left_s)
-            elif len(left) < YIELDS and await self._should_yield(got, left):
+            elif len(left) < YIELDS and await self._should_yield(got):
                 left.append(got)
                 await self._yield_to_others(got)
             else:
                 return got
         return None
 
-    async def _should_yield(self, got: Acquired, left: Sequence[Acquired]) -> bool:
-        """Whether another node has read entries that the log has lost, and this one has not: it writes them again.
+    async def _should_yield(self, got: Acquired) -> bool:
+        """Whether another node has read entries that this one has not, and the log has lost: it writes them again.
 
-        ``left`` are the terms that were left to others before: their entries say nothing.
+        Each node says how far it has read as soon as it reads of the term. Where the log has lost something, or may
+        have, nobody leads before all have done so, or could have.
         """
-        in_log = (left[0] if left else got).previous or EntryId(0, 0)
-        own = self.mirror.cursor or EntryId(0, 0)
-        if self.mirror.knows_more or (not left and own > in_log and own.term < got.term):
-            return False
-        with suppress(BackplaneError):
-            await self._look_around()
-        empty = {term.term for term in (*left, got)}
-        return any(
-            row.knows_more or (place.term not in empty and place > in_log)
-            for row in self.nodes
-            if (place := row.read_to) is not None
-        )
+        may_have_lost = self._was_cut
+        sure_at = trio.current_time() + SURE_S
+        with trio.move_on_at(sure_at):
+            while self.mirror.cursor is None or self.mirror.cursor < EntryId(got.term, 0):
+                await self.mirror.moved.park()
+        own = self.mirror.newest or EntryId(0, 0)
+        while True:
+            with suppress(BackplaneError):
+                await self._look_around()
+            others = {name: self._rows.get(name) for name in self._seen if name != self.options.name}
+            if any(row is not None and row.has_read_more(own) for row in others.values()):
+                return True
+            have_said = all(row is not None and row.has_heard(got.term) for row in others.values())
+            if have_said or not (may_have_lost or self.mirror.knows_more) or trio.current_time() >= sure_at:
+                return False
+            await trio.sleep(ASK_AGAIN_S)
+            with suppress(BackplaneError):
+                await self.store.renew(self.options.name, got.term, self.options.lease_s)
 
     async def _yield_to_others(self, got: Acquired) -> None:
         log.info("leaves the lease to a node that has read more", extra={"term": got.term})
@@ -367,7 +392,8 @@ class Node:
         return any(row.cursor for row in self.nodes)
 
     async def _wait(self, left_s: float) -> None:
-        """Wait for the end of somebody's lease, or until it is let go."""
+        """Wait for the end of somebody's lease, or until it is let go; who knows more may be left it in silence."""
+        left_s = min(left_s, LOOK_S) if self.mirror.knows_more else left_s
         with trio.move_on_after(left_s + random.uniform(0, JITTER)):  # noqa: S311 - spreads load, guards nothing
             while not self.mirror.is_leaderless:
                 await self.mirror.moved.park()

@@ -225,6 +225,52 @@ async def test_who_has_read_most_writes_a_lost_tail_again(autojump_clock: trio.t
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("is_wiped", [True, False])
+async def test_who_lacks_the_newest_entry_leaves_a_lost_log_to_who_has_it(
+    autojump_clock: trio.testing.MockClock, *, is_wiped: bool
+) -> None:
+    """It published what it lacked anew, with other places: who went from it to another process lost what was between.
+
+    The store, too, has forgotten how far everybody had read, or says what was so some time ago.
+    """
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        leader = await world.start()
+        await world.ready()
+        other, late = await world.start(), await world.start()
+        await world.ready()
+        with other.hub.subscribe([BTC, ETH]):
+            await trio.sleep(5)
+            late.backplane.cut()
+            await trio.sleep(0.5)
+            for living in (leader, other):
+                living.backplane.cut()
+            before = other.node.mirror.known.epochs
+            if is_wiped:
+                world.store.wipe()
+            else:
+                world.store.lose_tail(30)
+            world.kill(leader)
+            late.backplane.mend()
+            await trio.sleep(1.3)  # in which it has tried
+            other.backplane.mend()
+            await trio.sleep(10)
+            assert world.leaders == [other]
+            assert late.node.terms == 0
+            assert other.node.mirror.known.epochs == before
+            histories = [living.hub.open_streams.by_stream[BTC].history for living in (other, late)]
+            places = [
+                [
+                    (item.publication, item.sequence)
+                    for item in history.between(history.first, history.end)
+                    if isinstance(item, Envelope)
+                ]
+                for history in histories
+            ]
+            assert places[0] == places[1]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_store_that_forgets_again_and_again_closes_no_stream(autojump_clock: trio.testing.MockClock) -> None:
     """A new leader let the streams go before it had heard who wants them: nodes said so only every ten seconds."""
     async with trio.open_nursery() as nursery:
