@@ -123,7 +123,7 @@ class Run:
         await self._compare()
 
     async def _strike(self, name: str, another: str | None, number: str) -> None:
-        if another is not None and name in LOSING:  # somebody must be left who knows what the two knew
+        if name in LOSING:  # somebody must be left who knows what it knew
             await self._world.ready(len(self._world.nodes), READY_S)
             await trio.sleep(CALM_S)
         at = trio.current_time()

@@ -58,6 +58,7 @@ log = event_logger(__name__)
 MISSED: Final = "this process could not read them in time"
 KEPT_AGAIN: Final = 1024  # of each stream's newest events, that a leader writes again where the log was lost
 PART_BYTES: Final = 2**18
+LAST_OF_TERM: Final = 2**63  # beyond every sequence
 
 
 class Own(NamedTuple):
@@ -234,6 +235,8 @@ class Mirror:
         hub.interest.pin([stream for stream in self.known.pins if not hub.interest.pinned(stream)])
         if self.known.status != before.status and not self._is_away:
             hub.publish_status(self.known.status)
+        if self.is_log_unfinished and not facts.continues:
+            hub.note_all_told(facts.publication)
         self.is_log_unfinished = facts.continues
         self._let_held_go()
         if not facts.continues:
@@ -306,6 +309,8 @@ class Mirror:
             first = record.publications[0] if record.publications else record.publication
             self._hub.begin_at(first - 1)
             self._adopt(stream, record.epoch)
+        if not record.publications and (count := sum(number is not None for number in record.sequences)):
+            self._hub.note_told(record.publication, record.publication + count - 1)
         self._deliver(stream, self._new_of(stream, envelopes, is_said_again=bool(record.times)))
 
     def _new_of(self, stream: Stream, envelopes: list[Envelope], *, is_said_again: bool) -> list[Envelope]:
@@ -375,6 +380,8 @@ class Mirror:
         return latest is not None and latest.received_ms >= received_ms
 
     def _take_gap(self, stream: Stream, gap: Gap, publication: int) -> None:
+        if not self.is_log_unfinished:
+            self._hub.note_told(publication, publication)
         if self._hub.open_streams.adopted(stream) is None:
             return  # its events will show it
         last = self._last.get(stream)
@@ -392,6 +399,12 @@ class Mirror:
             self._reports[record.venue] = read_report(record.body)
         except msgspec.MsgspecError:  # of a version that says other things
             self._reports.pop(record.venue, None)
+
+    def go_back(self, newest: EntryId) -> None:
+        """What was read last stands in no log that there is: read the term of the log's newest entry."""
+        log.warning("the log is another one than was read here", extra={"at": str(self.cursor), "now": str(newest)})
+        self.knows_more = True
+        self.cursor = EntryId(newest.term - 1, LAST_OF_TERM)
 
     # What else is asked
 

@@ -29,7 +29,8 @@ log = event_logger(__name__)
 READ_MOST: Final = 64  # entries at once
 READ_S: Final = 1.0
 TOGETHER_BYTES: Final = 2**16  # of entries whose events are written to readers in one go, where reading falls behind
-AGAIN_S: Final = (0.05, 1.0)
+READ_AGAIN_S: Final = (0.05, 0.25)  # from the first to the longest wait until the store is read again
+AGAIN_S: Final = 1.0
 AWAY_S: Final = 2.0  # without a word of the leader, after which readers are told
 FRESH_S: Final = 3.0  # beyond that, no balancer should send anybody here
 LOOK_S: Final = 0.25
@@ -40,7 +41,7 @@ BARRIER_S: Final = 3.0  # until this process has what a reader heard elsewhere
 RETIRE_S: Final = 1.0
 JITTER: Final = 0.05
 YIELDS: Final = 3  # in a row, to nodes that say that they have read more
-SURE_S: Final = 1.5  # for every node to say how far it has read
+SURE_S: Final = 0.75  # for every node to say how far it has read
 ASK_AGAIN_S: Final = 0.05
 SEEN_S: Final = 10.0  # in which a node that was there is asked for, though the store has forgotten it
 INQUIRIES: Final = 1000  # that wait to be answered
@@ -218,7 +219,8 @@ class Node:
             while self._is_ahead(place, stream) or not self._is_whole():
                 await self.mirror.moved.park()
             return True
-        return False
+        # It may be lost with everybody who knew it: then nobody knows better than this process what to go on with.
+        return place is not None and stream is None and self._is_whole() and self._hub.is_untold(place.offset)
 
     def _is_whole(self) -> bool:
         """Whether the name of the log's life is known, and it is not in the middle of being written again."""
@@ -230,7 +232,7 @@ class Node:
         return epoch == place.epoch and not self._hub.has_passed(stream, place)
 
     async def _read(self) -> None:
-        wait_s, longest_s = AGAIN_S
+        wait_s, longest_s = READ_AGAIN_S
         while True:
             if self._leader is not None:
                 await self._leader.interrupted()
@@ -244,7 +246,7 @@ class Node:
                 await trio.sleep(wait_s)
                 wait_s = min(2 * wait_s, longest_s)
                 continue
-            wait_s = AGAIN_S[0]
+            wait_s = READ_AGAIN_S[0]
             self._why_silent = "no process leads" if self.mirror.is_leaderless else "the leader says nothing"
             size = 0
             for entry in entries:
@@ -257,6 +259,15 @@ class Node:
                     size = 0
             if len(entries) < READ_MOST:
                 self._caught_up.set()
+            if not entries and trio.current_time() - self.mirror.heard_at > AWAY_S:
+                await self._look_back()
+
+    async def _look_back(self) -> None:
+        """Nothing comes: of two stores, whose ways had parted, this process may have read the one that is gone."""
+        with suppress(BackplaneError):
+            newest, cursor = await self.store.newest(), self.mirror.cursor
+            if newest is not None and cursor is not None and newest < cursor:
+                self.mirror.go_back(newest)
 
     async def _watch(self) -> None:
         """Tell readers when nothing is heard."""
@@ -334,7 +345,7 @@ class Node:
                 got = await self.store.acquire(self.options.name, self.options.lease_s, seen=self.mirror.cursor)
             except BackplaneError:
                 self._why_silent = AWAY
-                await trio.sleep(AGAIN_S[1])
+                await trio.sleep(AGAIN_S)
                 continue
             cursor = self.mirror.cursor
             if left and cursor is not None and cursor.term > left[-1].term and cursor.sequence:

@@ -7,6 +7,7 @@ names of their epochs, come from there, too; the interest of this process is onl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from komas.hub.hub import Hub
 from komas.hub.open_streams import SharedStreams
@@ -14,11 +15,15 @@ from komas.model.codec import Envelope, StreamPosition
 from komas.model.market import Gap
 from komas.model.streams import Stream
 
+UNTOLD: Final = 64  # holes among publications that are remembered: one for each term of the last hours
+
 
 class SharedHub(Hub):
     """A ``Hub`` that a mirror of the log tells everything; ``epoch`` names the life of the log."""
 
     open_streams: SharedStreams
+    _told = 0  # the newest publication that was told here
+    _untold: tuple[tuple[int, int], ...] = ()  # between which others nothing was told, of whatever stream
 
     def _streams(self, history_length: int, epoch: Callable[[], str]) -> SharedStreams:
         return SharedStreams(history_length, self._history_limit, epoch, lambda: self._publication)
@@ -31,6 +36,21 @@ class SharedHub(Hub):
     def begin_at(self, publication: int) -> None:
         """The log is read from the event after this one on: what came before is not known here."""
         self._publication = max(self._publication, publication)
+
+    def note_told(self, first: int, last: int) -> None:
+        """Publications from the first to the last are told here, whether or not they are news."""
+        if self._told and first > self._told + 1:
+            self._untold = (*self._untold[1 - UNTOLD :], (self._told, first))
+        self._told = max(self._told, last)
+
+    def note_all_told(self, publication: int) -> None:
+        """Everything up to a publication was told once more."""
+        self._untold = tuple((max(last, publication), first) for last, first in self._untold if publication < first - 1)
+        self._told = max(self._told, publication)
+
+    def is_untold(self, publication: int) -> bool:
+        """Whether others were told something here that came later, but not this: it is lost, or still to come."""
+        return any(last < publication < first for last, first in self._untold)
 
     def adopt(self, stream: Stream, epoch: str) -> None:
         """A stream is open, in an epoch with this name."""
@@ -65,7 +85,7 @@ class SharedHub(Hub):
         The place is one of a stream, or, without one, among the events of all of them.
         """
         if stream is None:
-            return place.epoch == self.epoch and place.offset <= self._publication
+            return place.epoch == self.epoch and place.offset <= self._publication and not self.is_untold(place.offset)
         if self.open_streams.adopted(stream) != place.epoch:
             return False
         newest = self.open_streams.by_stream[stream].history.newest

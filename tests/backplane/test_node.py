@@ -7,13 +7,14 @@ import trio
 import trio.testing
 
 from komas.backplane.memory import MemoryStore
-from komas.backplane.node import TOGETHER_BYTES
+from komas.backplane.node import BARRIER_S, TOGETHER_BYTES
 from komas.backplane.ports import Acquired, EntryId
 from komas.backplane.retention import Retention
 from komas.backplane.wire import Opened, header_of, key_of
 from komas.hub.shared_hub import SharedHub
+from komas.model.codec import StreamPosition
 from tests.backplane.test_lost_tail import BTC, events
-from tests.backplane.world import World
+from tests.backplane.world import Living, World
 
 
 async def flushes_for(entries: int, each: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
@@ -83,3 +84,50 @@ async def test_a_node_that_missed_entries_is_soon_ready_again(autojump_clock: tr
             await trio.sleep(8)
             assert edge.node.why_not_ready() is None
         nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_has_read_another_log_reads_the_one_there_is(autojump_clock: trio.testing.MockClock) -> None:
+    """Of two primaries it was at the one that is gone, where a term began later: it read nothing more, for ever."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        leader = await world.start()
+        await world.ready()
+        edge = await world.start(role="edge")
+        await world.ready()
+        with edge.hub.subscribe([BTC]):
+            await trio.sleep(5)
+            assert edge.node.mirror.cursor is not None
+            edge.node.mirror.cursor = EntryId(edge.node.mirror.cursor.term + 10**6, 3)
+            await trio.sleep(10)
+            assert edge.node.mirror.cursor == leader.node.mirror.cursor
+            assert edge.node.why_not_ready() is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_has_what_was_not_told_here_waits_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    """A node that had led meanwhile, at a primary that is gone, let a reader in: it got again what came later here."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        node = await world.start()
+        await world.ready()
+        hub = node.hub
+        hub.note_told(10, 20)
+        hub.note_told(100, 110)
+        hub.begin_at(110)
+        for offset, is_untold in ((20, False), (21, True), (99, True), (100, False), (5, False)):
+            assert hub.is_untold(offset) is is_untold
+            assert hub.has_passed(None, StreamPosition(hub.epoch, offset)) is not is_untold
+        began = trio.current_time()
+        nursery.start_soon(tell_later, node)
+        assert await node.node.passed(StreamPosition(hub.epoch, 30), None)
+        assert trio.current_time() == pytest.approx(began + 0.7)
+        assert await node.node.passed(StreamPosition(hub.epoch, 60), None)  # nobody knows of it
+        assert trio.current_time() == pytest.approx(began + 0.7 + BARRIER_S)
+        nursery.cancel_scope.cancel()
+
+
+async def tell_later(living: Living) -> None:
+    """Some of it comes."""
+    await trio.sleep(0.7)
+    living.hub.note_all_told(50)
+    living.node.mirror.moved.unpark_all()
