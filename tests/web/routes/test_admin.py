@@ -79,7 +79,8 @@ async def test_readers_and_gaps_are_seen(autojump_clock: trio.testing.MockClock,
         async with harness.stream("/api/ws/sse/stream?streams=btcusdt@trade/ethusdt@trade", client="192.0.2.1"):
             await trio.sleep(1)
             body = await _get(harness, "readers")
-            assert body == {"count": 1, "readers": [{"address": "192.0.2.1", "streams": 2, "subscriptions": 2}]}
+            assert body["readers"] == [{"address": "192.0.2.1", "streams": 2, "subscriptions": 2}]
+            assert (body["count"], body["complete"]) == (1, True)
             harness.services.hub.publish_gap(TRADE, Gap(stream=TRADE.name, first=3, last=4, reason="not given"))
             (gap,) = (await _get(harness, "gaps"))["gaps"]
             assert (gap["stream"], gap["from"], gap["to"], gap["reason"]) == ("btcusdt@trade", 3, 4, "not given")
