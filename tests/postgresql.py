@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -16,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 import sqlalchemy as sa
+
+from benchmarks.cluster.database import database_command
 
 
 class PostgreSQL:
@@ -103,9 +104,8 @@ class PostgreSQL:
 @contextmanager
 def running_postgresql() -> Iterator[PostgreSQL]:
     """A server while the block lasts."""
-    binaries = [shutil.which("postgres"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres")))]
-    found = next((Path(path).resolve() for path in binaries if path), None)
-    if found is None or importlib.util.find_spec("psycopg") is None:
+    found = database_command()
+    if found is None:
         pytest.skip("needs PostgreSQL's server and the `postgresql` extra")
     with tempfile.TemporaryDirectory(prefix="komas-pg-") as folder:
         server = PostgreSQL(found.parent, Path(folder))

@@ -84,23 +84,24 @@ class Commands:
 
     async def inquire_all(self, topic: str, body: bytes, processes: int) -> list[bytes]:
         """What so many processes say, in no order; fewer answers where one is late, or does not know the topic."""
+        return await self._answers_of(lambda name: Inquire(self._node, name, topic, body), INQUIRY_S, processes)
+
+    async def _answer_of(self, ask: Callable[[str], Wish], wait_s: float) -> bytes | None:
+        return next(iter(await self._answers_of(ask, wait_s, 1)), None)
+
+    async def _answers_of(self, ask: Callable[[str], Wish], wait_s: float, most: int) -> list[bytes]:
+        """So many answers, if they come in time."""
         name, found = secrets.token_hex(16), list[bytes]()
         try:
-            await self._store.wish(write_wish(Inquire(self._node, name, topic, body)))
-            with trio.move_on_after(INQUIRY_S):
-                while len(found) < processes and (answer := await self._store.answer_to(name, INQUIRY_S)) is not None:
-                    found.append(answer)
+            await self._store.wish(write_wish(ask(name)))
+            until = trio.current_time() + wait_s
+            while len(found) < most:
+                if (answer := await self._store.answer_to(name, max(0.0, until - trio.current_time()))) is None:
+                    break
+                found.append(answer)
         except BackplaneError as error:
             raise _away(error) from error
         return found
-
-    async def _answer_of(self, ask: Callable[[str], Wish], wait_s: float) -> bytes | None:
-        name = secrets.token_hex(16)
-        try:
-            await self._store.wish(write_wish(ask(name)))
-            return await self._store.answer_to(name, wait_s)
-        except BackplaneError as error:
-            raise _away(error) from error
 
     async def _question(self, ask: Callable[[str], Wish], wait_s: float) -> bytes:
         answer = await self._answer_of(ask, wait_s)

@@ -226,11 +226,11 @@ class Leader:
 
     async def _has_read_up_to(self, term: int) -> bool:
         """Wait until everything before a term is known here; ``False`` if it takes too long."""
-        self._term, begin = term, EntryId(term, 0)
+        self._term = term
         with trio.move_on_after(self._options.lease_s):
-            while self._mirror.cursor is None or self._mirror.cursor < begin:
-                await self._mirror.moved.park()
-        return self._mirror.cursor is not None and self._mirror.cursor >= begin
+            await self._mirror.reached(EntryId(term, 0))
+            return True
+        return False
 
     def _begin(self, acquired: Acquired) -> None:
         """Write in a term from now on; first what the log has lost."""

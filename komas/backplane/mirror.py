@@ -309,8 +309,8 @@ class Mirror:
             first = record.publications[0] if record.publications else record.publication
             self._hub.begin_at(first - 1)
             self._adopt(stream, record.epoch)
-        if not record.publications and (count := sum(number is not None for number in record.sequences)):
-            self._hub.note_told(record.publication, record.publication + count - 1)
+        if not record.publications and (last := _last_publication(envelopes)):
+            self._hub.note_told(record.publication, last)
         self._deliver(stream, self._new_of(stream, envelopes, is_said_again=bool(record.times)))
 
     def _new_of(self, stream: Stream, envelopes: list[Envelope], *, is_said_again: bool) -> list[Envelope]:
@@ -400,6 +400,11 @@ class Mirror:
         except msgspec.MsgspecError:  # of a version that says other things
             self._reports.pop(record.venue, None)
 
+    async def reached(self, place: EntryId) -> None:
+        """Wait until everything before a place has been read, and what stands there."""
+        while self.cursor is None or self.cursor < place:
+            await self.moved.park()
+
     def go_back(self, newest: EntryId) -> None:
         """What was read last stands in no log that there is: read the term of the log's newest entry."""
         log.warning("the log is another one than was read here", extra={"at": str(self.cursor), "now": str(newest)})
@@ -455,6 +460,14 @@ def _part_of(data: bytes, at: int, length: int) -> bytes:
     if at + length > len(data):
         raise Malformed("an entry of the log is shorter than it says")
     return data[at : at + length] if length else b""
+
+
+def _last_publication(envelopes: list[Envelope]) -> int:
+    """Of the last event that has one, mostly the last; 0 for states alone. For each record, so every step counts."""
+    for envelope in reversed(envelopes):
+        if envelope.publication:
+            return envelope.publication
+    return 0
 
 
 def _follows(entry: EntryId, cursor: EntryId) -> bool:

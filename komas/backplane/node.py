@@ -214,8 +214,8 @@ class Node:
                 newest = await self.store.newest()
             except BackplaneError:
                 return False
-            while newest is not None and (self.mirror.cursor is None or self.mirror.cursor < newest):
-                await self.mirror.moved.park()
+            if newest is not None:
+                await self.mirror.reached(newest)
             while self._is_ahead(place, stream) or not self._is_whole():
                 await self.mirror.moved.park()
             return True
@@ -368,8 +368,7 @@ class Node:
         may_have_lost = self._was_cut
         sure_at = trio.current_time() + SURE_S
         with trio.move_on_at(sure_at):
-            while self.mirror.cursor is None or self.mirror.cursor < EntryId(got.term, 0):
-                await self.mirror.moved.park()
+            await self.mirror.reached(EntryId(got.term, 0))
         own = self.mirror.newest or EntryId(0, 0)
         while True:
             with suppress(BackplaneError):

@@ -245,7 +245,7 @@ async def test_who_lacks_the_newest_entry_leaves_a_lost_log_to_who_has_it(
             await trio.sleep(0.5)
             world.store.cut()
             await trio.sleep(4)  # everybody tries to lead by now
-            before, entries = other.node.mirror.known.epochs, 0
+            before, entries = dict(other.node.mirror.known.epochs), 0
             if is_wiped:
                 world.store.wipe()
             else:

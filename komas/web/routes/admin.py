@@ -159,13 +159,13 @@ def _answer_others(services: Services) -> None:
 
 
 async def _all_sessions(services: Services) -> SessionsBody:
-    found, is_complete = await _everywhere(services, SESSIONS, _sessions)
+    found, is_complete = await _everywhere(services, SESSIONS, SessionsBody, _sessions)
     rows = tuple(chain.from_iterable(body.sessions for body in found))
     return SessionsBody(sum(body.count for body in found), rows[:MOST], is_complete)
 
 
 async def _all_readers(services: Services) -> ReadersBody:
-    found, is_complete = await _everywhere(services, READERS, _readers)
+    found, is_complete = await _everywhere(services, READERS, ReadersBody, _readers)
     streams, subscriptions = Counter[str](), Counter[str]()
     for row in chain.from_iterable(body.readers for body in found):
         streams[row.address] += row.streams
@@ -196,13 +196,14 @@ def _readers(services: Services) -> ReadersBody:
     return ReadersBody(len(rows), tuple(rows[:MOST]))
 
 
-async def _everywhere(services: Services, topic: str, own: Callable[[Services], _Body]) -> tuple[list[_Body], bool]:
+async def _everywhere(
+    services: Services, topic: str, kind: type[_Body], own: Callable[[Services], _Body]
+) -> tuple[list[_Body], bool]:
     """What every process says; of this one alone where the others cannot be asked. And whether that is all."""
-    body = own(services)
     if services.cluster is None:
-        return [body], True
+        return [own(services)], True
     try:
         answers, is_complete = await services.cluster.inquire_all(topic, b"")
-        return [msgspec.json.decode(answer, type=type(body)) for answer in answers], is_complete
+        return [msgspec.json.decode(answer, type=kind) for answer in answers], is_complete
     except (VenueError, msgspec.MsgspecError):  # of another release, it may say other things
-        return [body], False
+        return [own(services)], False
