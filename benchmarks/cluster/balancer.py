@@ -39,5 +39,10 @@ def _settings(text: str, folder: Path, port: int, ports: Sequence[int]) -> str:
     servers = "\n".join(f"        server 127.0.0.1:{each} max_fails=0;" for each in ports)
     text = re.sub(r"(?: *server komas-\d+:8000 max_fails=0;\n)+", f"{servers}\n", text)
     text = text.replace("listen 8000;", f"listen 127.0.0.1:{port};")
-    temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in _TEMPORARY)
+    return with_own_files(text, folder)
+
+
+def with_own_files(text: str, folder: Path) -> str:
+    """A whole configuration of nginx, which then stays in the foreground, and writes into a folder of its own."""
+    temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in _TEMPORARY)
     return f"daemon off; pid {folder}/pid;\n{text.replace('http {', f'http {{ {temporary}', 1)}"

@@ -24,10 +24,7 @@ async def test_a_reader_at_an_edge_gets_what_the_leader_receives(autojump_clock:
     """Its interest reaches the leader, trades come back, with every digit."""
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        first = await world.start()
-        await world.ready()
-        edge = await world.start(role="edge")
-        await world.ready()
+        first, edge = await world.start_in_turn("auto", "edge")
         assert [living.name for living in world.leaders] == [first.name]
         with edge.hub.subscribe([BTC]) as subscription:
             items: list[Envelope] = []
@@ -75,10 +72,7 @@ async def test_a_stream_is_closed_when_the_last_node_that_wants_it_is_gone(
     """A killed node takes nothing back; its streams end with what it has told of itself."""
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        leader = await world.start()
-        await world.ready()
-        edge = await world.start(role="edge")
-        await world.ready()
+        leader, edge = await world.start_in_turn("auto", "edge")
         with edge.hub.subscribe([BTC]), leader.hub.subscribe([ETH]):
             await trio.sleep(5)
             assert set(leader.node.mirror.known.epochs) == {BTC, ETH}
@@ -95,10 +89,7 @@ async def test_a_refusal_reaches_whoever_asked(autojump_clock: trio.testing.Mock
     wrong = Stream(Kind.TRADE, "NONEUSDT")
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        await world.start()
-        await world.ready()
-        edge = await world.start(role="edge")
-        await world.ready()
+        _, edge = await world.start_in_turn("auto", "edge")
         for _ in range(2):
             with edge.hub.subscribe([wrong]) as subscription:
                 notices: list[object] = []
@@ -204,10 +195,7 @@ async def test_who_has_read_most_writes_a_lost_tail_again(autojump_clock: trio.t
     """
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        leader = await world.start()
-        await world.ready()
-        old = await world.start()
-        await world.ready()
+        leader, old = await world.start_in_turn("auto", "auto")
         with old.hub.subscribe([BTC]):
             await trio.sleep(10)
             old.backplane.cut()
@@ -298,10 +286,7 @@ async def test_who_led_before_another_did_begins_anew(autojump_clock: trio.testi
     """What waited there had places before those of what the other one had published."""
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        first = await world.start()
-        await world.ready()
-        second = await world.start()
-        await world.ready()
+        first, second = await world.start_in_turn("auto", "auto")
         reader = Reader(world, [BTC, ETH], random.Random(1))
         nursery.start_soon(reader.stay_at, second)
         await trio.sleep(2)
@@ -323,10 +308,7 @@ async def test_a_new_leader_knows_what_readers_were_told(autojump_clock: trio.te
     """Of a stream that the old one had called stale, readers never heard that it is live again."""
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        leader = await world.start()
-        await world.ready()
-        other = await world.start()
-        await world.ready()
+        leader, other = await world.start_in_turn("auto", "auto")
         with other.hub.subscribe([BTC, ETH]):
             await trio.sleep(2)
             for stream, health in ((BTC, Health.STALE), (ETH, Health.STALE), (ETH, Health.LIVE)):

@@ -69,10 +69,7 @@ async def test_a_node_that_missed_entries_is_soon_ready_again(autojump_clock: tr
     """It was told what is so only once a minute; where all were late, nobody was ready until then."""
     async with trio.open_nursery() as nursery:
         world = World(nursery, MemoryStore(Retention(age_s=5.0)))
-        await world.start()
-        await world.ready()
-        edge = await world.start(role="edge")
-        await world.ready()
+        _, edge = await world.start_in_turn("auto", "edge")
         with edge.hub.subscribe([BTC]):
             await trio.sleep(10)
             edge.backplane.cut()
@@ -90,10 +87,7 @@ async def test_a_node_that_has_read_another_log_reads_the_one_there_is(autojump_
     """Of two primaries it was at the one that is gone, where a term began later: it read nothing more, for ever."""
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        leader = await world.start()
-        await world.ready()
-        edge = await world.start(role="edge")
-        await world.ready()
+        leader, edge = await world.start_in_turn("auto", "edge")
         with edge.hub.subscribe([BTC]):
             await trio.sleep(5)
             assert edge.node.mirror.cursor is not None

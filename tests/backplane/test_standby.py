@@ -72,10 +72,7 @@ async def test_a_node_that_stands_by_has_the_leaders_streams_and_no_others(
     """It opens what the leader opens, and closes what the leader closes; the leader's refusals are its own."""
     async with trio.open_nursery() as nursery:
         world = World(nursery, is_hot=True)
-        first = await world.start()
-        await world.ready()
-        second = await world.start()
-        await world.ready()
+        first, second = await world.start_in_turn("auto", "auto")
         await trio.sleep(5)
         market = second.markets[0]
         assert not second.node.is_leader
@@ -97,10 +94,7 @@ async def test_a_connection_that_an_administrator_let_go_is_let_go_everywhere(
     """The exchange may have asked for it; and who leads next is not connected either."""
     async with trio.open_nursery() as nursery:
         world = World(nursery, is_hot=True)
-        first = await world.start()
-        await world.ready()
-        second = await world.start()
-        await world.ready()
+        first, second = await world.start_in_turn("auto", "auto")
         await trio.sleep(5)
 
         def state() -> FeedState:
@@ -156,10 +150,7 @@ async def test_what_the_state_of_the_feed_is_is_told_where_it_is_another_one(
     """The new leader's connection was cut while it stood by: readers were told that all is well."""
     async with trio.open_nursery() as nursery:
         world = World(nursery, is_hot=True)
-        first = await world.start()
-        await world.ready()
-        second = await world.start()
-        await world.ready()
+        first, second = await world.start_in_turn("auto", "auto")
         await trio.sleep(5)
         second.markets[0].feed.lose()
 

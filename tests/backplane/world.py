@@ -271,6 +271,14 @@ class World:
         await trio.lowlevel.checkpoint()
         return living
 
+    async def start_in_turn(self, *roles: str) -> list[Living]:
+        """Nodes with these roles, each started once those before are ready: the first one leads."""
+        started = []
+        for role in roles:
+            started.append(await self.start(role=role))
+            await self.ready()
+        return started
+
     async def ready(self) -> None:
         """Wait until every node is, and one leads, at most a minute."""
         with trio.fail_after(60):

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from benchmarks.cluster.balancer import with_own_files
 from tests.e2e.processes import ROOT, running, wait_for
 
 DEPLOY = ROOT / "deploy"
@@ -34,11 +35,7 @@ def _nginx(folder: Path, site: str) -> list[str]:
 
 def _whole_nginx(folder: Path, text: str) -> list[str]:
     """A whole configuration; what it writes goes to the folder."""
-    temporary = " ".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    text = f"daemon off; pid {folder}/pid;\n{text.replace('http {', f'http {{ {temporary}', 1)}"
-    (folder / "nginx.conf").write_text(text)
+    (folder / "nginx.conf").write_text(with_own_files(text, folder))
     return ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
 
 
