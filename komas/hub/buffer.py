@@ -6,6 +6,7 @@ publisher never waits for a subscriber.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import trio
@@ -68,6 +69,14 @@ class Buffer(Generic[T, B]):
             self._others = self._others or trio.lowlevel.ParkingLot()
             await self._others.park()
         self._is_woken = False
+
+    def call_when_woken(self, call: Callable[[], None]) -> bool:
+        """Have this called once, at the next wake-up, or the end; ``False`` where that has come already."""
+        if self._is_woken or self.is_finished:
+            self._is_woken = False
+            return False
+        self._wakeup.call_once(call)
+        return True
 
     def _wake(self) -> None:
         """Wake one task, or all of them when there is nothing more to share."""

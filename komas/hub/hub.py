@@ -225,9 +225,13 @@ class Hub:
             buffer, initial, replay = self._add(streams, reader, since, self._queue(capacity))
             try:
                 replace_target = partial(self.open_streams.replace, streams)
-                yield DirectSubscription(
+                subscription = DirectSubscription(
                     buffer, initial, replay, group=group, writer=writer, encoder=encoder, replace_target=replace_target
                 )
+                try:
+                    yield subscription
+                finally:
+                    group.leave(subscription)
             finally:
                 self._remove(streams, reader, buffer)
         finally:

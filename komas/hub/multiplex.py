@@ -10,7 +10,7 @@ that they belong to is attached together with them, so that what they end with a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import trio
@@ -168,6 +168,15 @@ class MultiplexedSubscription(DirectSubscription[Item, Batch]):
                     self._group.leave(self)
             if not self._ahead:
                 return self._buffer.drain()
+
+    def rest(self, woken: Callable[[], None]) -> bool:
+        """As ``DirectSubscription.rest()``."""
+        return not self._ahead and super().rest(woken)
+
+    def take(self) -> Batch | None:
+        """As ``DirectSubscription.take()``; past candles go first."""
+        self._leave_group()
+        return self._ahead.popleft() if self._ahead else super().take()
 
     def end(self) -> None:
         """Unsubscribe from everything."""

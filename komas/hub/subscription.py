@@ -1,4 +1,8 @@
-"""One subscription. Its task drains the buffer; while it is idle, the broadcaster may write to its connection."""
+"""One subscription. Its task drains the buffer; while it is idle, the broadcaster may write to its connection.
+
+A subscriber that does nothing but write needs no task while it is idle (``rest()``): one is begun for it when its
+connection would block, and ends once nothing waits.
+"""
 
 from __future__ import annotations
 
@@ -117,6 +121,25 @@ class DirectSubscription(Subscription[T, B]):
         finally:
             self._group.leave(self)
         return self._buffer.drain()
+
+    def rest(self, woken: Callable[[], None]) -> bool:
+        """Let the broadcaster write to the connection while no task waits; ``woken`` is called once when one must.
+
+        ``False`` where ``take()`` may have something; then it is to be asked, and ``rest()`` again.
+        """
+        if self.is_owed or not self._buffer.call_when_woken(woken):
+            return False
+        self._group.join(self)
+        return True
+
+    def take(self) -> B | None:
+        """What its own task has to write, ``None`` for nothing; raises what ``receive()`` raises."""
+        self._group.leave(self)
+        if self._missed is not None:
+            if (batch := self._missed.take()) is not None:
+                return batch
+            self._missed = None
+        return self.drain_nowait()
 
     @property
     def is_owed(self) -> bool:

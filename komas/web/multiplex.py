@@ -170,8 +170,9 @@ class MultiplexedBody(sse.EventBody):
                 ),
             )
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Unsubscribe; it is found no more."""
         if self._name is not None and self._more.connections is not None:
             self._more.connections.close(self._name)
             self._name = None
-        super()._leave()
+        super().leave()

@@ -3,8 +3,9 @@
 The body owns the client's subscription: entering it subscribes, leaving it, for whatever reason, unsubscribes. One
 chunk carries everything that waited.
 
-A response begins and ends through ASGI. In between, where the connection can be written to without waiting, the hub
-writes chunks that were framed once for everybody, and the body wakes only for what the connection could not take.
+Where the connection can be written to without waiting, it takes the body over once the greeting is out: no request is
+left around it, and no task waits for events. The hub writes chunks that were framed once for everybody, and the
+connection asks the body only for what it could not take.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from werkzeug.datastructures import Headers
 from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub, MarketSubscription
 from komas.hub.overflow import Batch, Item
+from komas.hub.subscription import DirectSubscription
 from komas.model.codec import Envelope, NoticeEnvelope, StreamPosition, parse_position
 from komas.model.market import FeedState, FeedStatus, Gap
 from komas.model.streams import Stream
 from komas.web.encoding import named_event, server_sent_event
+from komas.web.hypercorn.transport import TakeOver
 from komas.web.market_messages import Busy, Lagged
 from komas.web.query import is_last_event_id
 
@@ -155,7 +158,7 @@ class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``reader`` is whom its streams are counted by. ``returning`` recovers what came after a position, or tells that
     this cannot be done; a heartbeat is sent after ``heartbeat_s`` seconds without an event; ``capacity`` bounds the
-    events that wait. ``writer`` is the connection, where it can be written to without waiting.
+    events that wait. ``writer`` is the connection, where it can be written to without waiting; it can ``take_over``.
     """
 
     streams: Sequence[Stream]
@@ -165,6 +168,7 @@ class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     returning: Return | None = None
     writer: Writer | None = None
+    take_over: TakeOver | None = None
 
     @property
     def since(self) -> StreamPosition | None:
@@ -194,6 +198,8 @@ class EventBody(ResponseBody):
         self._waiting: Iterator[bytes] = iter(())  # chunks, each joined when the one before was taken
         self._subscribing: AbstractContextManager[MarketSubscription] | None = None
         self._subscription: MarketSubscription | None = None
+        self._is_taken_over = False
+        self._direct: DirectSubscription[Item, Batch] | None = None  # the same, where the hub writes
 
     async def __aenter__(self) -> Self:
         # No await from here on: limits are checked and counted at once, and the first dial finds the streams wanted.
@@ -203,21 +209,25 @@ class EventBody(ResponseBody):
         try:
             self._subscribing = self._subscribe()
             self._subscription = self._subscribing.__enter__()
+            if self._options.direct is not None and isinstance(self._subscription, DirectSubscription):
+                self._direct = self._subscription
             self._waiting = _chunks([*self._greeting(self._subscription)])
             if self._subscription.initial:
                 self._next_at = trio.current_time() + self._pause_s
             self._subscription.initial.clear()  # of a subscription that may last for hours
         except BaseException:
-            self._leave()
+            self.leave()
             raise
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._leave()
+        if not self._is_taken_over:
+            self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Unsubscribe."""
         try:
             if self._subscribing is not None and self._subscription is not None:
                 self._subscribing.__exit__(None, None, None)
@@ -231,11 +241,30 @@ class EventBody(ResponseBody):
         while (chunk := next(self._waiting, None)) is None:
             if self._subscription is None:
                 raise StopAsyncIteration  # busy, and said so
-            if (writer := self._options.direct) is None:
-                self._waiting = _chunks(await self._news(self._subscription))
-            else:
-                self._waiting = _chunks(await self._overflow(self._subscription, writer))
+            if self._direct is not None and (take_over := self._options.take_over) is not None:
+                take_over(self)
+                self._options = msgspec.structs.replace(self._options, take_over=None)  # it leads back to the request
+                self._is_taken_over = True
+                raise StopAsyncIteration
+            self._waiting = _chunks(await self._news(self._subscription))
         return chunk
+
+    # Once the connection has taken it over
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What is written where nothing else is."""
+        return self._options.show.heartbeat
+
+    def rest(self, woken: Callable[[], None]) -> bool:
+        """Let the hub write until ``woken`` is called, once; ``False`` where ``take()`` is to be asked before."""
+        return self._direct is not None and self._direct.rest(woken)
+
+    def take(self) -> Iterator[bytes]:
+        """Chunks of what waits; raises ``trio.EndOfChannel`` at the end."""
+        batch = None if self._direct is None else self._direct.take()
+        self._events.forget()  # the hub has written in the meantime
+        return iter(()) if batch is None else map(framed, _chunks(self._events.of(batch)))
 
     def _subscribe(self) -> AbstractContextManager[MarketSubscription]:
         options, writer = self._options, self._options.direct
@@ -278,20 +307,11 @@ class EventBody(ResponseBody):
             self._next_at = trio.current_time() + self._pause_s
         return events or [COMMENT]
 
-    async def _overflow(self, subscription: MarketSubscription, writer: Writer) -> list[bytes]:
-        """What the connection could not take when the hub wrote to it; a heartbeat, if that was all."""
-        while not (events := await self._heard(subscription)):
-            if not await writer.flush():  # any other write does so by itself
-                return [COMMENT]
-        return events
-
     async def _heard(self, subscription: MarketSubscription) -> list[bytes]:
         try:
             batch = await subscription.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-        if self._options.direct is not None:
-            self._events.forget()
         return self._events.of(batch)
 
     async def convert_to_sequence(self) -> bytes:

@@ -165,14 +165,37 @@ class Client:
                         await trio.sleep(self._chance.random() * self.blocks)
                     self.got += chunk
 
+    async def run_without_a_task(self, hub: Hub, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The same, by a task that is begun whenever something waits, and ends when nothing does."""
+        woken = trio.Event()
+        with hub.subscribe_writer([TRADE], self, Ids()) as subscription:
+            task_status.started()
+            while True:
+                try:
+                    while not subscription.rest(woken.set):
+                        batch = subscription.take()
+                        await self.flush()
+                        await trio.sleep(self._chance.random() * self.blocks)
+                        self.got += b"" if batch is None else Ids.encode(batch)
+                except trio.EndOfChannel:
+                    self.got += self._rest
+                    return
+                await woken.wait()
+                woken = trio.Event()
+
     @property
     def ids(self) -> list[int]:
         """What it heard."""
         return [int(word) for word in self.got.split() if word != b"beat"]
 
 
+@pytest.mark.parametrize("has_task", [True, False])
 @pytest.mark.parametrize("seed", range(30))
-async def test_everybody_hears_everything_once_and_in_order(seed: int, autojump_clock: trio.testing.MockClock) -> None:
+async def test_everybody_hears_everything_once_and_in_order(
+    seed: int,
+    has_task: bool,  # noqa: FBT001 - a table
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """Sockets that fill up, take halves and recover; subscribers that come, time out, go on, and leave nothing."""
     before = count_alive(DirectSubscription)
     chance = random.Random(seed)
@@ -188,7 +211,8 @@ async def test_everybody_hears_everything_once_and_in_order(seed: int, autojump_
             for turn in range(200):
                 if turn % 10 == 0 and turn // 10 < len(clients):
                     begun[clients[turn // 10]] = number + 1
-                    await subscribers.start(clients[turn // 10].run, hub)
+                    client = clients[turn // 10]
+                    await subscribers.start(client.run if has_task else client.run_without_a_task, hub)
                 for _ in range(chance.randrange(4)):
                     number += 1
                     hub.publish(TRADE, trade(number), 0)

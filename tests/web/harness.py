@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -26,7 +26,8 @@ from komas.web.access import Access
 from komas.web.app import create_app
 from komas.web.cluster import Cluster
 from komas.web.commands import OwnCommands
-from komas.web.hypercorn.transport import ClientTransport, with_transport
+from komas.web.hypercorn.lasting_response import BodyWriter
+from komas.web.hypercorn.transport import ClientTransport, Ended, LastingBody, with_transport
 from komas.web.limits import ConnectionLimits
 from komas.web.local_programs import Endpoint, SpeaksForItself
 from komas.web.markets import Markets
@@ -73,6 +74,19 @@ class Written:
     async def flush(self) -> bool:
         """No rest is ever kept."""
         return False
+
+    is_lost = False
+
+    async def write(self, data: bytes) -> None:
+        """Take one chunk once there is room for it."""
+        body = data[data.index(b"\r\n") + 2 : -2]
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._send.send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def close(self) -> None:
+        """The end of the response, as the client sees it."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._send.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class WebHarness:
@@ -124,17 +138,27 @@ class WebHarness:
         to_app, app_receive = trio.open_memory_channel[dict[str, object]](math.inf)
         app_send, from_app = trio.open_memory_channel[dict[str, object]](0)
         to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
-        leaving = trio.CancelScope()
-        if self.is_direct:
-            offered = ClientTransport(writer=Written(app_send), leaving=None if body else leaving)
+        leaving, has_left = trio.CancelScope(), trio.Event()
+        writer, taken_over = Written(app_send), list[LastingBody]()
+
+        def take_over(body: LastingBody, ended: Ended | None = None) -> None:
+            taken_over.append(body)
+
+        if self.is_direct and not body:
+            offered = ClientTransport(writer=writer, take_over=take_over, leaving=leaving)
             scope["state"] = with_transport({}, offered)
 
         async def run() -> None:
             with app_send:
                 app: Callable[..., Awaitable[None]] = self.app
                 await app(scope, app_receive.receive, send)
+                for lasting in taken_over:  # as the connection goes on
+                    with BodyWriter(lasting, writer, _fail):
+                        await has_left.wait()
 
         async def send(message: dict[str, object]) -> None:
+            if taken_over:
+                return
             try:
                 await app_send.send(message)
             except trio.BrokenResourceError:
@@ -145,6 +169,7 @@ class WebHarness:
             yield Events(await from_app.receive(), from_app, target.partition("?")[0])
             to_app.send_nowait({"type": "http.disconnect"})
             leaving.cancel()
+            has_left.set()
             from_app.close()
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
@@ -252,6 +277,10 @@ class Events:
     def _check(self, body: bytes) -> None:
         if self._is_stream and is_described(self._path):
             check_events(self._path, body)
+
+
+def _fail(error: BaseException) -> None:
+    raise error
 
 
 async def curl(_peer: Endpoint, _ours: Endpoint) -> bool:

@@ -22,27 +22,24 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 import trio
-from hypercorn.trio.tcp_server import TCPServer
 
 from komas.model.addresses import counted
 from komas.observability.logs import LogLimit
 from komas.venues.core.fair_queue import FairQueue
+from komas.web.hypercorn.lasting_response import LastingResponse
 from komas.web.hypercorn.peers import Stream, peer_of, socket_of
 from komas.web.hypercorn.places import Places
-from komas.web.hypercorn.shutdown import present
-
-if TYPE_CHECKING:
-    from komas.web.hypercorn.tcp_connection import TCPConnection
+from komas.web.hypercorn.shutdown import Served, present
 
 log = logging.getLogger(__name__)
 
-Handler: TypeAlias = Callable[[Stream], TCPServer]
+Handler: TypeAlias = Callable[[Stream], Awaitable[LastingResponse | None]]
 
 SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 RETRY_S: Final = 0.1  # as Trio does
@@ -57,7 +54,7 @@ BEGUN_AT_ONCE: Final = 4  # of these, in each round of the loop
 class Acceptor:
     """Accepts connections while there are files for them."""
 
-    def __init__(self, places: Places[TCPConnection]) -> None:
+    def __init__(self, places: Places[Served]) -> None:
         self._places = places
         self._log_limit = LogLimit()
 
@@ -122,7 +119,8 @@ def accept_now(listener: trio.abc.Listener[Stream]) -> trio.SocketStream | None:
 
 async def _handle(handler: Handler, stream: Stream) -> None:
     try:
-        await handler(stream)
+        if (lasting := await handler(stream)) is not None:
+            await lasting.run()
     finally:
         await trio.aclose_forcefully(stream)
 

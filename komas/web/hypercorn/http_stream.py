@@ -14,6 +14,8 @@ Goes when these pass without it:
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from time import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -23,11 +25,19 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import _handle as handle_app
 from hypercorn.typing import ConnectionState
 
-from komas.web.hypercorn.transport import transport_in, with_transport
+from komas.web.hypercorn.transport import Ended, LastingBody, transport_in, with_transport
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
-    from hypercorn.typing import AppWrapper, ASGIReceiveEvent, Scope, TaskGroup
+    from hypercorn.typing import (
+        AppWrapper,
+        ASGIReceiveEvent,
+        ASGISendEvent,
+        HTTPResponseStartEvent,
+        HTTPScope,
+        Scope,
+        TaskGroup,
+    )
 
 _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CHUNKED_SINCE: Final = "1.1"  # HTTP/1.0 has no chunks that could be written past Hypercorn's protocol
@@ -37,6 +47,7 @@ class RequestStream(HTTPStream):
     """One request and its response, as Hypercorn sees them."""
 
     _leaving: trio.CancelScope | None = None
+    _is_taken_over = False
 
     async def handle(self, event: Event) -> None:
         """Take what the client sent, or the news that it has left."""
@@ -46,14 +57,37 @@ class RequestStream(HTTPStream):
         if isinstance(event, StreamClosed) and self._leaving is not None:
             self._leaving.cancel("the client has left, or has its response")
 
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """Do what the application says; ``None`` is its end."""
+        if not self._is_taken_over:
+            await super().app_send(message)
+
+    def _take_over(self, body: LastingBody, ended: Ended | None = None) -> None:
+        """Leave the response to the connection; of the request, what an access log says of it is kept."""
+        assert self._connection_takes_over is not None  # or this would not have been offered
+        self._is_taken_over = True
+        if self.config.accesslog is not None:
+            ended = partial(_log_access, self.config, self.scope, self.response, self.start_time)
+        self._connection_takes_over(body, ended)
+
     def _begin(self, event: Request) -> Request:
         if not any(name.lower() in _OF_A_BODY for name, _ in event.headers):
             self._leaving = trio.CancelScope()
             self.task_group = cast("TaskGroup", _Lone(self.task_group))
         transport = transport_in(event.state)
-        writer = transport.writer if event.http_version == _CHUNKED_SINCE else None
-        transport = msgspec.structs.replace(transport, writer=writer, leaving=self._leaving)
+        is_direct = event.http_version == _CHUNKED_SINCE and self._leaving is not None
+        self._connection_takes_over = transport.take_over
+        transport = msgspec.structs.replace(
+            transport,
+            writer=transport.writer if is_direct else None,
+            take_over=self._take_over if is_direct and transport.take_over is not None else None,
+            leaving=self._leaving,
+        )
         return dataclasses.replace(event, state=ConnectionState(with_transport(event.state, transport)))
+
+
+async def _log_access(config: Config, scope: HTTPScope, response: HTTPResponseStartEvent, began_at: float) -> None:
+    await config.log.access(scope, response, time() - began_at)
 
 
 class _Lone:

@@ -98,6 +98,11 @@ class Places(Generic[C]):
         if not address.count:
             del self._addresses[address.name]
 
+    def hand_over(self, connection: C, successor: C) -> None:
+        """Count another one in place of a connection, which is not idle; does nothing for one that is not counted."""
+        if (address := self._present.pop(connection, None)) is not None:
+            self._present[successor] = address
+
     def note_idle(self, connection: C) -> None:
         """It waits for a request."""
         if (address := self._present.get(connection)) is not None:

@@ -18,18 +18,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import trio
 from hypercorn.utils import ShutdownError
 
 from komas.observability.logs import LogLimit
 from komas.settings import Settings
-from komas.web.hypercorn.places import Places
+from komas.web.hypercorn import places
 from komas.web.socket_file import SocketFile
-
-if TYPE_CHECKING:
-    from komas.web.hypercorn.tcp_connection import TCPConnection
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +35,19 @@ HURRIED_DEADLINE_S: Final = 1.0
 LAST_WRITE_S: Final = 0.1  # once the time for draining is over: a client that reads at once still gets it
 
 
+class Served(places.Connection, Protocol):
+    """One client's connection, as a server that stops sees it."""
+
+    def hurry(self) -> None:
+        """Give what it is doing little more time."""
+
+
 class Run:
     """One run of the server under Hypercorn: what its connections share, and how it is stopped."""
 
     def __init__(self, settings: Settings) -> None:
         """It still serves for ``drain_delay_s``, also who comes anew, after it was asked to stop."""
-        self.places: Places[TCPConnection] = Places(
+        self.places: places.Places[Served] = places.Places(
             settings.connections, settings.connections_per_address, settings.trusted_proxies
         )
         self.is_exposed: bool | None = None  # whether anything is bound beyond loopback, once a connection has come

@@ -23,49 +23,58 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
-from hypercorn.events import Closed
-from hypercorn.trio.tcp_server import TCPServer
 
-from komas.web.hypercorn.shutdown import present
+from komas.web.hypercorn.peers import Stream
+from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.tls_writer import TlsWriter
-
-if TYPE_CHECKING:
-    from hypercorn.config import Config
-    from hypercorn.trio.worker_context import WorkerContext
-    from hypercorn.typing import AppWrapper, LifespanState
 
 SEND_DEADLINE_S: Final = 10.0
 BOOKKEEPING_S: Final = 5.0
+LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
+LEFT_S: Final = 1.0  # for each part of what is still being written to a client that sends no more
 WRITE_BYTES: Final = 2**16  # within one deadline
 CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _NOTHING: Final = memoryview(b"")  # of no chunk: a view keeps all of what it is of
 
 
-class SocketWriter(TCPServer):
-    """A connection as a ``Writer``."""
+class SocketWriter:
+    """What writes to one connection: a ``Writer``.
 
-    def __init__(
-        self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
-        state: LifespanState,
-        stream: trio.SSLStream[trio.SocketStream],
-    ) -> None:
-        super().__init__(app, config, context, state, stream)
-        run = present()
-        assert run is not None  # install() began it
+    ``lost`` is awaited once a write was not taken; while the server drains, nothing has more time than ``grace_s``.
+    """
+
+    __slots__ = (
+        "_grace_s",
+        "_in_one_go",
+        "_lock",
+        "_part_s",
+        "_rest",
+        "_run",
+        "_sending",
+        "_tls",
+        "is_lost",
+        "is_plain",
+        "lost",
+        "stream",
+    )
+
+    def __init__(self, stream: Stream, run: Run, grace_s: float) -> None:
+        self.stream = stream
+        self.lost: Callable[[], Awaitable[None]] | None = None
+        self.is_lost = False  # nothing more is written
+        self.is_plain = isinstance(stream, trio.SocketStream) and sys.platform != "win32"
         self._run = run
-        self._is_plain = isinstance(self.stream, trio.SocketStream) and sys.platform != "win32"
-        self._tls = TlsWriter.over(self.stream)
+        self._grace_s = grace_s
+        self._tls = TlsWriter.over(stream)
         self._rest = _NOTHING
+        self._lock: trio.Lock | None = None  # most of those who stay never wait
         self._sending: trio.CancelScope | None = None
         self._part_s = SEND_DEADLINE_S
-        self._is_lost = False
         self._in_one_go = 0  # bytes that were written since others could run
 
     def write_nowait(self, data: bytes) -> int:
@@ -74,7 +83,7 @@ class SocketWriter(TCPServer):
         Nothing is taken while something else is being written. A rest of what was begun is kept, and goes before
         everything else: with the next write of anybody, or with ``flush()``.
         """
-        if self._rest or self.send_lock.locked():
+        if self._rest or (self._lock is not None and self._lock.locked()):
             return len(data)
         if self._tls is not None:
             return self._tls.write_nowait(data)
@@ -97,56 +106,84 @@ class SocketWriter(TCPServer):
     @property
     def can_write_at_once(self) -> bool:
         """Whether ``write_nowait()`` may be asked."""
-        return self._is_plain or self._tls is not None
+        return self.is_plain or self._tls is not None
 
     @property
     def _has_rest(self) -> bool:
         return bool(self._rest if self._tls is None else self._tls.rest)
 
-    def hurry_writes(self, seconds: float) -> None:
+    def hurry_parts(self, seconds: float) -> None:
         """Give each part that is written, from the present one on, no more time than that."""
         self._part_s = min(self._part_s, seconds)
+        self.hurry(self._part_s)
+
+    def hurry(self, seconds: float = SEND_DEADLINE_S) -> None:
+        """Give what is being written no more time than that, and less where the server drains."""
         if self._sending is not None:
-            self._sending.deadline = min(self._sending.deadline, self._by(self._part_s))
+            self._sending.deadline = min(self._sending.deadline, self.by(seconds))
+
+    def give_way(self) -> None:
+        """Close at once."""
+        self.stream.socket.close()
+
+    async def close(self) -> None:
+        """Close behind all that was written; under TLS with a farewell."""
+        with trio.move_on_at(self.by(BOOKKEEPING_S), shield=True), suppress(*CLIENT_LEFT):
+            await self.stream.aclose()
 
     async def write(self, data: bytes) -> None:
         """Write all, in parts that have a deadline each; a connection that does not take one is lost.
 
         What the socket takes at once is written at once; others run after ``WRITE_BYTES`` of that.
         """
-        if self.can_write_at_once and data and not self._is_lost:
-            begun = len(data) - self.write_nowait(data)
-            if begun:
-                data = b""  # the rest, if there is one, is kept
-                self._in_one_go += begun
-                if not self._has_rest:
-                    if self._in_one_go >= WRITE_BYTES:
-                        self._in_one_go = 0
-                        await trio.lowlevel.checkpoint()
-                    return
+        begun = self._begin(data)
+        self._in_one_go += begun
+        if begun and not self._has_rest and self._in_one_go < WRITE_BYTES:
+            return
         self._in_one_go = 0
+        if begun and not self._has_rest:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._write_waiting(b"" if begun else data)  # the rest, if there is one, is kept
+
+    def _begin(self, data: bytes) -> int:
+        """Write what is taken at once; returns how much of it is not to be written any more."""
+        if self.is_lost or not data or not self.can_write_at_once:
+            return 0
+        return len(data) - self.write_nowait(data)
+
+    async def _write_waiting(self, data: bytes) -> None:
         written = False
-        async with self.send_lock:
-            if self._is_lost:
+        self._lock = self._lock or trio.Lock()
+        async with self._lock:
+            if self.is_lost:
                 return  # who was told to go may still have something to say
-            with trio.move_on_at(self._by(self._part_s), shield=True) as scope, suppress(*CLIENT_LEFT):
+            with trio.move_on_at(self.by(self._part_s), shield=True) as scope, suppress(*CLIENT_LEFT):
                 self._sending = scope
                 if self._tls is not None:
                     await self._tls.flush()
                 for waiting in (self._rest, memoryview(data)):
                     for begin in range(0, len(waiting), WRITE_BYTES):
                         await self.stream.send_all(waiting[begin : begin + WRITE_BYTES])
-                        scope.deadline = self._by(self._part_s)
+                        scope.deadline = self.by(self._part_s)
                 self._rest = _NOTHING
                 written = True
             self._sending = None
         if not written:
             # Half of it may be out: nothing that follows could be understood.
-            self._is_lost = True
+            self.is_lost = True
             self._run.cut_off += scope.cancelled_caught
             await trio.aclose_forcefully(self.stream)
-            with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
-                await self.protocol.handle(Closed())
+            if self.lost is not None:
+                with trio.move_on_at(self.by(BOOKKEEPING_S), shield=True):
+                    await self.lost()
 
-    def _by(self, seconds: float) -> float:
-        return self._run.deadline(seconds, self.config.graceful_timeout)
+    def by(self, seconds: float) -> float:
+        """When what may take so long is given up."""
+        return self._run.deadline(seconds, self._grace_s)
+
+    def let_go(self) -> None:
+        """Forget what leads back to this."""
+        self.lost = None
+        if self._tls is not None:
+            self._tls.let_go()

@@ -35,29 +35,39 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import h11
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import LifespanState
 
 from komas.web.hypercorn.exposure import is_exposed
+from komas.web.hypercorn.lasting_response import LastingResponse
 from komas.web.hypercorn.peers import peer_of, socket_of
-from komas.web.hypercorn.socket_writer import BOOKKEEPING_S, CLIENT_LEFT, SEND_DEADLINE_S, SocketWriter
-from komas.web.hypercorn.transport import ClientTransport, with_transport
+from komas.web.hypercorn.shutdown import present
+from komas.web.hypercorn.socket_writer import (
+    BOOKKEEPING_S,
+    CLIENT_LEFT,
+    LAST_WORDS_S,
+    LEFT_S,
+    SEND_DEADLINE_S,
+    SocketWriter,
+)
+from komas.web.hypercorn.transport import ClientTransport, Ended, LastingBody, with_transport
 
 if TYPE_CHECKING:
-    from hypercorn.typing import TaskGroup
+    from hypercorn.config import Config
+    from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.typing import AppWrapper, TaskGroup
 
 HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection that sends none, to the whole head
 LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
-LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 ANSWER_S: Final = 5.0  # for one of these whose response has not begun: it waits for the exchange, or for a database
-LEFT_S: Final = 1.0  # for each part of what is still being written to a client that sends no more
 READ_BYTES: Final = 2**16
 HEAD_END: Final = b"\r\n\r\n"
 _MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
@@ -90,8 +100,33 @@ class _IdleTask:
             await action()
 
 
-class TCPConnection(SocketWriter):
-    """One client's connection, from its first byte to its end."""
+class TCPConnection(TCPServer):
+    """One client's connection, from its first byte to its end, or until a response that has no end has begun."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        stream: trio.SSLStream[trio.SocketStream],
+    ) -> None:
+        super().__init__(app, config, context, state, stream)
+        run = present()
+        assert run is not None  # install() began it
+        self._run = run
+        self._writer = SocketWriter(self.stream, run, config.graceful_timeout)
+        self._by = self._writer.by
+        self._taking_over = trio.CancelScope()
+        self._lasting: LastingResponse | None = None
+
+    def __await__(self) -> Generator[Any, None, LastingResponse | None]:  # type: ignore[override]  # Hypercorn's has no result
+        """Serve the connection until its end, or until what is returned is all that is left to do."""
+        return self._serve().__await__()
+
+    async def _serve(self) -> LastingResponse | None:
+        await self.run()
+        return self._lasting
 
     async def run(self) -> None:
         """Serve the connection; whatever goes wrong in it stays in it."""
@@ -101,7 +136,13 @@ class TCPConnection(SocketWriter):
             return  # which closes it
         if run.is_exposed is None:
             run.is_exposed = is_exposed(self.config)
-        transport = ClientTransport(writer=self if self.can_write_at_once else None, hurry_writes=self.hurry_writes)
+        writer = self._writer
+        writer.lost = self._note_lost
+        transport = ClientTransport(
+            writer=writer if writer.can_write_at_once else None,
+            take_over=self._take_over if writer.can_write_at_once else None,
+            hurry_writes=writer.hurry_parts,
+        )
         self.state = LifespanState(with_transport(self.state, transport))
         self.idle_task = _IdleTask()  # type: ignore[assignment]  # Hypercorn's has a lock, to wait for what need not wait
         self._has_left = False
@@ -112,7 +153,8 @@ class TCPConnection(SocketWriter):
         self._reader: trio.lowlevel.Task | None = None
         self._taken: trio.MemoryReceiveChannel[bytes] | None = None
         try:
-            await super().run()
+            with self._taking_over:
+                await super().run()
         except _ABORTS:
             raise
         except trio.ClosedResourceError:
@@ -126,17 +168,33 @@ class TCPConnection(SocketWriter):
         except Exception as error:  # noqa: BLE001 - protocol code fails in many ways over what a client can send
             run.complain(error)
         finally:
-            run.places.leave(self)
+            if self._lasting is None:
+                run.places.leave(self)
             self._let_go()
 
     def _let_go(self) -> None:
         """Forget what leads back to this: a connection is freed when it ends, not when the collector looks next."""
         self.state = LifespanState({})
         self._reader = None
-        if self._tls is not None:
-            self._tls.let_go()
+        if self._lasting is None:
+            self._writer.let_go()
+        del self._by
         with suppress(AttributeError):
             del self.protocol  # there is none where the client left before it was heard
+
+    def _take_over(self, body: LastingBody, ended: Ended | None = None) -> None:
+        """Leave HTTP's objects and tasks behind: the response has begun, and has no end."""
+        self._writer.lost = None
+        self._lasting = LastingResponse(body, self._writer, self._run, ended)
+        self._run.places.hand_over(self, self._writer)
+        self._taking_over.cancel("the connection does without a request")
+
+    async def _close(self) -> None:
+        if self._lasting is None:
+            await super()._close()
+
+    async def _note_lost(self) -> None:
+        await self.protocol.handle(Closed())
 
     def give_way(self) -> None:
         """Close at once: it is idle, and its place is needed."""
@@ -144,10 +202,10 @@ class TCPConnection(SocketWriter):
 
     def hurry(self) -> None:
         """Give the write that is under way, or the request that is still being sent, little more time."""
+        self._writer.hurry()
         soon = self._by(SEND_DEADLINE_S)
-        for scope in (self._sending, self._hearing):
-            if scope is not None:
-                scope.deadline = min(scope.deadline, soon)
+        if self._hearing is not None:
+            self._hearing.deadline = min(self._hearing.deadline, soon)
         if self._is_half_asked() and self._task_group._nursery is not None:  # noqa: SLF001 - hypercorn offers no other way
             self._task_group._nursery.cancel_scope.deadline = soon  # noqa: SLF001
 
@@ -190,7 +248,7 @@ class TCPConnection(SocketWriter):
             await self._read_on(data)
         self._has_left = True
         # A whole answer may still be taken by who has sent no more; who leaves a WebSocket is owed nothing.
-        self.hurry_writes(0 if self._is_switched() else LEFT_S)
+        self._writer.hurry_parts(0 if self._is_switched() else LEFT_S)
         with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
             await self.protocol.handle(Closed())
         await self.idle_task.stop()
@@ -237,9 +295,9 @@ class TCPConnection(SocketWriter):
         if is_owed:
             with trio.move_on_at(self._by(ANSWER_S)):
                 await trio.sleep(LAST_WORDS_S / 5)  # until what came last is known for what it is
-                while self._is_unanswered() and not self._is_lost:  # noqa: ASYNC110 - h11 has no event for it
+                while self._is_unanswered() and not self._writer.is_lost:  # noqa: ASYNC110 - h11 has no event for it
                     await trio.sleep(LAST_WORDS_S / 5)
-        await trio.sleep(LAST_WORDS_S if is_owed and not self._is_lost else 0)
+        await trio.sleep(LAST_WORDS_S if is_owed and not self._writer.is_lost else 0)
 
     async def _handle_data(self, taken: trio.MemoryReceiveChannel[bytes]) -> None:
         while True:
@@ -263,7 +321,7 @@ class TCPConnection(SocketWriter):
 
     async def _read_some(self) -> bytes:
         with suppress(*CLIENT_LEFT, OSError):
-            if not self._is_plain:
+            if not self._writer.is_plain:
                 return bytes(await self.stream.receive_some(READ_BYTES))
             # As the stream would, in fewer steps, all of which are kept while nothing comes.
             while (number := self.stream.socket.fileno()) >= 0:
@@ -275,7 +333,7 @@ class TCPConnection(SocketWriter):
     async def protocol_send(self, event: Event) -> None:
         """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
         if isinstance(event, RawData):
-            await self.write(event.data)
+            await self._writer.write(event.data)
             return
         if isinstance(event, Updated):
             self._is_idle = event.idle
@@ -289,7 +347,7 @@ class TCPConnection(SocketWriter):
         with trio.move_on_at(self._by(BOOKKEEPING_S), shield=True):
             if isinstance(event, Closed):
                 await self._hear_out()
-                self._is_lost = True  # as good as: nothing more is written
+                self._writer.is_lost = True  # as good as: nothing more is written
             await super().protocol_send(event)
 
     async def _hear_out(self) -> None:

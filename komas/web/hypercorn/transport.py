@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -19,15 +19,44 @@ _KEY: Final = "komas.transport"  # in a scope's state: the one place where ASGI 
 _ABNORMAL: Final = 1006  # RFC 6455, 7.4.1: no close frame came
 
 
+class LastingBody(Protocol):
+    """The body of a response without an end; its chunks are those of HTTP/1.1, framed already."""
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What is written where nothing else is."""
+
+    def rest(self, woken: Callable[[], None]) -> bool:
+        """Be written to the connection by others until ``woken`` is called, once; ``False`` where something waits."""
+
+    def take(self) -> Iterator[bytes]:
+        """What waits; empty chunks are none. Raises ``trio.EndOfChannel`` at the end."""
+
+    def leave(self) -> None:
+        """The connection is about to end, or has."""
+
+
+Ended: TypeAlias = Callable[[], Awaitable[None]]
+
+
+class TakeOver(Protocol):
+    """Has a connection write a body from now on, and ends the request; ``ended`` is called at the end of it."""
+
+    def __call__(self, body: LastingBody, ended: Ended | None = None) -> None:
+        """Do it; what the application sends after this is not sent."""
+
+
 class ClientTransport(msgspec.Struct, frozen=True):
     """One request's or one WebSocket's connection; empty in front of another ASGI server, and in many tests.
 
-    ``writer`` takes chunks of an HTTP/1.1 body, framed already. ``leaving`` is cancelled when the client leaves; a
+    ``writer`` takes chunks of an HTTP/1.1 body, framed already; where a request has one, ``take_over`` has the
+    connection write such a body from then on, and ends the request. ``leaving`` is cancelled when the client leaves; a
     request that has a body is told so by ASGI instead. ``stream`` is Hypercorn's side of a WebSocket, ``websocket`` the
     application's. ``hurry_writes`` gives what is being written so many seconds for each part, and no more.
     """
 
     writer: Writer | None = None
+    take_over: TakeOver | None = None
     leaving: trio.CancelScope | None = None
     stream: WebSocketStream | None = None
     websocket: WebSocketConnection | None = None

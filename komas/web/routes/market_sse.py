@@ -15,7 +15,7 @@ from komas.errors import CallerError
 from komas.model.market import BOOK_LEVELS_PUBLISHED
 from komas.model.streams import Stream, parse_name
 from komas.web import params, sse
-from komas.web.hypercorn.transport import transport_of
+from komas.web.hypercorn.transport import ClientTransport, transport_of
 from komas.web.limits import SSE
 from komas.web.multiplex import MultiplexedBody, MultiplexedShow, MultiplexOptions
 from komas.web.problems import ProblemError
@@ -207,6 +207,7 @@ def _options(
     services: Services, streams: Sequence[Stream], show: sse.Show, returning: sse.Return | None
 ) -> sse.ReadOptions:
     settings = services.settings
+    transport = transport_of(request.scope) if settings.direct_writes else ClientTransport()
     return sse.ReadOptions(
         streams=streams,
         reader=address_of(services),
@@ -214,7 +215,8 @@ def _options(
         heartbeat_s=settings.heartbeat_s,
         capacity=settings.mailbox,
         returning=returning,
-        writer=transport_of(request.scope).writer if settings.direct_writes else None,
+        writer=transport.writer,
+        take_over=transport.take_over,
     )
 
 

@@ -84,4 +84,6 @@ async def serve(
     config = Config()
     config.graceful_timeout = GRACE_S
     context = context or WorkerContext(None)
-    await TCPConnection(ASGIWrapper(app), config, context, LifespanState({}), stream).run()  # type: ignore[arg-type]
+    lasting = await TCPConnection(ASGIWrapper(app), config, context, LifespanState({}), stream)  # type: ignore[arg-type]
+    if lasting is not None:
+        await lasting.run()

@@ -69,7 +69,7 @@ async def _accept(files: Files, *idle: _Idle) -> None:
         places.enter(client, "192.0.2.1")
     with trio.move_on_after(100):
         async with trio.open_nursery() as nursery:
-            serve = partial(serve_listeners, _handle, [files], handler_nursery=nursery)  # type: ignore[arg-type, list-item]
+            serve = partial(serve_listeners, _handle, [files], handler_nursery=nursery)  # type: ignore[list-item]
             nursery.start_soon(serve)
 
 
@@ -119,7 +119,7 @@ async def test_no_more_connections_are_let_in_than_there_are_files_for(autojump_
         run = install(Settings())
         with trio.move_on_after(1):
             async with trio.open_nursery() as nursery:
-                await serve_listeners(_handle, [], handler_nursery=nursery)  # type: ignore[arg-type]
+                await serve_listeners(_handle, [], handler_nursery=nursery)
         assert 1 <= run.places.most <= 450
         assert run.places.most == room_for_connections()
     finally:
@@ -199,7 +199,7 @@ async def test_who_waits_when_the_server_stops_is_let_go(
     monkeypatch.setattr(accepting, "accept_now", come.accept_now)
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            await serve_listeners(stop, [come], handler_nursery=nursery)  # type: ignore[arg-type, list-item]
+            await serve_listeners(stop, [come], handler_nursery=nursery)  # type: ignore[list-item]
     assert sum(stream.socket.is_closed for stream in come.accepted) >= WAITING - 3 * BEGUN_AT_ONCE
 
 
@@ -219,6 +219,6 @@ async def test_no_more_wait_than_there_are_places(
     counted: list[int] = []
     with trio.move_on_after(1):
         async with trio.open_nursery() as nursery:
-            await serve_listeners(count, [come], handler_nursery=nursery)  # type: ignore[arg-type, list-item]
+            await serve_listeners(count, [come], handler_nursery=nursery)  # type: ignore[list-item]
     assert len(counted) == WAITING
     assert all(accepted - begun <= 20 + 2 * BEGUN_AT_ONCE for begun, accepted in enumerate(counted))
