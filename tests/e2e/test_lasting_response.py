@@ -178,6 +178,30 @@ async def test_a_connection_is_freed_when_its_client_leaves(monkeypatch: pytest.
         gc.enable()
 
 
+async def test_a_connection_is_freed_after_a_response_that_ends() -> None:
+    """What it was offered, and had no use for, leads back to it."""
+
+    async def answer(_scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": False})
+        await send({"type": "http.response.body", "body": b"x", "more_body": False})
+
+    install(Settings())
+    gc.collect()
+    gc.disable()
+    try:
+        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+        freed = weakref.ref(ours)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery, theirs:
+                nursery.start_soon(_serve, ours, answer)
+                del ours
+                await theirs.send_all(REQUEST)
+                assert (await theirs.receive_some()).startswith(b"HTTP/1.1 200")
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
 async def test_half_a_close_is_given_some_more() -> None:
     """As ``nc -N`` does right after a request."""
     async with reading() as reader:

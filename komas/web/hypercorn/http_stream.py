@@ -25,7 +25,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import _handle as handle_app
 from hypercorn.typing import ConnectionState
 
-from komas.web.hypercorn.transport import Ended, LastingBody, transport_in, with_transport
+from komas.web.hypercorn.transport import Ended, LastingBody, forget_transport, transport_in, with_transport
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -59,6 +59,8 @@ class RequestStream(HTTPStream):
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Do what the application says; ``None`` is its end."""
+        if message is None:
+            forget_transport(self.scope)
         if not self._is_taken_over:
             await super().app_send(message)
 

@@ -180,6 +180,8 @@ class TCPConnection(TCPServer):
             self._writer.let_go()
         del self._by
         with suppress(AttributeError):
+            if self._lasting is not None and isinstance(self.protocol.protocol, H11Protocol):
+                self.protocol.protocol.stream = None  # whose response has not ended
             del self.protocol  # there is none where the client left before it was heard
 
     def _take_over(self, body: LastingBody, ended: Ended | None = None) -> None:

@@ -77,6 +77,11 @@ def transport_in(state: Mapping[str, Any] | None) -> ClientTransport:
     return transport
 
 
+def forget_transport(scope: Mapping[str, Any]) -> None:
+    """A request is over: what it was offered leads back to it."""
+    scope["state"].pop(_KEY, None)
+
+
 def closed_by_client(scope: Mapping[str, Any] | None) -> Callable[[], int]:
     """What tells the code that a WebSocket's client closed with, or was given for a breach; 1006 for none."""
     stream = transport_of(scope).stream
