@@ -17,6 +17,7 @@ The database of signals is outermost: a commit outlives everything inside.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -149,6 +150,7 @@ async def open_gateway(
             linger_s=settings.linger_s,
             history_length=settings.journal,
             history_bytes=settings.history_bytes,
+            gather_above=settings.gather_above or math.inf,
             clock_ms=clock_ms,
         )
         async with open_signals(settings, clock_ms) as signals, trio.open_nursery() as work, AsyncExitStack() as stack:

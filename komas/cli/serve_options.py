@@ -12,7 +12,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "start": ("demo", "data_dir", "config", "default_symbols"),
     "listening": (
         "bind", "unix_socket_mode", "trusted_proxies", "heartbeat_s", "graceful_timeout_s", "drain_delay_s",
-        "websocket_ping_s", "direct_writes",
+        "websocket_ping_s", "direct_writes", "gather_above",
     ),
     "exchange": (
         "binance_upstream", "binance_rest_upstream", "binance_usdm_upstream", "binance_usdm_rest_upstream",

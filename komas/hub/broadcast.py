@@ -15,12 +15,14 @@ member          the group, in one encoding for all                            *b
                                                                               task was woken or cancelled
 =============== ============================================================= ==========================================
 
-A subscriber is a member only while its task waits for events. When its connection would block, it leaves the group with
-what it has not received, and its own task goes on at the connection's pace; it joins again once nothing waits for it.
+A subscriber is a member only while its task waits for events, or while it rests without one (``Subscription.rest()``).
+When its connection would block, it leaves the group with what it has not received, and a task of its own goes on at the
+connection's pace; it joins again once nothing waits for it.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
@@ -41,6 +43,7 @@ SLICE_S: Final = 0.005  # of writing, by whichever task, before everything else 
 HEARTBEAT_TOLERANCE: Final = 0.1  # of the interval: groups that are nearly due get their heartbeat together with others
 SETTLE_S: Final = 0.2
 TICK_S: Final = 0.001
+GATHER: Final = 2.0  # times what its last writing took, from the beginning of that: then a large group is written again
 
 
 class Writer(Protocol):
@@ -131,6 +134,7 @@ class BroadcastGroup(Generic[T, B]):
         self._batch: B | None = None
         self.subscriptions = 0  # whether they are members now or not
         self.written_at = 0.0  # seconds, on the clock that ``write_pending()`` is given; set by the caller at first
+        self.not_before = 0.0  # seconds, on the broadcaster's slice clock: until then, what is published gathers
 
     def __len__(self) -> int:
         return len(self._members)
@@ -256,11 +260,21 @@ class Broadcaster(Generic[T, B]):
     """All groups, and the task that writes to them.
 
     ``slice_clock`` measures time slices, in seconds; ``written`` is called with each batch that a group was written.
+    What is published to groups of more than ``gather_above`` gathers for ``GATHER`` times what their last writing took:
+    fewer writes to each of many, for a delay that is as long as writing to them.
     """
 
     def __init__(
-        self, slice_clock: Callable[[], float] = time.perf_counter, *, written: Callable[[B], None] | None = None
+        self,
+        slice_clock: Callable[[], float] = time.perf_counter,
+        *,
+        written: Callable[[B], None] | None = None,
+        gather_above: float = math.inf,
     ) -> None:
+        self._gather_above = gather_above
+        self._gathering: list[BroadcastGroup[T, B]] = []
+        self._current: BroadcastGroup[T, B] | None = None  # that is being written to, and since when
+        self._current_began = 0.0
         self._slice_clock = slice_clock
         self._written = written
         self._groups: dict[Hashable, BroadcastGroup[T, B]] = {}
@@ -308,7 +322,18 @@ class Broadcaster(Generic[T, B]):
                 await trio.lowlevel.checkpoint()
             else:
                 self._slice_end = None
-                await self._wakeup.wait()
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until a group is scheduled, or one has gathered for long enough."""
+        if not self._gathering:
+            await self._wakeup.wait()
+            return
+        due_in_s = min(group.not_before for group in self._gathering) - self._slice_clock()
+        with trio.move_on_after(max(0.0, due_in_s)):
+            await self._wakeup.wait()
+        due, self._gathering = self._gathering, []
+        self._scheduled += due  # who is early goes on gathering
 
     def flush(self) -> None:
         """Write now, until the end of the slice that began with the first scheduled group; ``run()`` does the rest."""
@@ -320,7 +345,7 @@ class Broadcaster(Generic[T, B]):
         self.flush()
         with trio.move_on_after(SETTLE_S):
             await trio.sleep(TICK_S)
-            while self._slice_end is not None:  # noqa: ASYNC110 - an event would cost every write
+            while self._slice_end is not None or self._gathering:  # noqa: ASYNC110 - an event would cost every write
                 await trio.sleep(TICK_S)
 
     def _write_until(self, slice_end: float) -> bool:
@@ -329,10 +354,27 @@ class Broadcaster(Generic[T, B]):
             for _ in self._writing:
                 if self._slice_clock() > slice_end:
                     return True
+            self._note_written()
             if not self._scheduled:
                 return False
-            self._writing = self._scheduled.popleft().write_pending(trio.current_time)
+            self._begin(self._scheduled.popleft())
         return True
+
+    def _begin(self, group: BroadcastGroup[T, B]) -> None:
+        """Write to a group next, or let it gather."""
+        if len(group) > self._gather_above:
+            now = self._slice_clock()
+            if now < group.not_before:
+                self._gathering.append(group)
+                return
+            self._current, self._current_began = group, now
+        self._writing = group.write_pending(trio.current_time)
+
+    def _note_written(self) -> None:
+        group, self._current = self._current, None
+        if group is not None:
+            took_s = self._slice_clock() - self._current_began
+            group.not_before = self._current_began + GATHER * took_s
 
     async def run_heartbeats(self, every_s: float) -> None:
         """Have the heartbeat written to every group that was silent for ``every_s`` seconds, until cancelled."""

@@ -25,7 +25,7 @@ BUFFER_EVENTS = 2048
 class Buffer(Generic[T, B]):
     """A queue with a wake-up: the hub calls ``put()``, the subscriber's task ``receive()``; tasks may share it."""
 
-    __slots__ = ("_is_closed", "_is_woken", "_others", "_queue", "_wakeup", "is_disconnected")
+    __slots__ = ("_is_closed", "_is_nudged", "_is_woken", "_others", "_queue", "_wakeup", "is_disconnected")
 
     def __init__(self, queue: EventQueue[T, B]) -> None:
         self._queue = queue
@@ -33,6 +33,7 @@ class Buffer(Generic[T, B]):
         # More tasks than one are the exception.
         self._others: trio.lowlevel.ParkingLot | None = None
         self._is_woken = False
+        self._is_nudged = False
         self._is_closed = False
         self.is_disconnected = False
 
@@ -58,6 +59,11 @@ class Buffer(Generic[T, B]):
         """Wake the subscriber's task, even if nothing waits."""
         self._is_woken = True
         self._wake()
+
+    def nudge(self) -> None:
+        """Have ``receive()`` return, if with nothing."""
+        self._is_nudged = True
+        self.wake()
 
     async def woken(self) -> None:
         """Wait for a wake-up, or the end."""
@@ -87,12 +93,14 @@ class Buffer(Generic[T, B]):
             self._others.unpark()
 
     async def receive(self) -> B:
-        """Wait until something is there, then return all of it; raises what ``drain()`` raises."""
+        """Wait until something is there, then return all of it: nothing after a nudge; raises what ``drain()`` does."""
         while True:
             if not self.is_disconnected:
                 await self.woken()
             if (batch := self.drain_nowait()) is not None:
                 return batch
+            if self._is_nudged:
+                return self.drain()
 
     @property
     def is_finished(self) -> bool:
@@ -111,7 +119,7 @@ class Buffer(Generic[T, B]):
         """
         if self.is_disconnected:
             raise SlowConsumer("the subscriber fell behind and must resume from its last position")
-        self._is_woken = False
+        self._is_woken = self._is_nudged = False
         if self._is_closed and not len(self._queue):
             raise trio.EndOfChannel
         return self._queue.drain()

@@ -9,7 +9,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -74,6 +74,7 @@ class Hub:
         linger_s: float = LINGER_S,
         history_length: int = HISTORY_LENGTH,
         history_bytes: int = HISTORY_BYTES,
+        gather_above: float = math.inf,
         epoch: Callable[[], str] = new_epoch,
         clock_ms: Callable[[], int] = wall_ms,
     ) -> None:
@@ -82,7 +83,8 @@ class Hub:
         self._publication = 0  # of the newest event or gap that is remembered, of any stream
         self.open_streams = self._streams(history_length, epoch)
         self._buffers: dict[Buffer[Item, Batch], None] = {}
-        self._broadcaster: Broadcaster[Item, Batch] = Broadcaster(written=self._note_written)
+        self._nudged: dict[MarketSubscription, None] = {}
+        self._broadcaster: Broadcaster[Item, Batch] = Broadcaster(written=self._note_written, gather_above=gather_above)
         self._clock_ms = clock_ms
         self._counts = QueueCounts()
         self.write_latency = Histogram()  # seconds from the receipt of a batch's first event to its last write
@@ -195,17 +197,43 @@ class Hub:
         since: StreamPosition | None = None,
         capacity: int = BUFFER_EVENTS,
         overflow: Overflow = Overflow.DROP_OLDEST,
+        is_nudged: bool = False,
     ) -> Iterator[MarketSubscription]:
         """Subscribe to streams, which are wanted meanwhile, until the block is left.
 
         ``reader`` is whom the subscription is counted by (``Interest``). ``since`` recovers what came after a position;
-        it goes with a single stream, whose own a position is.
+        it goes with a single stream, whose own a position is. With ``is_nudged`` it receives an empty batch whenever
+        the heartbeat is due after its ``written_at``.
         """
         buffer, initial, replay = self._add(streams, reader, since, ConflatingQueue(capacity, overflow, self._counts))
+        subscription: MarketSubscription = Subscription(buffer, initial, replay)
         try:
-            yield Subscription(buffer, initial, replay)
+            with self._nudging(subscription) if is_nudged else nullcontext():
+                yield subscription
         finally:
             self._remove(streams, reader, buffer)
+
+    @contextmanager
+    def _nudging(self, subscription: MarketSubscription) -> Iterator[None]:
+        subscription.written_at = trio.current_time()
+        self._nudged[subscription] = None
+        try:
+            yield
+        finally:
+            del self._nudged[subscription]
+
+    async def _run_nudges(self, every_s: float) -> None:
+        """Nudge whoever has written nothing for ``every_s`` seconds, until cancelled."""
+        while True:
+            now = trio.current_time()
+            next_at = now + every_s
+            for subscription in self._nudged:
+                due_at = subscription.written_at + every_s
+                if due_at <= now:
+                    subscription.nudge()
+                else:
+                    next_at = min(next_at, due_at)
+            await trio.sleep_until(next_at)
 
     @contextmanager
     def subscribe_writer(
@@ -248,11 +276,12 @@ class Hub:
         since: StreamPosition | None = None,
         past: Collection[Stream] = (),
         capacity: int = BUFFER_EVENTS,
+        is_nudged: bool = False,
     ) -> Iterator[MultiplexedSubscription]:
         """Subscribe to streams that may change, until the block is left.
 
         ``since`` is a place among the events of all of them: this hub's ``epoch``, and the ``publication`` of an event.
-        The streams of ``past`` wait for their past candles.
+        The streams of ``past`` wait for their past candles; ``is_nudged`` as for ``subscribe()``.
         """
         buffer = Buffer(self._queue(capacity))
         key = object()
@@ -263,7 +292,8 @@ class Hub:
             self._buffers[buffer] = None
             if self.drained.is_set():
                 buffer.close()
-            yield subscription
+            with self._nudging(subscription) if is_nudged else nullcontext():
+                yield subscription
         finally:
             subscription.end()
             self._buffers.pop(buffer, None)
@@ -298,6 +328,7 @@ class Hub:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._broadcaster.run, name="broadcaster")
             nursery.start_soon(self._broadcaster.run_heartbeats, heartbeat_s, name="heartbeats")
+            nursery.start_soon(self._run_nudges, heartbeat_s, name="nudges")
 
     def drain(self) -> None:
         """End every subscription, present and future: subscribers receive what waits, then the end."""

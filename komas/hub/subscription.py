@@ -6,6 +6,7 @@ connection would block, and ends once nothing waits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -39,12 +40,17 @@ class Subscription(Generic[T, B]):
     at the subscriber's own pace: the history holds it, and nothing of it waits in the buffer.
     """
 
-    __slots__ = ("_buffer", "_missed", "initial")
+    __slots__ = ("_buffer", "_missed", "initial", "written_at")
 
     def __init__(self, buffer: Buffer[T, B], initial: list[T], missed: Missed[B] | None = None) -> None:
         self._buffer = buffer
         self._missed = missed
         self.initial = initial
+        self.written_at = math.inf  # on trio's clock, where its task says so, and is nudged after a silence
+
+    def nudge(self) -> None:
+        """Have ``receive()`` return a batch, if an empty one."""
+        self._buffer.nudge()
 
     @property
     def behind(self) -> int:

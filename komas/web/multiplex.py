@@ -149,6 +149,7 @@ class MultiplexedBody(sse.EventBody):
             since=options.since,
             past=with_past(options.streams, self._more.candles),
             capacity=options.capacity,
+            is_nudged=options.direct is None,
         )
 
     def _greeting(self, subscription: MarketSubscription) -> Iterable[bytes]:

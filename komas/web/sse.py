@@ -270,7 +270,11 @@ class EventBody(ResponseBody):
         options, writer = self._options, self._options.direct
         if writer is None:
             return self._hub.subscribe(
-                options.streams, reader=options.reader, since=options.since, capacity=options.capacity
+                options.streams,
+                reader=options.reader,
+                since=options.since,
+                capacity=options.capacity,
+                is_nudged=True,
             )
         return self._hub.subscribe_writer(
             options.streams,
@@ -296,15 +300,15 @@ class EventBody(ResponseBody):
     async def _news(self, subscription: MarketSubscription) -> list[bytes]:
         """What is new, at the pace that the client asked for; a heartbeat after a silence."""
         events: list[bytes] = []
-        silent_until = trio.current_time() + self._options.heartbeat_s
+        silent_until = subscription.written_at + self._options.heartbeat_s
         if self._pause_s:
             with trio.move_on_at(min(self._next_at, silent_until)):
                 await self._hub.drained.wait()  # the end of the server is not waited for
         while not events and silent_until > trio.current_time():
-            with trio.move_on_at(silent_until):
-                events = await self._heard(subscription)
+            events = await self._heard(subscription)  # nothing, where the hub says that it is silent
+        subscription.written_at = trio.current_time()
         if events:
-            self._next_at = trio.current_time() + self._pause_s
+            self._next_at = subscription.written_at + self._pause_s
         return events or [COMMENT]
 
     async def _heard(self, subscription: MarketSubscription) -> list[bytes]:

@@ -17,6 +17,7 @@ import trio.testing
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
+from komas.hub.broadcast import Writer
 from komas.settings import Settings
 from komas.web.hypercorn import lasting_response, socket_writer
 from komas.web.hypercorn.install import install
@@ -82,6 +83,7 @@ class Reader:
         self.stream = stream
         self.run = run
         self.body = Body()
+        self.writer: Writer
         self._is_served = is_served
 
     @property
@@ -98,8 +100,11 @@ class Reader:
 
     async def app(self, scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """A response that the connection takes over after its greeting."""
-        take_over = transport_of(scope).take_over
+        transport = transport_of(scope)
+        take_over = transport.take_over
         assert take_over is not None
+        assert transport.writer is not None
+        self.writer = transport.writer
         await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": False})
         await send({"type": "http.response.body", "body": b"hello", "more_body": True})
         take_over(self.body)
@@ -172,7 +177,7 @@ async def test_a_connection_is_freed_when_its_client_leaves(monkeypatch: pytest.
     gc.disable()
     try:
         async with reading() as reader:
-            pass
+            del reader.writer
         assert reader.is_freed
     finally:
         gc.enable()
@@ -200,6 +205,19 @@ async def test_a_connection_is_freed_after_a_response_that_ends() -> None:
         assert freed() is None
     finally:
         gc.enable()
+
+
+async def test_where_trio_has_no_such_part_sockets_are_written_to_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written at once is written past Trio."""
+    monkeypatch.setattr(socket_writer, "_PART", "none")
+    async with reading() as reader:
+        assert reader.writer.write_nowait(framed(b"hub")) == 0
+        reader.body.put(CHUNK)
+        expected = framed(b"hub") + framed(CHUNK)
+        assert await reader.read(len(expected)) == expected
+        await reader.stream.aclose()
+        await reader.body.has_left.wait()
+        assert reader.writer.write_nowait(b"x") == 1
 
 
 async def test_half_a_close_is_given_some_more() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from komas.hub.broadcast import HEARTBEAT_TOLERANCE, SLICE_S, WRITES_PER_TURN, BroadcastGroup
+from komas.hub.broadcast import HEARTBEAT_TOLERANCE, SLICE_S, WRITES_PER_TURN, Broadcaster, BroadcastGroup
 from komas.hub.buffer import Buffer
 from komas.hub.hub import Hub
 from komas.hub.overflow import Batch, BoundedQueue
@@ -431,6 +431,96 @@ async def test_a_silence_is_broken_by_a_heartbeat_which_news_put_off(autojump_cl
         assert (first.got, second.got) == (b"1 beat ", b"1 beat ")
         await trio.sleep(30)
         assert first.got == second.got == b"1 beat beat beat "
+        nursery.cancel_scope.cancel()
+
+
+class Tired:
+    """A member of a group that takes a while to be written to, on a clock of its own."""
+
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+        self.writer = self
+        self.heard: list[bytes] = []
+
+    is_finished = False
+
+    def write_nowait(self, chunk: bytes) -> int:
+        self.heard.append(chunk)
+        self._clock.now += 0.001
+        return 0
+
+    def drain_nowait(self) -> None:
+        return None
+
+    async def flush(self) -> bool:
+        return False
+
+    def put_back(self, batch: list[int]) -> None:
+        raise AssertionError(batch)
+
+    def encode(self, batch: list[int]) -> bytes:
+        raise AssertionError(batch)
+
+    def joined(self) -> None: ...
+
+    def left(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+
+class _Clock:
+    """A slice clock that the writes move, and Trio's beside it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now + trio.current_time()
+
+
+@pytest.mark.parametrize(("members", "heard"), [(2, [b"[1]", b"[2]", b"[3]"]), (3, [b"[1]", b"[2, 3]"])])
+async def test_what_comes_for_many_gathers_for_twice_as_long_as_writing_to_them_took(
+    members: int, heard: list[bytes], autojump_clock: trio.testing.MockClock
+) -> None:
+    """A write to each of a thousand costs most: of more in one, the rest is free. Few are written to at once."""
+    clock = _Clock()
+    broadcaster: Broadcaster[int, list[int]] = Broadcaster(clock, gather_above=2)
+    group = broadcaster.open_group("key", lambda: BoundedQueue[int](100), Rendered())
+    tired = [Tired(clock) for _ in range(members)]
+    for member in tired:
+        group.join(member)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(broadcaster.run)
+        for number in (1, 2, 3):
+            group.put(number)
+            broadcaster.flush()
+            await trio.testing.wait_all_tasks_blocked()
+        assert [member.heard for member in tired] == [heard[: 3 if members == 2 else 1]] * members
+        await broadcaster.settled()
+        assert [member.heard for member in tired] == [heard] * members
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_large_group_that_gathers_holds_up_no_small_one(autojump_clock: trio.testing.MockClock) -> None:
+    """Who reads something else is written to at once."""
+    clock = _Clock()
+    broadcaster: Broadcaster[int, list[int]] = Broadcaster(clock, gather_above=2)
+    large, small = (broadcaster.open_group(key, lambda: BoundedQueue[int](100), Rendered()) for key in ("a", "b"))
+    tired, one = [Tired(clock) for _ in range(3)], Tired(clock)
+    for member in tired:
+        large.join(member)
+    small.join(one)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(broadcaster.run)
+        for number in (1, 2):
+            large.put(number)
+            broadcaster.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        small.put(9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (one.heard, tired[0].heard) == ([b"[9]"], [b"[1]"])
+        await trio.sleep(0.1)
+        assert tired[0].heard == [b"[1]", b"[2]"]
         nursery.cancel_scope.cancel()
 
 

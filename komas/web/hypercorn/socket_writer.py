@@ -22,14 +22,16 @@ and when ``python -m benchmarks fanout`` is as fast without it.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import trio
 
-from komas.web.hypercorn.peers import Stream
+from komas.web.hypercorn.peers import Stream, socket_of
 from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.tls_writer import TlsWriter
 
@@ -39,7 +41,21 @@ LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the 
 LEFT_S: Final = 1.0  # for each part of what is still being written to a client that sends no more
 WRITE_BYTES: Final = 2**16  # within one deadline
 CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+_PART: Final = "_sock"  # of Trio's socket: the one of the standard library
 _NOTHING: Final = memoryview(b"")  # of no chunk: a view keeps all of what it is of
+
+
+def _send_of(stream: Stream) -> Callable[[bytes], int]:
+    """A socket's own ``send()``: Trio's waits, and a closed socket has no number that could be another one's by now.
+
+    It is a private part of Trio's socket: where there is none, the number is asked for each time.
+    """
+    below = getattr(stream.socket, _PART, None) if isinstance(stream, trio.SocketStream) else None
+    return below.send if isinstance(below, socket.socket) else partial(_write, stream)
+
+
+def _write(stream: Stream, data: bytes) -> int:
+    return os.write(socket_of(stream).fileno(), data)
 
 
 class SocketWriter:
@@ -55,6 +71,7 @@ class SocketWriter:
         "_part_s",
         "_rest",
         "_run",
+        "_send",
         "_sending",
         "_tls",
         "is_lost",
@@ -71,6 +88,7 @@ class SocketWriter:
         self._run = run
         self._grace_s = grace_s
         self._tls = TlsWriter.over(stream)
+        self._send = _send_of(stream)
         self._rest = _NOTHING
         self._lock: trio.Lock | None = None  # most of those who stay never wait
         self._sending: trio.CancelScope | None = None
@@ -88,8 +106,7 @@ class SocketWriter:
         if self._tls is not None:
             return self._tls.write_nowait(data)
         try:
-            # Asked for each time: a closed socket has none, and its old one may be another client's by now.
-            written = os.write(self.stream.socket.fileno(), data)
+            written = self._send(data)
         except OSError:
             return len(data)  # it takes nothing now, or is gone, which the next waiting write finds out
         left = len(data) - written
