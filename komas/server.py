@@ -101,6 +101,7 @@ class Gateway:
             sockets = self.services.signals.registry.statistics().sockets
             log.info("draining", extra={"subscribers": self.services.hub.subscribers, "sockets": sockets})
             self.services.draining.set()
+            self.services.signals.keeper.look_at_all()
             self.services.hub.drain()
 
     def status(self) -> str:

@@ -7,7 +7,8 @@ names a row of ``Closing``; a bug is ``FAILED``, never a normal end.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ import trio
 from komas.errors import Closing, SlowConsumer, StoreUnavailable, Unauthorized
 from komas.hub.broadcast import Encoder, Writer
 from komas.model.signal_filter import EVERYTHING, SignalFilter
-from komas.model.signals import SignalEnvelope, Vip
+from komas.model.signals import Principal, SignalEnvelope, Vip
 from komas.signals.delivery import Delivery
 from komas.signals.services import SignalServices
 from komas.signals.session import Action, Close, Ping, Refresh, Send, Session
@@ -31,8 +32,8 @@ LOOK_EVERY_S: Final = 30.0  # the wall clock may be set; trio's deadlines do not
 class Socket(Protocol):
     """A WebSocket that was accepted. Its calls are cancelled when the peer leaves."""
 
-    async def receive(self) -> str | bytes | None:
-        """Wait for one message; ``None`` is an empty binary one."""
+    async def listen(self, heard: Callable[[str | bytes | None], Awaitable[None]]) -> None:
+        """Have each message heard; ``None`` is an empty binary one. May return before there is any."""
 
     async def send(self, text: str) -> None:
         """Send one text message; waits while the peer does not read."""
@@ -107,21 +108,22 @@ class SignalConnection:
         self._session = Session(trio.current_time(), services.websocket_ping_s)
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
-        self._answers: list[Send] = []
+        self._answers: list[Send | Ping] = []
         self._user_id: int | str = ""
         self._since_ms = 0
         self._delivery: Delivery | None = None
-        self._news = trio.Event()
 
     async def run(self) -> Closing:
         """Converse until something ends it."""
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    self._nursery.start_soon(self._read, name="vip reader")
-                    self._nursery.start_soon(self._keep, name="vip keeper")
-                    self._nursery.start_soon(self._wait_for_drain)
-                    await self._serve()
+                    self._nursery.start_soon(self._socket.listen, self._heard, name="vip reader")
+                    self._services.keeper.keep(self)
+                    try:
+                        await self._serve()
+                    finally:
+                        self._services.keeper.let_go(self)
         except* StoreUnavailable:
             self._session.close(Closing.TRY_AGAIN)
         except* Exception:
@@ -161,34 +163,49 @@ class SignalConnection:
 
     async def _serve(self) -> None:
         """Check the token and the user's VIP, then deliver."""
-        with trio.move_on_after(CHECK_S) as window:
+        until = trio.current_time() + CHECK_S
+        if (principal := await self._authenticated(until)) is None:
+            return
+        with self._services.registry.user(principal.subject, self._vip_changed) as has_room:
+            if not has_room:
+                await self._act(self._session.close(Closing.TRY_AGAIN))
+                return
+            position = await self._admitted(principal, until)
+            if self._session.is_open:
+                self._look_again()
+                self._user_id, self._since_ms = principal.user_id, self._services.clock_ms()
+                with self._services.registry.session(self):
+                    await self._deliver(position)
+
+    async def _authenticated(self, until: float) -> Principal | None:
+        """Whose the token is; ``None`` where it is nobody's, or that is not known in time."""
+        with trio.move_on_at(until):
             await self._services.service.ready.wait()
             try:
                 principal = await self._services.authenticator.authenticate(self._request.token)
             except Unauthorized as refusal:
                 log.debug("token refused", extra={"reason": str(refusal)})
                 await self._act(self._session.close(Closing.UNAUTHORIZED))
-                return
-            with self._services.registry.user(principal.subject, self._vip_changed) as has_room:
-                if not has_room:
-                    await self._act(self._session.close(Closing.TRY_AGAIN))
-                    return
-                # Registered before the question: a change that overtakes the answer is heard.
-                known = await self._services.vips.known(principal.subject)
-                position = await self._first_position()
-                # What is published from here on comes after the greeting, however long that takes to be sent.
-                position = self._services.channel.position if position is None else position
-                window.deadline = float("inf")
-                told = position if self._request.positions else None
-                ignored = self._request.ignored
-                await self._act(self._session.admitted(principal, known, self._now_s(), told, ignored))
-                if self._session.is_open:
-                    self._look_again()
-                    self._user_id, self._since_ms = principal.user_id, self._services.clock_ms()
-                    with self._services.registry.session(self):
-                        await self._deliver(position)
-        if window.cancelled_caught:
-            await self._act(self._session.close(Closing.TRY_AGAIN))
+                return None
+            self._request = msgspec.structs.replace(self._request, token="")
+            return principal
+        await self._act(self._session.close(Closing.TRY_AGAIN))
+        return None
+
+    async def _admitted(self, principal: Principal, until: float) -> int | None:
+        """Greet the user, if it is a VIP; the position that its signals come after."""
+        with trio.move_on_at(until) as window:
+            # Registered before the question: a change that overtakes the answer is heard.
+            known = await self._services.vips.known(principal.subject)
+            position = await self._first_position()
+            # What is published from here on comes after the greeting, however long that takes to be sent.
+            position = self._services.channel.position if position is None else position
+            window.deadline = math.inf
+            told = position if self._request.positions else None
+            await self._act(self._session.admitted(principal, known, self._now_s(), told, self._request.ignored))
+            return position
+        await self._act(self._session.close(Closing.TRY_AGAIN))
+        return None
 
     async def _first_position(self) -> int | None:
         if (since := self._request.since) is not None:
@@ -228,22 +245,23 @@ class SignalConnection:
             self._end()
         return self._session.is_open
 
-    async def _read(self) -> None:
+    async def _heard(self, message: str | bytes | None) -> None:
         """Hear the client, also while it does not read: a flood is over as soon as it is one."""
-        while True:
-            message = await self._socket.receive()
-            for action in self._session.received(message, trio.current_time()):
-                if isinstance(action, Send):
-                    self._answer(action)
-                else:
-                    await self._act([action])
+        self._do(self._session.received(message, trio.current_time()))
 
-    def _answer(self, answer: Send) -> None:
-        """Send without waiting, in order; what waits is bounded by the rate of messages and the deadline of a write."""
+    def _do(self, actions: list[Action]) -> None:
+        """Act without waiting, and in order; what waits is bounded by the rate of messages and a write's deadline."""
         assert self._nursery is not None  # it lives as long as the conversation
-        self._answers.append(answer)
-        if len(self._answers) == 1:
-            self._nursery.start_soon(self._send_answers)
+        for action in actions:
+            match action:
+                case Send() | Ping():
+                    self._answers.append(action)
+                    if len(self._answers) == 1:
+                        self._nursery.start_soon(self._send_answers)
+                case Refresh(token):
+                    self._nursery.start_soon(self._refresh, token)
+                case Close():
+                    self._end()
 
     async def _send_answers(self) -> None:
         while self._answers:
@@ -260,16 +278,23 @@ class SignalConnection:
         await self._act(self._session.refreshed(principal, known, self._now_s()))
         self._look_again()
 
-    async def _keep(self) -> None:
-        """Ping, and end what is over."""
-        while True:
-            self._session.heard(trio.current_time() - self._socket.heard_s_ago)
-            await self._act(self._session.check(self._now_s()))
-            await self._act(self._session.tick(trio.current_time(), self._position()))
-            due_s = self._session.next_tick_at - trio.current_time()
-            over_s = self._session.next_check_s - self._now_s()
-            with trio.move_on_after(min(max(SHORTEST_S, min(due_s, over_s)), LOOK_EVERY_S)):
-                await self._news.wait()
+    # As its keeper sees it
+
+    def look(self) -> float:
+        """Ping, and end what is over; returns when to do so again."""
+        now, session = trio.current_time(), self._session
+        try:
+            session.heard(now - self._socket.heard_s_ago)
+            if self._draining.is_set():
+                self._do(session.close(Closing.SHUTTING_DOWN))
+            self._do(session.check(self._now_s()))
+            self._do(session.tick(now, self._position()))
+        except Exception:
+            log.exception("a session failed")  # its bug is not the others'
+            session.close(Closing.FAILED)
+            self._end()
+        wait_s = min(session.next_tick_at - now, session.next_check_s - self._now_s())
+        return now + min(max(SHORTEST_S, wait_s), LOOK_EVERY_S)
 
     def _position(self) -> int | None:
         """What a client that asked for positions cannot learn from its messages, because a filter left some out."""
@@ -278,12 +303,7 @@ class SignalConnection:
 
     def _look_again(self) -> None:
         """The session may be over sooner, or later, than it was."""
-        self._news.set()
-        self._news = trio.Event()
-
-    async def _wait_for_drain(self) -> None:
-        await self._draining.wait()
-        await self._act(self._session.close(Closing.SHUTTING_DOWN))
+        self._services.keeper.look_soon(self)
 
     def _vip_changed(self, vip: Vip) -> None:
         """Close before another message is sent: the register calls this within the call that changed it."""

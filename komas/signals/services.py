@@ -16,6 +16,7 @@ from komas.hub.channel import SignalChannel
 from komas.settings import Settings
 from komas.signals.authenticator import Authenticator
 from komas.signals.database_threads import DatabaseThreads, open_database
+from komas.signals.keeper import Keeper
 from komas.signals.keys import keys_of, rules_of, stray_signer_of
 from komas.signals.notification import SESSION, Notification
 from komas.signals.registry import ConnectionRegistry
@@ -41,6 +42,7 @@ class SignalServices(msgspec.Struct, frozen=True):
     clock_ms: Callable[[], int]
     buffer_capacity: int
     websocket_ping_s: float
+    keeper: Keeper
     listener: Listener | None = None  # to what other processes commit; a database that is a file notifies nobody
 
     def heard(self, notification: Notification) -> None:
@@ -63,8 +65,9 @@ class SignalServices(msgspec.Struct, frozen=True):
         return None
 
     async def run(self) -> None:
-        """Tell what is committed, here and by other processes, until cancelled."""
+        """Tell what is committed, here and by other processes, and look after sessions, until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.keeper.run, name="vip keeper")
             if self.listener is not None:
                 nursery.start_soon(self.listener.run, name="database listener")
             await self.service.run()
@@ -124,4 +127,5 @@ def signal_services(
         clock_ms,
         buffer_capacity=settings.signal_mailbox,
         websocket_ping_s=settings.websocket_ping_s,
+        keeper=Keeper(),
     )

@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from komas.errors import CallerError, Closing
-from komas.hub.broadcast import Writer
 from komas.hub.hub import Hub
 from komas.hub.multiplex import MultiplexedSubscription
 from komas.hub.overflow import Batch
@@ -25,6 +24,7 @@ from komas.model.streams import Stream, parse_name
 from komas.signals.messages import Pong
 from komas.signals.session import BURST, RATE, Bucket
 from komas.web.encoding import multiplexed_message, text_frame
+from komas.web.hypercorn.transport import AcceptedSocket
 from komas.web.market_messages import MarketRefusal, NamedLagged, Opened, Subscribed, Unsubscribed
 from komas.web.multiplex import Greeting
 from komas.web.past_loader import PastLoader, with_past
@@ -35,27 +35,6 @@ log = logging.getLogger(__name__)
 MESSAGE_BYTES: Final = 16 * 1024  # 512 streams with long names
 SILENCE_S: Final = 90.0
 _MALFORMED: Final = 'a message is a JSON object such as {"type": "subscribe", "streams": ["btcusdt@trade"], "id": 1}'
-
-
-class Socket(Protocol):
-    """A WebSocket that was accepted. Its calls are cancelled when the peer leaves."""
-
-    async def receive(self) -> str | bytes | None:
-        """Wait for one message; ``None`` is an empty binary one."""
-
-    async def send(self, text: str) -> None:
-        """Send one text message; waits while the peer does not read."""
-
-    async def ping(self) -> None:
-        """Send a ping of the protocol."""
-
-    @property
-    def heard_s_ago(self) -> float:
-        """Seconds since anything came from the peer."""
-
-    @property
-    def writer(self) -> Writer | None:
-        """What takes frames without waiting; ``None`` where nothing does."""
 
 
 class MarketAccess(Protocol):
@@ -122,7 +101,7 @@ class MarketConversation:
     def __init__(
         self,
         hub: Hub,
-        socket: Socket,
+        socket: AcceptedSocket,
         request: MarketRequest,
         access: MarketAccess,
         *,
@@ -157,7 +136,9 @@ class MarketConversation:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._keep)
                     nursery.start_soon(self._wait_for_drain)
-                    nursery.start_soon(self._read, subscription)
+                    handed, said = trio.open_memory_channel[str | bytes | None](1)
+                    nursery.start_soon(self._socket.listen, handed.send)
+                    nursery.start_soon(self._read, subscription, said)
                     await self._deliver(subscription)
         except* Exception:
             log.exception("a market socket failed")  # its bug is not the others'
@@ -205,19 +186,26 @@ class MarketConversation:
             ignored=request.ignored or msgspec.UNSET,
         )
 
-    async def _read(self, subscription: MultiplexedSubscription) -> None:
-        while True:
-            message = await self._socket.receive()
-            if not self._bucket.take(trio.current_time()):
-                return self._end(Closing.RATE_LIMITED)
-            if not isinstance(message, str):
-                return self._end(Closing.BINARY)
-            if len(message) > MESSAGE_BYTES:
-                return self._end(Closing.TOO_BIG)
+    async def _read(
+        self, subscription: MultiplexedSubscription, said: trio.MemoryReceiveChannel[str | bytes | None]
+    ) -> None:
+        async for message in said:
+            if (closing := self._why_closed(message)) is not None:
+                self._end(closing)
+                return
+            assert isinstance(message, str)
             answer = await self._answer(subscription, message)
             if answer:
                 # A client that asks and does not read is not read any further: TCP holds it up.
                 await self._socket.send(answer)
+
+    def _why_closed(self, message: str | bytes | None) -> Closing | None:
+        """Why a message is the client's last one; ``None`` where it is not."""
+        if not self._bucket.take(trio.current_time()):
+            return Closing.RATE_LIMITED
+        if not isinstance(message, str):
+            return Closing.BINARY
+        return Closing.TOO_BIG if len(message) > MESSAGE_BYTES else None
 
     async def _answer(self, subscription: MultiplexedSubscription, text: str) -> str:
         try:

@@ -13,7 +13,7 @@ import msgspec
 from komas.errors import CallerError
 from komas.model.kinds import KINDS, Kind, kinds
 from komas.model.market import BOOK_LEVELS_PUBLISHED
-from komas.model.signal_filter import SignalFilter
+from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.streams import Stream, parse_interval, parse_kind, parse_name, parse_symbol
 from komas.signals.tokens import SUBJECT_LENGTH, read_subject
 from komas.signals.validation import check_coin, check_type
@@ -197,7 +197,7 @@ def read_signal_filter(query: Mapping[str, str], signal_types: Collection[str], 
     coins = _listed(query.get("coin_name"), "coin_name", check_coin, most, errors)
     if errors:
         raise invalid(errors)
-    return SignalFilter(types, coins)
+    return SignalFilter(types, coins) if types or coins else EVERYTHING  # that everybody shares
 
 
 def _listed(

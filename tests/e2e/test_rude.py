@@ -334,7 +334,7 @@ def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp
                 while b"retry:" not in client.recv(65536):
                     continue
             wait_for(lambda: count("komas_sse_clients") == 20, "twenty clients")
-            assert count("komas_tasks") >= before + 20
+            assert count("komas_tasks") >= before + 15  # one each; a task of the start may have ended meanwhile
         wait_for(lambda: count("komas_tasks") <= before + 5, "their tasks' end", timeout=20)
 
 

@@ -26,7 +26,7 @@ from websockets.sync.client import ClientConnection
 from komas.model.signals import SignalInsert
 from komas.signals.database import SignalDatabase
 from komas.signals.session import MESSAGE_BYTES
-from komas.web.hypercorn.tcp_connection import LINGER_S
+from komas.web.hypercorn.lasting_socket import LINGER_S
 from tests.e2e.browser import browsing, needs_chromium, showing
 from tests.e2e.processes import PATIENCE_S, ROOT, Server, komas, running, serving, token_for, wait_for
 

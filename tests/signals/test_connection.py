@@ -51,6 +51,10 @@ class Peer:
         self._heard_at = trio.current_time()
         return message
 
+    async def listen(self, heard: Callable[[str | bytes | None], Awaitable[None]]) -> None:
+        while True:
+            await heard(await self.receive())
+
     async def send(self, text: str) -> None:
         async with self._line:
             await trio.sleep(self.pause_s)
@@ -144,6 +148,7 @@ async def floor(database: SignalDatabase, settings: Settings | None = None) -> A
         harness = signal_harness_over(database, settings)
         nursery.start_soon(harness.services.service.run)
         nursery.start_soon(harness.services.channel.run)
+        nursery.start_soon(harness.services.keeper.run)
         await harness.services.service.ready.wait()
         yield Floor(harness, nursery)
         nursery.cancel_scope.cancel()
@@ -424,6 +429,7 @@ async def test_a_drain_ends_everybody(autojump_clock: trio.testing.MockClock, sq
     async with floor(sqlite) as harness:
         lines = [await harness.open() for _ in range(5)]
         harness.draining.set()
+        harness.harness.services.keeper.look_at_all()
         await trio.testing.wait_all_tasks_blocked()
         assert {line.closing for line in lines} == {Closing.SHUTTING_DOWN}
         assert harness.is_empty()
@@ -581,6 +587,7 @@ async def test_a_filter_over_a_break_loses_and_doubles_nothing(
         await publish("ETH", "BTC", "ETH")  # 1 2 3
         assert [message["position"] for message in line.peer.heard] == [0, 2]
         room.draining.set()
+        room.harness.services.keeper.look_at_all()
         await trio.sleep(1)
         room.draining = trio.Event()
         await publish("ETH", "btc")  # 4 5

@@ -357,6 +357,7 @@ async def web_harness(
         log = DailyLog(folder, 14)
         service = signal_harness(folder, settings)
         nursery.start_soon(service.services.service.run)
+        nursery.start_soon(service.services.keeper.run, name="vip keeper")
         access = Access(
             settings,
             settings.admin_token or ADMIN_TOKEN,

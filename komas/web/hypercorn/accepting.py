@@ -33,13 +33,14 @@ from komas.model.addresses import counted
 from komas.observability.logs import LogLimit
 from komas.venues.core.fair_queue import FairQueue
 from komas.web.hypercorn.lasting_response import LastingResponse
+from komas.web.hypercorn.lasting_socket import LastingSocket
 from komas.web.hypercorn.peers import Stream, peer_of, socket_of
 from komas.web.hypercorn.places import Places
 from komas.web.hypercorn.shutdown import Served, present
 
 log = logging.getLogger(__name__)
 
-Handler: TypeAlias = Callable[[Stream], Awaitable[LastingResponse | None]]
+Handler: TypeAlias = Callable[[Stream], Awaitable[LastingResponse | LastingSocket | None]]
 
 SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 RETRY_S: Final = 0.1  # as Trio does

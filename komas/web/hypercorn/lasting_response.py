@@ -15,15 +15,15 @@ Goes when this passes without it, and ``python -m benchmarks fanout`` shows as l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
 
 from komas.hub.broadcast import Writer
+from komas.web.hypercorn.reading import CLIENT_LEFT, read_now
 from komas.web.hypercorn.shutdown import Run
-from komas.web.hypercorn.socket_writer import CLIENT_LEFT, LAST_WORDS_S, LEFT_S, SocketWriter
+from komas.web.hypercorn.socket_writer import LAST_WORDS_S, LEFT_S, SocketWriter
 from komas.web.hypercorn.transport import Ended, LastingBody
 
 LAST_CHUNK: Final = b"0\r\n\r\n"  # RFC 9112, 7.1
@@ -131,7 +131,7 @@ class LastingResponse:
             while unasked < UNASKED_BYTES:
                 if writer.is_plain:  # as the stream would, in fewer steps, all of which are kept while nothing comes
                     await trio.lowlevel.wait_readable(writer.stream.socket.fileno())
-                    data = _read_now(writer.stream.socket.fileno())
+                    data = read_now(writer.stream.socket.fileno(), READ_BYTES)
                 else:
                     data = await writer.stream.receive_some(READ_BYTES)
                 if data is not None and not data:
@@ -140,11 +140,3 @@ class LastingResponse:
         except (*CLIENT_LEFT, OSError, ValueError):  # no number is left of a socket that was closed
             pass
         return False
-
-
-def _read_now(number: int) -> bytes | None:
-    """What a socket has; empty at the end, ``None`` where it was nothing after all."""
-    try:
-        return os.read(number, READ_BYTES)
-    except (BlockingIOError, InterruptedError):
-        return None

@@ -30,7 +30,7 @@ from quart.asgi import ASGIWebsocketConnection
 from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 
 from komas.hub.broadcast import Writer
-from komas.web.hypercorn.transport import ClientTransport, transport_of, with_transport
+from komas.web.hypercorn.transport import ABNORMAL, ClientTransport, Heard, transport_of, with_transport
 from komas.web.problems import ProblemError, respond
 
 if TYPE_CHECKING:
@@ -142,6 +142,20 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
             if event["type"] == "websocket.disconnect":
                 self._leaving.cancel("the client has left")
                 await trio.sleep_forever()
+
+    async def listen(self, heard: Heard) -> None:
+        """Have each message heard, one after another, until the client leaves."""
+        while True:
+            await heard(await self.receive())
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send the close frame."""
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    @property
+    def close_code(self) -> int:
+        """What the client closed with, or was given for a breach; 1006 for neither."""
+        return ABNORMAL if self._stream is None else self._stream.close_code
 
     async def send(self, text: str) -> None:
         """Send one text message; waits while the client does not read."""

@@ -32,6 +32,7 @@ from typing import Final
 import trio
 
 from komas.web.hypercorn.peers import Stream, socket_of
+from komas.web.hypercorn.reading import CLIENT_LEFT
 from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.tls_writer import TlsWriter
 
@@ -40,7 +41,6 @@ BOOKKEEPING_S: Final = 5.0
 LAST_WORDS_S: Final = 0.5  # for answers to requests that came right before the end of the connection
 LEFT_S: Final = 1.0  # for each part of what is still being written to a client that sends no more
 WRITE_BYTES: Final = 2**16  # within one deadline
-CLIENT_LEFT: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _PART: Final = "_sock"  # of Trio's socket: the one of the standard library
 _NOTHING: Final = memoryview(b"")  # of no chunk: a view keeps all of what it is of
 
@@ -142,6 +142,11 @@ class SocketWriter:
     def give_way(self) -> None:
         """Close at once."""
         self.stream.socket.close()
+
+    async def end(self) -> None:
+        """Write no more, and read on; TLS cannot be half closed."""
+        with suppress(*CLIENT_LEFT, AttributeError):
+            await self.stream.send_eof()
 
     async def close(self) -> None:
         """Close behind all that was written; under TLS with a farewell."""

@@ -33,11 +33,10 @@ Goes when these pass without it:
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import h11
 import trio
@@ -48,27 +47,29 @@ from hypercorn.typing import LifespanState
 
 from komas.web.hypercorn.exposure import is_exposed
 from komas.web.hypercorn.lasting_response import LastingResponse
+from komas.web.hypercorn.lasting_socket import LINGER_S, LastingSocket
 from komas.web.hypercorn.peers import peer_of, socket_of
+from komas.web.hypercorn.reading import CLIENT_LEFT, read_some
 from komas.web.hypercorn.shutdown import present
 from komas.web.hypercorn.socket_writer import (
     BOOKKEEPING_S,
-    CLIENT_LEFT,
     LAST_WORDS_S,
     LEFT_S,
     SEND_DEADLINE_S,
     SocketWriter,
 )
-from komas.web.hypercorn.transport import ClientTransport, Ended, LastingBody, with_transport
+from komas.web.hypercorn.transport import ClientTransport, Conversation, Ended, LastingBody, with_transport
+from komas.web.hypercorn.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
     from hypercorn.trio.worker_context import WorkerContext
     from hypercorn.typing import AppWrapper, TaskGroup
 
+Lasting: TypeAlias = LastingResponse | LastingSocket  # what a connection goes on as
+
 HEAD_S: Final = 5.0  # from the first byte of a request, or from a connection that sends none, to the whole head
-LINGER_S: Final = 2.0  # how long a client that is still sending its request is heard out, so that it reads our answer
 ANSWER_S: Final = 5.0  # for one of these whose response has not begun: it waits for the exchange, or for a database
-READ_BYTES: Final = 2**16
 HEAD_END: Final = b"\r\n\r\n"
 _MAY_SWITCH: Final = re.compile(rb"^connect |\nupgrade", re.IGNORECASE)  # h11 then pauses until it is answered
 _ABORTS: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit)
@@ -118,13 +119,13 @@ class TCPConnection(TCPServer):
         self._writer = SocketWriter(self.stream, run, config.graceful_timeout)
         self._by = self._writer.by
         self._taking_over = trio.CancelScope()
-        self._lasting: LastingResponse | None = None
+        self._lasting: Lasting | None = None
 
-    def __await__(self) -> Generator[Any, None, LastingResponse | None]:  # type: ignore[override]  # Hypercorn's has no result
+    def __await__(self) -> Generator[Any, None, Lasting | None]:  # type: ignore[override]  # Hypercorn's has no result
         """Serve the connection until its end, or until what is returned is all that is left to do."""
         return self._serve().__await__()
 
-    async def _serve(self) -> LastingResponse | None:
+    async def _serve(self) -> Lasting | None:
         await self.run()
         return self._lasting
 
@@ -141,6 +142,7 @@ class TCPConnection(TCPServer):
         transport = ClientTransport(
             writer=writer if writer.can_write_at_once else None,
             take_over=self._take_over if writer.can_write_at_once else None,
+            converse_in=self._converse_in if writer.can_write_at_once else None,
             hurry_writes=writer.hurry_parts,
         )
         self.state = LifespanState(with_transport(self.state, transport))
@@ -152,6 +154,7 @@ class TCPConnection(TCPServer):
         self._hearing: trio.CancelScope | None = None
         self._reader: trio.lowlevel.Task | None = None
         self._taken: trio.MemoryReceiveChannel[bytes] | None = None
+        self._unread: list[bytes] = []
         try:
             with self._taking_over:
                 await super().run()
@@ -186,8 +189,26 @@ class TCPConnection(TCPServer):
 
     def _take_over(self, body: LastingBody, ended: Ended | None = None) -> None:
         """Leave HTTP's objects and tasks behind: the response has begun, and has no end."""
+        self._go_on_as(LastingResponse(body, self._writer, self._run, ended))
+
+    def _converse_in(self, conversation: Conversation) -> None:
+        """The same, where a WebSocket was accepted."""
+        websocket = self._websocket()
+        assert websocket is not None
+        assert isinstance(self.protocol.protocol, H11Protocol)
+        stream = self.protocol.protocol.stream
+        assert isinstance(stream, WebSocketStream)
+        self._unread = [bytes(websocket.buffer)] if websocket.buffer else []
+        websocket.buffer.clear()
+        if self._taken is not None:
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    self._unread.append(self._taken.receive_nowait())
+        self._go_on_as(LastingSocket(conversation, stream, self._writer, self._run, self._unread))
+
+    def _go_on_as(self, lasting: Lasting) -> None:
         self._writer.lost = None
-        self._lasting = LastingResponse(body, self._writer, self._run, ended)
+        self._lasting = lasting
         self._run.places.hand_over(self, self._writer)
         self._taking_over.cancel("the connection does without a request")
 
@@ -273,6 +294,9 @@ class TCPConnection(TCPServer):
             nursery.start_soon(self._handle_data, self._taken)
             with handed:
                 while data:
+                    if self._lasting is not None:
+                        self._unread.append(data)  # it came in the same moment
+                        return
                     with suppress(
                         trio.BrokenResourceError
                     ):  # the application no longer reads: the client's input is drained
@@ -322,15 +346,7 @@ class TCPConnection(TCPServer):
         return b""
 
     async def _read_some(self) -> bytes:
-        with suppress(*CLIENT_LEFT, OSError):
-            if not self._writer.is_plain:
-                return bytes(await self.stream.receive_some(READ_BYTES))
-            # As the stream would, in fewer steps, all of which are kept while nothing comes.
-            while (number := self.stream.socket.fileno()) >= 0:
-                await trio.lowlevel.wait_readable(number)
-                with suppress(BlockingIOError, InterruptedError):
-                    return os.read(self.stream.socket.fileno(), READ_BYTES)
-        return b""
+        return await read_some(self.stream, is_plain=self._writer.is_plain)
 
     async def protocol_send(self, event: Event) -> None:
         """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
@@ -363,8 +379,7 @@ class TCPConnection(TCPServer):
         if self._taken is not None:
             self._taken.close()  # the reader goes on, and drops what it reads
         with trio.move_on_at(self._by(LINGER_S)) as self._hearing, suppress(*CLIENT_LEFT):
-            with suppress(AttributeError):  # TLS cannot be half closed
-                await self.stream.send_eof()
+            await self._writer.end()
             if trio.lowlevel.current_task() is not self._reader:
                 await trio.sleep_forever()
             while await self._read_some():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _KEY: Final = "komas.transport"  # in a scope's state: the one place where ASGI lets a server hand on what is its own
 
-_ABNORMAL: Final = 1006  # RFC 6455, 7.4.1: no close frame came
+ABNORMAL: Final = 1006  # RFC 6455, 7.4.1: no close frame came
 
 
 class LastingBody(Protocol):
@@ -46,13 +46,52 @@ class TakeOver(Protocol):
         """Do it; what the application sends after this is not sent."""
 
 
+Said: TypeAlias = str | bytes | None  # ``None`` is an empty binary one
+Heard: TypeAlias = Callable[[Said], Awaitable[None]]
+
+
+class AcceptedSocket(Protocol):
+    """A WebSocket whose handshake was answered; its calls are cancelled when the client leaves."""
+
+    async def listen(self, heard: Heard) -> None:
+        """Have each message heard, one after another; may return before there is any."""
+
+    async def send(self, text: str) -> None:
+        """Send one text message; waits while the client does not read."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send the close frame."""
+
+    async def ping(self) -> None:
+        """Send a ping of the protocol; in front of another server, which has none, nothing."""
+
+    def hurry(self) -> None:
+        """The conversation is over: what is being written has little more time."""
+
+    @property
+    def writer(self) -> Writer | None:
+        """What takes frames without waiting; ``None`` where nothing does."""
+
+    @property
+    def heard_s_ago(self) -> float:
+        """Seconds since anything came from the client; 0 where messages are all that is known."""
+
+    @property
+    def close_code(self) -> int:
+        """What the client closed with, or was given for a breach; 1006 for neither (RFC 6455, 7.4.1)."""
+
+
+Conversation: TypeAlias = Callable[[AcceptedSocket], Awaitable[None]]
+
+
 class ClientTransport(msgspec.Struct, frozen=True):
     """One request's or one WebSocket's connection; empty in front of another ASGI server, and in many tests.
 
     ``writer`` takes chunks of an HTTP/1.1 body, framed already; where a request has one, ``take_over`` has the
     connection write such a body from then on, and ends the request. ``leaving`` is cancelled when the client leaves; a
     request that has a body is told so by ASGI instead. ``stream`` is Hypercorn's side of a WebSocket, ``websocket`` the
-    application's. ``hurry_writes`` gives what is being written so many seconds for each part, and no more.
+    application's; ``converse_in`` has the connection itself hold a conversation, and ends the handshake's request.
+    ``hurry_writes`` gives what is being written so many seconds for each part, and no more.
     """
 
     writer: Writer | None = None
@@ -61,6 +100,7 @@ class ClientTransport(msgspec.Struct, frozen=True):
     stream: WebSocketStream | None = None
     websocket: WebSocketConnection | None = None
     hurry_writes: Callable[[float], None] | None = None
+    converse_in: Callable[[Conversation], None] | None = None
 
 
 _NONE: Final = ClientTransport()
@@ -82,10 +122,17 @@ def forget_transport(scope: Mapping[str, Any]) -> None:
     scope["state"].pop(_KEY, None)
 
 
-def closed_by_client(scope: Mapping[str, Any] | None) -> Callable[[], int]:
-    """What tells the code that a WebSocket's client closed with, or was given for a breach; 1006 for none."""
-    stream = transport_of(scope).stream
-    return lambda: _ABNORMAL if stream is None else stream.close_code
+async def converse(scope: Mapping[str, Any], conversation: Conversation) -> None:
+    """Hold a conversation over a WebSocket that was accepted: here, or in its connection's task, where it has one.
+
+    There it goes on when the application has returned, so that it is not to keep anything of the handshake.
+    """
+    transport = transport_of(scope)
+    if transport.converse_in is not None:
+        transport.converse_in(conversation)
+        return
+    assert transport.websocket is not None  # the application's own, whatever server is in front of it
+    await conversation(transport.websocket)
 
 
 def with_transport(state: Mapping[str, Any], transport: ClientTransport) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Any, Final
@@ -39,7 +40,7 @@ import msgspec
 import trio
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Event, Request, StreamClosed
 from hypercorn.protocol.events import Response as ResponseEvent
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, Handshake, WSStream
 from hypercorn.typing import ConnectionState
 from wsproto.connection import Connection, ConnectionType
 from wsproto.connection import ConnectionState as Phase
@@ -50,7 +51,14 @@ from wsproto.handshake import WEBSOCKET_VERSION
 
 from komas.errors import Closing
 from komas.signals.session import MESSAGE_BYTES, Bucket
-from komas.web.hypercorn.transport import transport_in, with_transport
+from komas.web.hypercorn.transport import (
+    Conversation,
+    Heard,
+    Said,
+    forget_transport,
+    transport_in,
+    with_transport,
+)
 from komas.web.problems import MEDIA_TYPE, document
 
 if TYPE_CHECKING:
@@ -67,6 +75,8 @@ LINGER_S: Final = 2.0  # for the client's close frame
 HURRIED_S: Final = 1.0  # for each part of what is being written when the conversation is over
 TOLD_S: Final = 0.1  # enough to put into a queue that is not full
 _BREACHES: Final = {closing.code: closing for closing in (Closing.PROTOCOL, Closing.NOT_UTF8, Closing.TOO_BIG)}
+_ACCEPTED: Final = Handshake([], "1.1")
+_ACCEPTED.accepted = True
 _ASCII: Final = frozenset({b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # sixteen bytes in base64 (RFC 6455, 4.1)
 _WORDS: Final = {
@@ -108,6 +118,7 @@ class WebSocketStream(WSStream):
     _came_early = False
     _is_broken = False  # by the client, whose frames cannot be told apart any more
     _is_left = False  # by the application
+    _is_taken_over = False
     close_code = int(CloseReason.ABNORMAL_CLOSURE)  # that the client gave, or was given for a breach
 
     async def handle(self, event: Event) -> None:
@@ -132,15 +143,63 @@ class WebSocketStream(WSStream):
         self._putting = trio.CancelScope()  # around what waits for room in the application's queue
         self._gone = trio.Event()
         transport = transport_in(event.state)
-        self._leaving = trio.CancelScope()
+        self.leaving = trio.CancelScope()
+        self._heard: Heard | None = None  # what takes messages, past Hypercorn's queue
+        self._early: list[Said] = []  # those that came before it was there
+        self._connection_takes_over = transport.converse_in
+        self._takes_messages = transport.converse_in is not None
         self._writer = transport.writer
         self._hurry_writes = transport.hurry_writes
         headers = [(name, value) for name, value in event.headers if _is_readable(name.lower(), value)]
-        state = with_transport(event.state, msgspec.structs.replace(transport, stream=self, leaving=self._leaving))
-        return dataclasses.replace(event, headers=headers, state=ConnectionState(state))
+        converse_in = None if transport.converse_in is None else self._converse_in
+        transport = msgspec.structs.replace(transport, stream=self, leaving=self.leaving, converse_in=converse_in)
+        return dataclasses.replace(
+            event, headers=headers, state=ConnectionState(with_transport(event.state, transport))
+        )
+
+    # Where the connection takes it over
+
+    def _converse_in(self, conversation: Conversation) -> None:
+        """Leave it to the connection: the application is about to return."""
+        assert self._connection_takes_over is not None  # or this would not have been offered
+        self._is_taken_over = True
+        self._connection_takes_over(conversation)
+
+    def begin_anew(self, send: Callable[[Event], Awaitable[None]]) -> None:
+        """The handshake is over: what is sent goes there, and what was needed for it is forgotten."""
+        forget_transport(self.scope)
+        self.send = send
+        self.leaving = trio.CancelScope()
+        self.app_put = None
+        self._connection_takes_over = None
+        self.handshake = _ACCEPTED
+        # Not deleted: an instance that lacks what others have shares no keys with them.
+        self.scope = self.task_group = self.app = self.context = None  # type: ignore[assignment]
+
+    async def listen(self, heard: Heard) -> None:
+        """Have each message heard, also those that have come already."""
+        while self._early:
+            await heard(self._early.pop(0))
+        self._heard = heard
+
+    def let_go(self) -> None:
+        """Forget what leads back to this."""
+        self._heard = self._hurry_writes = None
+        del self.send
+
+    async def _hear(self, message: WebsocketReceiveEvent) -> None:
+        said = message.get("bytes") or message.get("text")
+        if self._heard is None:
+            self._early.append(said)  # no more than the frames that may come at once
+        else:
+            await self._heard(said)
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Do what the application says; ``None`` is its end."""
+        if self._is_taken_over:
+            # The application returns, and would close it; the conversation begins once it has.
+            self._is_taken_over = message is not None
+            return
         if message is not None and self.state is ASGIWebsocketState.CLOSED:
             await trio.lowlevel.checkpoint()  # it was closed under the application, which is about to be told
             return
@@ -156,8 +215,12 @@ class WebSocketStream(WSStream):
 
     async def _tell(self, message: WebsocketReceiveEvent | WebsocketDisconnectEvent) -> None:
         """Put a message into the application's queue, unless there is no application any more."""
-        if self.app_put is not None and not self._is_left:
-            with trio.CancelScope() as self._putting:
+        if self._is_left:
+            return
+        with trio.CancelScope() as self._putting:
+            if message["type"] == "websocket.receive" and self._takes_messages:
+                await self._hear(message)
+            elif self.app_put is not None:
                 await self.app_put(message)
 
     async def _let_go(self, code: int) -> None:
@@ -166,7 +229,7 @@ class WebSocketStream(WSStream):
         That is not waited for: where the queue is full, nobody waits for what is in it, and we may be called by the
         application itself.
         """
-        self._leaving.cancel("the client has left, or was told to")
+        self.leaving.cancel("the client has left, or was told to")
         with trio.move_on_after(TOLD_S):
             await self._tell({"type": "websocket.disconnect", "code": code})
 
@@ -214,7 +277,8 @@ class WebSocketStream(WSStream):
         for event in self.connection.events():
             if self.state is ASGIWebsocketState.CLOSED and not isinstance(event, CloseConnection):
                 continue  # we have closed, and wait for the client to do so
-            if not self._bucket.take(trio.current_time()):
+            is_part = isinstance(event, Message) and not event.frame_finished  # of a frame that comes in pieces
+            if not is_part and not self._bucket.take(trio.current_time()):
                 await self._refuse(Closing.RATE_LIMITED)
             elif isinstance(event, Message):
                 await self._take(event)

@@ -6,9 +6,9 @@ The handshake is always accepted: only a close frame shows a browser the code an
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final
 
-import trio
 from quart import Blueprint, websocket
 
 from komas.errors import CallerError, Closing
@@ -17,7 +17,7 @@ from komas.model.streams import Stream
 from komas.web import params
 from komas.web.access import Caller
 from komas.web.encoding import close_reason
-from komas.web.hypercorn.transport import closed_by_client, transport_of
+from komas.web.hypercorn.transport import AcceptedSocket, converse
 from komas.web.limits import WEBSOCKET
 from komas.web.market_socket import MarketConversation, MarketRequest
 from komas.web.openapi import query_parameters
@@ -25,8 +25,8 @@ from komas.web.problems import ProblemError
 from komas.web.query import shown, unknown
 from komas.web.routes.control import check_listed
 from komas.web.services import Services
+from komas.web.socket_end import Ended, close
 
-CLOSE_S: Final = 2.0
 _PARAMETERS: Final = query_parameters()["/ws/market", "GET"]
 
 
@@ -37,11 +37,8 @@ def market_socket(services: Services) -> Blueprint:
     @routes.websocket("/ws/market")
     async def market() -> None:
         await websocket.accept()
-        with services.traffic.socket("market", closed_by_client(websocket.scope)) as end:
-            closing, words = await _converse(services)
-            end.closing = closing
-            with trio.move_on_after(CLOSE_S, shield=True):
-                await websocket.close(closing.code, words or closing.reason)
+        address, asked = _handshake(services)
+        await converse(websocket.scope, partial(_converse, services, address, asked))
 
     return routes
 
@@ -68,29 +65,44 @@ class _Client:
         return reason
 
 
-async def _converse(services: Services) -> tuple[Closing, str]:
-    """How it is to be closed; with words where the reason of a kind says too little."""
+def _handshake(services: Services) -> tuple[str, MarketRequest | Ended]:
+    """The address that it is counted by, and what it asks for."""
     caller = Caller.of(websocket.scope, websocket.headers)
     address = services.access.address(caller)
+    if not services.access.lets_page_in(caller):
+        return address, Ended(Closing.ORIGIN_NOT_ALLOWED)
+    try:
+        return address, _read_request(services, address)
+    except (ProblemError, CallerError) as error:
+        return address, Ended(Closing.WRONG_REQUEST, close_reason(str(error)))
+
+
+async def _converse(services: Services, address: str, asked: MarketRequest | Ended, socket: AcceptedSocket) -> None:
+    with services.traffic.socket("market", lambda: socket.close_code) as end:
+        ended = await _run(services, address, asked, socket)
+        end.closing = ended.closing
+        await close(socket, ended)
+
+
+async def _run(services: Services, address: str, asked: MarketRequest | Ended, socket: AcceptedSocket) -> Ended:
+    """How it is to be closed."""
     settings = services.settings
     if services.draining.is_set():
-        return Closing.SHUTTING_DOWN, ""
+        return Ended(Closing.SHUTTING_DOWN)
     if services.limits.why_full(address) is not None:
-        return Closing.TRY_AGAIN, ""
-    if not services.access.lets_page_in(caller):
-        return Closing.ORIGIN_NOT_ALLOWED, ""
+        return Ended(Closing.TRY_AGAIN)
+    if isinstance(asked, Ended):
+        return asked
+    request = asked
     with services.limits.present(address, WEBSOCKET):
         client = _Client(services, address)
         try:
-            request = _read_request(services, address)
             await client.check_listed(request.streams)
-        except (ProblemError, CallerError) as error:
-            return Closing.WRONG_REQUEST, close_reason(str(error))
+        except CallerError as error:
+            return Ended(Closing.WRONG_REQUEST, close_reason(str(error)))
         cluster = services.cluster
         if cluster is not None and not await cluster.passed(request.since, None):
-            return Closing.TRY_AGAIN, ""
-        socket = transport_of(websocket.scope).websocket
-        assert socket is not None  # the application's own, whatever server is in front of it
+            return Ended(Closing.TRY_AGAIN)
         conversation = MarketConversation(
             services.hub,
             socket,
@@ -103,7 +115,7 @@ async def _converse(services: Services) -> tuple[Closing, str]:
             capacity=settings.mailbox,
             is_direct=settings.direct_writes,
         )
-        return await conversation.run(), ""
+        return Ended(await conversation.run())
 
 
 def _read_request(services: Services, address: str) -> MarketRequest:

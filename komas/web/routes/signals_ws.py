@@ -5,9 +5,9 @@ The handshake is always accepted: only a close frame shows a browser the code an
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
-import trio
 from quart import Blueprint, websocket
 
 from komas.errors import Closing, Unauthorized
@@ -16,12 +16,12 @@ from komas.web import openapi, params
 from komas.web.access import Caller
 from komas.web.bearer import SUBPROTOCOL, token_of
 from komas.web.encoding import SignalFrames, close_reason
-from komas.web.hypercorn.transport import closed_by_client, transport_of
+from komas.web.hypercorn.transport import AcceptedSocket, converse
 from komas.web.problems import ProblemError
 from komas.web.query import shown, unknown
 from komas.web.services import Services
+from komas.web.socket_end import Ended, close
 
-CLOSE_S: Final = 2.0
 _PATH: Final = "/ws/signals"
 _FILTERS: Final = frozenset({"signal_type", "coin_name"})
 _PARAMETERS: Final = openapi.query_parameters()[_PATH, "GET"]
@@ -35,41 +35,47 @@ def vip(services: Services) -> Blueprint:
     async def signals() -> None:
         subprotocols = websocket.requested_subprotocols
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
-        with services.traffic.socket("signals", closed_by_client(websocket.scope)) as end:
-            end.closing, words = await _converse(services)
-            with trio.move_on_after(CLOSE_S, shield=True):
-                await websocket.close(end.closing.code, words or end.closing.reason)
+        address, asked = _handshake(services)
+        await converse(websocket.scope, partial(_converse, services, address, asked))
 
     return routes
 
 
-async def _converse(services: Services) -> tuple[Closing, str]:
-    """How it is to be closed; with words where the reason of a kind says too little."""
+def _handshake(services: Services) -> tuple[str, ConnectRequest | Ended]:
+    """The address that it is counted by, and what it asks for."""
     caller = Caller.of(websocket.scope, websocket.headers)
-    with services.signals.registry.socket(services.access.address(caller)) as has_room:
-        if (refusal := _refusal(services, caller, has_room=has_room)) is not None:
-            return refusal, ""
-        try:
-            asked = _read_request(services, services.access.address(caller))
-        except Unauthorized:
-            return Closing.UNAUTHORIZED, ""
-        except ProblemError as error:
-            if {row.field for row in error.errors} & _FILTERS:
-                return Closing.WRONG_REQUEST, close_reason(str(error))
-            return Closing.WRONG_SINCE, ""
-        socket = transport_of(websocket.scope).websocket
-        assert socket is not None  # the application's own, whatever server is in front of it
+    address = services.access.address(caller)
+    if not services.access.lets_page_in(caller):
+        return address, Ended(Closing.ORIGIN_NOT_ALLOWED)
+    try:
+        return address, _read_request(services, address)
+    except Unauthorized:
+        return address, Ended(Closing.UNAUTHORIZED)
+    except ProblemError as error:
+        if {row.field for row in error.errors} & _FILTERS:
+            return address, Ended(Closing.WRONG_REQUEST, close_reason(str(error)))
+        return address, Ended(Closing.WRONG_SINCE)
+
+
+async def _converse(services: Services, address: str, asked: ConnectRequest | Ended, socket: AcceptedSocket) -> None:
+    with services.traffic.socket("signals", lambda: socket.close_code) as end:
+        ended = await _run(services, address, asked, socket)
+        end.closing = ended.closing
+        await close(socket, ended)
+
+
+async def _run(services: Services, address: str, asked: ConnectRequest | Ended, socket: AcceptedSocket) -> Ended:
+    """How it is to be closed."""
+    with services.signals.registry.socket(address) as has_room:
+        if services.draining.is_set():
+            return Ended(Closing.SHUTTING_DOWN)
+        if not has_room:
+            return Ended(Closing.TRY_AGAIN)
+        if isinstance(asked, Ended):
+            return asked
         encoder = SignalFrames(asked.positions) if services.settings.direct_writes else None
         connection = SignalConnection(services.signals, socket, asked, services.draining, encoder=encoder)
-        return await connection.run(), ""
-
-
-def _refusal(services: Services, caller: Caller, *, has_room: bool) -> Closing | None:
-    if services.draining.is_set():
-        return Closing.SHUTTING_DOWN
-    if not has_room:
-        return Closing.TRY_AGAIN
-    return None if services.access.lets_page_in(caller) else Closing.ORIGIN_NOT_ALLOWED
+        return Ended(await connection.run())
 
 
 def _read_request(services: Services, address: str) -> ConnectRequest:

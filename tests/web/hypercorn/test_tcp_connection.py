@@ -14,9 +14,10 @@ from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallabl
 
 from komas.settings import Settings
 from komas.web.hypercorn.install import install
+from komas.web.hypercorn.lasting_socket import LINGER_S
 from komas.web.hypercorn.shutdown import LAST_WRITE_S
 from komas.web.hypercorn.socket_writer import LAST_WORDS_S, LEFT_S, SEND_DEADLINE_S, WRITE_BYTES
-from komas.web.hypercorn.tcp_connection import ANSWER_S, LINGER_S
+from komas.web.hypercorn.tcp_connection import ANSWER_S
 from komas.web.hypercorn.transport import transport_of
 from tests.web.hypercorn.clients import GRACE_S, Idle, SlowClient, serve
 
