@@ -18,6 +18,7 @@ from komas.errors import StoreUnavailable
 from komas.histogram import Histogram
 from komas.model.signal_filter import EVERYTHING, SignalFilter
 from komas.model.signals import SignalEvent
+from komas.signals.file_watch import FileWatch
 
 if TYPE_CHECKING:
     from komas.signals.database import SignalDatabase
@@ -42,8 +43,10 @@ class DatabaseThreads:
     nothing of it, the signal service's watch does.
     """
 
-    def __init__(self, make: Callable[[], SignalDatabase]) -> None:
+    def __init__(self, make: Callable[[], SignalDatabase], watch: FileWatch | None = None) -> None:
+        """``watch`` tells whether the database may have changed, where it is a file."""
         self._make = make
+        self._watch = watch
         self._database: SignalDatabase | None = None
         self._writer = trio.CapacityLimiter(1)  # the database takes one writer at a time anyway
         self._readers = trio.CapacityLimiter(READERS)
@@ -53,6 +56,10 @@ class DatabaseThreads:
         self._complaint: tuple[float, str] | None = None
         self.failures = 0
         self.commit_latency = Histogram()  # seconds until a change is committed, its waiting included
+
+    def has_changed(self) -> bool:
+        """Whether anybody may have committed anything since this was asked last."""
+        return self._watch is None or self._watch.has_changed()
 
     async def read(self, query: Callable[[SignalDatabase], T]) -> T:
         """Run one query."""
@@ -144,7 +151,7 @@ class DatabaseThreads:
 async def open_database(place: str | Path) -> AsyncIterator[DatabaseThreads]:
     """A store while the block lasts; raises ``SettingError`` for a URL that cannot be one."""
     if isinstance(place, Path):
-        store = DatabaseThreads(partial(_database, place))
+        store = DatabaseThreads(partial(_database, place), FileWatch(place))
     else:
         database = _database(place)
         store = DatabaseThreads(lambda: database)

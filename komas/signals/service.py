@@ -108,17 +108,22 @@ class SignalService:
         while True:
             was_woken = self._news.is_set()
             self._news, self._newest = trio.Event(), {}  # what a look cannot see yet is looked for again
-            every_s = WATCH_EVERY_S
+            every_s, has_failed = WATCH_EVERY_S, False
+            self._store.has_changed()  # until now: what is committed from here on is seen when it is asked again
             try:
                 found = await self._look()
             except StoreUnavailable:
                 log.debug("the database cannot be watched")  # the store has said so; it is asked again
+                has_failed = True
             else:
                 # What was found by chance alone was not notified: by a release of before, or a pooler swallowed it.
                 self._is_notified &= was_woken or not found
                 every_s = LISTENING_EVERY_S if self._is_notified else WATCH_EVERY_S
-            with trio.move_on_after(every_s):
-                await self._wait_for_news()
+            while True:
+                with trio.move_on_after(every_s) as pause:
+                    await self._wait_for_news()
+                if not pause.cancelled_caught or has_failed or self._store.has_changed():
+                    break
 
     async def _wait_for_news(self) -> None:
         """Wait for commits of others: who made one here is about to tell it, and needs no look."""
