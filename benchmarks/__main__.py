@@ -12,6 +12,7 @@ from benchmarks.report import Row, table
 
 FANOUT = "fan-out: exchange socket → komas serve → N SSE clients"
 PEERS = "fan-out of the same trades: komas, both ways out, and other servers, alternating"
+TLS = "fan-out over TLS of the same trades: komas, both ways out, and other servers, alternating"
 CHECK = "the crowd's own check: the same clients, fed by bare writes (not komas)"
 DELAYS = "idle machine: one SSE client, twenty trades a second, each written by the exchange after a silence"
 SIGNALS = "signals: one producer's POST → N VIP sockets"
@@ -23,15 +24,9 @@ def main() -> None:
     options = _options()
     print(machine.describe(), end="\n\n", flush=True)
     match options.part:
-        case "fanout":
+        case "fanout" | "crowd" | "peers" | "tls":
             load = fanout.Load(options.clients, options.rate, options.seconds)
-            print(table(FANOUT, [fanout.measure(load, options.rounds)]), flush=True)
-        case "crowd":
-            load = fanout.Load(options.clients, options.rate, options.seconds)
-            print(table(CHECK, [fanout.check_crowd(load)]), flush=True)
-        case "peers":
-            load = fanout.Load(options.clients, options.rate, options.seconds)
-            print(table(PEERS, fanout.compare(load, options.rounds)), flush=True)
+            print(table(*_of_a_crowd(options.part, load, options.rounds)), flush=True)
         case "delays":
             print(table(DELAYS, fanout.delays(options.rounds)), flush=True)
         case "cluster":
@@ -46,6 +41,18 @@ def main() -> None:
             sys.exit(not _is_held_up(options))
         case _:
             _everything(options.rounds)
+
+
+def _of_a_crowd(part: str, load: fanout.Load, rounds: int) -> tuple[str, list[Row]]:
+    match part:
+        case "fanout":
+            return FANOUT, [fanout.measure(load, rounds)]
+        case "crowd":
+            return CHECK, [fanout.check_crowd(load)]
+        case "peers":
+            return PEERS, fanout.compare(load, rounds)
+        case _:
+            return TLS, fanout.compare_tls(load, rounds)
 
 
 def _one_row(options: argparse.Namespace) -> tuple[str, list[Row]]:
@@ -97,6 +104,7 @@ def _options() -> argparse.Namespace:
     for name, meaning in (
         ("fanout", "SSE clients of one stream of trades"),
         ("peers", "the same load for komas and for other servers"),
+        ("tls", "the same over TLS, which each server speaks by itself"),
         ("delays", "what each server adds to a trade's way to one client of an idle machine"),
         ("cluster", "a leader and edges around Redis beside one process, and beside nchan and sse-starlette on Redis"),
         ("chart", "throughput, p99 and cost over clients and streams, drawn"),
@@ -129,7 +137,7 @@ def _options() -> argparse.Namespace:
             part.add_argument("rows", nargs="*", metavar="ROW", choices=[[], *CASES], help="all by default")
             part.add_argument("--seconds", type=float, default=abuse.SECONDS, help="each for so long (8)")
             part.add_argument("--first", action="store_true", help="before what else the machine does (Linux, root)")
-        if name in ("fanout", "peers", "crowd"):
+        if name in ("fanout", "peers", "tls", "crowd"):
             part.add_argument("--clients", type=int, default=100, help="SSE clients (100)")
             part.add_argument("--rate", type=float, default=100.0, help="events each second (100)")
             part.add_argument("--seconds", type=float, default=10.0, help="for so long (10)")

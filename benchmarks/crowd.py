@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import selectors
 import socket
+import ssl
 import time
 from array import array
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ class Heard(msgspec.Struct, frozen=True):
 class _Client:
     __slots__ = ("disordered", "doubled", "gone", "mark", "missing", "next_id", "socket", "tail")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket | ssl.SSLSocket) -> None:
         self.socket = connection
         self.mark = ENDS[0]
         self.tail = b""
@@ -85,8 +86,9 @@ class _Client:
 class Crowd:
     """Clients that have been greeted, and what they hear."""
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
+    def __init__(self, selector: selectors.BaseSelector, tls: ssl.SSLContext | None) -> None:
         self._selector = selector
+        self._tls = tls
         self._clients: list[_Client] = []
         self._stamps: dict[int, int] = {}  # id → moment of sending
         self._latencies = array("q")
@@ -97,6 +99,8 @@ class Crowd:
         """Connect so many clients, and wait for each one's greeting."""
         for _ in range(count):
             connection = socket.create_connection(("127.0.0.1", port), CONNECT_S)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_hostname="localhost")
             client = _Client(connection)
             self._clients.append(client)
             connection.sendall(REQUEST)
@@ -144,9 +148,10 @@ class Crowd:
         )
 
     def _hear(self, client: _Client) -> None:
-        size = client.socket.recv_into(self._buffer)  # a new buffer of this size for each read costs more than the read
+        data = self._read(client.socket)
         now_ns = time.monotonic_ns()
-        data = bytes(memoryview(self._buffer)[:size])
+        if data is None:
+            return
         if not data:
             client.gone = True
             self._selector.unregister(client.socket)
@@ -156,6 +161,19 @@ class Crowd:
         client.tail = text[end:]
         if end:
             self._note(client, text[:end], now_ns)
+
+    def _read(self, connection: socket.socket) -> bytes | None:
+        """What has come; ``None`` where that is no data yet. A new buffer for each read costs more than the read."""
+        if self._tls is None:
+            return bytes(memoryview(self._buffer)[: connection.recv_into(self._buffer)])
+        size = 0
+        view = memoryview(self._buffer)
+        try:
+            while size < READ_BYTES and (more := connection.recv_into(view[size:])):
+                size += more  # a record each
+        except ssl.SSLWantReadError:
+            return bytes(view[:size]) if size else None
+        return bytes(view[:size])
 
     def _note(self, client: _Client, text: bytes, now_ns: int) -> None:
         """Note what a read brought: as many trades as there are ids from the next one to the last are those."""
@@ -185,10 +203,10 @@ class Crowd:
 
 
 @contextmanager
-def crowd() -> Iterator[Crowd]:
-    """An empty crowd, which leaves at the end of the block."""
+def crowd(tls: ssl.SSLContext | None = None) -> Iterator[Crowd]:
+    """An empty crowd, which leaves at the end of the block; it may speak TLS."""
     with selectors.DefaultSelector() as selector:
-        gathered = Crowd(selector)
+        gathered = Crowd(selector, tls)
         try:
             yield gathered
         finally:

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
 
 from benchmarks import bare, feeder, machine
+from benchmarks.certificate import sign_certificate
 from benchmarks.crowd import GREETED, Crowd, Heard, crowd
 from benchmarks.feeder import NS, Order, Sent
 from benchmarks.peers import servers
@@ -76,10 +80,29 @@ def _following(
 
 
 @contextmanager
-def nchan_server() -> Iterator[_Server]:
-    """Nginx with nchan, published to by POST over one connection."""
+def komas_tls_server(certificates: Path, *, direct: bool = True) -> Iterator[_Server]:
+    """The stock ``hypercorn`` command, with a certificate."""
     mine, other = machine.cores()
-    with servers.nginx(mine) as (pid, port), child(other, servers.publish, port) as source:
+    with child(other, feeder.feed) as source:
+        variables = {
+            "KOMAS_UPSTREAM": f"ws://127.0.0.1:{source.hear()}",
+            "KOMAS_DIRECT_WRITES": str(direct).lower(),
+            "KOMAS_MAX_SSE": MANY,
+            "KOMAS_MAX_SSE_PER_ADDRESS": MANY,
+        }
+        with servers.komas_tls(mine, certificates, variables) as (pid, port):
+            yield _Server("komas" if direct else "komas, plain ASGI", pid, port, source)
+
+
+@contextmanager
+def nchan_server(certificates: Path | None = None) -> Iterator[_Server]:
+    """Nginx with nchan, published to by POST over one connection, to clients that may speak TLS."""
+    mine, other = machine.cores()
+    publishing = servers.free_port()
+    with (
+        servers.nginx(mine, certificates=certificates, publishing=publishing) as (pid, port),
+        child(other, servers.publish, port if certificates is None else publishing) as source,
+    ):
         source.hear()
         yield _Server("nginx + nchan", pid, port, source, b"\r\n\r\n")
 
@@ -157,10 +180,32 @@ def check_crowd(load: Load) -> Row:
     return _round(bare_server(), load)
 
 
-def _round(serving: AbstractContextManager[_Server], load: Load) -> Row:
+def compare_tls(load: Load, rounds: int) -> list[Row]:
+    """The same over TLS, which each server speaks by itself."""
+    with TemporaryDirectory(prefix="komas-bench-") as name:
+        folder = Path(name)
+        sign_certificate(folder, "localhost")
+        tls = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
+        servings: dict[str, Callable[[], AbstractContextManager[_Server]]] = {
+            "komas": partial(komas_tls_server, folder),
+            "komas, plain ASGI": partial(komas_tls_server, folder, direct=False),
+        }
+        if servers.has_fastapi():
+            peer = "FastAPI + sse-starlette + uvicorn"
+            servings[peer] = partial(_following, peer, partial(servers.uvicorn, certificates=folder))
+        if servers.has_nchan():
+            servings["nginx + nchan"] = partial(nchan_server, folder)
+        results: dict[str, list[Row]] = {name: [] for name in servings}
+        for _ in counted(range(rounds), "round"):
+            for peer, serving in servings.items():
+                results[peer].append(_round(serving(), load, tls))
+        return [medians(rounds_of) for rounds_of in results.values()]
+
+
+def _round(serving: AbstractContextManager[_Server], load: Load, tls: ssl.SSLContext | None = None) -> Row:
     machine.allow_many_sockets()
     machine.pin(0, machine.cores()[1])
-    with serving as server, crowd() as clients:
+    with serving as server, crowd(tls) as clients:
         idle_kb = _join(clients, server, load.clients)
         pids = (server.pid, server.source.pid)
         begun_ns = time.monotonic_ns()

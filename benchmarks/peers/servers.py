@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,7 +36,8 @@ http {{
   nchan_shared_memory_size {memory};
   {upstream}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} {secured} backlog=4096;
+    {more}
     location = /publish {{ nchan_publisher; nchan_channel_id trades; nchan_message_buffer_length 4096; {way} }}
     location = /api/ws/sse/trades {{
       nchan_subscriber eventsource; nchan_channel_id trades; nchan_subscriber_first_message newest; {way}
@@ -44,6 +45,8 @@ http {{
   }}
 }}
 """
+SECURED: Final = """listen 127.0.0.1:{publishing};
+    ssl_certificate {certificates}/certificate.pem; ssl_certificate_key {certificates}/key.pem;"""
 UPSTREAM: Final = 'upstream store {{ nchan_redis_server "redis://127.0.0.1:{port}"; }}'
 
 
@@ -59,13 +62,31 @@ def has_nchan() -> bool:
 
 @contextmanager
 def uvicorn(
-    core: int | None, source_port: int, *, app: str = "fastapi_app", variable: str = SOURCE
+    core: int | None,
+    source_port: int,
+    *,
+    app: str = "fastapi_app",
+    variable: str = SOURCE,
+    certificates: Path | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """FastAPI under uvicorn, with uvloop and httptools; yields its process and port."""
+    """FastAPI under uvicorn, with uvloop and httptools, over TLS if asked to; yields its process and port."""
     port = free_port()
     options = f"--port {port} --no-access-log --log-level warning --loop uvloop --http httptools".split()
+    if certificates is not None:
+        options += ["--ssl-certfile", f"{certificates}/certificate.pem", "--ssl-keyfile", f"{certificates}/key.pem"]
     app = f"benchmarks.peers.{app}:app"
-    with _running(core, source_port, port, "uvicorn", app, *options, variable=variable) as pid:
+    with _running(core, {variable: str(source_port)}, port, "uvicorn", app, *options) as pid:
+        yield pid, port
+
+
+@contextmanager
+def komas_tls(core: int | None, certificates: Path, variables: Mapping[str, str]) -> Iterator[tuple[int, int]]:
+    """Komas under the stock Hypercorn command, with a certificate; yields its process and port."""
+    port = free_port()
+    pair = ("--certfile", f"{certificates}/certificate.pem", "--keyfile", f"{certificates}/key.pem")
+    command = ("--config", str(ROOT / "hypercorn.toml"), "--bind", f"127.0.0.1:{port}", *pair, "komas.asgi:app")
+    own = {**variables, "KOMAS_DATA_DIR": f"{certificates}/data-{port}"}
+    with _running(core, own, port, "hypercorn", *command) as pid:
         yield pid, port
 
 
@@ -74,15 +95,15 @@ def hypercorn(core: int | None, source_port: int) -> Iterator[tuple[int, int]]:
     """Quart-Trio under Hypercorn; yields its process and port."""
     port = free_port()
     options = ("--worker-class", "trio", "--workers", "0", "--bind", f"127.0.0.1:{port}")
-    with _running(core, source_port, port, "hypercorn", *options, "benchmarks.peers.quart_app:app") as pid:
+    with _running(
+        core, {SOURCE: str(source_port)}, port, "hypercorn", *options, "benchmarks.peers.quart_app:app"
+    ) as pid:
         yield pid, port
 
 
 @contextmanager
-def _running(
-    core: int | None, source_port: int, port: int, module: str, *arguments: str, variable: str = SOURCE
-) -> Iterator[int]:
-    environment = {**os.environ, variable: str(source_port)}
+def _running(core: int | None, variables: Mapping[str, str], port: int, module: str, *arguments: str) -> Iterator[int]:
+    environment = {**os.environ, **variables}
     with TemporaryDirectory(prefix="komas-bench-") as folder, (Path(folder) / "log").open("wb") as log:
         command = [sys.executable, "-m", module, *arguments]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -95,14 +116,21 @@ def _running(
 
 
 @contextmanager
-def nginx(core: int | None, store_port: int = 0) -> Iterator[tuple[int, int]]:
-    """Nginx with nchan, one worker, messages in a Redis if there is one; yields the worker's process and the port."""
+def nginx(
+    core: int | None, store_port: int = 0, *, certificates: Path | None = None, publishing: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Nginx with nchan, one worker, messages in a Redis if there is one; yields the worker's process and the port.
+
+    Over TLS if asked to: then a port of its own is for who publishes, without.
+    """
     with TemporaryDirectory(prefix="komas-bench-") as folder, (Path(folder) / "log").open("wb") as log:
         Path(folder).chmod(0o777)  # the worker may be another user
         port, conf = free_port(), Path(folder) / "nginx.conf"
         upstream, way = (UPSTREAM.format(port=store_port), "nchan_redis_pass store;") if store_port else ("", "")
         memory = "512M"
         names = {"module": NCHAN, "folder": folder, "port": port, "memory": memory, "upstream": upstream, "way": way}
+        names["secured"] = "" if certificates is None else "ssl"
+        names["more"] = "" if certificates is None else SECURED.format(publishing=publishing, certificates=certificates)
         conf.write_text(NGINX.format(**names))
         command = ["nginx", "-c", str(conf), "-e", f"{folder}/error.log"]
         process = subprocess.Popen(command, stdout=log, stderr=log)

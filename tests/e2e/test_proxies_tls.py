@@ -15,8 +15,9 @@ import websockets.asyncio.client
 import websockets.exceptions
 import websockets.typing
 
+from benchmarks.certificate import sign_certificate
 from tests.e2e.processes import PATIENCE_S, Server, events, serving, simulating, token_for
-from tests.e2e.proxies import OVER_TLS, OurProxy, proxying, sign_certificate, trusting
+from tests.e2e.proxies import OVER_TLS, OurProxy, proxying, trusting
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127.0.0.0/8 is this machine")
 CLIENT = "127.0.0.2"  # is no trusted proxy

@@ -8,12 +8,12 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 import pytest
 import trio
 
+from benchmarks.certificate import sign_certificate
 from komas.backplane.ports import Acquired, Backplane, BackplaneError, EntryId, Fenced, Held
 from komas.backplane.redis import open_redis
 from komas.backplane.redis_store import RedisBackplane
 from komas.errors import SettingError
 from tests.backplane.contract import LONG_S, lead, places, write
-from tests.e2e.proxies import sign_certificate
 from tests.e2e.redis_server import RedisServer, free_port, redis_folder, redis_server
 
 PASSWORD = "hunter2/@"

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.certificate import sign_certificate
 from tests.e2e.processes import PATIENCE_S, Server, events, serving_tls, wait_for
-from tests.e2e.proxies import sign_certificate
 
 pytestmark = pytest.mark.usefixtures("way")
 TRADES = "/api/ws/sse/trades?symbol=BTCUSDT"

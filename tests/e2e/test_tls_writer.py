@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from benchmarks.certificate import sign_certificate
 from komas.web.hypercorn import tls_writer
 from komas.web.hypercorn.tls_writer import TlsWriter
-from tests.e2e.proxies import sign_certificate
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets are written to as streams there")
 CHUNK = b"".join(b"%07d\n" % number for number in range(2048))
