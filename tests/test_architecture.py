@@ -48,16 +48,18 @@ FOREIGN = frozenset({"hypercorn", "quart", "quart_trio", "wsproto"})
 
 
 def _replacements() -> list[Path]:
-    """Modules that import what they replace, at run time; ``install.py`` only puts them in place."""
+    """Modules that import what they replace, at run time, or say it; ``install.py`` only puts them in place."""
     found = []
     for path in sorted(REPLACED.glob("*.py")):
         imported = set[str]()
-        for node in ast.parse(path.read_text("utf-8")).body:
+        tree = ast.parse(path.read_text("utf-8"))
+        says = "\nReplaces: " in (ast.get_docstring(tree) or "")
+        for node in tree.body:
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").partition(".")[0])
-        if imported & FOREIGN and path.stem != "install":
+        if (says or imported & FOREIGN) and path.stem != "install":
             found.append(path)
     return found
 

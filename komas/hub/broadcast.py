@@ -209,6 +209,23 @@ class BroadcastGroup(Generic[T, B]):
             self.written_at = clock()
         self._is_heartbeat_due = False
 
+    def write_small(self, clock: Callable[[], float]) -> bool:
+        """Do all that ``write_pending()`` does, where that is one batch for few members; whether it was."""
+        if self._joining or self._is_heartbeat_due or len(self._members) > WRITES_PER_TURN or not self._pending:
+            return False
+        self._is_scheduled = False
+        batch = self._batch = self._pending.drain()
+        unwritten = self._unwritten = self._members.copy()
+        chunk = self._encode(batch)
+        while unwritten:
+            self._write_to(unwritten.popitem()[0], chunk)
+        self._batch = None
+        if chunk:
+            if self._written is not None:
+                self._written(batch)
+            self.written_at = clock()
+        return True
+
     def heartbeat_due(self) -> None:
         """Have the heartbeat written: nothing else was for long."""
         self._is_heartbeat_due = bool(self._heartbeat)
@@ -218,15 +235,17 @@ class BroadcastGroup(Generic[T, B]):
     def _write(self, chunk: bytes) -> Iterator[None]:
         count, unwritten = 0, self._unwritten
         while unwritten:
-            member, _ = unwritten.popitem()
-            if chunk and (left := member.writer.write_nowait(chunk)):
-                if left == len(chunk):
-                    unwritten[member] = None  # it has received nothing of it
-                self.leave(member)
-                member.wake()
+            self._write_to(unwritten.popitem()[0], chunk)
             count += 1
             if count % WRITES_PER_TURN == 0:
                 yield
+
+    def _write_to(self, member: Member[B], chunk: bytes) -> None:
+        if chunk and (left := member.writer.write_nowait(chunk)):
+            if left == len(chunk):
+                self._unwritten[member] = None  # it has received nothing of it
+            self.leave(member)
+            member.wake()
 
     def _catch_up(self, member: Member[B]) -> None:
         """Write to a joining subscriber what only it has not received, then admit it."""
@@ -368,7 +387,8 @@ class Broadcaster(Generic[T, B]):
                 self._gathering.append(group)
                 return
             self._current, self._current_began = group, now
-        self._writing = group.write_pending(trio.current_time)
+        if not group.write_small(trio.current_time):
+            self._writing = group.write_pending(trio.current_time)
 
     def _note_written(self) -> None:
         group, self._current = self._current, None

@@ -73,7 +73,12 @@ class Show(msgspec.Struct, frozen=True):
         """A function that encodes each batch as one chunk."""
         events = self.new_events()
 
-        return lambda batch: framed(b"".join(events.of(batch)))
+        def encode(batch: Batch) -> bytes:
+            if len(batch.items) == 1 and not batch.dropped:
+                return framed(events.render(batch.items[0]))
+            return framed(b"".join(events.of(batch)))
+
+        return encode
 
 
 def framed(body: bytes) -> bytes:

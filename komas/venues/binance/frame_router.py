@@ -34,6 +34,9 @@ class FrameRouter:
 
         Where that is much, it comes in pieces: after each of them others may run.
         """
+        if len(messages) == 1 and (reader := self._readers.get(wire.head_of(messages[0]))) is not None:
+            self._deliver(reader, messages, arrival)
+            return
         known: dict[bytes, list[bytes]] = {}
         head: bytes | tuple[bytes, ...] = ()  # nothing begins with this
         texts: list[bytes] = []

@@ -25,6 +25,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 
 from komas.errors import CallerError, Cause, VenueError, words_of
 from komas.event_log import event_logger
+from komas.reading import is_plain_socket, read_some
 from komas.venues.core.complaints import Complaints
 from komas.venues.core.frame_reader import Frames, Handshake, Then
 from komas.venues.core.proxies import note_ignored_proxies
@@ -259,6 +260,7 @@ class _Tap(trio.abc.Stream):
 
     def __init__(self, stream: trio.abc.Stream, sent: Callable[[], None]) -> None:
         self._stream = stream
+        self._is_plain = is_plain_socket(stream)
         self._sent = sent
         self._handshake: Handshake | None = Handshake()
         self._handed = b""
@@ -277,11 +279,9 @@ class _Tap(trio.abc.Stream):
 
     async def read(self, max_bytes: int | None) -> bytes:
         """Read what the socket has; empty bytes are its end, whichever side closed."""
-        try:
-            data = bytes(await self._stream.receive_some(max_bytes))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
-        self.heard_at = self._clock.current_time()
+        data = await read_some(self._stream, is_plain=self._is_plain, most=max_bytes)
+        if data:
+            self.heard_at = self._clock.current_time()
         return data
 
     async def hand_over(self, data: bytes) -> None:

@@ -9,8 +9,9 @@ here, which writes what waits at the connection's pace, and ends when nothing do
 
 Replaces: nothing; ``TCPConnection`` ends in it.
 Upstream: none is known to us.
-Goes when this passes without it, and ``python -m benchmarks fanout`` shows as little memory for an idle client:
-    tests/web/hypercorn/test_lasting_response.py::test_a_reader_that_waits_is_one_task
+Goes when these pass without it:
+    tests/e2e/test_lasting_response.py::test_a_reader_that_waits_is_one_task
+and when ``python -m benchmarks fanout`` shows as little memory for an idle client without it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Final, Protocol
 import trio
 
 from komas.hub.broadcast import Writer
-from komas.web.hypercorn.reading import CLIENT_LEFT, read_now
+from komas.reading import CLIENT_LEFT, read_now
 from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.socket_writer import LAST_WORDS_S, LEFT_S, SocketWriter
 from komas.web.hypercorn.transport import Ended, LastingBody

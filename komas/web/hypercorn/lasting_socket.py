@@ -6,8 +6,9 @@
 
 Replaces: nothing; ``TCPConnection`` ends in it.
 Upstream: none is known to us.
-Goes when this passes without it, and ``python -m benchmarks signals`` shows as little memory for an idle socket:
+Goes when these pass without it:
     tests/e2e/test_lasting_socket.py::test_a_socket_that_waits_is_two_tasks
+and when ``python -m benchmarks signals`` shows as little memory for an idle socket without it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import trio
 from hypercorn.protocol.events import Data, Event, StreamClosed
 
 from komas.hub.broadcast import Writer
-from komas.web.hypercorn.reading import read_some
+from komas.reading import read_some
 from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.socket_writer import SocketWriter
 from komas.web.hypercorn.transport import Conversation, Heard

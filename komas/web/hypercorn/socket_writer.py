@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -31,8 +30,8 @@ from typing import Final
 
 import trio
 
+from komas.reading import CLIENT_LEFT, is_plain_socket
 from komas.web.hypercorn.peers import Stream, socket_of
-from komas.web.hypercorn.reading import CLIENT_LEFT
 from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.tls_writer import TlsWriter
 
@@ -84,7 +83,7 @@ class SocketWriter:
         self.stream = stream
         self.lost: Callable[[], Awaitable[None]] | None = None
         self.is_lost = False  # nothing more is written
-        self.is_plain = isinstance(stream, trio.SocketStream) and sys.platform != "win32"
+        self.is_plain = is_plain_socket(stream)
         self._run = run
         self._grace_s = grace_s
         self._tls = TlsWriter.over(stream)

@@ -45,11 +45,11 @@ from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import LifespanState
 
+from komas.reading import CLIENT_LEFT, read_some
 from komas.web.hypercorn.exposure import is_exposed
 from komas.web.hypercorn.lasting_response import LastingResponse
 from komas.web.hypercorn.lasting_socket import LINGER_S, LastingSocket
 from komas.web.hypercorn.peers import peer_of, socket_of
-from komas.web.hypercorn.reading import CLIENT_LEFT, read_some
 from komas.web.hypercorn.shutdown import present
 from komas.web.hypercorn.socket_writer import (
     BOOKKEEPING_S,
