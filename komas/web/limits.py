@@ -52,18 +52,26 @@ class ConnectionLimits:
     @contextmanager
     def present(self, address: str, transport: str) -> Iterator[None]:
         """Count one client while the block lasts."""
+        self.enter(address, transport)
+        try:
+            yield
+        finally:
+            self.leave(address, transport)
+
+    def enter(self, address: str, transport: str) -> None:
+        """Count one client until ``leave()``; for those who stay for long, a block costs more than they do."""
         self._present += 1
         self._transports[transport] += 1
         self._admitted += 1
         self._addresses[address] += 1
-        try:
-            yield
-        finally:
-            self._present -= 1
-            self._transports[transport] -= 1
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+
+    def leave(self, address: str, transport: str) -> None:
+        """Count it no more."""
+        self._present -= 1
+        self._transports[transport] -= 1
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
     def statistics(self) -> LimitStatistics:
         """Counts, for metrics."""

@@ -78,7 +78,8 @@ class FrameRouter:
             self._subscriptions.answered(frame)
         elif (reader := wire.reader_of(frame.stream, self._venue)) is not None:
             # Whoever makes up names fills no table.
-            if reader.name == frame.stream and reader.name in self._subscriptions.assigned():
+            if reader.name == frame.stream and (known := self._subscriptions.assigned().get(reader.name)) is not None:
+                reader.stream = known  # the same object: a dozen look-ups for each event need not compare it
                 self._readers[reader.head] = reader
             self._deliver(reader, [text], arrival)
         else:

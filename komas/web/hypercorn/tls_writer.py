@@ -7,7 +7,7 @@ Encrypted bytes have one order, and none may be left out. So whatever TLS itself
 through here, behind a rest that the socket has not taken yet; and nothing is encrypted while somebody else is sending.
 
 Replaces: nothing; it stands between ``trio.SSLStream`` and its socket.
-Upstream: Trio's TLS has no write that does not wait; none is asked for that we know of. It needs four private parts of
+Upstream: none is known to us: Trio's TLS has no write that does not wait. It needs four private parts of
 ``trio.SSLStream``: where one is not there, ``over()`` says so, and connections are written to as before.
 Goes when these pass without it:
     tests/e2e/test_tls_writer.py::test_what_tls_sends_itself_goes_behind_a_rest

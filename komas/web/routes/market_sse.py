@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -179,7 +178,7 @@ def _open(
     if request.method == "HEAD":
         return sse.head()
     options = _options(services, streams, show, returning)
-    return sse.respond(sse.EventBody(services.hub, options, _admission(services, streams, options.reader)))
+    return sse.respond(sse.EventBody(services.hub, options, _Admission(services, streams, options.reader)))
 
 
 def _open_many(
@@ -200,7 +199,7 @@ def _open_many(
         past=services.past,
         candles=candles,
     )
-    return sse.respond(MultiplexedBody(services.hub, options, more, _admission(services, streams, options.reader)))
+    return sse.respond(MultiplexedBody(services.hub, options, more, _Admission(services, streams, options.reader)))
 
 
 def _options(
@@ -220,15 +219,28 @@ def _options(
     )
 
 
-@contextmanager
-def _admission(services: Services, streams: Sequence[Stream], address: str) -> Iterator[str | None]:
-    """Count a client while the block lasts; yields why it cannot come in, where it cannot, and ``None`` otherwise."""
-    if (reason := _why_busy(services, streams, address)) is not None:
-        yield reason
-        return
-    services.markets.connect()
-    with services.limits.present(address, SSE):
-        yield None
+class _Admission:
+    """Counts a client while the block lasts; entering it is told why it cannot come in, where it cannot."""
+
+    __slots__ = ("_address", "_is_in", "_services", "_streams")
+
+    def __init__(self, services: Services, streams: Sequence[Stream], address: str) -> None:
+        self._services = services
+        self._streams = streams
+        self._address = address
+        self._is_in = False
+
+    def __enter__(self) -> str | None:
+        if (reason := _why_busy(self._services, self._streams, self._address)) is not None:
+            return reason
+        self._services.markets.connect()
+        self._services.limits.enter(self._address, SSE)
+        self._is_in = True
+        return None
+
+    def __exit__(self, *_failure: object) -> None:
+        if self._is_in:
+            self._services.limits.leave(self._address, SSE)
 
 
 def _why_busy(services: Services, streams: Sequence[Stream], address: str) -> str | None:
