@@ -6,7 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import abuse, chart, cluster_cost, fanout, ingest, kills, machine, page, signals, starts, streams
+from benchmarks import (
+    abuse,
+    chart,
+    cluster_cost,
+    fanout,
+    ingest,
+    kills,
+    machine,
+    page,
+    signals,
+    starts,
+    streams,
+    waiting,
+)
 from benchmarks.abuse_cases import CASES
 from benchmarks.report import Row, table
 
@@ -29,6 +42,9 @@ def main() -> None:
             print(table(*_of_a_crowd(options.part, load, options.rounds)), flush=True)
         case "delays":
             print(table(DELAYS, fanout.delays(options.rounds)), flush=True)
+        case "waiting":
+            for title, rows in waiting.measure():
+                print(table(title, rows), flush=True)
         case "cluster":
             cluster_cost.run(options.parts, options.rounds)
         case "chart":
@@ -107,6 +123,7 @@ def _options() -> argparse.Namespace:
         ("tls", "the same over TLS, which each server speaks by itself"),
         ("delays", "what each server adds to a trade's way to one client of an idle machine"),
         ("cluster", "a leader and edges around Redis beside one process, and beside nchan and sse-starlette on Redis"),
+        ("waiting", "ten thousand readers and two thousand VIPs that only wait, and five thousand that come back"),
         ("chart", "throughput, p99 and cost over clients and streams, drawn"),
         ("crowd", "the same clients, fed by bare writes"),
         ("ingest", "the replayed exchange, read by komas and by two peers"),
