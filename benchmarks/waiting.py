@@ -11,7 +11,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -85,10 +85,20 @@ def _ways() -> list[tuple[str, Callable[[int, ExitStack], int]]]:
 def _behind_nginx(port: int, stack: ExitStack) -> int:
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="komas-bench-")))
     folder.chmod(0o777)  # the workers may be another user
+    (folder / "logs").mkdir()
     balancer = Balancer(folder, [port])
     balancer.start()
     stack.callback(balancer.stop)
+    while not _listens(balancer.port):
+        time.sleep(0.02)
     return balancer.port
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
 
 
 @contextmanager
@@ -163,11 +173,11 @@ class Arrivals:
 
     def come(self, count: int, within_s: float) -> list[float]:
         """Let so many come at random moments of so many seconds; how long each waited that was greeted, in seconds."""
-        began = time.monotonic()
+        began, gone = time.monotonic(), self.gone
         chance = random.Random(count)
         due = sorted((began + chance.random() * within_s for _ in range(count)), reverse=True)
         waits: list[float] = []
-        while (due or len(waits) + self.gone < count) and time.monotonic() < began + within_s + GIVE_UP_S:
+        while (due or len(waits) + self.gone - gone < count) and time.monotonic() < began + within_s + GIVE_UP_S:
             while due and due[-1] <= time.monotonic():
                 self._connect(due.pop())
                 if len(due) % 64 == 0:

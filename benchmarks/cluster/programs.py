@@ -11,6 +11,8 @@ from typing import Final
 
 import trio
 
+from benchmarks.processes import STOP_S
+
 START_S: Final = 60.0
 
 
@@ -60,6 +62,12 @@ class Program:
         """SIGTERM."""
         assert self._process is not None
         self._process.terminate()
+
+    def stop(self) -> None:
+        """The same, and wait for it."""
+        self.terminate()
+        assert self._process is not None
+        self._process.wait(STOP_S)
 
     def freeze(self) -> None:
         """SIGSTOP: its sockets stay open."""
