@@ -62,8 +62,11 @@ class SignalChannel:
     @contextmanager
     def subscribe(self, capacity: int, wanted: SignalFilter = EVERYTHING) -> Iterator[SignalSubscription]:
         """Subscribe to what is wanted until the block is left."""
-        with self._subscribed(capacity, wanted) as buffer:
+        buffer = self._add(capacity, wanted)
+        try:
             yield Subscription(buffer, [])
+        finally:
+            self._remove(buffer, wanted)
 
     @contextmanager
     def subscribe_writer(
@@ -76,35 +79,35 @@ class SignalChannel:
         """Subscribe with a connection that ``run()`` writes to while the subscriber's task waits."""
         key = encoder, wanted
         group = self._broadcaster.open_group(key, lambda: BoundedQueue(sys.maxsize), encoder)
+        buffer = self._add(capacity, wanted)
         try:
-            with self._subscribed(capacity, wanted) as buffer:
-                yield DirectSubscription(
-                    buffer,
-                    [],
-                    group=group,
-                    writer=writer,
-                    encoder=encoder,
-                    replace_target=partial(self._replace_target, wanted),
-                )
+            yield DirectSubscription(
+                buffer,
+                [],
+                group=group,
+                writer=writer,
+                encoder=encoder,
+                replace_target=partial(self._replace_target, wanted),
+            )
         finally:
+            self._remove(buffer, wanted)
             self._broadcaster.close_group(key)
 
     async def run(self) -> None:
         """Write to the connections of subscribers until cancelled."""
         await self._broadcaster.run()
 
-    @contextmanager
-    def _subscribed(self, capacity: int, wanted: SignalFilter) -> Iterator[_SignalBuffer]:
+    def _add(self, capacity: int, wanted: SignalFilter) -> _SignalBuffer:
         buffer: _SignalBuffer = Buffer(BoundedQueue(capacity))
         self._replace_target(wanted, None, buffer)
         self._buffers[buffer] = None
-        try:
-            yield buffer
-        finally:
-            self._replace_target(wanted, buffer, None)
-            del self._buffers[buffer]
-            self._disconnected += buffer.is_disconnected
-            buffer.close()
+        return buffer
+
+    def _remove(self, buffer: _SignalBuffer, wanted: SignalFilter) -> None:
+        self._replace_target(wanted, buffer, None)
+        del self._buffers[buffer]
+        self._disconnected += buffer.is_disconnected
+        buffer.close()
 
     def _replace_target(self, wanted: SignalFilter, old: _SignalTarget | None, new: _SignalTarget | None) -> None:
         if new is not None:

@@ -106,7 +106,6 @@ class SignalConnection:
         self._request = request
         self._draining = draining
         self._session = Session(trio.current_time(), services.websocket_ping_s)
-        self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._answers: list[Send | Ping] = []
         self._user_id: int | str = ""
@@ -116,14 +115,13 @@ class SignalConnection:
     async def run(self) -> Closing:
         """Converse until something ends it."""
         try:
-            with self._scope:
-                async with trio.open_nursery() as self._nursery:
-                    self._nursery.start_soon(self._socket.listen, self._heard, name="vip reader")
-                    self._services.keeper.keep(self)
-                    try:
-                        await self._serve()
-                    finally:
-                        self._services.keeper.let_go(self)
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._socket.listen, self._heard, name="vip reader")
+                self._services.keeper.keep(self)
+                try:
+                    await self._serve()
+                finally:
+                    self._services.keeper.let_go(self)
         except* StoreUnavailable:
             self._session.close(Closing.TRY_AGAIN)
         except* Exception:
@@ -174,8 +172,11 @@ class SignalConnection:
             if self._session.is_open:
                 self._look_again()
                 self._user_id, self._since_ms = principal.user_id, self._services.clock_ms()
-                with self._services.registry.session(self):
+                name = self._services.registry.show(self)
+                try:
                     await self._deliver(position)
+                finally:
+                    self._services.registry.hide(name)
 
     async def _authenticated(self, until: float) -> Principal | None:
         """Whose the token is; ``None`` where it is nobody's, or that is not known in time."""
@@ -314,7 +315,8 @@ class SignalConnection:
 
     def _end(self) -> None:
         """Leave, whatever is being waited for; who may come back is given the time to read why."""
-        self._scope.cancel("closed")
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel("closed")
         closing = self._session.closing
         if closing is not None and not closing.is_worth_a_retry:
             self._socket.hurry()

@@ -67,15 +67,15 @@ class ConnectionRegistry:
         # By a name that an administrator may close one by; no other process that is behind the same proxy has it, too.
         self.sessions: dict[str, ConnectedSession] = {}
 
-    @contextmanager
-    def session(self, session: ConnectedSession) -> Iterator[None]:
-        """Show one that was let in to administrators."""
+    def show(self, session: ConnectedSession) -> str:
+        """Show one that was let in to administrators until ``hide()``; returns its name."""
         name = f"{self._process}-{next(self._numbers)}"
         self.sessions[name] = session
-        try:
-            yield
-        finally:
-            del self.sessions[name]
+        return name
+
+    def hide(self, name: str) -> None:
+        """Show it no more."""
+        del self.sessions[name]
 
     def disconnect(self, name: str) -> bool:
         """Close one by its name; whether it is here."""

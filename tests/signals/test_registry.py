@@ -43,10 +43,10 @@ def test_a_name_tells_whose_socket_it_is() -> None:
         def disconnect(self) -> None:
             disconnected.append("it")
 
-    with registry.session(Session()):
-        assert list(registry.sessions) == ["0a-1"]
-        assert not registry.disconnect("0b-1")
-        assert registry.disconnect("0a-1")
+    assert registry.show(Session()) == "0a-1"
+    assert not registry.disconnect("0b-1")
+    assert registry.disconnect("0a-1")
+    registry.hide("0a-1")
     assert disconnected == ["it"]
     assert not registry.disconnect("0a-1")
     foreign = {

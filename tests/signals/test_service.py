@@ -256,11 +256,12 @@ async def test_an_order_to_disconnect_is_obeyed_where_the_socket_is(
             disconnected.append("it")
 
     services = signal_harness_over(sqlite).services
-    with services.registry.session(Session()):
-        [name] = services.registry.sessions
-        for each in ("0a-1", name, "", "nonsense"):
-            services.heard(Notification(SESSION, each))
-        assert await services.disconnect(name) is True
+    name = services.registry.show(Session())
+    assert list(services.registry.sessions) == [name]
+    for each in ("0a-1", name, "", "nonsense"):
+        services.heard(Notification(SESSION, each))
+    assert await services.disconnect(name) is True
+    services.registry.hide(name)
     assert disconnected == ["it", "it"]
 
 

@@ -83,7 +83,9 @@ class LastingSocket:
         assert conversation is not None  # it runs once
         try:
             with self._stream.leaving:
-                await conversation(self)
+                running = conversation(self)
+                del conversation  # what it was begun with may be secret, or large
+                await running
         except Exception:
             log.exception("a conversation failed")  # which closes it with 1011
 

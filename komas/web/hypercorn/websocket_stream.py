@@ -114,6 +114,21 @@ class _SizeLimit(Extension):
 class WebSocketStream(WSStream):
     """One client's WebSocket, as Hypercorn sees it; a ``Writer`` of frames."""
 
+    # With those of Hypercorn's, more than fit the keys that instances share: a dictionary of its own for each socket.
+    __slots__ = (
+        "_bucket",
+        "_connection_takes_over",
+        "_early",
+        "_gone",
+        "_heard",
+        "_hurry_writes",
+        "_parts",
+        "_putting",
+        "_takes_messages",
+        "_writer",
+        "heard_at",
+        "leaving",
+    )
     connection: Connection
     _came_early = False
     _is_broken = False  # by the client, whose frames cannot be told apart any more

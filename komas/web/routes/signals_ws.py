@@ -59,7 +59,9 @@ def _handshake(services: Services) -> tuple[str, ConnectRequest | Ended]:
 
 async def _converse(services: Services, address: str, asked: ConnectRequest | Ended, socket: AcceptedSocket) -> None:
     with services.traffic.socket("signals", lambda: socket.close_code) as end:
-        ended = await _run(services, address, asked, socket)
+        running = _run(services, address, asked, socket)
+        del asked  # it has the token
+        ended = await running
         end.closing = ended.closing
         await close(socket, ended)
 
@@ -75,6 +77,7 @@ async def _run(services: Services, address: str, asked: ConnectRequest | Ended, 
             return asked
         encoder = SignalFrames(asked.positions) if services.settings.direct_writes else None
         connection = SignalConnection(services.signals, socket, asked, services.draining, encoder=encoder)
+        del asked
         return Ended(await connection.run())
 
 
