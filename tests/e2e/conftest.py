@@ -15,7 +15,8 @@ OVER_TLS = ("test_line", "test_signals")  # the others look at what a relay has 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Servers write each way; not over TLS where a test is marked as one of what lies beneath it."""
-    if "way" in metafunc.fixturenames:
+    own = [mark for mark in metafunc.definition.iter_markers("parametrize") if "way" in str(mark.args[0])]
+    if "way" in metafunc.fixturenames and not own:
         name = metafunc.module.__name__.rpartition(".")[2]
         marks = {mark.name for mark in metafunc.definition.iter_markers()}
         ways = WAYS if name in OVER_TLS and "beneath_tls" not in marks else WAYS[:2]
