@@ -133,7 +133,8 @@ class DirectSubscription(Subscription[T, B]):
 
         ``False`` where ``take()`` may have something; then it is to be asked, and ``rest()`` again.
         """
-        if self.is_owed or not self._buffer.call_when_woken(woken):
+        # A replay that has nothing is not over either, before it was asked: until then its streams are not live.
+        if self._missed is not None or self.is_owed or not self._buffer.call_when_woken(woken):
             return False
         self._group.join(self)
         return True

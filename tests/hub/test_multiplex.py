@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -252,3 +253,63 @@ async def test_a_stream_that_is_added_during_a_replay_waits_for_its_end(
         items += await _all(subscription)
     assert _numbers(items) == list(range(1, 304))
     assert _trades(items, TRADES[1]) == [1, 2, 3]
+
+
+class _Connection:
+    """A connection that takes what it likes, and a task that is begun whenever something waits."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.heard: list[int] = []
+        self._woken = trio.Event()
+
+    def write_nowait(self, data: bytes) -> int:
+        """All, or nothing."""
+        if self._chance.random() < 0.3:
+            return len(data)
+        self._hear(data)
+        return 0
+
+    async def flush(self) -> bool:
+        """No rest is ever kept."""
+        return False
+
+    def _hear(self, data: bytes) -> None:
+        self.heard += [int(place) for place in re.findall(rb"^id: \w+-(\d+)$", data, re.MULTILINE)]
+
+    async def run(self, subscription: MultiplexedSubscription) -> None:
+        """As the connection of a response without an end."""
+        events = SHOW.new_events()
+        self._hear(b"".join(map(events.render, subscription.initial)))
+        while True:
+            while not subscription.rest(self._woken.set):
+                batch = subscription.take()
+                await trio.sleep(self._chance.random() * 0.01)
+                self._hear(b"" if batch is None else b"".join(events.of(batch)))
+            await self._woken.wait()
+            self._woken = trio.Event()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("missed", [0, 1, 7, 200])
+async def test_who_rests_without_a_task_hears_everything_once_from_its_place_on(
+    missed: int, seed: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Also who comes back with nothing missed: the way back has no end before it was walked."""
+    chance, house = random.Random(seed), _House(*TRADES)
+    for _ in range(250):
+        house.publish(chance.choice(TRADES))
+    connection = _Connection(chance)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.hub.run)
+        since = house.at(250 - missed)
+        with house.hub.multiplex(TRADES, SHOW, writer=connection, since=since) as subscription:
+            nursery.start_soon(connection.run, subscription)
+            for _ in range(100):
+                for _ in range(chance.randrange(3)):
+                    house.publish(chance.choice(TRADES))
+                house.hub.flush()
+                await trio.sleep(chance.choice((0, 0.001, 0.02)))
+            await trio.sleep(1)
+            assert connection.heard == list(range(251 - missed, sum(house.next.values()) - 3))
+            nursery.cancel_scope.cancel()
