@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from heapq import heappop, heappush
-from itertools import count
 from typing import Final, Protocol
 
 import trio
@@ -22,36 +21,48 @@ class Kept(Protocol):
         """Do what is due, without waiting; returns when to look again, on trio's clock."""
 
 
+class _Due:
+    """When a session is to be looked at; without one it is void: it is looked at earlier, or has left."""
+
+    __slots__ = ("at", "session")
+
+    def __init__(self, at: float, session: Kept) -> None:
+        self.at = at
+        self.session: Kept | None = session
+
+    def __lt__(self, other: _Due) -> bool:
+        return self.at < other.at
+
+
 class Keeper:
     """Looks at each session when it is due; sooner after ``look_soon()``."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, Kept]] = []  # a heap; what is not in ``_at`` as it stands here is void
-        self._at: dict[Kept, float] = {}
-        self._numbers = count()
+        self._heap: list[_Due] = []
+        self._due: dict[Kept, _Due] = {}
         self._news = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self._due)
 
     def keep(self, session: Kept) -> None:
         """Look after a session, from now on until ``let_go()``."""
-        self._at[session] = math.inf
-        self.look_soon(session)
+        self._put(session, -math.inf)
+        self._news.set()
 
     def let_go(self, session: Kept) -> None:
         """Look after it no more."""
-        del self._at[session]
+        self._due.pop(session).session = None
 
     def look_soon(self, session: Kept) -> None:
         """Look at a session that is kept as soon as others let us."""
-        if session in self._at:
+        if session in self._due:
             self._put(session, -math.inf)
             self._news.set()
 
     def look_at_all(self) -> None:
         """The same for all sessions."""
-        for session in tuple(self._at):
+        for session in tuple(self._due):
             self.look_soon(session)
 
     async def run(self) -> None:
@@ -59,17 +70,18 @@ class Keeper:
         while True:
             self._news = trio.Event()
             looks = 0
-            while self._due and self._due[0][0] <= trio.current_time():
-                at, _, session = heappop(self._due)
-                if self._at.get(session) != at:
+            while self._heap and self._heap[0].at <= trio.current_time():
+                if (session := heappop(self._heap).session) is None:
                     continue
                 self._put(session, session.look())
                 looks += 1
                 if looks % LOOKS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
-            with trio.move_on_at(self._due[0][0] if self._due else math.inf):
+            with trio.move_on_at(self._heap[0].at if self._heap else math.inf):
                 await self._news.wait()
 
     def _put(self, session: Kept, at: float) -> None:
-        self._at[session] = at
-        heappush(self._due, (at, next(self._numbers), session))
+        if (before := self._due.get(session)) is not None:
+            before.session = None
+        due = self._due[session] = _Due(at, session)
+        heappush(self._heap, due)
