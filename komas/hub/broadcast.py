@@ -15,9 +15,9 @@ member          the group, in one encoding for all                            *b
                                                                               task was woken or cancelled
 =============== ============================================================= ==========================================
 
-A subscriber is a member only while its task waits for events, or while it rests without one (``Subscription.rest()``).
-When its connection would block, it leaves the group with what it has not received, and a task of its own goes on at the
-connection's pace; it joins again once nothing waits for it.
+A subscriber is a member only while its task waits for events, or while it rests without one
+(``DirectSubscription.rest()``). When its connection would block, it leaves the group with what it has not received, and
+a task of its own goes on at the connection's pace; it joins again once nothing waits for it.
 """
 
 from __future__ import annotations

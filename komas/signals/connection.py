@@ -328,8 +328,5 @@ class SignalConnection:
                     await self._socket.send(text)
                 case Ping():
                     await self._socket.ping()
-                case Refresh(token):
-                    assert self._nursery is not None  # it lives as long as the conversation
-                    self._nursery.start_soon(self._refresh, token)
-                case Close():
-                    self._end()
+                case _:
+                    self._do([action])  # which has nothing to wait for

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from komas.hub.broadcast import Writer
+from komas.signals.connection import Socket
 
 if TYPE_CHECKING:
     from komas.web.hypercorn.quart_connections import WebSocketConnection
@@ -50,31 +51,11 @@ Said: TypeAlias = str | bytes | None  # ``None`` is an empty binary one
 Heard: TypeAlias = Callable[[Said], Awaitable[None]]
 
 
-class AcceptedSocket(Protocol):
-    """A WebSocket whose handshake was answered; its calls are cancelled when the client leaves."""
-
-    async def listen(self, heard: Heard) -> None:
-        """Have each message heard, one after another; may return before there is any."""
-
-    async def send(self, text: str) -> None:
-        """Send one text message; waits while the client does not read."""
+class AcceptedSocket(Socket, Protocol):
+    """What a conversation speaks with, and what its end needs. In front of another server there are no pings."""
 
     async def close(self, code: int, reason: str) -> None:
         """Send the close frame."""
-
-    async def ping(self) -> None:
-        """Send a ping of the protocol; in front of another server, which has none, nothing."""
-
-    def hurry(self) -> None:
-        """The conversation is over: what is being written has little more time."""
-
-    @property
-    def writer(self) -> Writer | None:
-        """What takes frames without waiting; ``None`` where nothing does."""
-
-    @property
-    def heard_s_ago(self) -> float:
-        """Seconds since anything came from the client; 0 where messages are all that is known."""
 
     @property
     def close_code(self) -> int:
