@@ -21,8 +21,9 @@ from komas.hub.broadcast import Writer
 from komas.settings import Settings
 from komas.web.hypercorn import lasting_response, socket_writer
 from komas.web.hypercorn.install import install
-from komas.web.hypercorn.lasting_response import UNASKED_BYTES
+from komas.web.hypercorn.lasting_response import UNASKED_BYTES, LastingResponse
 from komas.web.hypercorn.shutdown import Run
+from komas.web.hypercorn.socket_writer import SocketWriter
 from komas.web.hypercorn.transport import transport_of
 from komas.web.sse import framed
 from tests.web.hypercorn.clients import serve
@@ -250,6 +251,19 @@ async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
             reader.body.put(CHUNK)
         await reader.body.has_left.wait()
         assert reader.run.cut_off == 1
+
+
+async def test_a_connection_that_was_closed_at_once_ends_by_itself() -> None:
+    """Twice: Trio remembered who waited for the first one's number, -1, and the second one ended the server."""
+    run = install(Settings())
+    for _ in range(2):
+        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+        async with theirs:
+            writer, body = SocketWriter(ours, run, 1.0), Body()
+            ours.socket.close()
+            with trio.fail_after(10):
+                await LastingResponse(body, writer, run, None).run()
+            assert body.has_left.is_set()
 
 
 async def test_a_server_that_stops_hurries_the_write_that_is_under_way() -> None:

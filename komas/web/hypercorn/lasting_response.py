@@ -131,13 +131,17 @@ class LastingResponse:
         try:
             while unasked < UNASKED_BYTES:
                 if writer.is_plain:  # as the stream would, in fewer steps, all of which are kept while nothing comes
-                    await trio.lowlevel.wait_readable(writer.stream.socket.fileno())
+                    # Of a socket that was closed no number is left. Trio would remember who waited for -1, and call the
+                    # next one's resource busy.
+                    if (number := writer.stream.socket.fileno()) < 0:
+                        return False
+                    await trio.lowlevel.wait_readable(number)
                     data = read_now(writer.stream.socket.fileno(), READ_BYTES)
                 else:
                     data = await writer.stream.receive_some(READ_BYTES)
                 if data is not None and not data:
                     return True
                 unasked += len(data or b"")
-        except (*CLIENT_LEFT, OSError, ValueError):  # no number is left of a socket that was closed
+        except (*CLIENT_LEFT, OSError):
             pass
         return False
