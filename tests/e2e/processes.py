@@ -20,11 +20,14 @@ from urllib.parse import urlencode
 
 import httpx
 
+from tests.e2e.relay import relaying
+
 ROOT = Path(__file__).parents[2]
 CAPTURE = ROOT.parent / "shared" / "captures" / "btcusdt_20240808.gz"
 PATIENCE_S = 60.0  # a slow machine is slow, and a hang is a failure
 
 
+TLS: ContextVar[Path | None] = ContextVar("TLS", default=None)  # where servers that are started find a certificate
 DIRECT_WRITES: ContextVar[str] = ContextVar("DIRECT_WRITES", default="true")  # of servers that are started
 
 
@@ -176,8 +179,16 @@ def serving(folder: Path, *arguments: str, stock: bool = False, **environment: s
         if stock:
             process, url = stack.enter_context(_stock_hypercorn(variables))
         else:
-            process = stack.enter_context(running(komas("serve", "--bind", "127.0.0.1:0", *arguments), variables))
-            url = process.line(r"komas listens on (http://\S+)")[1]
+            secured = TLS.get() if "--config" not in arguments else None
+            more = () if secured is None else ("--config", str(secured / "hypercorn.toml"))
+            process = stack.enter_context(
+                running(komas("serve", "--bind", "127.0.0.1:0", *more, *arguments), variables)
+            )
+            url = process.line(r"komas listens on (https?://\S+)")[1]
+            if secured is not None:
+                port = int(url.rpartition(":")[2])
+                trusted = ssl.create_default_context(cafile=str(secured / "certificate.pem"))
+                url = f"http://127.0.0.1:{stack.enter_context(relaying(port, trusted)).port}"
         yield stack.enter_context(closing(Server(process, url, folder)))
 
 
@@ -236,6 +247,11 @@ def simulating(*arguments: str) -> Iterator[Exchange]:
     with running(komas("simulate", "--bind", "127.0.0.1:0", *arguments)) as process:
         found = process.line(r"simulated exchange on (ws://\S+) and (http://\S+)")
         yield Exchange(found[1], found[2])
+
+
+def as_admin(server: Server) -> dict[str, str]:
+    """Headers with the admin token: a relay and a proxy do not speak for themselves."""
+    return {"Authorization": f"Bearer {server.admin_token()}"}
 
 
 def token_for(folder: Path, *options: str) -> str:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import selectors
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
+
+HALF_S: Final = 1.0
 
 
 class Relay:
     """A port that leads to another one."""
 
-    def __init__(self, listener: socket.socket, port: int) -> None:
+    def __init__(self, listener: socket.socket, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.port: int = listener.getsockname()[1]
         self.carried = 0
         self._listener = listener
@@ -52,6 +60,10 @@ class Relay:
     def _carry(self, client: socket.socket) -> None:
         with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target)) as server:
             self._open += [client, server]
+            if self._tls is not None:
+                with self._tls.wrap_socket(server, server_hostname="localhost") as secured:
+                    _pump(client, secured)
+                return
             back = threading.Thread(target=_copy, args=(server, client), daemon=True)
             back.start()
             _copy(client, server)
@@ -67,11 +79,41 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
             each.shutdown(socket.SHUT_RDWR)
 
 
+def _pump(client: socket.socket, secured: ssl.SSLSocket) -> None:
+    """Carry both ways in one thread, for TLS is not for two.
+
+    A client that sends no more, or has left, which looks alike from here, may hear for ``HALF_S`` more; one that the
+    server has said farewell to is carried on until it has its end, too.
+    """
+    with suppress(OSError), selectors.DefaultSelector() as selector:
+        secured.setblocking(False)
+        for each in (client, secured):
+            selector.register(each, selectors.EVENT_READ)
+        until = math.inf
+        while (left_s := until - time.monotonic()) > 0:
+            ready = [key.fileobj for key, _ in selector.select(None if until == math.inf else left_s)]
+            if client in ready:
+                if not (data := client.recv(2**16)):
+                    selector.unregister(client)
+                    until = time.monotonic() + HALF_S
+                    continue
+                secured.setblocking(True)
+                secured.sendall(data)
+                secured.setblocking(False)
+            if secured not in ready:
+                continue
+            with suppress(ssl.SSLWantReadError):
+                while data := secured.recv(2**16):
+                    client.sendall(data)
+                selector.unregister(secured)
+                client.shutdown(socket.SHUT_WR)
+
+
 @contextmanager
-def relaying(port: int) -> Iterator[Relay]:
-    """A relay while the block lasts."""
+def relaying(port: int, tls: ssl.SSLContext | None = None) -> Iterator[Relay]:
+    """A relay while the block lasts; it may speak TLS to the server, for clients that do not."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        relay = Relay(listener, port)
+        relay = Relay(listener, port, tls)
         try:
             yield relay
         finally:

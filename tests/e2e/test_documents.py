@@ -49,6 +49,7 @@ eventSource.onerror = (error) => {
 </script>"""
 
 
+@pytest.mark.beneath_tls
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("line", CURL)
 def test_each_curl_line(line: str, demo: Server) -> None:
@@ -177,6 +178,7 @@ def test_watching_what_the_server_refuses(demo: Server) -> None:
         assert process.output == [f"komas: the server says: {words}"]
 
 
+@pytest.mark.beneath_tls
 def test_the_demo_says_what_to_do_next(tmp_path: Path) -> None:
     """The page's address and one ready curl line, which works."""
     with serving(tmp_path, "--demo") as server:

@@ -95,6 +95,7 @@ def test_an_outage(tmp_path: Path) -> None:
         assert server.status()["reconnects"] == 1
 
 
+@pytest.mark.beneath_tls
 def test_it_starts_without_a_network_and_says_why(tmp_path: Path) -> None:
     """It serves what it has, retries, and is there when the network is."""
     with serving(tmp_path, "--upstream", "ws://127.0.0.1:1", "--connect-wait-s", "0.5") as server:

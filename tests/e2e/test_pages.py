@@ -143,6 +143,7 @@ def test_the_page_shows_the_log_of_a_real_server(exchange: Exchange, tmp_path: P
         wait_for(lambda: "INFO    connected url=" in str(evaluate(port_file, log)), "the connection with the exchange")
 
 
+@pytest.mark.beneath_tls
 def test_the_page_outlives_a_restart_behind_a_proxy_that_says_502(exchange: Exchange, tmp_path: Path) -> None:
     """Its EventSource gives up for good, the page says so, and makes another."""
     options = ("--upstream", exchange.ws_url)

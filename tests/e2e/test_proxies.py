@@ -159,9 +159,9 @@ def test_everything_works_through_the_proxies_of_deploy(proxy: Proxy, told: Serv
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Origin not allowed")
 
 
-@pytest.mark.parametrize("way", ["query", "header", "subprotocol"])
+@pytest.mark.parametrize("given", ["query", "header", "subprotocol"])
 @pytest.mark.parametrize("proxy", OF_OURS, ids=lambda proxy: proxy.__name__)
-def test_a_long_token_passes_every_proxy(proxy: Proxy, way: str, told: Server, tmp_path: Path) -> None:
+def test_a_long_token_passes_every_proxy(proxy: Proxy, given: str, told: Server, tmp_path: Path) -> None:
     """Large issuers write groups and roles into theirs; 8 KB were the end of it for nginx, 16 for HAProxy."""
     secret = (told.folder / "jwt-secret").read_bytes()
     claims = {"sub": "123", "exp": time.time() + 3600, "vip_until": time.time() + 3600}
@@ -172,10 +172,10 @@ def test_a_long_token_passes_every_proxy(proxy: Proxy, way: str, told: Server, t
     with (
         proxying(proxy, tmp_path, told.port) as port,
         websockets.sync.client.connect(
-            "ws://komas.example/ws/signals" + (f"?token={token}" if way == "query" else ""),
+            "ws://komas.example/ws/signals" + (f"?token={token}" if given == "query" else ""),
             address=("127.0.0.1", port),
-            additional_headers={"Authorization": f"Bearer {token}"} if way == "header" else None,
-            subprotocols=[websockets.typing.Subprotocol(name) for name in pair] if way == "subprotocol" else None,
+            additional_headers={"Authorization": f"Bearer {token}"} if given == "header" else None,
+            subprotocols=[websockets.typing.Subprotocol(name) for name in pair] if given == "subprotocol" else None,
             open_timeout=PATIENCE_S,
             proxy=None,
         ) as client,

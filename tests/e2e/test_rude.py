@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import DIRECT_WRITES, Server, events, komas, running, serving, simulating, wait_for
+from tests.e2e.processes import DIRECT_WRITES, Server, as_admin, events, komas, running, serving, simulating, wait_for
 
 FEW_FILES = 64
 
@@ -142,7 +142,7 @@ def test_a_handshake_that_is_none_is_told_why(headers: bytes, status: bytes, dem
 
 def test_a_body_of_ten_megabytes_is_refused_and_the_refusal_is_read(demo: Server) -> None:
     """413, also to a client that sends on."""
-    answer = demo.http.post("/api/ws/subscribe", content=b"x" * 10_000_000)
+    answer = demo.http.post("/api/ws/subscribe", content=b"x" * 10_000_000, headers=as_admin(demo))
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -249,7 +249,9 @@ def test_slow_headers_do_not_stop_others(demo: Server) -> None:
 
 def test_an_early_answer_is_read_by_a_client_that_sends_on(demo: Server) -> None:
     """Reading goes on behind the refusal: a reset would destroy it while the client is still busy sending."""
-    head = b"POST /api/ws/subscribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n"
+    token = demo.admin_token().encode()
+    head = b"POST /api/ws/subscribe HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n" % token
+    head += b"Content-Length: 10000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", demo.port), timeout=10) as client:
         client.sendall(head)
         for _ in range(10):
@@ -263,7 +265,8 @@ def test_an_early_answer_is_read_by_a_client_that_sends_on(demo: Server) -> None
 
 def test_what_was_asked_right_before_half_a_close_is_answered(demo: Server) -> None:
     """As `nc -N` and some load balancers do."""
-    answer = _send(demo, b"POST /api/ws/connect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+    head = b"POST /api/ws/connect HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\nContent-Length: 0\r\n\r\n"
+    answer = _send(demo, head % demo.admin_token().encode())
     assert b'"connected":true' in answer
 
 
@@ -325,7 +328,8 @@ def test_who_offered_another_protocol_and_leaves_keeps_no_task(upgrade: str, tmp
     request = f"GET /api/ws/sse/trades?symbol=BTCUSDT HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n".encode()
     # Not the demo: parts of it start ten seconds later, with tasks of their own.
     with simulating() as exchange, serving(tmp_path, "--upstream", exchange.ws_url) as server:
-        wait_for(lambda: server.http.post("/api/ws/connect").status_code == 200, "the connection to the exchange")
+        headers = as_admin(server)
+        wait_for(lambda: server.http.post("/api/ws/connect", headers=headers).status_code == 200, "the exchange")
         before = count("komas_tasks")
         with ExitStack() as clients:
             for _ in range(20):

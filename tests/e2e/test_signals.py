@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(way: None, folder: Path) -> Iterator[Server]:
+def server(way: str, folder: Path) -> Iterator[Server]:
     """A server without prices."""
     with serving(folder, "--upstream", UNREACHABLE) as server:
         yield server
@@ -78,6 +78,7 @@ def _hear(client: ClientConnection, kind: str = "") -> dict[str, object]:
             return message
 
 
+@pytest.mark.beneath_tls
 def test_the_demo_sends_a_newcomer_a_signal(tmp_path: Path) -> None:
     """With the token that it prints, marked as simulated."""
     with serving(tmp_path, "--demo") as server:
@@ -88,6 +89,7 @@ def test_the_demo_sends_a_newcomer_a_signal(tmp_path: Path) -> None:
             assert found.string.split("\t")[3]
 
 
+@pytest.mark.beneath_tls
 def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     """Killed, away for a while, back: nothing is missed and nothing comes twice."""
     numbers: list[int] = []
@@ -108,6 +110,7 @@ def test_watching_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     assert numbers == [1, 2, 3]
 
 
+@pytest.mark.beneath_tls
 def test_watching_some_coins_goes_on_after_a_restart(tmp_path: Path) -> None:
     """Of those that were published meanwhile, too; what cannot be watched is said in the server's words."""
     numbers: list[int] = []
@@ -222,6 +225,7 @@ def test_a_breach_of_the_protocol_is_answered_by_its_code(breach: str, server: S
     assert server.http.get("/healthz").status_code == 200
 
 
+@pytest.mark.beneath_tls
 @pytest.mark.parametrize("breach", ["a bit of an extension", "a frame without a mask", "not UTF-8"])
 def test_after_a_breach_the_server_closes_first(breach: str, server: Server, vip: str) -> None:
     """RFC 6455, 7.1.1: a client that has answered the close waits for the end of TCP, and is not kept waiting."""
@@ -241,6 +245,7 @@ def test_a_token_of_a_hundred_kilobytes_is_no_request(server: Server) -> None:
         assert client.recv(65536).startswith(b"HTTP/1.1 414 ")
 
 
+@pytest.mark.beneath_tls
 def test_a_bomb_costs_no_memory(server: Server, vip: str) -> None:
     """Ten of 256 MiB each: four at most, says the contract."""
     status = Path(f"/proc/{server.process.pid}/status")
@@ -327,6 +332,7 @@ def _in_the_kernel(client: socket.socket, server: Server) -> int:
     return sum(int(size, 16) for queue in queues for size in queue)
 
 
+@pytest.mark.beneath_tls
 @pytest.mark.parametrize("stock", [False, True])
 def test_a_drain_is_1001_also_beside_those_who_do_not_read(tmp_path: Path, *, stock: bool) -> None:
     """Under both commands; the process ends with 0, within its time."""
@@ -354,6 +360,7 @@ def _has_served(server: Server, vip: str) -> None:
     wait_for(lambda: "komas_signal_sockets 0.0" in server.http.get("/metrics").text, "no sockets", timeout=20)
 
 
+@pytest.mark.beneath_tls
 def test_a_socket_that_is_left_leaves_nothing_behind(server: Server, vip: str) -> None:
     """Closed, cut, thrown out with messages unread, left half way: places and files are free again."""
     _has_served(server, vip)
@@ -389,6 +396,7 @@ LEAVING: dict[str, tuple[bytes, Callable[[socket.socket], None] | None]] = {
 }
 
 
+@pytest.mark.beneath_tls
 def test_a_place_is_free_once_its_client_has_left(tmp_path: Path) -> None:
     """In the middle of a replay that it does not read: the place was kept for 8 to 28 s."""
     database = SignalDatabase(tmp_path / "komas.db")

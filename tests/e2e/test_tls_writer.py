@@ -12,7 +12,10 @@ import pytest
 import trio
 
 from benchmarks.certificate import sign_certificate
+from komas.settings import Settings
 from komas.web.hypercorn import tls_writer
+from komas.web.hypercorn.install import install
+from komas.web.hypercorn.socket_writer import SocketWriter
 from komas.web.hypercorn.tls_writer import TlsWriter
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets are written to as streams there")
@@ -93,6 +96,48 @@ async def test_what_tls_sends_itself_goes_behind_a_rest(
                 await trio.testing.wait_all_tasks_blocked()
                 assert writer.write_nowait(CHUNK) == len(CHUNK)  # somebody sends
                 assert await receive(client, len(expected)) == expected
+
+
+@pytest.mark.parametrize("is_heard", [True, False], ids=["", "before it was heard"])
+async def test_a_farewell_ends_one_direction(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], *, is_heard: bool
+) -> None:
+    """The client reads to the end although it sends on, all of which is taken from it, until it has its end, too."""
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    server = trio.SSLStream(ours, contexts[0], server_side=True, https_compatible=True)
+    writer = SocketWriter(server, install(Settings()), 1.0)
+    client = trio.SSLStream(theirs, contexts[1], server_hostname="localhost", https_compatible=True)
+    heard, has_ended = bytearray(), trio.Event()
+
+    async def hear_out() -> None:
+        while await writer.read():
+            continue
+        has_ended.set()
+
+    with trio.fail_after(10):
+        async with client, server:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.do_handshake)
+                nursery.start_soon(client.do_handshake)
+            await writer.write(b"head;")
+            await client.send_all(b"more")
+            if is_heard:
+                assert await writer.read() == b"more"
+            else:  # it has come, and TLS has not been asked for it
+                server._incoming.write(await server.transport_stream.receive_some())  # noqa: SLF001 - of Trio
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer.write, CHUNK * 100)
+                while len(heard) < len(b"head;") + len(CHUNK) * 100:
+                    heard += await client.receive_some()
+            await writer.end()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(hear_out)
+                assert await client.receive_some() == b""
+                for _ in range(100):
+                    await client.send_all(CHUNK)
+                assert not has_ended.is_set()
+                await client.transport_stream.aclose()
+                await has_ended.wait()
 
 
 async def test_a_client_that_has_left_takes_nothing(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:

@@ -21,7 +21,6 @@ import trio
 from hypercorn.protocol.events import Data, Event, StreamClosed
 
 from komas.hub.broadcast import Writer
-from komas.reading import read_some
 from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.socket_writer import SocketWriter
 from komas.web.hypercorn.transport import Conversation, Heard
@@ -94,7 +93,7 @@ class LastingSocket:
         unread, self._unread = self._unread, ()
         for data in unread:
             await stream.handle(Data(stream_id=_STREAM_ID, data=data))
-        while data := await read_some(writer.stream, is_plain=writer.is_plain):
+        while data := await writer.read():
             await stream.handle(Data(stream_id=_STREAM_ID, data=data))
         self._has_ended = True
         if self._ended is not None:

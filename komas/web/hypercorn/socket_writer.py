@@ -30,7 +30,7 @@ from typing import Final
 
 import trio
 
-from komas.reading import CLIENT_LEFT, is_plain_socket
+from komas.reading import CLIENT_LEFT, is_plain_socket, read_some
 from komas.web.hypercorn.peers import Stream, socket_of
 from komas.web.hypercorn.shutdown import Run
 from komas.web.hypercorn.tls_writer import TlsWriter
@@ -138,14 +138,24 @@ class SocketWriter:
         if self._sending is not None:
             self._sending.deadline = min(self._sending.deadline, self.by(seconds))
 
+    async def read(self) -> bytes:
+        """Read some bytes; none at the end.
+
+        Behind our farewell TLS may refuse what the client still says: it is read all the same, and dropped.
+        """
+        data = await read_some(self.stream, is_plain=self.is_plain)
+        if data or self._tls is None or not self._tls.has_ended:
+            return data
+        return await read_some(self._tls, is_plain=False)
+
     def give_way(self) -> None:
         """Close at once."""
         self.stream.socket.close()
 
     async def end(self) -> None:
-        """Write no more, and read on; TLS cannot be half closed."""
+        """Write no more, and read on; Trio's TLS cannot be half closed, ours says farewell."""
         with suppress(*CLIENT_LEFT, AttributeError):
-            await self.stream.send_eof()
+            await (self.stream if self._tls is None else self._tls).send_eof()
 
     async def close(self) -> None:
         """Close behind all that was written; under TLS with a farewell."""

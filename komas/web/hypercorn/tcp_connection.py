@@ -45,7 +45,7 @@ from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import LifespanState
 
-from komas.reading import CLIENT_LEFT, read_some
+from komas.reading import CLIENT_LEFT
 from komas.web.hypercorn.exposure import is_exposed
 from komas.web.hypercorn.lasting_response import LastingResponse
 from komas.web.hypercorn.lasting_socket import LINGER_S, LastingSocket
@@ -337,16 +337,13 @@ class TCPConnection(TCPServer):
         """Some bytes; none at the end, or when the head of a request takes too long."""
         while trio.current_time() < self._head_by:
             if self._head_by == math.inf:
-                data = await self._read_some()
+                data = await self._writer.read()
                 if self._is_idle:
                     self._head_by = trio.current_time() + HEAD_S  # which is put off once the head is whole
                 return data
             with trio.move_on_at(self._head_by):
-                return await self._read_some()
+                return await self._writer.read()
         return b""
-
-    async def _read_some(self) -> bytes:
-        return await read_some(self.stream, is_plain=self._writer.is_plain)
 
     async def protocol_send(self, event: Event) -> None:
         """Write bytes within the deadline, or finish the bookkeeping of a response although its task is cancelled."""
@@ -382,5 +379,5 @@ class TCPConnection(TCPServer):
             await self._writer.end()
             if trio.lowlevel.current_task() is not self._reader:
                 await trio.sleep_forever()
-            while await self._read_some():
+            while await self._writer.read():
                 continue  # it is for us to read, who would read otherwise

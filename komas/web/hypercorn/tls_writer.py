@@ -3,14 +3,18 @@
 * Each write under TLS went through Hypercorn's protocol and Trio's TLS: a task, a lock, a deadline and a wait for each
   of a thousand readers, at every event. Here the event is encrypted and written where it stands.
 
+* A client under TLS that was refused heard of the end only once the server had heard it out, two seconds later, for
+  Trio's TLS closes both directions at once. Here ours ends, with a farewell of its own (RFC 8446, 6.1).
+
 Encrypted bytes have one order, and none may be left out. So whatever TLS itself sends (its farewell, a new key) goes
 through here, behind a rest that the socket has not taken yet; and nothing is encrypted while somebody else is sending.
 
 Replaces: nothing; it stands between ``trio.SSLStream`` and its socket.
-Upstream: none is known to us: Trio's TLS has no write that does not wait. It needs four private parts of
+Upstream: none is known to us: Trio's TLS has no write that does not wait. It needs five private parts of
 ``trio.SSLStream``: where one is not there, ``over()`` says so, and connections are written to as before.
 Goes when these pass without it:
     tests/e2e/test_tls_writer.py::test_what_tls_sends_itself_goes_behind_a_rest
+    tests/e2e/test_rude.py::test_what_may_be_understood_in_two_ways_is_refused
 and when ``python -m benchmarks fanout`` is as fast under TLS without it.
 """
 
@@ -19,11 +23,12 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from contextlib import suppress
 from typing import Final
 
 import trio
 
-_PARTS: Final = ("_ssl_object", "_outgoing", "_inner_send_lock", "_delayed_outgoing")
+_PARTS: Final = ("_ssl_object", "_outgoing", "_inner_send_lock", "_delayed_outgoing", "_retry")
 _NOTHING: Final = memoryview(b"")
 
 
@@ -36,6 +41,7 @@ class TlsWriter(trio.abc.HalfCloseableStream):
         self.socket = below.socket
         self.rest = _NOTHING  # encrypted
         self._is_sending = False
+        self.has_ended = False
 
     @classmethod
     def over(cls, tls: object) -> TlsWriter | None:
@@ -100,12 +106,25 @@ class TlsWriter(trio.abc.HalfCloseableStream):
         await self._below.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """As of the socket."""
-        return await self._below.receive_some(max_bytes)
+        """As of the socket; behind our farewell nothing is decrypted any more, and the end comes with the client's."""
+        data = await self._below.receive_some(max_bytes)
+        while self.has_ended and data:
+            data = await self._below.receive_some(max_bytes)
+        return data
 
     async def send_eof(self) -> None:
-        """As of the socket."""
-        await self._below.send_eof()
+        """Say farewell, behind the rest, and write no more."""
+        if not self.has_ended and (tls := self._tls) is not None:
+            self.has_ended = True
+
+            def say_farewell() -> None:
+                with suppress(
+                    ssl.SSLError
+                ):  # it would hear the client's, too, which may come later, or behind more data
+                    tls._ssl_object.unwrap()  # noqa: SLF001 - see above
+
+            await tls._retry(say_farewell)  # noqa: SLF001
+            await self._below.send_eof()
 
     async def aclose(self) -> None:
         """As of the socket."""
