@@ -27,6 +27,7 @@ from komas.settings import EDGE, FEED, Settings
 from komas.venues.binance.market import BinanceMarket
 from komas.venues.binance.reference import MarketReference, open_reference
 from komas.venues.core.ports import Interest, MarketSink
+from komas.venues.core.rest import Rest
 from komas.web.cluster import ClusterBody, ClusterStatistics, NodeBody
 from komas.web.encoding import read_event, server_sent_event
 from komas.web.mirrored_markets import MirroredMarket
@@ -37,12 +38,15 @@ BEYOND_LEASE_S: Final = 7.0  # and what it sent before that was on its way for l
 
 
 class Cluster:
-    """What ``open_cluster()`` opens; ``start_in()`` a nursery."""
+    """What ``open_cluster()`` opens; ``start_in()`` a nursery. ``hosts`` are where its markets are asked over REST."""
 
-    def __init__(self, node: Node, commands: Commands, markets: Sequence[MirroredMarket]) -> None:
+    def __init__(
+        self, node: Node, commands: Commands, markets: Sequence[MirroredMarket], hosts: Sequence[Rest]
+    ) -> None:
         self._node = node
         self.commands = commands
         self.markets = tuple(markets)
+        self.hosts = tuple(hosts)
 
     def start_in(self, nursery: trio.Nursery, references: Mapping[Venue, MarketReference]) -> None:
         """Start what runs behind."""
@@ -189,7 +193,7 @@ async def open_cluster(
             )
             for plan in plans
         ]
-        cluster = Cluster(node, commands, markets)
+        cluster = Cluster(node, commands, markets, [references[plan.spec.venue].rest for plan in plans])
         cluster.start_in(nursery, references)
         try:
             yield cluster

@@ -121,6 +121,7 @@ class VenueError(KomasError):
 
     ``status`` is the HTTP status of the refusal, ``retry_after_s`` what the venue asked for in ``Retry-After``
     (seconds), ``code`` the venue's own error code or the WebSocket close code; each is ``None`` where there was none.
+    ``words`` are the venue's own, without ours.
     """
 
     def __init__(
@@ -131,8 +132,10 @@ class VenueError(KomasError):
         status: int | None = None,
         retry_after_s: float | None = None,
         code: int | None = None,
+        words: str = "",
     ) -> None:
         super().__init__(message)
+        self.words = words
         self.cause = cause
         self.status = status
         self.retry_after_s = retry_after_s

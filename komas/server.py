@@ -47,9 +47,11 @@ from komas.signals.demo import publish_demo_signals
 from komas.signals.services import SignalServices, open_signals
 from komas.systemd import LEADING, SERVING, report
 from komas.venues.binance import hosts, limits, limits_usdm
+from komas.venues.binance.door.rest_door import BinanceDoor
 from komas.venues.binance.hosts import Hosts
 from komas.venues.binance.limits import MarketSpec
 from komas.venues.binance.market import MarketOptions, open_market
+from komas.venues.core.door import RestDoor
 from komas.venues.core.retry import RetryPolicy
 from komas.venues.core.websocket import OpenStream, open_tcp
 from komas.web.access import Access, admin_token_of, who_may_control
@@ -187,6 +189,7 @@ async def open_gateway(
                 past,
                 source.commands,
                 source.cluster,
+                (source.door,),
             )
             gateway = Gateway(services)
             if source.cluster is not None:
@@ -221,6 +224,7 @@ class _Source(msgspec.Struct, frozen=True):
 
     markets: Markets
     commands: Commands
+    door: RestDoor
     cluster: Cluster | None = None
 
 
@@ -244,7 +248,8 @@ async def _open_own(
         ]
         for market in opened:
             market.start_in(work)
-        yield _Source(Markets(opened), OwnCommands(hub.interest, opened))
+        door = BinanceDoor([market.rest for market in opened], clock_ms, work)
+        yield _Source(Markets(opened), OwnCommands(hub.interest, opened), door)
 
 
 @asynccontextmanager
@@ -258,7 +263,8 @@ async def _open_shared(
         raise SettingError("the demo has an exchange of its own; several processes share `komas simulate` (--upstream)")
     plans = _plans(settings, open_stream, clock_ms)
     async with open_cluster(settings, hub, plans, clock_ms=clock_ms, nursery=work) as cluster:
-        yield _Source(Markets(cluster.markets), cluster.commands, cluster)
+        door = BinanceDoor(cluster.hosts, clock_ms, work)
+        yield _Source(Markets(cluster.markets), cluster.commands, door, cluster)
 
 
 def _plans(settings: Settings, open_stream: OpenStream, clock_ms: Callable[[], int]) -> list[MarketPlan]:

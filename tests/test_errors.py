@@ -28,6 +28,7 @@ from komas.errors import (
     words_of,
 )
 from komas.signals.tokens import UnknownKey
+from komas.venues.binance.door.refusals import Refusal
 
 ERRORS = [
     KomasError("x"),
@@ -40,8 +41,9 @@ ERRORS = [
     Unauthorized("x"),
     Forbidden("x"),
     UnknownKey("x"),
-    VenueError("x", cause=Cause.REFUSED, status=429, retry_after_s=3.5, code=-1003),
+    VenueError("x", cause=Cause.REFUSED, status=429, retry_after_s=3.5, code=-1003, words="y"),
     CallbackError("btcusdt@trade", KeyError("mine")),
+    Refusal(429, -1003, "x", retry_after_s=3),
     BackplaneError("x"),
     Fenced("x", newest=EntryId(1, 2)),
 ]

@@ -26,6 +26,8 @@ from komas.web.rate_limit import RateLimit
 from komas.web.routes.admin import admin
 from komas.web.routes.control import control
 from komas.web.routes.debug import debug
+from komas.web.routes.doors import NAME as DOORS
+from komas.web.routes.doors import doors
 from komas.web.routes.history import history
 from komas.web.routes.market_sse import market, multiplex
 from komas.web.routes.market_ws import market_socket
@@ -84,6 +86,7 @@ def create_app(services: Services) -> QuartTrio:
         vips(services),
         vip(services),
         market_socket(services),
+        doors(services),
     ):
         app.register_blueprint(routes)
     _guard(app, services, rate_limit)
@@ -99,6 +102,8 @@ def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
             return busy
         if request.method == "OPTIONS":
             return _preflight(services)
+        if request.blueprint == DOORS:
+            return None  # who may call, with what and how often, is the venue's to say
         if request.routing_exception is None:
             await _check_caller(services)
         params.check_once(dict(request.args.lists()))
@@ -115,7 +120,7 @@ def _guard(app: QuartTrio, services: Services, rate_limit: RateLimit) -> None:
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
-        is_change = request.method in _CHANGING and request.blueprint != "multiplex"
+        is_change = request.method in _CHANGING and request.blueprint not in ("multiplex", DOORS)
         reads = not is_change and request.endpoint not in _PROTECTED
         caller = _caller()
         rate_limit.note_known(caller)

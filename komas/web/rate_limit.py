@@ -7,6 +7,7 @@
   anonymous callers nor bad tokens of others take anything from producers and VIPs of another address, and anonymous
   callers nothing from those of the same.
 * The administrator's token is no limit. Peers of a Unix socket of whom its proxy does not say more are one address.
+* Calls in a venue's own protocol are counted by weight, as that venue counts them: ``RestDoor``.
 * Probes are never refused: a balancer would take a server for dead that is only busy.
 
 A loopback address is counted as any other: behind a proxy on this machine that is not trusted there may be everybody.
@@ -26,6 +27,7 @@ from komas.web import sse
 from komas.web.access import Access, Caller
 from komas.web.problems import ProblemError
 from komas.web.request_rates import RequestRates
+from komas.web.routes.doors import NAME as DOORS
 
 PROBES: Final = frozenset({"ops.healthz", "ops.readyz"})
 # A client that asks on and on over one connection does so this much more slowly: a refusal costs nearly as much as an
@@ -51,7 +53,7 @@ class RateLimit:
 
     async def check(self, caller: Caller) -> Response | None:
         """Count the request; raises 429, or returns what a stream is told instead, where there are too many."""
-        if request.endpoint in PROBES or self._access.is_admin(caller):
+        if request.endpoint in PROBES or request.blueprint == DOORS or self._access.is_admin(caller):
             return None
         wait_s = self._rates().take(self._access.address(caller), trio.current_time())
         if not wait_s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from komas.observability.logs import DailyLog
 from komas.observability.loop_lag import LoopLag
 from komas.settings import Settings
 from komas.signals.services import SignalServices
+from komas.venues.core.door import RestDoor
 from komas.web.access import Access
 from komas.web.cluster import Cluster
 from komas.web.commands import Commands
@@ -41,6 +42,7 @@ class Services:
     past: PastLoader
     commands: Commands
     cluster: Cluster | None = None
+    doors: Sequence[RestDoor] = ()
     loop_lag: LoopLag = field(default_factory=LoopLag)
     traffic: Traffic = field(default_factory=Traffic)
     connections: OpenConnections = field(default_factory=OpenConnections)

@@ -20,6 +20,7 @@ from komas.settings import Settings
 from komas.venues.binance import limits, limits_usdm
 from komas.venues.binance.market import BinanceMarket, MarketOptions
 from komas.venues.binance.reference import MarketReference
+from komas.venues.core.door import RestDoor
 from komas.venues.core.rest import open_rest
 from komas.venues.core.retry import RetryPolicy
 from komas.web.access import Access
@@ -298,6 +299,7 @@ async def web_harness(
     speaks_for_itself: SpeaksForItself = curl,
     has_snapshots: bool = True,
     cluster: Cluster | None = None,
+    doors: Sequence[RestDoor] = (),
 ) -> AsyncIterator[WebHarness]:
     """Open the web layer; the exchange lists ``SYMBOLS`` and plays what it is scripted to."""
     settings = settings or Settings()
@@ -380,6 +382,7 @@ async def web_harness(
             past,
             OwnCommands(hub.interest, [spot, futures]),
             cluster,
+            doors,
         )
         yield WebHarness(create_app(services), services, exchange, service, futures_exchange)
         log.close()

@@ -137,21 +137,31 @@ class Rest:
             raise _unreadable(path, error) from error
         return found
 
-    async def _body(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> bytes:
+    async def fetch(
+        self, path: str, params: Mapping[str, str], *, headers: Mapping[str, str], most_bytes: int
+    ) -> bytes:
+        """GET one resource as it comes, undecoded; ``VenueError`` as of ``get()``, with the venue's own ``words``."""
+        return await self._body(path, params, most_bytes, headers)
+
+    async def _body(
+        self, path: str, params: Mapping[str, str] | None, most_bytes: int, headers: Mapping[str, str] | None = None
+    ) -> bytes:
         self._check_budget()
         asked_at = trio.current_time()
         try:
-            body = await self._asked(path, params, most_bytes)
+            body = await self._asked(path, params, most_bytes, headers)
         except VenueError as error:
             self._failures[error.cause] += 1
             raise
         self._latency.observe(trio.current_time() - asked_at)
         return body
 
-    async def _asked(self, path: str, params: Mapping[str, str] | None, most_bytes: int) -> bytes:
+    async def _asked(
+        self, path: str, params: Mapping[str, str] | None, most_bytes: int, headers: Mapping[str, str] | None
+    ) -> bytes:
         heads: list[httpx.Response] = []
         try:
-            response = await self._answer(path, params, most_bytes, heads.append)
+            response = await self._answer(path, params, most_bytes, headers, heads.append)
         except VenueError as error:
             # A refusal is one, and asks to wait, whatever becomes of its body: too long, broken, too slow.
             for head in heads:
@@ -169,6 +179,7 @@ class Rest:
         path: str,
         params: Mapping[str, str] | None,
         most_bytes: int,
+        headers: Mapping[str, str] | None,
         note_head: Callable[[httpx.Response], None],
     ) -> httpx.Response:
         """The answer with its body; ``note_head`` has it before that has come."""
@@ -182,7 +193,7 @@ class Rest:
 
             limit = BodyLimit(most_bytes, scope.cancel, note_head)
             try:
-                response = await client.get(path, params=params, extensions={LIMIT: limit})
+                response = await client.get(path, params=params, headers=headers, extensions={LIMIT: limit})
             # The last two are of a redirect to what is no address: httpx reads it, though it does not follow it.
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 words = cut(words_of(error))
@@ -264,6 +275,7 @@ class Rest:
             status=status,
             retry_after_s=wait_s,
             code=body.code,
+            words=cut(body.msg),
         )
 
 

@@ -1,0 +1,274 @@
+"""Binance's REST interface, answered by komas: one question for everybody who asks the same.
+
+Bots on one address share its weight, and are banned together: here they ask komas, which asks the exchange once, within
+the budget that gap filling has, too, and in turns that are fair between them. Each bot sees the weights and headers
+that it would see alone. What is answered is what the exchange said, byte for byte, or an error: nothing is made up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from copy import copy
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+import trio
+
+from komas.errors import VenueError
+from komas.venues.binance.door import refusals
+from komas.venues.binance.door.accounts import Accounts, seconds_left
+from komas.venues.binance.door.answers import ERROR_S, Answers, Kept, true_for_s
+from komas.venues.binance.door.endpoints import (
+    PRODUCTS,
+    SYMBOL,
+    SYMBOLS,
+    Endpoint,
+    Product,
+    Question,
+    Truth,
+    endpoint_of,
+    listed,
+    question,
+)
+from komas.venues.binance.door.exchange_info import ExchangeInfo
+from komas.venues.binance.door.refusals import Refusal
+from komas.venues.core.door import DoorAnswer, DoorRequest
+from komas.venues.core.request_turns import RequestTurns
+from komas.venues.core.rest import Rest
+
+# The official clients give up after a second, and ask three times more (binance-common 4.7.0).
+PATIENCE_S: Final = 0.8
+OF_A_CLIENT: Final = 16  # questions that are under way: the rest of those that may wait are for others
+CLOCK_S: Final = 600.0  # how long a measured difference of the clocks is believed
+CLOCK_ROUND_TRIP_MS: Final = 100  # half of it is how wrong that may be
+CLOCK_TRIES: Final = 3
+NAME: Final = "binance"
+
+_JSON: Final = "application/json;charset=UTF-8"
+_UNIT: Final = "x-mbx-time-unit"
+_MICROSECOND: Final = "MICROSECOND"
+_INFO: Final = "/exchangeInfo"
+
+
+class _Time(msgspec.Struct):
+    """``{"serverTime":1795982405877}``."""
+
+    serverTime: int  # noqa: N815 - the exchange's key
+
+
+class _Asked:
+    """A question that is under way; ``is_out`` once the exchange has it."""
+
+    def __init__(self) -> None:
+        self.is_out = False
+        self.done = trio.Event()
+        self.kept: Kept | None = None
+        self.failure: Refusal | None = None
+
+
+class BinanceDoor:
+    """The REST half of the door: both products, over the REST hosts of their markets.
+
+    Questions are asked in ``nursery``, so that one is asked to the end though its client has given up, and comes again.
+    """
+
+    name = NAME
+
+    def __init__(self, hosts: Iterable[Rest], clock_ms: Callable[[], int], nursery: trio.Nursery) -> None:
+        """``hosts`` are those of spot and of USD-M futures."""
+        self._products = [
+            _ProductDoor(product, rest, clock_ms, nursery) for product, rest in zip(PRODUCTS, hosts, strict=True)
+        ]
+
+    async def answer(self, request: DoorRequest) -> DoorAnswer:
+        """Answer one call; an error is an answer, too."""
+        for product in self._products:
+            if request.path.startswith(product.prefix):
+                return await product.answer(request)
+        if request.path.startswith(("/sapi/", "/papi/")):
+            return _refused(refusals.keys_stay_out(), {})
+        return _refused(refusals.no_such_path(request.path[:100], request.method), {})
+
+
+class _ProductDoor:
+    """One product."""
+
+    def __init__(self, product: Product, rest: Rest, clock_ms: Callable[[], int], nursery: trio.Nursery) -> None:
+        self.prefix = product.prefix
+        self._product = product
+        self._rest = rest
+        self._clock_ms = clock_ms
+        self._nursery = nursery
+        self._turns = RequestTurns(rest)
+        self._accounts = Accounts(product.weight_per_minute)
+        self._answers = Answers()
+        self._asked: dict[Question, _Asked] = {}
+        self._ahead_ms = 0  # the exchange's clock, of ours
+        self._clock_good_until = -math.inf
+        self._info: ExchangeInfo | None = None
+        self._info_body = b""
+        self._cutting = trio.Lock()
+        self._measuring = trio.Lock()
+        self._of_clients: Counter[str] = Counter()  # questions that are under way
+
+    async def answer(self, request: DoorRequest) -> DoorAnswer:
+        """Answer one call."""
+        understood = self._understood(request)
+        weight = 1 if isinstance(understood, Refusal) else understood[0].weigh(dict(understood[1].parameters))
+        used = self._accounts.charge(request.client, weight, self._now_ms())
+        try:
+            if used > self._accounts.limit:
+                raise refusals.out_of_weight(self._accounts.limit, seconds_left(self._now_ms()))
+            if isinstance(understood, Refusal):
+                raise understood
+            status, body = await self._known(*understood, request.client)
+        except Refusal as refusal:
+            return _refused(refusal, _weighed(used))
+        return DoorAnswer(status, body, {"Content-Type": _JSON, **_weighed(used)})
+
+    def _understood(self, request: DoorRequest) -> tuple[Endpoint, Question] | Refusal:
+        """What is asked; or what is wrong with it, which weighs something, too."""
+        try:
+            endpoint = endpoint_of(self._product, request.method, request.path, request.query)
+            in_microseconds = request.headers.get(_UNIT, "").upper() == _MICROSECOND
+            return endpoint, question(endpoint, request.path, request.query, is_in_microseconds=in_microseconds)
+        except Refusal as refusal:
+            return refusal
+
+    def _now_ms(self) -> int:
+        return self._clock_ms() + self._ahead_ms
+
+    async def _known(self, endpoint: Endpoint, asked: Question, client: str) -> tuple[int, bytes]:
+        if asked.path == self._product.ping_path:
+            return HTTPStatus.OK, b"{}"
+        if asked.path == self._product.time_path:
+            try:
+                await self._measure_clock()
+            except VenueError as error:
+                raise refusals.of_venue(error) from error
+            now_ms = self._now_ms()
+            return HTTPStatus.OK, b'{"serverTime":%d}' % (now_ms * 1_000 if asked.is_in_microseconds else now_ms)
+        given = dict(asked.parameters)
+        if asked.path.endswith(_INFO) and given.keys() <= {SYMBOL, SYMBOLS}:
+            body = await self._symbols(endpoint, asked, given, client)
+            if body is not None:
+                return HTTPStatus.OK, body
+        kept = await self._ask(endpoint, asked, client)
+        return kept.status, kept.body
+
+    async def _measure_clock(self) -> None:
+        """Learn how far the exchange's clock is ahead; raises ``VenueError``."""
+        async with self._measuring:
+            if trio.current_time() < self._clock_good_until:
+                return
+            best_ms = math.inf
+            for _ in range(CLOCK_TRIES):  # the first one may have brought a connection about
+                began_ms = self._clock_ms()
+                told_ms = (await self._rest.get(self._product.time_path, _Time)).serverTime
+                took_ms = self._clock_ms() - began_ms
+                if took_ms < best_ms:
+                    best_ms, self._ahead_ms = took_ms, told_ms - began_ms - took_ms // 2
+                if took_ms <= CLOCK_ROUND_TRIP_MS:
+                    break
+            self._clock_good_until = trio.current_time() + CLOCK_S
+
+    async def _symbols(
+        self, endpoint: Endpoint, asked: Question, given: Mapping[str, str], client: str
+    ) -> bytes | None:
+        """What one copy says of the symbols; ``None`` where it does not list them all."""
+        kept = await self._ask(endpoint, Question(asked.path, ()), client)
+        async with self._cutting:
+            if kept.body is not self._info_body:
+                try:
+                    self._info = await ExchangeInfo.read(kept.body)
+                except VenueError as error:
+                    raise refusals.of_venue(error) from error
+                self._info_body = kept.body
+            info = self._info
+        assert info is not None
+        if not given:
+            return info.whole(self._now_ms())
+        return info.of([given[SYMBOL]] if SYMBOL in given else listed(given[SYMBOLS]), self._now_ms())
+
+    async def _ask(self, endpoint: Endpoint, asked: Question, client: str) -> Kept:
+        """An answer that is true now: a kept one, that of a question that is under way, or one of its own."""
+        while True:
+            kept = self._answers.find(asked, trio.current_time())
+            if kept is not None:
+                return kept
+            flight = self._asked.get(asked)
+            if flight is None:
+                if self._of_clients[client] >= OF_A_CLIENT:
+                    raise refusals.no_budget(1)
+                flight = self._asked[asked] = _Asked()
+                self._of_clients[client] += 1
+                self._nursery.start_soon(self._fetch, endpoint, asked, flight, client, name=f"{NAME} door")
+            elif flight.is_out and endpoint.truth is Truth.NEVER:
+                await flight.done.wait()  # it may be older than what its client has heard from a stream
+                continue
+            await flight.done.wait()
+            if flight.failure is not None:
+                raise copy(flight.failure)
+            assert flight.kept is not None
+            return flight.kept
+
+    async def _fetch(self, endpoint: Endpoint, asked: Question, flight: _Asked, client: str) -> None:
+        """Ask the exchange, in its client's turn."""
+        try:
+            async with AsyncExitStack() as stack:
+                with trio.move_on_after(PATIENCE_S) as waiting:
+                    await stack.enter_async_context(self._turns.turn(client))
+                if waiting.cancelled_caught:
+                    raise refusals.no_budget(self._rest.statistics().held_off_s)
+                flight.is_out = True
+                flight.kept = await self._fetched(endpoint, asked)
+        except VenueError as error:
+            flight.failure = refusals.of_venue(error)
+        except Refusal as refusal:
+            flight.failure = refusal
+        finally:
+            del self._asked[asked]
+            self._of_clients[client] -= 1
+            if not self._of_clients[client]:
+                del self._of_clients[client]
+            flight.done.set()
+
+    async def _fetched(self, endpoint: Endpoint, asked: Question) -> Kept:
+        now, now_ms = trio.current_time(), self._now_ms()
+        headers = {_UNIT: _MICROSECOND} if asked.is_in_microseconds else {}
+        try:
+            body = await self._rest.fetch(
+                asked.path, dict(asked.parameters), headers=headers, most_bytes=endpoint.most_bytes
+            )
+        except VenueError as error:
+            refusal = refusals.of_venue(error)
+            if refusal.status != HTTPStatus.BAD_REQUEST:
+                raise
+            kept = Kept(refusal.body(), refusal.status, now + ERROR_S)
+        else:
+            kept = Kept(body, HTTPStatus.OK, now + await self._true_for_s(endpoint, asked, body, now_ms))
+        if kept.good_until > trio.current_time():
+            self._answers.keep(asked, kept)
+        return kept
+
+    async def _true_for_s(self, endpoint: Endpoint, asked: Question, body: bytes, now_ms: int) -> float:
+        if endpoint.truth is Truth.CANDLES:  # whether one is closed, the exchange's clock says
+            try:
+                await self._measure_clock()
+            except VenueError:
+                return 0.0
+            now_ms = min(now_ms, self._now_ms())
+        return true_for_s(endpoint, asked, body, now_ms)
+
+
+def _weighed(used: int) -> dict[str, str]:
+    return {"X-MBX-USED-WEIGHT": str(used), "X-MBX-USED-WEIGHT-1M": str(used)}
+
+
+def _refused(refusal: Refusal, headers: Mapping[str, str]) -> DoorAnswer:
+    more = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
+    return DoorAnswer(refusal.status, refusal.body(), {"Content-Type": _JSON, **headers, **more})

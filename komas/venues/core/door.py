@@ -1,0 +1,43 @@
+"""A venue's own interface, offered by komas: what the web layer is handed of it, whichever venue it is.
+
+A program that speaks the venue's protocol is pointed at komas and sees no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+
+class DoorRequest(msgspec.Struct, frozen=True):
+    """One REST call as it came: ``path`` is below the door's own, ``query`` as on the wire, ``client`` its address.
+
+    Names of ``headers`` are lower case.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[str, str]
+    client: str
+
+
+class DoorAnswer(msgspec.Struct, frozen=True):
+    """What is answered, in the venue's own shape."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+class RestDoor(Protocol):
+    """The REST half of a door."""
+
+    @property
+    def name(self) -> str:
+        """The first part of its paths, and what it is called by programs."""
+
+    async def answer(self, request: DoorRequest) -> DoorAnswer:
+        """Answer one call; an error is an answer, too."""
