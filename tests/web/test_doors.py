@@ -9,6 +9,7 @@ import trio.testing
 
 from komas.settings import Settings
 from komas.venues.core.door import DoorAnswer, DoorRequest
+from komas.web.routes.doors import PIECE_BYTES
 from tests.web.harness import web_harness
 
 
@@ -19,11 +20,14 @@ class _Door:
 
     def __init__(self) -> None:
         self.asked: list[DoorRequest] = []
+        self.rest = b""
 
     async def answer(self, request: DoorRequest) -> DoorAnswer:
         """As a venue would."""
         self.asked.append(request)
-        return DoorAnswer(418, b'{"code":7}', {"Content-Type": "application/json;charset=UTF-8", "X-Weight": "3"})
+        return DoorAnswer(
+            418, b'{"code":7}', {"Content-Type": "application/json;charset=UTF-8", "X-Weight": "3"}, self.rest
+        )
 
 
 async def test_a_call_is_handed_on_as_it_came(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
@@ -61,6 +65,25 @@ async def test_calls_are_counted_by_the_venue(autojump_clock: trio.testing.MockC
         for _ in range(10):
             assert (await harness.call("GET", "/venue/x")).status == 418
         assert (await harness.call("GET", "/other/x")).status == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_large_answer_comes_in_pieces(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, method: str
+) -> None:
+    """With its length; a client that does not read keeps no copy of all of it."""
+    door = _Door()
+    door.rest = b"".join(b"%07d\n" % number for number in range(20_000))
+    async with (
+        web_harness(tmp_path, doors=[door]) as harness,
+        harness.stream("/venue/api/v3/exchangeInfo", method=method) as events,
+    ):
+        chunks = [chunk async for chunk in events.chunks()]
+    whole = b'{"code":7}' + door.rest
+    assert dict(events.headers)["content-length"] == str(len(whole))
+    if method == "GET":
+        assert b"".join(chunks) == whole
+        assert max(map(len, chunks)) <= PIECE_BYTES
 
 
 async def test_a_browser_may_ask_first(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ class DoorRequest(msgspec.Struct, frozen=True):
 
 
 class DoorAnswer(msgspec.Struct, frozen=True):
-    """What is answered, in the venue's own shape."""
+    """What is answered, in the venue's own shape; ``rest`` goes behind ``body``, and is shared with other answers."""
 
     status: int
     body: bytes
     headers: dict[str, str]
+    rest: bytes = b""
 
 
 class RestDoor(Protocol):

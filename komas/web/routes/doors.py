@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final
 
 from quart import Blueprint, Response, request
 
-from komas.venues.core.door import DoorRequest, RestDoor
+from komas.venues.core.door import DoorAnswer, DoorRequest, RestDoor
 from komas.web.routes.control import address_of
 from komas.web.services import Services
 
 NAME: Final = "doors"  # of the blueprint: komas's own rules for callers and parameters are not those of a venue
+# A large answer is many clients' at once; what is sent to one that does not read is copied on its way.
+PIECE_BYTES: Final = 2**16
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -28,4 +31,15 @@ def _open(routes: Blueprint, services: Services, door: RestDoor) -> None:
         headers = {name.lower(): value for name, value in request.headers.items()}
         client = address_of(services)
         found = await door.answer(DoorRequest(request.method, f"/{path}", request.query_string, headers, client))
-        return Response(found.body, found.status, found.headers)
+        size = len(found.body) + len(found.rest)
+        if request.method == "HEAD" or size <= PIECE_BYTES:
+            return Response(found.body + found.rest, found.status, found.headers)
+        response = Response(_pieces(found), found.status, {**found.headers, "Content-Length": str(size)})
+        response.timeout = None  # each piece has a deadline, as every write
+        return response
+
+
+async def _pieces(answer: DoorAnswer) -> AsyncIterator[bytes]:
+    for part in (answer.body, answer.rest):
+        for begin in range(0, len(part), PIECE_BYTES):
+            yield part[begin : begin + PIECE_BYTES]

@@ -58,14 +58,18 @@ class Answers:
         """Keep one in the place of an older one."""
         self._forget(question)
         self._kept[question] = kept
-        self._bytes += len(kept.body) + OF_AN_ANSWER
+        self._bytes += _size(question, kept)
         while self._bytes > KEPT_BYTES:
             self._forget(next(iter(self._kept)))
 
     def _forget(self, question: Question) -> None:
         kept = self._kept.pop(question, None)
         if kept is not None:
-            self._bytes -= len(kept.body) + OF_AN_ANSWER
+            self._bytes -= _size(question, kept)
+
+
+def _size(question: Question, kept: Kept) -> int:
+    return OF_AN_ANSWER + len(kept.body) + sum(len(value) for _, value in question.parameters)
 
 
 def true_for_s(endpoint: Endpoint, question: Question, body: bytes, now_ms: int) -> float:

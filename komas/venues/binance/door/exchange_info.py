@@ -33,10 +33,10 @@ class ExchangeInfo:
     """One copy, cut into its symbols; made by ``read()``."""
 
     def __init__(self, body: bytes, symbols: dict[str, bytes], begin: int, end: int) -> None:
-        self._body = body
+        self._head, self._rest = body[:_HEAD_BYTES], body[_HEAD_BYTES:]
+        self._tail = body[end:]
         self._symbols = symbols
-        self._begin = begin
-        self._end = end
+        self._before = body[:begin]
 
     @classmethod
     async def read(cls, body: bytes) -> ExchangeInfo:
@@ -56,9 +56,9 @@ class ExchangeInfo:
             raise VenueError(f"exchangeInfo is not what komas can read: {error}", cause=Cause.PROTOCOL) from error
         return cls(body, symbols, begin, end)
 
-    def whole(self, server_ms: int) -> bytes:
-        """All of it, with the exchange's present time."""
-        return self._timed(self._body, server_ms)
+    def whole(self, server_ms: int) -> tuple[bytes, bytes]:
+        """All of it, with the exchange's present time: its beginning, and the rest, which all share."""
+        return _timed(self._head, server_ms), self._rest
 
     def of(self, symbols: Iterable[str], server_ms: int) -> bytes | None:
         """Of these symbols, in the copy's order; ``None`` where one is not listed, or has been since."""
@@ -66,8 +66,8 @@ class ExchangeInfo:
         if not wanted <= self._symbols.keys():
             return None
         found = [text for name, text in self._symbols.items() if name in wanted]
-        return self._timed(self._body[: self._begin] + b",".join(found) + self._body[self._end :], server_ms)
+        return _timed(self._before, server_ms) + b",".join(found) + self._tail
 
-    @staticmethod
-    def _timed(body: bytes, server_ms: int) -> bytes:
-        return _TIME.sub(rb"\g<1>%d" % server_ms, body[:_HEAD_BYTES], count=1) + body[_HEAD_BYTES:]
+
+def _timed(head: bytes, server_ms: int) -> bytes:
+    return _TIME.sub(rb"\g<1>%d" % server_ms, head, count=1)

@@ -125,10 +125,11 @@ class _ProductDoor:
                 raise refusals.out_of_weight(self._accounts.limit, seconds_left(self._now_ms()))
             if isinstance(understood, Refusal):
                 raise understood
-            status, body = await self._known(*understood, request.client)
+            found = await self._known(*understood, request.client)
         except Refusal as refusal:
             return _refused(refusal, _weighed(used))
-        return DoorAnswer(status, body, {"Content-Type": _JSON, **_weighed(used)})
+        found.headers.update(_weighed(used))
+        return found
 
     def _understood(self, request: DoorRequest) -> tuple[Endpoint, Question] | Refusal:
         """What is asked; or what is wrong with it, which weighs something, too."""
@@ -142,23 +143,23 @@ class _ProductDoor:
     def _now_ms(self) -> int:
         return self._clock_ms() + self._ahead_ms
 
-    async def _known(self, endpoint: Endpoint, asked: Question, client: str) -> tuple[int, bytes]:
+    async def _known(self, endpoint: Endpoint, asked: Question, client: str) -> DoorAnswer:
         if asked.path == self._product.ping_path:
-            return HTTPStatus.OK, b"{}"
+            return _answered(b"{}")
         if asked.path == self._product.time_path:
             try:
                 await self._measure_clock()
             except VenueError as error:
                 raise refusals.of_venue(error) from error
             now_ms = self._now_ms()
-            return HTTPStatus.OK, b'{"serverTime":%d}' % (now_ms * 1_000 if asked.is_in_microseconds else now_ms)
+            return _answered(b'{"serverTime":%d}' % (now_ms * 1_000 if asked.is_in_microseconds else now_ms))
         given = dict(asked.parameters)
         if asked.path.endswith(_INFO) and given.keys() <= {SYMBOL, SYMBOLS}:
-            body = await self._symbols(endpoint, asked, given, client)
-            if body is not None:
-                return HTTPStatus.OK, body
+            answer = await self._symbols(endpoint, asked, given, client)
+            if answer is not None:
+                return answer
         kept = await self._ask(endpoint, asked, client)
-        return kept.status, kept.body
+        return _answered(kept.body, kept.status)
 
     async def _measure_clock(self) -> None:
         """Learn how far the exchange's clock is ahead; raises ``VenueError``."""
@@ -178,7 +179,7 @@ class _ProductDoor:
 
     async def _symbols(
         self, endpoint: Endpoint, asked: Question, given: Mapping[str, str], client: str
-    ) -> bytes | None:
+    ) -> DoorAnswer | None:
         """What one copy says of the symbols; ``None`` where it does not list them all."""
         kept = await self._ask(endpoint, Question(asked.path, ()), client)
         async with self._cutting:
@@ -191,8 +192,10 @@ class _ProductDoor:
             info = self._info
         assert info is not None
         if not given:
-            return info.whole(self._now_ms())
-        return info.of([given[SYMBOL]] if SYMBOL in given else listed(given[SYMBOLS]), self._now_ms())
+            body, rest = info.whole(self._now_ms())
+            return _answered(body, rest=rest)
+        found = info.of([given[SYMBOL]] if SYMBOL in given else listed(given[SYMBOLS]), self._now_ms())
+        return None if found is None else _answered(found)
 
     async def _ask(self, endpoint: Endpoint, asked: Question, client: str) -> Kept:
         """An answer that is true now: a kept one, that of a question that is under way, or one of its own."""
@@ -263,6 +266,10 @@ class _ProductDoor:
                 return 0.0
             now_ms = min(now_ms, self._now_ms())
         return true_for_s(endpoint, asked, body, now_ms)
+
+
+def _answered(body: bytes, status: int = HTTPStatus.OK, *, rest: bytes = b"") -> DoorAnswer:
+    return DoorAnswer(status, body, {"Content-Type": _JSON}, rest)
 
 
 def _weighed(used: int) -> dict[str, str]:

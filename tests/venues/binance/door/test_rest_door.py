@@ -77,7 +77,8 @@ async def _door(*, ahead_ms: int = 0) -> AsyncIterator[tuple[BinanceDoor, _Excha
 async def ask(door: BinanceDoor, target: str, *, client: str = "a", method: str = "GET", **headers: str) -> DoorAnswer:
     """One call."""
     path, _, query = target.partition("?")
-    return await door.answer(DoorRequest(method, path, query.encode(), headers, client))
+    answer = await door.answer(DoorRequest(method, path, query.encode(), headers, client))
+    return DoorAnswer(answer.status, answer.body + answer.rest, answer.headers)
 
 
 def code_of(answer: DoorAnswer) -> int:
