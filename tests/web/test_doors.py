@@ -43,7 +43,7 @@ async def test_a_call_is_handed_on_as_it_came(autojump_clock: trio.testing.MockC
         asked = door.asked[0]
         assert (asked.method, asked.path, asked.query) == ("GET", "/api/v3/klines", query.encode())
         assert asked.headers["x-some"] == "Thing"
-        assert asked.client == "127.0.0.1"
+        assert (asked.address, asked.connection) == ("127.0.0.1", "127.0.0.1 1")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

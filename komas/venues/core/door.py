@@ -12,16 +12,18 @@ import msgspec
 
 
 class DoorRequest(msgspec.Struct, frozen=True):
-    """One REST call as it came: ``path`` is below the door's own, ``query`` as on the wire, ``client`` its address.
+    """One REST call as it came: ``path`` is below the door's own, ``query`` as on the wire.
 
-    Names of ``headers`` are lower case.
+    Names of ``headers`` are lower case. ``address`` is whom it is counted by; ``connection`` tells programs of one
+    address apart, as far as that can be.
     """
 
     method: str
     path: str
     query: bytes
     headers: Mapping[str, str]
-    client: str
+    address: str
+    connection: str
 
 
 class DoorAnswer(msgspec.Struct, frozen=True):

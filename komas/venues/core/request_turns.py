@@ -31,8 +31,10 @@ class Budget(Protocol):
 class RequestTurns:
     """A queue of readers before a budget."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, *, at_once: int = AT_ONCE, most_waiting: int = WAITING) -> None:
         self._budget = budget
+        self._at_once = at_once
+        self._most_waiting = most_waiting
         self._waiting: FairQueue[object] = FairQueue()
         self._moved = trio.lowlevel.ParkingLot()
         self._under_way = 0
@@ -40,7 +42,7 @@ class RequestTurns:
     @asynccontextmanager
     async def turn(self, reader: str) -> AsyncIterator[None]:
         """Wait for the turn of a reader; ask while the block lasts. Raises ``VenueError`` where too many wait."""
-        if len(self._waiting) >= WAITING:
+        if len(self._waiting) >= self._most_waiting:
             raise VenueError("too many requests wait for the exchange's budget", cause=Cause.SILENT)
         ticket = object()
         self._waiting.put(ticket, (reader,))
@@ -63,4 +65,4 @@ class RequestTurns:
 
     def _is_next(self, ticket: object) -> bool:
         first = self._waiting.first()
-        return first is not None and first[0] is ticket and self._under_way < AT_ONCE and self._budget.has_room
+        return first is not None and first[0] is ticket and self._under_way < self._at_once and self._budget.has_room

@@ -8,7 +8,7 @@ from typing import Final
 from quart import Blueprint, Response, request
 
 from komas.venues.core.door import DoorAnswer, DoorRequest, RestDoor
-from komas.web.routes.control import address_of
+from komas.web.access import Caller
 from komas.web.services import Services
 
 NAME: Final = "doors"  # of the blueprint: komas's own rules for callers and parameters are not those of a venue
@@ -29,8 +29,12 @@ def _open(routes: Blueprint, services: Services, door: RestDoor) -> None:
     @routes.route(f"/{door.name}/<path:path>", methods=_METHODS, endpoint=door.name)
     async def answer(path: str) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        client = address_of(services)
-        found = await door.answer(DoorRequest(request.method, f"/{path}", request.query_string, headers, client))
+        caller = Caller.of(request.scope, request.headers)
+        address = services.access.address(caller)
+        connection = f"{address} {caller.peer_port}"
+        found = await door.answer(
+            DoorRequest(request.method, f"/{path}", request.query_string, headers, address, connection)
+        )
         size = len(found.body) + len(found.rest)
         if request.method == "HEAD" or size <= PIECE_BYTES:
             return Response(found.body + found.rest, found.status, found.headers)

@@ -40,9 +40,14 @@ from komas.venues.core.door import DoorAnswer, DoorRequest
 from komas.venues.core.request_turns import RequestTurns
 from komas.venues.core.rest import Rest
 
-# The official clients give up after a second, and ask three times more (binance-common 4.7.0).
+# Where there is no budget: the official clients give up after a second, and ask three times more (binance-common 4.7.0).
 PATIENCE_S: Final = 0.8
-OF_A_CLIENT: Final = 16  # questions that are under way: the rest of those that may wait are for others
+TURN_S: Final = 8.0  # for other questions before this one: most clients wait for ten seconds
+LOOK_S: Final = 0.05
+AT_ONCE: Final = 10
+WAITING: Final = 1_000
+OF_AN_ADDRESS: Final = WAITING // 2  # questions under way: a bot asks for all its pairs when it starts
+BOTS_OF_AN_ADDRESS: Final = 20  # may each use a whole minute's weight
 CLOCK_S: Final = 600.0  # how long a measured difference of the clocks is believed
 CLOCK_ROUND_TRIP_MS: Final = 100  # half of it is how wrong that may be
 CLOCK_TRIES: Final = 3
@@ -103,8 +108,9 @@ class _ProductDoor:
         self._rest = rest
         self._clock_ms = clock_ms
         self._nursery = nursery
-        self._turns = RequestTurns(rest)
-        self._accounts = Accounts(product.weight_per_minute)
+        self._turns = RequestTurns(rest, at_once=AT_ONCE, most_waiting=WAITING)
+        self._bots = Accounts(product.weight_per_minute)
+        self._addresses = Accounts(product.weight_per_minute * BOTS_OF_AN_ADDRESS)
         self._answers = Answers()
         self._asked: dict[Question, _Asked] = {}
         self._ahead_ms = 0  # the exchange's clock, of ours
@@ -113,19 +119,21 @@ class _ProductDoor:
         self._info_body = b""
         self._cutting = trio.Lock()
         self._measuring = trio.Lock()
-        self._of_clients: Counter[str] = Counter()  # questions that are under way
+        self._of_addresses: Counter[str] = Counter()  # questions that are under way
 
     async def answer(self, request: DoorRequest) -> DoorAnswer:
         """Answer one call."""
         understood = self._understood(request)
         weight = 1 if isinstance(understood, Refusal) else understood[0].weigh(dict(understood[1].parameters))
-        used = self._accounts.charge(request.client, weight, self._now_ms())
+        now_ms = self._now_ms()
+        used = self._bots.charge(request.connection, weight, now_ms)
+        of_address = self._addresses.charge(request.address, weight, now_ms)
         try:
-            if used > self._accounts.limit:
-                raise refusals.out_of_weight(self._accounts.limit, seconds_left(self._now_ms()))
+            if used > self._bots.limit or of_address > self._addresses.limit:
+                raise refusals.out_of_weight(self._bots.limit, seconds_left(now_ms))
             if isinstance(understood, Refusal):
                 raise understood
-            found = await self._known(*understood, request.client)
+            found = await self._known(*understood, request.address)
         except Refusal as refusal:
             return _refused(refusal, _weighed(used))
         found.headers.update(_weighed(used))
@@ -143,7 +151,7 @@ class _ProductDoor:
     def _now_ms(self) -> int:
         return self._clock_ms() + self._ahead_ms
 
-    async def _known(self, endpoint: Endpoint, asked: Question, client: str) -> DoorAnswer:
+    async def _known(self, endpoint: Endpoint, asked: Question, address: str) -> DoorAnswer:
         if asked.path == self._product.ping_path:
             return _answered(b"{}")
         if asked.path == self._product.time_path:
@@ -155,10 +163,10 @@ class _ProductDoor:
             return _answered(b'{"serverTime":%d}' % (now_ms * 1_000 if asked.is_in_microseconds else now_ms))
         given = dict(asked.parameters)
         if asked.path.endswith(_INFO) and given.keys() <= {SYMBOL, SYMBOLS}:
-            answer = await self._symbols(endpoint, asked, given, client)
+            answer = await self._symbols(endpoint, asked, given, address)
             if answer is not None:
                 return answer
-        kept = await self._ask(endpoint, asked, client)
+        kept = await self._ask(endpoint, asked, address)
         return _answered(kept.body, kept.status)
 
     async def _measure_clock(self) -> None:
@@ -178,10 +186,10 @@ class _ProductDoor:
             self._clock_good_until = trio.current_time() + CLOCK_S
 
     async def _symbols(
-        self, endpoint: Endpoint, asked: Question, given: Mapping[str, str], client: str
+        self, endpoint: Endpoint, asked: Question, given: Mapping[str, str], address: str
     ) -> DoorAnswer | None:
         """What one copy says of the symbols; ``None`` where it does not list them all."""
-        kept = await self._ask(endpoint, Question(asked.path, ()), client)
+        kept = await self._ask(endpoint, Question(asked.path, ()), address)
         async with self._cutting:
             if kept.body is not self._info_body:
                 try:
@@ -197,7 +205,7 @@ class _ProductDoor:
         found = info.of([given[SYMBOL]] if SYMBOL in given else listed(given[SYMBOLS]), self._now_ms())
         return None if found is None else _answered(found)
 
-    async def _ask(self, endpoint: Endpoint, asked: Question, client: str) -> Kept:
+    async def _ask(self, endpoint: Endpoint, asked: Question, address: str) -> Kept:
         """An answer that is true now: a kept one, that of a question that is under way, or one of its own."""
         while True:
             kept = self._answers.find(asked, trio.current_time())
@@ -205,11 +213,11 @@ class _ProductDoor:
                 return kept
             flight = self._asked.get(asked)
             if flight is None:
-                if self._of_clients[client] >= OF_A_CLIENT:
+                if self._of_addresses[address] >= OF_AN_ADDRESS:
                     raise refusals.no_budget(1)
                 flight = self._asked[asked] = _Asked()
-                self._of_clients[client] += 1
-                self._nursery.start_soon(self._fetch, endpoint, asked, flight, client, name=f"{NAME} door")
+                self._of_addresses[address] += 1
+                self._nursery.start_soon(self._fetch, endpoint, asked, flight, address, name=f"{NAME} door")
             elif flight.is_out and endpoint.truth is Truth.NEVER:
                 await flight.done.wait()  # it may be older than what its client has heard from a stream
                 continue
@@ -219,12 +227,13 @@ class _ProductDoor:
             assert flight.kept is not None
             return flight.kept
 
-    async def _fetch(self, endpoint: Endpoint, asked: Question, flight: _Asked, client: str) -> None:
-        """Ask the exchange, in its client's turn."""
+    async def _fetch(self, endpoint: Endpoint, asked: Question, flight: _Asked, address: str) -> None:
+        """Ask the exchange, in its address's turn."""
         try:
             async with AsyncExitStack() as stack:
-                with trio.move_on_after(PATIENCE_S) as waiting:
-                    await stack.enter_async_context(self._turns.turn(client))
+                await self._wait_for_budget()
+                with trio.move_on_after(TURN_S) as waiting:
+                    await stack.enter_async_context(self._turns.turn(address))
                 if waiting.cancelled_caught:
                     raise refusals.no_budget(self._rest.statistics().held_off_s)
                 flight.is_out = True
@@ -235,10 +244,17 @@ class _ProductDoor:
             flight.failure = refusal
         finally:
             del self._asked[asked]
-            self._of_clients[client] -= 1
-            if not self._of_clients[client]:
-                del self._of_clients[client]
+            self._of_addresses[address] -= 1
+            if not self._of_addresses[address]:
+                del self._of_addresses[address]
             flight.done.set()
+
+    async def _wait_for_budget(self) -> None:
+        with trio.move_on_after(0 if self._rest.statistics().held_off_s > PATIENCE_S else PATIENCE_S):
+            while not self._rest.has_room:  # noqa: ASYNC110 - time brings it back, and tells nobody
+                await trio.sleep(LOOK_S)
+        if not self._rest.has_room:
+            raise refusals.no_budget(self._rest.statistics().held_off_s)
 
     async def _fetched(self, endpoint: Endpoint, asked: Question) -> Kept:
         now, now_ms = trio.current_time(), self._now_ms()

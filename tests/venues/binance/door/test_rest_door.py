@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from komas.venues.binance.door.endpoints import SPOT
-from komas.venues.binance.door.rest_door import OF_A_CLIENT, PATIENCE_S, BinanceDoor
+from komas.venues.binance.door.rest_door import BOTS_OF_AN_ADDRESS, OF_AN_ADDRESS, PATIENCE_S, BinanceDoor
 from komas.venues.core.door import DoorAnswer, DoorRequest
 from komas.venues.core.rest import TIMEOUT_S, open_rest
 
@@ -77,7 +77,7 @@ async def _door(*, ahead_ms: int = 0) -> AsyncIterator[tuple[BinanceDoor, _Excha
 async def ask(door: BinanceDoor, target: str, *, client: str = "a", method: str = "GET", **headers: str) -> DoorAnswer:
     """One call."""
     path, _, query = target.partition("?")
-    answer = await door.answer(DoorRequest(method, path, query.encode(), headers, client))
+    answer = await door.answer(DoorRequest(method, path, query.encode(), headers, client.partition(":")[0], client))
     return DoorAnswer(answer.status, answer.body + answer.rest, answer.headers)
 
 
@@ -245,6 +245,35 @@ async def test_weights_are_those_that_each_client_would_see_alone(autojump_clock
         assert (await ask(door, KLINES)).headers["X-MBX-USED-WEIGHT-1M"] == "2"
 
 
+async def test_bots_of_one_address_have_a_minute_each(autojump_clock: trio.testing.MockClock) -> None:
+    """They share a machine, or a proxy; and however many there are, an address has an end."""
+    async with _door() as (door, _):
+        target = "/api/v3/ticker/24hr"
+        found: Counter[int] = Counter()
+        for bot in range(BOTS_OF_AN_ADDRESS + 5):
+            for _ in range(SPOT.weight_per_minute // 80):
+                found[(await ask(door, target, client=f"10.0.0.1:{bot}")).status] += 1
+        assert found == {200: 20 * 75, 429: 5 * 75}
+        assert (await ask(door, target, client="10.0.0.2:1")).status == 200
+
+
+async def test_a_start_of_many_bots_is_answered(autojump_clock: trio.testing.MockClock) -> None:
+    """Each asks for the candles of its ten pairs at once; three hundred pairs in all, from one address."""
+    async with _door() as (door, exchange):
+        found: Counter[int] = Counter()
+
+        async def one(bot: int, pair: int) -> None:
+            target = f"/api/v3/klines?symbol=S{pair}&interval=1m&limit=1000"
+            found[(await ask(door, target, client=f"10.0.0.1:{bot}")).status] += 1
+
+        async with trio.open_nursery() as nursery:
+            for bot in range(60):
+                for pair in range(10):
+                    nursery.start_soon(one, bot, bot % 30 * 10 + pair)
+        assert found == {200: 600}
+        assert exchange.asked["/api/v3/klines"] == 300
+
+
 async def test_symbols_are_asked_for_once_a_minute_whoever_wants_which(autojump_clock: trio.testing.MockClock) -> None:
     """All of them, one, or some; in the exchange's order and words, with its present time."""
     async with _door() as (door, exchange):
@@ -290,7 +319,7 @@ async def test_who_gives_up_and_comes_again_finds_the_answer(autojump_clock: tri
 
 
 async def test_one_client_does_not_take_all_turns(autojump_clock: trio.testing.MockClock) -> None:
-    """Who asks for a hundred things at once waits for its own; others do not."""
+    """Who asks for everything at once waits for its own; others do not."""
     async with _door() as (door, _):
         found: Counter[int] = Counter()
 
@@ -298,12 +327,12 @@ async def test_one_client_does_not_take_all_turns(autojump_clock: trio.testing.M
             found[(await ask(door, f"/api/v3/avgPrice?symbol=S{number}", client="greedy")).status] += 1
 
         async with trio.open_nursery() as nursery:
-            for number in range(100):
+            for number in range(OF_AN_ADDRESS + 50):
                 nursery.start_soon(greedy, number)
             await trio.sleep(0.01)
             with trio.fail_after(0.5):
                 assert (await ask(door, "/api/v3/avgPrice?symbol=MINE", client="modest")).status == 200
-        assert found == {200: OF_A_CLIENT, 429: 100 - OF_A_CLIENT}
+        assert found == {200: OF_AN_ADDRESS, 429: 50}
         assert (await ask(door, "/api/v3/avgPrice?symbol=LATER", client="greedy")).status == 200
 
 
