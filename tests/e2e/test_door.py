@@ -69,7 +69,7 @@ def test_a_hundred_bots_at_once_are_no_more_than_one(exchange: Exchange, server:
     for bot in bots:
         bot.join()
     assert {answer.status_code for answer in answers} == {200}
-    assert len({int(answer.headers["X-MBX-USED-WEIGHT-1M"]) for answer in answers}) == 100
+    assert {answer.headers["X-MBX-USED-WEIGHT-1M"] for answer in answers} == {"2"}
     assert len({answer.content for answer in answers}) <= 3  # on a slow machine they take longer than an answer is true
     assert _requests(server.http.get("/metrics").text) - _requests(before) <= 5
 

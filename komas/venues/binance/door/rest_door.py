@@ -40,7 +40,7 @@ from komas.venues.core.door import DoorAnswer, DoorRequest
 from komas.venues.core.request_turns import RequestTurns
 from komas.venues.core.rest import Rest
 
-# Where there is no budget: the official clients give up after a second, and ask three times more (binance-common 4.7.0).
+# Where there is no budget: official clients give up after a second, and ask three times more (binance-common 4.7.0).
 PATIENCE_S: Final = 0.8
 TURN_S: Final = 8.0  # for other questions before this one: most clients wait for ten seconds
 LOOK_S: Final = 0.05
