@@ -25,6 +25,7 @@ from komas.simulator.rest import FUTURES_PREFIX, PREFIX, answered, failure, refu
 
 MILLISECONDS = re.compile(rb"(?<=[:\[,])1\d{12}(?=[,}\]])")
 MS = 1_000
+FUTURES_WEIGHT = 2_400  # a minute, of an address; spot's is counted by itself
 
 
 class State(msgspec.Struct):
@@ -63,20 +64,22 @@ class HttpApi:
         self.saboteur = saboteur
         self.options = options
         self.wall = wall
-        self.ledger = Ledger(options.limits.weight)
+        limit = options.limits.weight
+        self.ledgers = {PREFIX: Ledger(limit), FUTURES_PREFIX: Ledger(min(limit, FUTURES_WEIGHT))}
 
     async def answer(self, request: Request, address: str) -> Answer:
         """The answer to one request; a fault may make it late."""
         if request.path.startswith("/sim/") and self.options.control:
             return self._control(request)
-        if not request.path.startswith((PREFIX, FUTURES_PREFIX)):
+        prefix = next((prefix for prefix in self.ledgers if request.path.startswith(prefix)), None)
+        if prefix is None:
             return failure(HTTPStatus.NOT_FOUND, 0, f"{request.path} is not here")
-        endpoint = request.path.removeprefix(PREFIX).removeprefix(FUTURES_PREFIX)
+        endpoint = request.path.removeprefix(prefix)
         fault = self.saboteur.troubles.called(endpoint)
         if fault is not None:
             await trio.sleep(fault.delay)
         cost = weight(request.path, request.parameters)
-        verdict = self.ledger.charge(address, cost, self.wall())
+        verdict = self.ledgers[prefix].charge(address, cost, self.wall())
         answer = self._rest(request, verdict, fault)
         return answer._replace(headers=(*answer.headers, *self._heads(request, str(verdict.used))))
 

@@ -286,6 +286,8 @@ def question(endpoint: Endpoint, path: str, query: bytes, *, is_in_microseconds:
     if SYMBOL in given and SYMBOLS in given:
         raise refusals.either_or(SYMBOL, SYMBOLS)
     for name, value in given.items():
+        if not value:
+            raise refusals.empty(name)
         _check(endpoint, name, value)
     return Question(path, tuple(sorted(given.items())), is_in_microseconds)
 

@@ -61,9 +61,9 @@ class ExchangeInfo:
         return _timed(self._head, server_ms), self._rest
 
     def of(self, symbols: Iterable[str], server_ms: int) -> bytes | None:
-        """Of these symbols, in the copy's order; ``None`` where one is not listed, or has been since."""
+        """Of these symbols, in the copy's order; ``None`` of none, and where one is not listed, or has been since."""
         wanted = set(symbols)
-        if not wanted <= self._symbols.keys():
+        if not wanted or not wanted <= self._symbols.keys():
             return None
         found = [text for name, text in self._symbols.items() if name in wanted]
         return _timed(self._before, server_ms) + b",".join(found) + self._tail

@@ -49,6 +49,11 @@ def missing(name: str) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, -1102, words)
 
 
+def empty(name: str) -> Refusal:
+    """A parameter that need not be sent was sent without a value."""
+    return Refusal(HTTPStatus.BAD_REQUEST, -1105, f"Parameter '{name}' was empty.")
+
+
 def too_many_read(read: int, sent: int) -> Refusal:
     """Parameters that the call does not have."""
     words = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'."

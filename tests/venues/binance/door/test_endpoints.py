@@ -37,6 +37,8 @@ def weigh(product: Product, path: str, query: str = "") -> int:
         ("klines", "symbol=BTCUSDT&interval=7m", -1120, "Invalid interval."),
         ("klines", "interval=1m", -1102, "Mandatory parameter 'symbol' was not sent"),
         ("klines", "symbol=&interval=1m", -1102, "Mandatory parameter 'symbol' was not sent"),
+        ("klines", "symbol=BTCUSDT&interval=1m&limit=", -1105, "Parameter 'limit' was empty."),
+        ("ticker/price", "symbol=", -1105, "Parameter 'symbol' was empty."),
         ("klines", "symbol=BTCUSDT", -1102, "Mandatory parameter 'interval' was not sent"),
         ("klines", "symbol=BTCUSDT&interval=1m&limit=x", -1100, "Illegal characters found in parameter 'limit'"),
         ("klines", "symbol=BTCUSDT&interval=1m&startTime=-1", -1100, "parameter 'startTime'"),
