@@ -96,7 +96,8 @@ def _of_candles(endpoint: Endpoint, given: dict[str, str], rows: list[msgspec.Ra
         if is_bounded and ("endTime" not in given or _ms(int(given["endTime"])) + SETTLED_MS < now_ms):
             return KEPT_S
         return OPEN_S
-    return min(OPEN_S, max(BOUNDARY_S, (closes_ms + 1 - now_ms) / 1000))
+    left_s = (closes_ms + 1 - now_ms) / 1000
+    return min(OPEN_S, left_s) if left_s > 0 else BOUNDARY_S
 
 
 def _ms(time: int) -> int:

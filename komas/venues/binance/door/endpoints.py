@@ -38,7 +38,6 @@ class Truth(Enum):
 
     CANDLES = "candles"  # those that are closed for ever, the open one for a moment
     PAGE = "page"  # rows from a number on never change, once there are as many as were asked for
-    NEVER = "never"  # asked for anew, each time
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +164,6 @@ _SPOT: Final = {
         parameters=(SYMBOL, "limit", _STATUS),
         needs=(SYMBOL,),
         weigh=_by_limit(((100, 5), (500, 25), (1_000, 50), (5_000, 250)), 100),
-        truth=Truth.NEVER,
     ),
     "trades": Endpoint(parameters=(SYMBOL, "limit"), needs=(SYMBOL,), weigh=_flat(25)),
     "historicalTrades": Endpoint(
@@ -213,7 +211,6 @@ _USDM: Final = {
         parameters=(SYMBOL, "limit"),
         needs=(SYMBOL,),
         weigh=_by_limit(((50, 2), (100, 5), (500, 10), (1_000, 20)), 500),
-        truth=Truth.NEVER,
         depth_limits=_DEPTH_LIMITS,
     ),
     "v1/trades": Endpoint(parameters=(SYMBOL, "limit"), needs=(SYMBOL,), weigh=_flat(5)),

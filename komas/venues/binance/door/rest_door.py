@@ -66,10 +66,9 @@ class _Time(msgspec.Struct):
 
 
 class _Asked:
-    """A question that is under way; ``is_out`` once the exchange has it."""
+    """A question that is under way."""
 
     def __init__(self) -> None:
-        self.is_out = False
         self.done = trio.Event()
         self.kept: Kept | None = None
         self.failure: Refusal | None = None
@@ -206,7 +205,12 @@ class _ProductDoor:
         return None if found is None else _answered(found)
 
     async def _ask(self, endpoint: Endpoint, asked: Question, address: str) -> Kept:
-        """An answer that is true now: a kept one, that of a question that is under way, or one of its own."""
+        """An answer that is true now: a kept one, that of a question that is under way, or one of its own.
+
+        Of one that was under way before, the answer may be older than what is true now: a book that its client has
+        heard newer changes of, a candle that has closed since.
+        """
+        since = trio.current_time()
         while True:
             kept = self._answers.find(asked, trio.current_time())
             if kept is not None:
@@ -218,14 +222,12 @@ class _ProductDoor:
                 flight = self._asked[asked] = _Asked()
                 self._of_addresses[address] += 1
                 self._nursery.start_soon(self._fetch, endpoint, asked, flight, address, name=f"{NAME} door")
-            elif flight.is_out and endpoint.truth is Truth.NEVER:
-                await flight.done.wait()  # it may be older than what its client has heard from a stream
-                continue
             await flight.done.wait()
             if flight.failure is not None:
                 raise copy(flight.failure)
             assert flight.kept is not None
-            return flight.kept
+            if flight.kept.good_until >= since:
+                return flight.kept
 
     async def _fetch(self, endpoint: Endpoint, asked: Question, flight: _Asked, address: str) -> None:
         """Ask the exchange, in its address's turn."""
@@ -236,7 +238,6 @@ class _ProductDoor:
                     await stack.enter_async_context(self._turns.turn(address))
                 if waiting.cancelled_caught:
                     raise refusals.no_budget(self._rest.statistics().held_off_s)
-                flight.is_out = True
                 flight.kept = await self._fetched(endpoint, asked)
         except VenueError as error:
             flight.failure = refusals.of_venue(error)

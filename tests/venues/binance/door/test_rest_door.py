@@ -117,6 +117,35 @@ async def test_the_candle_that_is_open_is_not_kept_beyond_its_end(autojump_clock
         assert opened[-1][0] == closing[-1][0] + MINUTE
 
 
+async def test_an_answer_that_was_under_way_at_the_boundary_is_not_for_who_asks_behind_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its last row is a candle that has closed since; freqtrade would drop it."""
+    async with _door() as (door, exchange):
+        await ask(door, "/api/v3/time")
+        exchange.takes_s = 0.0
+        rows = json.loads((await ask(door, KLINES)).body)
+        closes_s = (rows[-1][6] + 1 - now_ms()) / 1000
+        await trio.sleep(closes_s - 0.05)
+        old = httpx.Response(200, json=rows)
+
+        def answer_late(request: httpx.Request) -> httpx.Response | None:
+            exchange.says = lambda _: None
+            return old
+
+        exchange.says, exchange.takes_s = answer_late, 0.2
+        found: list[int] = []
+
+        async def one(after_s: float) -> None:
+            await trio.sleep(after_s)
+            found.append(json.loads((await ask(door, KLINES)).body)[-1][0])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, 0)
+            nursery.start_soon(one, 0.1)
+        assert found == [rows[-1][0], rows[-1][0] + MINUTE]
+
+
 @pytest.mark.parametrize("ahead_ms", [-600_000, 600_000])
 async def test_a_clock_of_ours_that_is_wrong_keeps_no_open_candle(
     autojump_clock: trio.testing.MockClock, ahead_ms: int
